@@ -1,0 +1,140 @@
+// The contract of every operation that is not a linear layer. One task struct an op; all arrays row-major, sizes in
+// elements, `ld*` the elements between rows. kernels/kernels.inc has one row per op and instruction set.
+//
+// This header is included by kernel files: plain data only, nothing that could leave a weak symbol behind.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace aerogel {
+
+// quantize: one signed 8-bit scale per token (dynamic, symmetric).
+//     scale[t] = max_k |x[t,k]| / 127                q[t,k] = round_half_even(x[t,k] * (127 / max_k |x[t,k]|))
+// in exactly these float operations (127 / max is one division, then one multiplication per element), so codes and
+// scales are bit-identical on every ISA, and clamped to [-127, 127]. A row of zeros, or one whose max is so small
+// that 127 / max is not finite, has scale 0 and codes 0. A row that holds a NaN or an infinity has scale NaN and
+// codes 0: the poison reaches the output, it is never hidden.
+// Codes width..ldq are set to 0. q rows are 64-byte aligned, ldq a multiple of 64.
+struct QuantizeTask {
+  const float* x;
+  std::int64_t ldx;
+  std::int64_t rows, width;
+  std::int8_t* q;
+  std::int64_t ldq;
+  float* scale;  // [rows]
+};
+
+// layer_norm: s = x (+ residual);  y = (s - mean(s)) / sqrt(var(s) + eps) * gamma + beta
+// rms_norm:   s = x (+ residual);  y = s / sqrt(mean(s^2) + eps) * gamma
+// The variance is the biased one, of centred values (two passes over the row while it is in L1).
+// x, residual, sum and y may be the same array.
+struct NormTask {
+  const float* x;         // [rows, ldx]
+  const float* residual;  // [rows, ldx] or null
+  std::int64_t ldx;
+  std::int64_t rows, width;
+  const float* gamma;     // [width]
+  const float* beta;      // [width] or null; rms_norm: null
+  float eps;
+  float* sum;             // [rows, ldx] receives s, or null
+  float* y;               // [rows, ldy]; ldy = 0: one row of scratch, when only the codes are wanted
+  std::int64_t ldy;
+  std::int8_t* q;         // [rows, ldq] receives quantize(y), or null
+  std::int64_t ldq;
+  float* q_scale;         // [rows], with q
+};
+
+// Activations, element by element:
+//     gelu_erf   x/2 * (1 + erf(x / sqrt 2))
+//     gelu_tanh  x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))
+//     relu       max(x, 0)          tanh_act   tanh(x)         silu   x / (1 + exp(-x))
+//     silu_gate  silu(x[t, f]) * x[t, width + f]               x has 2 * width columns, y has width
+// y may be x (silu_gate: its first half is overwritten).
+struct ActivationTask {
+  const float* x;
+  std::int64_t ldx;
+  std::int64_t rows, width;
+  float* y;               // [rows, ldy]; ldy = 0: one row of scratch, when only the codes are wanted
+  std::int64_t ldy;
+  std::int8_t* q;         // [rows, ldq] receives quantize(y), or null
+  std::int64_t ldq;
+  float* q_scale;         // [rows], with q
+};
+
+// add: y = a + b. y may be a or b.
+struct AddTask {
+  const float* a;
+  const float* b;
+  float* y;
+  std::int64_t count;
+};
+
+// embed_f32: y[t] (+)= table[ids[t]]            embed_q8: y[t] (+)= float(codes[ids[t]]) * scale[ids[t]]
+// ids are in range: the caller has checked them.
+struct EmbedTask {
+  const std::int32_t* ids;    // [rows]
+  std::int64_t rows, width;
+  const float* f32;           // [entries, width], embed_f32
+  const std::int8_t* q8;      // [entries, width], embed_q8
+  const float* scale;         // [entries], embed_q8
+  bool accumulate;            // add to y instead of overwriting it
+  float* y;                   // [rows, width]
+};
+
+// rope, "half split" (the layout of Hugging Face Llama): for every head of d columns and i < d/2
+//     a = x[i], b = x[i + d/2];   x[i] = a cos - b sin;   x[i + d/2] = b cos + a sin
+// with cos[position, i] and sin[position, i]. In place.
+struct RopeTask {
+  float* x;                        // [rows, ldx]: `heads` heads of d columns from column 0
+  std::int64_t ldx;
+  std::int64_t rows, heads, d;
+  const std::int32_t* positions;   // [rows]
+  const float* cos;                // [positions, d/2]
+  const float* sin;
+};
+
+// attention: one head, some queries of one sequence against its keys.
+//     s[i,j] = scale * sum_c q[i,c] k[j,c];   p = softmax_j(s);   y[i,c] = sum_j p[i,j] v[j,c]
+// causal: query i sees keys j <= first_key_limit + i only (first_key_limit is the position of query 0 among the keys).
+struct AttentionTask {
+  const float* q;                  // [queries, ldq]
+  std::int64_t ldq;
+  const float* k;                  // [keys, ldk]
+  std::int64_t ldk;
+  const float* v;                  // [keys, ldv]
+  std::int64_t ldv;
+  std::int64_t queries, keys, d;   // d <= 256
+  bool causal;
+  std::int64_t first_key_limit;
+  float scale;
+  float* y;                        // [queries, ldy]
+  std::int64_t ldy;
+  void* scratch;                   // attention_scratch_bytes(queries, keys, d), 64-byte aligned, this call's own
+};
+
+// Enough for any attention kernel here; each documents what it puts there.
+static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d) {
+  const std::size_t block = static_cast<std::size_t>(queries < 64 ? queries : 64) + 16;
+  const std::size_t padded_keys = static_cast<std::size_t>((keys + 31) / 32 * 32);
+  const std::size_t padded_d = static_cast<std::size_t>((d + 31) / 32 * 32);
+  // scores of a block of queries, the block's queries transposed or its outputs, and a packed panel of keys or values
+  return 4 * (block * padded_keys + 2 * block * padded_d + 2 * padded_keys * padded_d) + 256;
+}
+
+// mean_pool: y[c] = mean_t x[t,c]       max_pool: y[c] = max_t x[t,c]       (rows >= 1)
+struct PoolTask {
+  const float* x;                  // [rows, ldx]
+  std::int64_t ldx;
+  std::int64_t rows, width;
+  float* y;                        // [width]
+};
+
+// l2_normalize: y = x / max(|x|_2, 1e-12), row by row. y may be x.
+struct NormalizeTask {
+  const float* x;                  // [rows, width]
+  std::int64_t rows, width;
+  float* y;                        // [rows, width]
+};
+
+}  // namespace aerogel
