@@ -14,6 +14,7 @@ void bind_isa(py::module_& module) {
     return names;
   }, "The instruction sets that this machine can run, best first.");
   module.def("cpu_name", &cpu_name);
+  module.def("compiler", [] { return __VERSION__; }, "The compiler that built this module.");
   module.def("default_threads", [] { return default_threads(); }, "min(cgroup quota, affinity, physical cores).");
   module.def("kernels", [] {
     py::list rows;
