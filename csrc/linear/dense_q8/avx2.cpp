@@ -18,10 +18,14 @@ namespace aerogel {
 namespace {
 
 constexpr std::int64_t kTile = kDenseQ8TilingAvx2.tile;
+constexpr std::int64_t kStride = kDenseQ8TilingAvx2.stride;
 constexpr std::int64_t kRows = kDenseQ8TilingAvx2.rows;
 
 // DRAM streams: far enough ahead to cover the latency at full speed; nearer ones (1-2 KB) do nothing.
 constexpr std::int64_t kPrefetchBytes = 16 * 1024;
+
+// A loop left rolled would keep the accumulators in memory.
+#define UNROLL _Pragma("GCC unroll 16")
 
 enum class Weights {
   stream,  // int8, widened when loaded
@@ -48,51 +52,65 @@ inline Pair load_pair(const std::int8_t* codes, std::int16_t* words) {
   return pair;
 }
 
+// One token's x[k], x[k+1].
+struct Two {
+  std::int16_t k[2];
+};
+
+// sums of 16 rows += w[16, 2] . x[2]. As intrinsics, GCC 12 computes the products of all tokens first and spills them.
+inline void multiply_add(__m256i& low, __m256i& high, const Pair& w, const Two* x) {
+  __m256i a, b;
+  __asm__(
+      "vpbroadcastd %[x], %[b]\n\t"
+      "vpmaddwd %[b], %[w0], %[a]\n\t"
+      "vpmaddwd %[b], %[w1], %[b]\n\t"
+      "vpaddd %[a], %[low], %[low]\n\t"
+      "vpaddd %[b], %[high], %[high]"
+      : [low] "+x"(low), [high] "+x"(high), [a] "=&x"(a), [b] "=&x"(b)
+      : [w0] "x"(w.low), [w1] "x"(w.high), [x] "m"(*x));
+}
+
 // sums[T, 16] (+)= x[T, columns] . w[16, columns]^T; columns is a multiple of 16.
 template <int T, Weights W>
-void tile(const std::int16_t* x, std::int64_t x_stride, const std::int8_t* codes, std::int16_t* words, std::int64_t columns,
+void tile(const std::int16_t* x, const std::int8_t* codes, std::int16_t* words, std::int64_t columns,
           std::int32_t* sums, bool accumulate) {
   __m256i low[T], high[T];
-  for (int t = 0; t < T; ++t) {
+  UNROLL for (int t = 0; t < T; ++t) {
     low[t] = accumulate ? _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + t * kRows)) : _mm256_setzero_si256();
     high[t] = accumulate ? _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + t * kRows + 8)) : _mm256_setzero_si256();
   }
   for (std::int64_t k = 0; k < columns; k += 4) {
     if (W != Weights::ready) _mm_prefetch(reinterpret_cast<const char*>(codes + k * kRows + kPrefetchBytes), _MM_HINT_T0);
-    for (int pair = 0; pair < 4; pair += 2) {
+    UNROLL for (int pair = 0; pair < 4; pair += 2) {
       const Pair w = load_pair<W>(codes + (k + pair) * kRows, words + (k + pair) * kRows);
-      for (int t = 0; t < T; ++t) {
-        const __m256i two = _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(x + t * x_stride + k + pair)));
-        low[t] = _mm256_add_epi32(low[t], _mm256_madd_epi16(w.low, two));
-        high[t] = _mm256_add_epi32(high[t], _mm256_madd_epi16(w.high, two));
-      }
+      UNROLL for (int t = 0; t < T; ++t)
+        multiply_add(low[t], high[t], w, reinterpret_cast<const Two*>(x + t * kStride + k + pair));
     }
   }
-  for (int t = 0; t < T; ++t) {
+  UNROLL for (int t = 0; t < T; ++t) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(sums + t * kRows), low[t]);
     _mm256_store_si256(reinterpret_cast<__m256i*>(sums + t * kRows + 8), high[t]);
   }
 }
 
 template <Weights W>
-void tile_of(std::int64_t tokens, const std::int16_t* x, std::int64_t x_stride, const std::int8_t* codes, std::int16_t* words,
+void tile_of(std::int64_t tokens, const std::int16_t* x, const std::int8_t* codes, std::int16_t* words,
              std::int64_t columns, std::int32_t* sums, bool accumulate) {
   switch (tokens) {
-    case 1: return tile<1, W>(x, x_stride, codes, words, columns, sums, accumulate);
-    case 2: return tile<2, W>(x, x_stride, codes, words, columns, sums, accumulate);
-    case 3: return tile<3, W>(x, x_stride, codes, words, columns, sums, accumulate);
-    case 4: return tile<4, W>(x, x_stride, codes, words, columns, sums, accumulate);
-    case 5: return tile<5, W>(x, x_stride, codes, words, columns, sums, accumulate);
-    default: return tile<6, W>(x, x_stride, codes, words, columns, sums, accumulate);
+    case 1: return tile<1, W>(x, codes, words, columns, sums, accumulate);
+    case 2: return tile<2, W>(x, codes, words, columns, sums, accumulate);
+    case 3: return tile<3, W>(x, codes, words, columns, sums, accumulate);
+    case 4: return tile<4, W>(x, codes, words, columns, sums, accumulate);
+    case 5: return tile<5, W>(x, codes, words, columns, sums, accumulate);
+    default: return tile<6, W>(x, codes, words, columns, sums, accumulate);
   }
 }
 
-void widen_x(const std::int8_t* x, std::int64_t ldx, std::int64_t tokens, std::int64_t columns, std::int16_t* out,
-             std::int64_t stride) {
+void widen_x(const std::int8_t* x, std::int64_t ldx, std::int64_t tokens, std::int64_t columns, std::int16_t* out) {
   for (std::int64_t t = 0; t < tokens; ++t)
     for (std::int64_t k = 0; k < columns; k += 16)
       _mm256_store_si256(
-          reinterpret_cast<__m256i*>(out + t * stride + k),
+          reinterpret_cast<__m256i*>(out + t * kStride + k),
           _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(x + t * ldx + k))));
 }
 
@@ -125,35 +143,38 @@ void finish(const LinearTask& task, const DenseQ8View& w, std::int64_t panel, st
 void run_dense_q8_avx2(const LinearTask& task) {
   const DenseQ8View& w = *static_cast<const DenseQ8View*>(task.weight);
   const auto* x = static_cast<const std::int8_t*>(task.x);
-  const std::int64_t stride = dense_q8_x_stride(kDenseQ8TilingAvx2, w.k_padded);
+  const std::int64_t chunks = dense_q8_chunks(kDenseQ8TilingAvx2, w.k_padded);
+  const std::int64_t chunk = ((w.k_padded + chunks - 1) / chunks + 15) / 16 * 16;
   const std::int64_t most = dense_q8_block(kDenseQ8TilingAvx2, w.k_padded);
   const std::int64_t blocks = (task.m + most - 1) / most;
   const std::int64_t block = ((task.m + blocks - 1) / blocks + kTile - 1) / kTile * kTile;
   const std::int64_t held = task.m < most ? task.m : most;
-  const std::int64_t chunks = (w.k_padded + kDenseQ8TilingAvx2.chunk - 1) / kDenseQ8TilingAvx2.chunk;
-  const std::int64_t chunk = ((w.k_padded + chunks - 1) / chunks + 15) / 16 * 16;
 
   auto* const wide_x = static_cast<std::int16_t*>(task.scratch);
-  auto* const sums = reinterpret_cast<std::int32_t*>(wide_x + held * stride);
+  auto* const sums = reinterpret_cast<std::int32_t*>(wide_x + chunks * held * kStride);
   auto* const words = reinterpret_cast<std::int16_t*>(sums + held * kRows);
 
   for (std::int64_t first = 0; first < task.m; first += block) {
     const std::int64_t tokens = task.m - first < block ? task.m - first : block;
-    widen_x(x + first * task.ldx, task.ldx, tokens, w.k_padded, wide_x, stride);
     const std::int64_t tiles = (tokens + kTile - 1) / kTile;
+    for (std::int64_t c = 0; c < chunks; ++c) {
+      const std::int64_t k = c * chunk, columns = w.k_padded - k < chunk ? w.k_padded - k : chunk;
+      widen_x(x + first * task.ldx + k, task.ldx, tokens, columns, wide_x + c * held * kStride);
+    }
     for (std::int64_t panel = task.unit_begin; panel < task.unit_end; ++panel) {
-      const std::int8_t* codes = w.codes + panel * kRows * w.k_padded;
-      if (tiles == 1) {
-        tile_of<Weights::stream>(tokens, wide_x, stride, codes, words, w.k_padded, sums, false);
-      } else {
-        for (std::int64_t k = 0; k < w.k_padded; k += chunk) {
-          const std::int64_t columns = w.k_padded - k < chunk ? w.k_padded - k : chunk;
-          for (std::int64_t i = 0, t = 0; i < tiles; ++i) {
-            const std::int64_t next = tokens * (i + 1) / tiles;  // tiles differ by one token at most
-            (i == 0 ? tile_of<Weights::widen> : tile_of<Weights::ready>)(
-                next - t, wide_x + t * stride + k, stride, codes + k * kRows, words, columns, sums + t * kRows, k != 0);
-            t = next;
-          }
+      for (std::int64_t c = 0; c < chunks; ++c) {
+        const std::int64_t k = c * chunk, columns = w.k_padded - k < chunk ? w.k_padded - k : chunk;
+        const std::int8_t* codes = w.codes + panel * kRows * w.k_padded + k * kRows;
+        const std::int16_t* chunk_x = wide_x + c * held * kStride;
+        if (tiles == 1) {
+          tile_of<Weights::stream>(tokens, chunk_x, codes, words, columns, sums, c != 0);
+          continue;
+        }
+        for (std::int64_t i = 0, t = 0; i < tiles; ++i) {
+          const std::int64_t next = tokens * (i + 1) / tiles;  // tiles differ by one token at most
+          (i == 0 ? tile_of<Weights::widen> : tile_of<Weights::ready>)(next - t, chunk_x + t * kStride, codes, words, columns,
+                                                                       sums + t * kRows, c != 0);
+          t = next;
         }
       }
       finish(task, w, panel, first, tokens, sums);

@@ -47,41 +47,45 @@ constexpr DenseQ8Panel kDenseQ8Neon{4, 16, 0};
 constexpr DenseQ8Panel kDenseQ8Avx2{16, 2, 0};
 constexpr DenseQ8Panel kDenseQ8Avx512{32, 4, 128};
 
-// Tiles and scratch of the x86 kernels. Tokens are taken in blocks whose copy of x stays in L2 (half of the smallest one in
-// use, 512 KB) while every panel of the task passes over it; a block has at least `kMin` tokens, so that a panel fetched from
-// further away is worth its fetch. Within a block and a panel, columns are taken in chunks whose weights stay in L1 while all
-// token tiles pass over them; between chunks the int32 sums wait in scratch.
+// Tiles and scratch of the x86 kernels. Columns are taken in chunks, tokens in blocks:
 //
-//     scratch:  x of a block [tokens, x_stride] | sums [tokens, R] int32 | avx2: a chunk of the panel as int16
+//     for block of tokens           its copy of x stays in L2 (at most kBytes of the 512 KB that small cores have)
+//       copy x of the block
+//       for panel of the task       at least kMin tokens make use of a panel that comes from L3 or memory
+//         for chunk of columns      the panel's chunk stays in L1, the int32 sums wait in scratch between chunks
+//           for tile of tokens      in registers
+//
+//     scratch:  x [chunks, tokens, stride] | sums [tokens, R] int32 | avx2: the panel's chunk as int16
+//
+// `stride` is a constant, so that the tokens of a tile are displacements of one address, and a cache line more than the
+// chunk, so that they do not compete for the same L1 sets as they would in x.
 struct DenseQ8Tiling {
-  std::int64_t rows;        // R
-  std::int64_t tile;        // tokens in a register tile
-  std::int64_t x_bytes;     // bytes of an element in the copy of x
-  std::int64_t chunk;       // columns
-  std::int64_t panel_bytes; // scratch for a chunk of the panel
+  std::int64_t rows;         // R
+  std::int64_t tile;         // tokens in a register tile
+  std::int64_t chunk;        // the most columns in a chunk
+  std::int64_t stride;       // elements
+  std::int64_t x_bytes;      // bytes of an element in the copy of x
+  std::int64_t panel_bytes;  // of a chunk as int16
 };
-constexpr DenseQ8Tiling kDenseQ8TilingAvx2{16, 6, 2, 512, 16 * 512 * 2};
-constexpr DenseQ8Tiling kDenseQ8TilingAvx512{32, 12, 1, 768, 0};
+constexpr DenseQ8Tiling kDenseQ8TilingAvx2{16, 6, 512, 512 + 32, 2, 16 * 512 * 2};
+constexpr DenseQ8Tiling kDenseQ8TilingAvx512{32, 12, 768, 768 + 64, 1, 0};
 
-// Elements between tokens in the copy: whole cache lines, and not a multiple of 2 KB, where the tokens of a tile would
-// compete for the same few L1 sets.
-static inline std::int64_t dense_q8_x_stride(const DenseQ8Tiling& t, std::int64_t k_padded) {
-  const std::int64_t line = 64 / t.x_bytes;
-  const std::int64_t stride = (k_padded + line - 1) / line * line;
-  return stride * t.x_bytes % 2048 == 0 ? stride + line : stride;
+static inline std::int64_t dense_q8_chunks(const DenseQ8Tiling& t, std::int64_t k_padded) {
+  return (k_padded + t.chunk - 1) / t.chunk;
 }
 
 // The most tokens in a block.
 static inline std::int64_t dense_q8_block(const DenseQ8Tiling& t, std::int64_t k_padded) {
   const std::int64_t kMin = 24, kMax = 96, kBytes = 192 * 1024;
-  const std::int64_t fit = kBytes / (dense_q8_x_stride(t, k_padded) * t.x_bytes) / t.tile * t.tile;
+  const std::int64_t fit = kBytes / (k_padded * t.x_bytes) / t.tile * t.tile;
   return fit < kMin ? kMin : fit > kMax ? kMax : fit;
 }
 
 static inline std::size_t dense_q8_scratch_bytes(const DenseQ8Tiling& t, std::int64_t k_padded, std::int64_t m) {
   const std::int64_t block = dense_q8_block(t, k_padded);
   const std::int64_t tokens = m < block ? m : block;
-  return static_cast<std::size_t>(tokens * (dense_q8_x_stride(t, k_padded) * t.x_bytes + t.rows * 4) + t.panel_bytes);
+  const std::int64_t x = dense_q8_chunks(t, k_padded) * tokens * t.stride * t.x_bytes;
+  return static_cast<std::size_t>(x + tokens * t.rows * 4 + t.panel_bytes);
 }
 
 }  // namespace aerogel
