@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::int64_t kTile = kDenseQ8TilingAvx2.tile;
 constexpr std::int64_t kStride = kDenseQ8TilingAvx2.stride;
-constexpr std::int64_t kRows = kDenseQ8TilingAvx2.rows;
+constexpr std::int64_t kRows = kDenseQ8Avx2.rows;
 
 // DRAM streams: far enough ahead to cover the latency at full speed; nearer ones (1-2 KB) do nothing.
 constexpr std::int64_t kPrefetchBytes = 16 * 1024;
@@ -144,15 +144,15 @@ void run_dense_q8_avx2(const LinearTask& task) {
   const DenseQ8View& w = *static_cast<const DenseQ8View*>(task.weight);
   const auto* x = static_cast<const std::int8_t*>(task.x);
   const std::int64_t chunks = dense_q8_chunks(kDenseQ8TilingAvx2, w.k_padded);
-  const std::int64_t chunk = ((w.k_padded + chunks - 1) / chunks + 15) / 16 * 16;
+  const std::int64_t chunk = dense_q8_chunk(kDenseQ8TilingAvx2, w.k_padded);
   const std::int64_t most = dense_q8_block(kDenseQ8TilingAvx2, w.k_padded);
   const std::int64_t blocks = (task.m + most - 1) / most;
   const std::int64_t block = ((task.m + blocks - 1) / blocks + kTile - 1) / kTile * kTile;
   const std::int64_t held = task.m < most ? task.m : most;
 
   auto* const wide_x = static_cast<std::int16_t*>(task.scratch);
-  auto* const sums = reinterpret_cast<std::int32_t*>(wide_x + chunks * held * kStride);
-  auto* const words = reinterpret_cast<std::int16_t*>(sums + held * kRows);
+  std::int16_t* const words = wide_x + chunks * held * kStride;
+  auto* const sums = reinterpret_cast<std::int32_t*>(words + kDenseQ8TilingAvx2.panel_bytes / 2);
 
   for (std::int64_t first = 0; first < task.m; first += block) {
     const std::int64_t tokens = task.m - first < block ? task.m - first : block;

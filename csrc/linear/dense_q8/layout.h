@@ -55,23 +55,30 @@ constexpr DenseQ8Panel kDenseQ8Avx512{32, 4, 128};
 //         for chunk of columns      the panel's chunk stays in L1, the int32 sums wait in scratch between chunks
 //           for tile of tokens      in registers
 //
-//     scratch:  x [chunks, tokens, stride] | sums [tokens, R] int32 | avx2: the panel's chunk as int16
+//     scratch:  x [chunks, tokens, stride] | avx2: the panel's chunk as int16 | sums [tokens, R] int32
+//                                                                             | avx512: 128 * sum_k x [tokens] int32
 //
 // `stride` is a constant, so that the tokens of a tile are displacements of one address, and a cache line more than the
 // chunk, so that they do not compete for the same L1 sets as they would in x.
 struct DenseQ8Tiling {
-  std::int64_t rows;         // R
   std::int64_t tile;         // tokens in a register tile
   std::int64_t chunk;        // the most columns in a chunk
   std::int64_t stride;       // elements
   std::int64_t x_bytes;      // bytes of an element in the copy of x
   std::int64_t panel_bytes;  // of a chunk as int16
+  std::int64_t sums;         // int32 per token
 };
-constexpr DenseQ8Tiling kDenseQ8TilingAvx2{16, 6, 512, 512 + 32, 2, 16 * 512 * 2};
-constexpr DenseQ8Tiling kDenseQ8TilingAvx512{32, 12, 768, 768 + 64, 1, 0};
+constexpr DenseQ8Tiling kDenseQ8TilingAvx2{6, 512, 512 + 32, 2, 16 * 512 * 2, 16};
+constexpr DenseQ8Tiling kDenseQ8TilingAvx512{12, 768, 768 + 64, 1, 0, 32 + 1};
 
 static inline std::int64_t dense_q8_chunks(const DenseQ8Tiling& t, std::int64_t k_padded) {
   return (k_padded + t.chunk - 1) / t.chunk;
+}
+
+// Columns in a chunk: whole cache lines of x.
+static inline std::int64_t dense_q8_chunk(const DenseQ8Tiling& t, std::int64_t k_padded) {
+  const std::int64_t chunks = dense_q8_chunks(t, k_padded);
+  return ((k_padded + chunks - 1) / chunks + 63) / 64 * 64;
 }
 
 // The most tokens in a block.
@@ -85,7 +92,7 @@ static inline std::size_t dense_q8_scratch_bytes(const DenseQ8Tiling& t, std::in
   const std::int64_t block = dense_q8_block(t, k_padded);
   const std::int64_t tokens = m < block ? m : block;
   const std::int64_t x = dense_q8_chunks(t, k_padded) * tokens * t.stride * t.x_bytes;
-  return static_cast<std::size_t>(x + tokens * t.rows * 4 + t.panel_bytes);
+  return static_cast<std::size_t>(x + t.panel_bytes + tokens * t.sums * 4);
 }
 
 }  // namespace aerogel
