@@ -7,6 +7,13 @@
 #include "linear/dense_f32/layout.h"
 #include "linear/linear.h"
 
+// Loops over a register tile must be unrolled, or the tile lives in memory.
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace aerogel {
 namespace {
 
@@ -35,12 +42,15 @@ inline __m256i lane_mask(std::int64_t rows) {
 // T tokens times one panel. Few tokens keep several sums a lane (kPhases), or the latency of the FMA would bound them.
 // Stream: the weights come from memory and are used once, so they are prefetched far ahead.
 template <int T, bool Stream>
-void multiply(const Tile& tile) {
+__attribute__((noinline)) void multiply(const Tile& tile) {
   constexpr int kPhases = T == 1 ? 4 : T <= 3 ? 2 : 1;
   __m256 sum[kPhases][T][2];
+  UNROLL
   for (int p = 0; p < kPhases; ++p)
+    UNROLL
     for (int t = 0; t < T; ++t) sum[p][t][0] = sum[p][t][1] = _mm256_setzero_ps();
   if (!Stream)
+    UNROLL
     for (int t = 0; t < T; ++t) _mm_prefetch(reinterpret_cast<const char*>(tile.y + t * tile.ldy), _MM_HINT_T0);
 
   const float* w = tile.w;
@@ -49,9 +59,13 @@ void multiply(const Tile& tile) {
     const float* x = x_chunk;
     const float* const end = x_chunk + (left < kChunk ? left : kChunk);
     for (; end - x >= kPhases; x += kPhases) {
+      UNROLL
       for (int p = 0; p < kPhases; ++p, w += kPanel) {
         if (Stream) _mm_prefetch(reinterpret_cast<const char*>(w + kAheadFloats), _MM_HINT_T0);
-        const __m256 w0 = _mm256_load_ps(w), w1 = _mm256_load_ps(w + 8);
+        __m256 w0 = _mm256_load_ps(w), w1 = _mm256_load_ps(w + 8);
+        // Keeps both in registers: GCC would rather read w1 again for every token, a load too many per cycle.
+        __asm__("" : "+x"(w0), "+x"(w1));
+        UNROLL
         for (int t = 0; t < T; ++t) {
           const __m256 value = _mm256_broadcast_ss(x + p + t * kChunk);
           sum[p][t][0] = _mm256_fmadd_ps(value, w0, sum[p][t][0]);
@@ -62,6 +76,7 @@ void multiply(const Tile& tile) {
     if (kPhases > 1)
       for (; x < end; ++x, w += kPanel) {
         const __m256 w0 = _mm256_load_ps(w), w1 = _mm256_load_ps(w + 8);
+        UNROLL
         for (int t = 0; t < T; ++t) {
           const __m256 value = _mm256_broadcast_ss(x + t * kChunk);
           sum[0][t][0] = _mm256_fmadd_ps(value, w0, sum[0][t][0]);
@@ -69,13 +84,18 @@ void multiply(const Tile& tile) {
         }
       }
   }
+  UNROLL
   for (int p = 1; p < kPhases; ++p)
+    UNROLL
     for (int t = 0; t < T; ++t)
+      UNROLL
       for (int half = 0; half < 2; ++half) sum[0][t][half] = _mm256_add_ps(sum[0][t][half], sum[p][t][half]);
 
   if (tile.rows == kPanel) {
+    UNROLL
     for (int half = 0; half < 2; ++half) {
       const __m256 bias = tile.bias == nullptr ? _mm256_setzero_ps() : _mm256_loadu_ps(tile.bias + 8 * half);
+      UNROLL
       for (int t = 0; t < T; ++t) {
         float* y = tile.y + t * tile.ldy + 8 * half;
         _mm256_storeu_ps(y, _mm256_add_ps(sum[0][t][half], tile.accumulate ? _mm256_loadu_ps(y) : bias));
@@ -83,9 +103,11 @@ void multiply(const Tile& tile) {
     }
     return;
   }
+  UNROLL
   for (int half = 0; half < 2; ++half) {
     const __m256i mask = lane_mask(tile.rows - 8 * half);
     const __m256 bias = tile.bias == nullptr ? _mm256_setzero_ps() : _mm256_maskload_ps(tile.bias + 8 * half, mask);
+    UNROLL
     for (int t = 0; t < T; ++t) {
       float* y = tile.y + t * tile.ldy + 8 * half;
       _mm256_maskstore_ps(y, mask, _mm256_add_ps(sum[0][t][half], tile.accumulate ? _mm256_maskload_ps(y, mask) : bias));

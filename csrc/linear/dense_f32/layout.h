@@ -38,7 +38,7 @@ struct Shape {
 
 // One panel chunk (panel * chunk * 4 bytes) fits L1 beside one x tile; a block of x chunks (block * chunk * 4) fits L2.
 constexpr Shape kScalar{8, 1, 1, 1};
-constexpr Shape kAvx2{16, 6, 256, 192};
+constexpr Shape kAvx2{16, 6, 384, 144};
 constexpr Shape kAvx512{32, 14, 192, 224};
 constexpr Shape kNeon{8, 8, 256, 128};
 
