@@ -1,4 +1,6 @@
-// Bound by loads: a nonzero times 32 tokens is 4 FMAs (2 cycles) that each read xt, and a broadcast: 5 loads, 2.5 cycles.
+// Bound by loads: a nonzero times 16 tokens is 2 FMAs that each read xt, and a broadcast: 3 loads, 1.5 cycles while xt is in
+// L1. From L2 it is one cache line a nonzero, 2 to 2.5 cycles; tiles of 32 tokens, and passes over parts of xt that fit L1,
+// both measured slower (0.7x, and down to 0.4x for 4096 columns).
 #include <immintrin.h>
 
 #include <cstddef>
@@ -20,8 +22,7 @@ namespace {
 using csr_f32::kUnit;
 using csr_f32::View;
 
-constexpr std::int64_t kPassFloats = 24 * 1024 / 4;  // of xt, beside the sums in L1
-constexpr std::int64_t kSingleBlock = 16;            // rows whose sums stand together where one pass makes them
+constexpr int kStep = static_cast<int>(csr_f32::kStep);
 
 // 8 rows of 8 floats become 8 columns.
 inline void transpose8(__m256 r[8]) {
@@ -90,42 +91,28 @@ void store_y(const float* sums, std::int64_t width, std::int64_t rows, std::int6
   }
 }
 
-// sums[8*V tokens] of one row over `count` nonzeros. Narrow tiles keep several sums, or FMA latency would bound them.
+// sums[8*V tokens] of one row. Each of the kStep nonzeros of a step has its own sums, or FMA latency would bound them.
 template <int V, class Column>
-inline void add_row(const float* values, const Column* columns, std::int64_t count, const float* xt, float* sums, bool first) {
-  constexpr int kPhases = V >= 4 ? 2 : 4;
-  __m256 sum[kPhases][V];
+inline void multiply_row(const float* values, const Column* columns, const float* values_end, const float* xt, float* sums) {
+  __m256 sum[kStep][V];
   UNROLL
-  for (int v = 0; v < V; ++v) sum[0][v] = first ? _mm256_setzero_ps() : _mm256_load_ps(sums + 8 * v);
-  UNROLL
-  for (int p = 1; p < kPhases; ++p) {
+  for (int p = 0; p < kStep; ++p) {
     UNROLL
     for (int v = 0; v < V; ++v) sum[p][v] = _mm256_setzero_ps();
   }
-  std::int64_t i = 0;
-  for (; i + kPhases <= count; i += kPhases) {
+  for (; values != values_end; values += kStep, columns += kStep) {
     UNROLL
-    for (int p = 0; p < kPhases; ++p) {
-      const __m256 value = _mm256_broadcast_ss(values + i + p);
-      const float* x = xt + static_cast<std::size_t>(columns[i + p]) * (8 * V);
+    for (int p = 0; p < kStep; ++p) {
+      const __m256 value = _mm256_broadcast_ss(values + p);
+      const float* x = xt + static_cast<std::size_t>(columns[p]) * (8 * V);
       UNROLL
       for (int v = 0; v < V; ++v) sum[p][v] = _mm256_fmadd_ps(value, _mm256_load_ps(x + 8 * v), sum[p][v]);
     }
   }
-  for (; i < count; ++i) {
-    const __m256 value = _mm256_broadcast_ss(values + i);
-    const float* x = xt + static_cast<std::size_t>(columns[i]) * (8 * V);
-    UNROLL
-    for (int v = 0; v < V; ++v) sum[0][v] = _mm256_fmadd_ps(value, _mm256_load_ps(x + 8 * v), sum[0][v]);
-  }
   UNROLL
-  for (int v = 0; v < V; ++v) {
-    if (kPhases == 4)
-      sum[0][v] = _mm256_add_ps(_mm256_add_ps(sum[0][v], sum[1][v]), _mm256_add_ps(sum[2 % kPhases][v], sum[3 % kPhases][v]));
-    else
-      sum[0][v] = _mm256_add_ps(sum[0][v], sum[1][v]);
-    _mm256_store_ps(sums + 8 * v, sum[0][v]);
-  }
+  for (int v = 0; v < V; ++v)
+    _mm256_store_ps(sums + 8 * v,
+                    _mm256_add_ps(_mm256_add_ps(sum[0][v], sum[1][v]), _mm256_add_ps(sum[2][v], sum[3][v])));
 }
 
 // Up to 8*V tokens.
@@ -137,20 +124,12 @@ void run_tile(const LinearTask& task, const View& view, const Column* columns, s
   const float* x = static_cast<const float*>(task.x) + token * task.ldx;
   for (std::int64_t t = 0; t < valid; t += 8) transpose_x(x + t * task.ldx, task.ldx, valid - t, view.k, xt + t, kWidth);
 
-  std::int64_t group = kPassFloats / (kWidth * view.chunk);  // chunks of xt that fit
-  if (group < 1) group = 1;
-  const std::int64_t block = view.chunks <= group ? kSingleBlock : csr_f32::kRowBlock;
   const std::int64_t end = task.unit_end * kUnit < view.n ? task.unit_end * kUnit : view.n;
-  for (std::int64_t row = task.unit_begin * kUnit; row < end; row += block) {
-    const std::int64_t rows = end - row < block ? end - row : block;
-    for (std::int64_t c = 0; c < view.chunks; c += group) {
-      const std::int64_t last = c + group < view.chunks ? c + group : view.chunks;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        const std::uint32_t* ends = view.chunk_end + (row + r) * view.chunks;
-        const std::int64_t from = c == 0 ? 0 : ends[c - 1];
-        const std::int64_t begin = view.row_begin[row + r] + from;
-        add_row<V>(view.values + begin, columns + begin, ends[last - 1] - from, xt, sums + r * kWidth, c == 0);
-      }
+  for (std::int64_t row = task.unit_begin * kUnit; row < end; row += kUnit) {
+    const std::int64_t rows = end - row < kUnit ? end - row : kUnit;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t begin = view.row_begin[row + r];
+      multiply_row<V>(view.values + begin, columns + begin, view.values + view.row_begin[row + r + 1], xt, sums + r * kWidth);
     }
     for (std::int64_t t = 0; t < valid; t += 8)
       store_y(sums + t, kWidth, rows, row, valid - t, task.bias, task.y + (token + t) * task.ldy, task.ldy);
@@ -178,18 +157,13 @@ void run_four(const LinearTask& task, const View& view, const Column* columns, s
 
   const std::int64_t end = task.unit_end * kUnit < view.n ? task.unit_end * kUnit : view.n;
   for (std::int64_t row = task.unit_begin * kUnit; row < end; ++row) {
-    __m128 sum[4] = {_mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps()};
-    std::int64_t i = view.row_begin[row];
-    const std::int64_t stop = view.row_begin[row + 1];
-    for (; i + 4 <= stop; i += 4) {
+    __m128 sum[kStep] = {_mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps()};
+    for (std::int64_t i = view.row_begin[row]; i < view.row_begin[row + 1]; i += kStep) {
       UNROLL
-      for (int p = 0; p < 4; ++p)
+      for (int p = 0; p < kStep; ++p)
         sum[p] = _mm_fmadd_ps(_mm_broadcast_ss(view.values + i + p),
                               _mm_load_ps(xt + static_cast<std::size_t>(columns[i + p]) * 4), sum[p]);
     }
-    for (; i < stop; ++i)
-      sum[0] = _mm_fmadd_ps(_mm_broadcast_ss(view.values + i), _mm_load_ps(xt + static_cast<std::size_t>(columns[i]) * 4),
-                            sum[0]);
     alignas(16) float total[4];
     const __m128 bias = task.bias == nullptr ? _mm_setzero_ps() : _mm_broadcast_ss(task.bias + row);
     _mm_store_ps(total, _mm_add_ps(_mm_add_ps(_mm_add_ps(sum[0], sum[1]), _mm_add_ps(sum[2], sum[3])), bias));
@@ -197,27 +171,38 @@ void run_four(const LinearTask& task, const View& view, const Column* columns, s
   }
 }
 
-// One token: scalar chains; a gather instruction is slower than its loads.
+// Four products of one token.
+template <class Column>
+inline __m128 multiply_step(const float* values, const Column* columns, const float* x, __m128 sum) {
+  __m128 four = _mm_load_ss(x + columns[0]);
+  four = _mm_insert_ps(four, _mm_load_ss(x + columns[1]), 0x10);
+  four = _mm_insert_ps(four, _mm_load_ss(x + columns[2]), 0x20);
+  four = _mm_insert_ps(four, _mm_load_ss(x + columns[3]), 0x30);
+  return _mm_fmadd_ps(_mm_load_ps(values), four, sum);
+}
+
+// One token: its four x of a step are collected by loads, which a gather instruction is slower than.
 template <class Column>
 void run_one(const LinearTask& task, const View& view, const Column* columns, std::int64_t token) {
   const float* x = static_cast<const float*>(task.x) + token * task.ldx;
   const std::int64_t end = task.unit_end * kUnit < view.n ? task.unit_end * kUnit : view.n;
   for (std::int64_t row = task.unit_begin * kUnit; row < end; ++row) {
-    __m128 sum[4] = {_mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps()};
+    __m128 even = _mm_setzero_ps(), odd = _mm_setzero_ps();
     std::int64_t i = view.row_begin[row];
     const std::int64_t stop = view.row_begin[row + 1];
-    for (; i + 4 <= stop; i += 4) {
-      UNROLL
-      for (int p = 0; p < 4; ++p)
-        sum[p] = _mm_fmadd_ss(_mm_load_ss(view.values + i + p), _mm_load_ss(x + columns[i + p]), sum[p]);
+    for (; i + 2 * kStep <= stop; i += 2 * kStep) {
+      even = multiply_step(view.values + i, columns + i, x, even);
+      odd = multiply_step(view.values + i + kStep, columns + i + kStep, x, odd);
     }
-    for (; i < stop; ++i) sum[0] = _mm_fmadd_ss(_mm_load_ss(view.values + i), _mm_load_ss(x + columns[i]), sum[0]);
-    const float total = _mm_cvtss_f32(_mm_add_ss(_mm_add_ss(sum[0], sum[1]), _mm_add_ss(sum[2], sum[3])));
+    if (i < stop) even = multiply_step(view.values + i, columns + i, x, even);
+    even = _mm_add_ps(even, odd);
+    even = _mm_add_ps(even, _mm_movehl_ps(even, even));
+    const float total = _mm_cvtss_f32(_mm_add_ss(even, _mm_movehdup_ps(even)));
     task.y[token * task.ldy + row] = task.bias == nullptr ? total : total + task.bias[row];
   }
 }
 
-// The widest tile first; what is left goes to the narrowest that holds it at no more cost than two smaller ones.
+// The widest tile first; what is left goes to the narrowest that holds it.
 template <class Column>
 void run(const LinearTask& task, const View& view, const Column* columns) {
   std::int64_t token = 0;
@@ -232,13 +217,9 @@ void run(const LinearTask& task, const View& view, const Column* columns) {
     } else if (left <= 8) {
       run_tile<1>(task, view, columns, token, left);
       token += left;
-    } else if (left <= 24) {
+    } else {
       const std::int64_t valid = left < 16 ? left : 16;
       run_tile<2>(task, view, columns, token, valid);
-      token += valid;
-    } else {
-      const std::int64_t valid = left < 32 ? left : 32;
-      run_tile<4>(task, view, columns, token, valid);
       token += valid;
     }
   }

@@ -1,19 +1,16 @@
 // csr_f32: y[M,N] = x[M,K] . w[N,K]^T + b[N], float, only the nonzeros of w stored, any pattern.
 //
-// Compressed sparse rows, the same for every instruction set. The columns of a row ascend, each at most once. Columns are
-// 16-bit where K <= 65536, which is nearly always, else 32-bit:
+// Compressed sparse rows, the same for every instruction set. Columns of a row ascend, each at most once. They are 16-bit
+// where K <= 65536, which is nearly always, else 32-bit:
 //
-//     row_begin   | 0 | begin of row 1 | ... | nnz |          [N + 1]
-//     values      | row 0: v v v v | row 1: v v | ...         [nnz]
-//     columns     | row 0: c c c c | row 1: c c | ...         [nnz], in columns16 or in columns32, the other is null
+//     row_begin   | 0 | begin of row 1 | ... | total |           [N + 1], multiples of kStep
+//     values      | v v v v  v v 0 0 | v v v v | v 0 0 0 | ...   [total]
+//     columns     | c c c c  c c c c | c c c c | c c c c | ...   [total], in columns16 or in columns32, the other is null
+//                   row 0              row 1     row 2
 //
-// A row is also cut at every chunk-th column, so that a kernel may run many rows over a few chunks of x that fit L1:
-//
-//     chunk_end   | row 0: e0 e1 ... | row 1: e0 e1 ... |     [N][chunks]: nonzeros of row n left of column (c + 1) * chunk;
-//                                                             the last one is the row's count
-//
-// chunk is kChunk, or more where that would make over kMaxChunks of them: very wide matrices are sparse enough for the cuts
-// to outweigh the nonzeros.
+// A row is padded to a multiple of kStep with zero values at its own last column: a loop over a row then has no tail, whose
+// length the CPU would have to guess row after row. (As in a dense kernel, an infinite x therefore gives NaN.) An empty row
+// stays empty.
 //
 // Vector kernels keep tokens on the lanes. They first copy a tile of T tokens of x transposed into scratch:
 //
@@ -22,9 +19,9 @@
 //     k = 1 | x[0][1]    x[1][1] ... x[T-1][1] |     add to the T sums of row n
 //       ... |                                  |
 //
-//     sums   kRowBlock rows of T: [row][token], transposed into y[token][row] when done
+//     sums   kUnit rows of T: [row][token], transposed into y[token][row] when done
 //
-// A unit is kUnit rows. Nothing is padded: a nonzero costs what it costs, an empty row nearly nothing.
+// A unit is kUnit rows.
 #pragma once
 
 #include <cstddef>
@@ -33,18 +30,15 @@
 namespace aerogel::csr_f32 {
 
 constexpr std::int64_t kUnit = 16;
-constexpr std::int64_t kChunk = 128;
-constexpr std::int64_t kMaxChunks = 64;
-constexpr std::int64_t kRowBlock = 64;  // rows whose sums stand in scratch together, a multiple of kUnit
-constexpr std::int64_t kMaxTile = 64;   // the widest T of any kernel
+constexpr std::int64_t kStep = 4;
+constexpr std::int64_t kMaxTile = 32;  // the widest T of any kernel
 
 struct View {
   const std::int64_t* row_begin;
-  const std::uint32_t* chunk_end;
   const float* values;
   const std::uint16_t* columns16;
   const std::uint32_t* columns32;
-  std::int64_t n, k, chunk, chunks;
+  std::int64_t n, k;
 };
 
 }  // namespace aerogel::csr_f32

@@ -15,55 +15,42 @@ namespace {
 
 using namespace csr_f32;
 
-std::int64_t chunk_of(std::int64_t k) {
-  std::int64_t chunk = kChunk;
-  while (chunk * kMaxChunks < k) chunk *= 2;
-  return chunk;
-}
+std::int64_t padded(std::int64_t nonzeros) { return round_up(nonzeros, kStep); }
 
 class CsrF32 final : public Weight {
  public:
-  // Room for at most `nonzeros` values; rows are then appended in order and finish() ends it.
-  CsrF32(std::int64_t n, std::int64_t k, std::int64_t nonzeros)
+  // Room for `padded_nonzeros`, the padded lengths of all rows. Rows are appended in order; finish() ends it.
+  CsrF32(std::int64_t n, std::int64_t k, std::int64_t nonzeros, std::int64_t padded_nonzeros)
       : Weight(n, k, nonzeros),
-        chunk_(chunk_of(k)),
-        chunks_((k + chunk_ - 1) / chunk_),
         row_begin_(static_cast<std::size_t>(n) + 1),
-        chunk_end_(static_cast<std::size_t>(n) * static_cast<std::size_t>(chunks_)),
-        values_(static_cast<std::size_t>(nonzeros)),
-        columns16_(k <= 65536 ? static_cast<std::size_t>(nonzeros) : 0),
-        columns32_(k <= 65536 ? 0 : static_cast<std::size_t>(nonzeros)) {
+        values_(static_cast<std::size_t>(padded_nonzeros)),
+        columns16_(k <= 65536 ? static_cast<std::size_t>(padded_nonzeros) : 0),
+        columns32_(k <= 65536 ? 0 : static_cast<std::size_t>(padded_nonzeros)) {
     row_begin_[0] = 0;
   }
 
   // One nonzero of the row being built: columns ascend.
   void append(std::int64_t column, float value) {
-    values_[static_cast<std::size_t>(next_)] = value;
+    const auto at = static_cast<std::size_t>(next_++);
+    values_[at] = value;
     if (columns16_.data() != nullptr)
-      columns16_[static_cast<std::size_t>(next_)] = static_cast<std::uint16_t>(column);
+      columns16_[at] = static_cast<std::uint16_t>(column);
     else
-      columns32_[static_cast<std::size_t>(next_)] = static_cast<std::uint32_t>(column);
-    ++next_;
+      columns32_[at] = static_cast<std::uint32_t>(column);
   }
 
   void end_row() {
-    const std::int64_t begin = row_begin_[static_cast<std::size_t>(row_)];
-    std::uint32_t* ends = chunk_end_.data() + row_ * chunks_;
-    std::int64_t i = begin;
-    for (std::int64_t c = 0; c < chunks_; ++c) {
-      while (i < next_ && column(i) < (c + 1) * chunk_) ++i;
-      ends[c] = static_cast<std::uint32_t>(i - begin);
-    }
+    while (next_ % kStep != 0) append(column(next_ - 1), 0.0f);
     row_begin_[static_cast<std::size_t>(++row_)] = next_;
   }
 
   void finish() {
-    view_ = {row_begin_.data(), chunk_end_.data(), values_.data(), columns16_.data(), columns32_.data(), n(), k(), chunk_, chunks_};
+    view_ = {row_begin_.data(), values_.data(), columns16_.data(), columns32_.data(), n(), k()};
   }
 
   const void* view() const override { return &view_; }
   std::size_t bytes() const override {
-    return row_begin_.bytes() + chunk_end_.bytes() + values_.bytes() + columns16_.bytes() + columns32_.bytes();
+    return row_begin_.bytes() + values_.bytes() + columns16_.bytes() + columns32_.bytes();
   }
   std::int64_t units() const override { return (n() + kUnit - 1) / kUnit; }
 
@@ -77,13 +64,13 @@ class CsrF32 final : public Weight {
     if (m == 1) return 0;
     std::int64_t tile = 4;
     while (tile < m && tile < kMaxTile) tile *= 2;
-    return static_cast<std::size_t>((k() + kRowBlock) * tile) * sizeof(float);
+    return static_cast<std::size_t>((k() + kUnit) * tile) * sizeof(float);
   }
 
   void row_f32(std::int64_t n, float* out) const override {
     std::fill(out, out + k(), 0.0f);
     for (std::int64_t i = row_begin_[static_cast<std::size_t>(n)]; i < row_begin_[static_cast<std::size_t>(n) + 1]; ++i)
-      out[column(i)] = values_[static_cast<std::size_t>(i)];
+      if (values_[static_cast<std::size_t>(i)] != 0.0f) out[column(i)] = values_[static_cast<std::size_t>(i)];
   }
 
  private:
@@ -92,9 +79,8 @@ class CsrF32 final : public Weight {
     return columns16_.data() != nullptr ? columns16_[at] : columns32_[at];
   }
 
-  std::int64_t chunk_, chunks_, row_ = 0, next_ = 0;
+  std::int64_t row_ = 0, next_ = 0;
   AlignedBuffer<std::int64_t> row_begin_;
-  AlignedBuffer<std::uint32_t> chunk_end_;
   AlignedBuffer<float> values_;
   AlignedBuffer<std::uint16_t> columns16_;
   AlignedBuffer<std::uint32_t> columns32_;
@@ -109,16 +95,14 @@ void check_columns(const std::string& name, std::int64_t k) {
 std::unique_ptr<Weight> pack_csr_f32(const WeightSource& source) {
   check_columns("weight", source.k());
   std::vector<float> row(static_cast<std::size_t>(source.k()));
-  // A code times a tiny scale may round to zero, so a quantized source is counted as it decodes.
-  std::int64_t nonzeros = source.nonzeros();
-  if (source.quantized()) {
-    nonzeros = 0;
-    for (std::int64_t n = 0; n < source.n(); ++n) {
-      source.row_f32(n, row.data());
-      nonzeros += static_cast<std::int64_t>(row.size()) - std::count(row.begin(), row.end(), 0.0f);
-    }
+  std::int64_t nonzeros = 0, total = 0;
+  for (std::int64_t n = 0; n < source.n(); ++n) {
+    source.row_f32(n, row.data());
+    const auto count = source.k() - std::count(row.begin(), row.end(), 0.0f);
+    nonzeros += count;
+    total += padded(count);
   }
-  auto weight = std::make_unique<CsrF32>(source.n(), source.k(), nonzeros);
+  auto weight = std::make_unique<CsrF32>(source.n(), source.k(), nonzeros, total);
   for (std::int64_t n = 0; n < source.n(); ++n) {
     source.row_f32(n, row.data());
     for (std::int64_t i = 0; i < source.k(); ++i)
@@ -180,12 +164,13 @@ std::unique_ptr<Weight> csr_f32_from_arrays(const std::string& name, std::int64_
 
   // Once to check and count, once to fill: the arrays are exactly as long as they must be.
   std::vector<std::pair<std::int64_t, float>> row;
-  std::int64_t nonzeros = 0;
+  std::int64_t nonzeros = 0, total = 0;
   for (std::int64_t r = 0; r < n; ++r) {
     read_row(name, r, k, indptr[r], indptr[r + 1], indices, data, row);
     nonzeros += static_cast<std::int64_t>(row.size());
+    total += padded(static_cast<std::int64_t>(row.size()));
   }
-  auto weight = std::make_unique<CsrF32>(n, k, nonzeros);
+  auto weight = std::make_unique<CsrF32>(n, k, nonzeros, total);
   for (std::int64_t r = 0; r < n; ++r) {
     read_row(name, r, k, indptr[r], indptr[r + 1], indices, data, row);
     for (const auto& [column, value] : row) weight->append(column, value);
