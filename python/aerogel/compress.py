@@ -127,21 +127,31 @@ def compress(
         RecipeError: the recipe is unknown or contradictory, or `out` may not be overwritten.
         AerogelError: the source is broken or not supported.
     """
-    start = time.perf_counter()
     chosen = parse_pattern(pattern, sparsity)
     scheme(quant)
     if threads is not None and threads < 1:
         raise RecipeError(f"threads: expected at least 1, got {threads}")
-    target = Path(out)
-    check_target(target)
-    checkpoint = open_checkpoint(source)
-    tensors = architecture_of(checkpoint).tensors()
-    recipe = {"method": "magnitude", "pattern": str(chosen), "sparsity": chosen.sparsity, "quant": quant}
+    check_target(Path(out))
+    return write_packed(open_checkpoint(source), Path(out), chosen, quant, threads=threads, progress=progress)
 
+
+def write_packed(
+    checkpoint: Checkpoint,
+    out: Path,
+    pattern: Pattern,
+    quant: str,
+    sparse: bool | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> CompressReport:
+    """`compress` of an open checkpoint; `sparse` forces how matrices are stored, else the smaller form is taken."""
+    start = time.perf_counter()
+    tensors = architecture_of(checkpoint).tensors()
+    recipe = {"method": "magnitude", "pattern": str(pattern), "sparsity": pattern.sparsity, "quant": quant}
     reports: list[TensorReport] = []
-    with replacing(target) as folder:
+    with replacing(out) as folder:
         writer = SafetensorsWriter(folder / "model.safetensors")
-        results = _in_order(checkpoint, tensors, chosen, quant, threads or _core.default_threads())
+        results = _in_order(checkpoint, tensors, pattern, quant, sparse, threads or _core.default_threads())
         for done, (tensor, stored, error) in enumerate(results, 1):
             if isinstance(stored, Weight):
                 size, zeros = add_weight(writer, tensor.name, stored), stored.sparsity
@@ -155,7 +165,7 @@ def compress(
         _keep_files(checkpoint, folder)
         file_bytes = (folder / "model.safetensors").stat().st_size
     return CompressReport(
-        path=str(target),
+        path=str(out),
         recipe=recipe,
         tensors=reports,
         file_bytes=file_bytes,
@@ -164,15 +174,15 @@ def compress(
     )
 
 
-def compress_weight(weight: np.ndarray, pattern: Pattern | None, quant: str) -> Weight:
+def compress_weight(weight: np.ndarray, pattern: Pattern | None, quant: str, sparse: bool | None = None) -> Weight:
     """One float32 matrix [N,K] pruned by magnitude (unless pattern is None) and quantized, in its stored form."""
     if pattern is not None and pattern.sparsity > 0:
         weight = np.where(magnitude(weight, pattern), weight, np.float32(0))
-    return to_weight(scheme(quant)(weight))
+    return to_weight(scheme(quant)(weight), sparse)
 
 
 def _in_order(
-    checkpoint: Checkpoint, tensors: Sequence[Tensor], pattern: Pattern, quant: str, threads: int
+    checkpoint: Checkpoint, tensors: Sequence[Tensor], pattern: Pattern, quant: str, sparse: bool | None, threads: int
 ) -> Iterator[tuple[Tensor, Weight | np.ndarray, float]]:
     """Compressed tensors in their order; at most `threads` + 1 of them are in memory."""
 
@@ -181,7 +191,7 @@ def _in_order(
             if tensor.role is Role.KEPT:
                 return tensor, checkpoint.array(tensor.name), 0.0
             dense = checkpoint.weight(tensor.name).dense()
-            stored = compress_weight(dense, pattern if tensor.role is Role.LINEAR else None, quant)
+            stored = compress_weight(dense, pattern if tensor.role is Role.LINEAR else None, quant, sparse)
             return tensor, stored, _error(dense, stored)
         except AerogelError as error:  # say which tensor it was
             if tensor.name in str(error) or tensor.label in str(error):
@@ -203,7 +213,6 @@ def _in_order(
 
 
 def _error(dense: np.ndarray, stored: Weight) -> float:
-    # row blocks, so that no second float32 copy of the matrix is needed for the differences
     norm = float(np.linalg.norm(dense))
     return float(np.linalg.norm(dense - stored.dense())) / norm if norm else 0.0
 
