@@ -7,7 +7,8 @@
 // One or two tokens run several steps of k in parallel to cover the latency of vpdpbusd (4-5 cycles).
 //
 // x is copied into the tiling of layout.h rather than read in place: at K = 4096 the tokens of a tile would share one L1 set.
-// The copy also yields the sums of x. Not yet timed on hardware; checked for bit-exactness in emulation.
+// The copy also yields the sums of x. Not yet timed on hardware (llvm-mca, icelake-server: 13.1 cycles for the
+// 24 vpdpbusd of a step, of a possible 12).
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own _mm512_undefined_epi32
 #endif

@@ -19,9 +19,26 @@ constexpr int kTile = 4;
 // A loop left rolled would keep the accumulators in memory.
 #define UNROLL _Pragma("GCC unroll 16")
 
-inline int32x4_t multiply_add(int32x4_t sum, int8x16_t w, int8x16_t x) {
-  const int16x8_t first = vmull_s8(vget_low_s8(w), vget_low_s8(x));
-  return vpadalq_s16(sum, vmlal_s8(first, vget_high_s8(w), vget_high_s8(x)));
+// Lanes of 4 rows += w[4, 16] x[16]. As intrinsics, GCC 12 starts the products of all tokens first and spills them; four chains
+// side by side also suit cores that run in order.
+inline void multiply_add(int32x4_t (&sum)[4], const int8x16_t (&w)[4], int8x16_t x) {
+  int16x8_t p0, p1, p2, p3;
+  __asm__(
+      "smull   %[p0].8h, %[w0].8b, %[x].8b\n\t"
+      "smull   %[p1].8h, %[w1].8b, %[x].8b\n\t"
+      "smull   %[p2].8h, %[w2].8b, %[x].8b\n\t"
+      "smull   %[p3].8h, %[w3].8b, %[x].8b\n\t"
+      "smlal2  %[p0].8h, %[w0].16b, %[x].16b\n\t"
+      "smlal2  %[p1].8h, %[w1].16b, %[x].16b\n\t"
+      "smlal2  %[p2].8h, %[w2].16b, %[x].16b\n\t"
+      "smlal2  %[p3].8h, %[w3].16b, %[x].16b\n\t"
+      "sadalp  %[s0].4s, %[p0].8h\n\t"
+      "sadalp  %[s1].4s, %[p1].8h\n\t"
+      "sadalp  %[s2].4s, %[p2].8h\n\t"
+      "sadalp  %[s3].4s, %[p3].8h"
+      : [s0] "+w"(sum[0]), [s1] "+w"(sum[1]), [s2] "+w"(sum[2]), [s3] "+w"(sum[3]), [p0] "=&w"(p0), [p1] "=&w"(p1),
+        [p2] "=&w"(p2), [p3] "=&w"(p3)
+      : [w0] "w"(w[0]), [w1] "w"(w[1]), [w2] "w"(w[2]), [w3] "w"(w[3]), [x] "w"(x));
 }
 
 // y of T tokens and the 4 rows of a panel.
@@ -36,10 +53,7 @@ void tile(const LinearTask& task, const DenseQ8View& w, std::int64_t panel, std:
   for (std::int64_t k = 0; k < w.k_padded; k += 16, codes += 16 * kRows) {
     int8x16_t rows[kRows];
     UNROLL for (int r = 0; r < kRows; ++r) rows[r] = vld1q_s8(codes + 16 * r);
-    UNROLL for (int t = 0; t < T; ++t) {
-      const int8x16_t columns = vld1q_s8(x + t * task.ldx + k);
-      UNROLL for (int r = 0; r < kRows; ++r) lanes[t][r] = multiply_add(lanes[t][r], rows[r], columns);
-    }
+    UNROLL for (int t = 0; t < T; ++t) multiply_add(lanes[t], rows, vld1q_s8(x + t * task.ldx + k));
   }
 
   const std::int64_t n = panel * kRows;

@@ -9,6 +9,13 @@
 namespace aerogel {
 namespace {
 
+// One row into its lane: G bytes of every column group, `step` bytes apart. G is a constant because a copy of 2 bytes
+// should not be a call.
+template <std::size_t G>
+void scatter(const std::int8_t* row, std::int64_t k_padded, std::int64_t step, std::int8_t* out) {
+  for (std::int64_t k = 0; k < k_padded; k += G, out += step) std::memcpy(out, row + k, G);
+}
+
 class DenseQ8 final : public Weight {
  public:
   DenseQ8(const WeightSource& source, const DenseQ8Panel& panel, const DenseQ8Tiling* tiling)
@@ -30,8 +37,8 @@ class DenseQ8 final : public Weight {
       }
       if (panel_.offset != 0)
         for (std::int8_t& code : row) code = static_cast<std::int8_t>(code ^ panel_.offset);  // + 128 modulo 256
-      for (std::int64_t g = 0; g < k_padded; g += panel_.group)
-        std::memcpy(codes_.data() + index(i, g), row.data() + g, static_cast<std::size_t>(panel_.group));
+      const auto copy = panel_.group == 2 ? scatter<2> : panel_.group == 4 ? scatter<4> : scatter<16>;
+      copy(row.data(), k_padded, panel_.rows * panel_.group, codes_.data() + index(i, 0));
       if (panel_.offset != 0) std::memset(row.data() + k(), 0, static_cast<std::size_t>(k_padded - k()));
     }
   }
