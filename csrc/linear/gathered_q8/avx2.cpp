@@ -79,70 +79,63 @@ void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, 
     }
 }
 
-inline __m256i negated(__m256i a) { return _mm256_sub_epi32(_mm256_setzero_si256(), a); }
-
 // s + the products of four activations and their four weights, for the 8 tokens in q.
-inline __m256i add_products(__m256i s, __m256i w, __m256i q) {
-  return _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(w, q), _mm256_set1_epi16(1)));
+inline __m256i add_products(__m256i s, __m256i w, __m256i sign, __m256i q) {
+  return _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(w, q), sign));
 }
 
-inline void add_quad(__m256i w, const std::int8_t* c0, const std::int8_t* c1, const std::int8_t* c2, const std::int8_t* c3,
+inline __m256i broadcast4(const void* p) { return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(p))); }
+
+inline void add_quad(__m256i w, __m256i sign, const std::int8_t* c0, const std::int8_t* c1, const std::int8_t* c2, const std::int8_t* c3,
                      __m256i& s0, __m256i& s1, __m256i& s2, __m256i& s3) {
   const __m256i x0 = load(c0), x1 = load(c1), x2 = load(c2), x3 = load(c3);
   const __m256i low01 = _mm256_unpacklo_epi8(x0, x1), low23 = _mm256_unpacklo_epi8(x2, x3);
-  s0 = add_products(s0, w, _mm256_unpacklo_epi16(low01, low23));
-  s1 = add_products(s1, w, _mm256_unpackhi_epi16(low01, low23));
+  s0 = add_products(s0, w, sign, _mm256_unpacklo_epi16(low01, low23));
+  s1 = add_products(s1, w, sign, _mm256_unpackhi_epi16(low01, low23));
   const __m256i high01 = _mm256_unpackhi_epi8(x0, x1), high23 = _mm256_unpackhi_epi8(x2, x3);
-  s2 = add_products(s2, w, _mm256_unpacklo_epi16(high01, high23));
-  s3 = add_products(s3, w, _mm256_unpackhi_epi16(high01, high23));
+  s2 = add_products(s2, w, sign, _mm256_unpacklo_epi16(high01, high23));
+  s3 = add_products(s3, w, sign, _mm256_unpackhi_epi16(high01, high23));
 }
 
-// One row, one chunk: sums[W / 8][8] += the products of quads[0] .. quads[1] (negative) and quads[1] .. quads[2].
-// Register i of 32 tokens holds tokens 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3. One loop for both signs, sums with names
-// and not inlined: otherwise GCC 12 keeps the sums in memory.
+// One row, one chunk: sums[W / 8][8] = or += the products of quads [quad, end). Register i of 32 tokens holds tokens
+// 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3. Sums with names and not inlined: otherwise GCC 12 keeps them in memory.
 template <int W>
-__attribute__((noinline)) void add_row(const std::int8_t* tile, const std::uint16_t* column, const std::uint8_t* weight,
-                                       const std::int64_t* quads, bool first, std::int32_t* sums) {
+__attribute__((noinline)) void add_row(const std::int8_t* tile, const GatheredQuad* quad, const GatheredQuad* end, bool first,
+                                       std::int32_t* sums) {
   __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
-  for (int sign = 0; sign < 2; ++sign) {
-    for (const std::uint8_t* end = weight + 4 * (quads[sign + 1] - quads[sign]); weight != end; weight += 4, column += 4) {
-      // Columns are stored times 8, so that the rest of the stride is a factor of the address.
-      const std::int8_t* c0 = tile + std::size_t{column[0]} * (W / 8);
-      const std::int8_t* c1 = tile + std::size_t{column[1]} * (W / 8);
-      const std::int8_t* c2 = tile + std::size_t{column[2]} * (W / 8);
-      const std::int8_t* c3 = tile + std::size_t{column[3]} * (W / 8);
-      const __m256i w = _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(weight)));
-      add_quad(w, c0, c1, c2, c3, s0, s1, s2, s3);
-      if (W == 32) continue;
-      // The compiler must not mix the halves: 16 registers hold the sums and the temporaries of one of them.
-      __asm__ volatile("" ::: "memory");
-      add_quad(w, c0 + 32, c1 + 32, c2 + 32, c3 + 32, s4, s5, s6, s7);
-    }
-    if (sign != 0) break;
-    s0 = negated(s0), s1 = negated(s1), s2 = negated(s2), s3 = negated(s3);
-    s4 = negated(s4), s5 = negated(s5), s6 = negated(s6), s7 = negated(s7);
-  }
   if (!first) {
-    s0 = _mm256_add_epi32(s0, load(sums)), s1 = _mm256_add_epi32(s1, load(sums + 8));
-    s2 = _mm256_add_epi32(s2, load(sums + 16)), s3 = _mm256_add_epi32(s3, load(sums + 24));
+    s0 = load(sums), s1 = load(sums + 8), s2 = load(sums + 16), s3 = load(sums + 24);
+    if (W == 64) s4 = load(sums + 32), s5 = load(sums + 40), s6 = load(sums + 48), s7 = load(sums + 56);
+  }
+  for (; quad != end; ++quad) {
+    // Columns are stored times 8, so that the rest of the stride is a factor of the address.
+    const std::int8_t* c0 = tile + std::size_t{quad->column[0]} * (W / 8);
+    const std::int8_t* c1 = tile + std::size_t{quad->column[1]} * (W / 8);
+    const std::int8_t* c2 = tile + std::size_t{quad->column[2]} * (W / 8);
+    const std::int8_t* c3 = tile + std::size_t{quad->column[3]} * (W / 8);
+    const __m256i w = broadcast4(quad->weight), sign = broadcast4(quad->sign);
+    add_quad(w, sign, c0, c1, c2, c3, s0, s1, s2, s3);
+    if (W == 32) continue;
+    // The compiler must not mix the halves: 16 registers hold the sums and the temporaries of one of them.
+    __asm__ volatile("" ::: "memory");
+    add_quad(w, sign, c0 + 32, c1 + 32, c2 + 32, c3 + 32, s4, s5, s6, s7);
   }
   store(sums, s0), store(sums + 8, s1), store(sums + 16, s2), store(sums + 24, s3);
-  if (W == 32) return;
-  if (!first) {
-    s4 = _mm256_add_epi32(s4, load(sums + 32)), s5 = _mm256_add_epi32(s5, load(sums + 40));
-    s6 = _mm256_add_epi32(s6, load(sums + 48)), s7 = _mm256_add_epi32(s7, load(sums + 56));
-  }
-  store(sums + 32, s4), store(sums + 40, s5), store(sums + 48, s6), store(sums + 56, s7);
+  if (W == 64) store(sums + 32, s4), store(sums + 40, s5), store(sums + 48, s6), store(sums + 56, s7);
 }
 
-// sums[row][W / 8][8] of rows [row, row_end).
+// sums[row][W / 8][8] of one unit. Its rows are run by their number of quads, so that the branch that ends a row, whose
+// misprediction costs as much as two quads, is mostly foreseen.
 template <int W>
-void sum_rows(const GatheredView& v, const std::int8_t* tile, std::int64_t row, std::int64_t row_end, std::int32_t* sums) {
+void sum_unit(const GatheredView& v, const std::int8_t* tile, std::int64_t unit, std::int32_t* sums) {
+  const std::int64_t rows = v.n - unit * v.block < v.block ? v.n - unit * v.block : v.block;
+  const std::uint8_t* row_at = v.row_at + unit * v.block;
   for (std::int64_t chunk = 0; chunk < v.quad_chunks; ++chunk) {
-    const std::int64_t* quad = v.quad + (chunk * v.n + row) * 2;
-    for (std::int64_t i = 0; i < row_end - row; ++i, quad += 2)
-      add_row<W>(tile + chunk * v.quad_chunk * W, v.quad_column + 4 * quad[0], v.quad_weight + 4 * quad[0], quad, chunk == 0,
-                 sums + i * W);
+    const std::int64_t* begin = v.quad_begin + chunk * v.n + unit * v.block;
+    for (std::int64_t i = 0; i < v.block; ++i)
+      if (row_at[i] < rows)
+        add_row<W>(tile + chunk * v.quad_chunk * W, v.quads + begin[row_at[i]], v.quads + begin[row_at[i] + 1], chunk == 0,
+                   sums + row_at[i] * W);
   }
 }
 
@@ -185,7 +178,7 @@ void run_wide(const LinearTask& task, const GatheredView& v, std::int64_t t, std
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
     const std::int64_t row = unit * v.block, row_end = row + v.block < v.n ? row + v.block : v.n;
     // The sums of one unit stay in L1 until they are written; rows beyond the last hold leftovers, which go nowhere.
-    sum_rows<W>(v, tile, row, row_end, sums);
+    sum_unit<W>(v, tile, unit, sums);
     for (std::int64_t n = row; n < row_end; n += 8)
       write_tile<W>(task, v, sums + (n - row) * W, n, t, t_end);
   }
