@@ -20,22 +20,32 @@ namespace {
 inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
-// y[n .. n + 8) = float(sum) * (x_scale * scale) + bias, `count` of them.
-inline void write_outputs(const LinearTask& task, const GatheredView& v, std::int64_t t, std::int64_t n, std::int64_t count,
-                          __m256i sum) {
-  const __m256 factor = _mm256_mul_ps(_mm256_set1_ps(task.x_scale[t]), _mm256_loadu_ps(v.scale + n));
-  __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor);
-  float* to = task.y + t * task.ldy + n;
-  if (count >= 8) {
-    if (task.bias != nullptr) y = _mm256_add_ps(y, _mm256_loadu_ps(task.bias + n));
-    _mm256_storeu_ps(to, y);
-    return;
+// Writes y[t][n .. n + 8) = float(sum) * (x_scale[t] * scale) + bias: fewer behind the last row.
+struct Writer {
+  __m256 scale, bias;
+  __m256i mask;
+  bool whole;
+  const float* x_scale;
+  float* y;
+  std::int64_t ldy;
+
+  Writer(const LinearTask& task, const GatheredView& v, std::int64_t n)
+      : scale(_mm256_loadu_ps(v.scale + n)), whole(v.n - n >= 8), x_scale(task.x_scale), y(task.y + n), ldy(task.ldy) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(whole ? 8 : static_cast<int>(v.n - n)), lane);
+    // Adding -0 changes no bit of any number: "no bias" needs no branch.
+    bias = task.bias != nullptr ? _mm256_maskload_ps(task.bias + n, mask) : _mm256_set1_ps(-0.0f);
   }
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane);
-  if (task.bias != nullptr) y = _mm256_add_ps(y, _mm256_maskload_ps(task.bias + n, mask));
-  _mm256_maskstore_ps(to, mask, y);
-}
+
+  void operator()(std::int64_t t, __m256i sum) const {
+    const __m256 factor = _mm256_mul_ps(_mm256_broadcast_ss(x_scale + t), scale);
+    const __m256 out = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor), bias);
+    if (whole)
+      _mm256_storeu_ps(y + t * ldy, out);
+    else
+      _mm256_maskstore_ps(y + t * ldy, mask, out);
+  }
+};
 
 // ---- quads -------------------------------------------------------------------------------------------------------
 
@@ -69,78 +79,92 @@ void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, 
     }
 }
 
-// Adds the quads [quad, end) to the sums of W tokens.
+// s + the products of four activations and their four weights, for the 8 tokens in q.
+inline __m256i add_products(__m256i s, __m256i w, __m256i sign, __m256i q) {
+  return _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(w, q), sign));
+}
+
+inline __m256i broadcast4(const void* p) { return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(p))); }
+
+inline void add_quad(__m256i w, __m256i sign, const std::int8_t* c0, const std::int8_t* c1, const std::int8_t* c2, const std::int8_t* c3,
+                     __m256i& s0, __m256i& s1, __m256i& s2, __m256i& s3) {
+  const __m256i x0 = load(c0), x1 = load(c1), x2 = load(c2), x3 = load(c3);
+  const __m256i low01 = _mm256_unpacklo_epi8(x0, x1), low23 = _mm256_unpacklo_epi8(x2, x3);
+  s0 = add_products(s0, w, sign, _mm256_unpacklo_epi16(low01, low23));
+  s1 = add_products(s1, w, sign, _mm256_unpackhi_epi16(low01, low23));
+  const __m256i high01 = _mm256_unpackhi_epi8(x0, x1), high23 = _mm256_unpackhi_epi8(x2, x3);
+  s2 = add_products(s2, w, sign, _mm256_unpacklo_epi16(high01, high23));
+  s3 = add_products(s3, w, sign, _mm256_unpackhi_epi16(high01, high23));
+}
+
+// One row, one chunk: sums[W / 8][8] = or += the products of quads [quad, end). Register i of 32 tokens holds tokens
+// 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3. Sums with names and not inlined: otherwise GCC 12 keeps them in memory.
 template <int W>
-inline void add_quads(const std::int8_t* tile, const std::uint16_t* column, const std::uint8_t* weight, std::int64_t quads,
-                      __m256i (&sum)[W / 8]) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  for (const std::uint8_t* end = weight + 4 * quads; weight != end; weight += 4, column += 4) {
+__attribute__((noinline)) void add_row(const std::int8_t* tile, const GatheredQuad* quad, const GatheredQuad* end, bool first,
+                                       std::int32_t* sums) {
+  __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+  if (!first) {
+    s0 = load(sums), s1 = load(sums + 8), s2 = load(sums + 16), s3 = load(sums + 24);
+    if (W == 64) s4 = load(sums + 32), s5 = load(sums + 40), s6 = load(sums + 48), s7 = load(sums + 56);
+  }
+  for (; quad != end; ++quad) {
     // Columns are stored times 8, so that the rest of the stride is a factor of the address.
-    const std::int8_t* c0 = tile + std::size_t{column[0]} * (W / 8);
-    const std::int8_t* c1 = tile + std::size_t{column[1]} * (W / 8);
-    const std::int8_t* c2 = tile + std::size_t{column[2]} * (W / 8);
-    const std::int8_t* c3 = tile + std::size_t{column[3]} * (W / 8);
-    const __m256i w = _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(weight)));
-#pragma GCC unroll 2
-    for (int p = 0; p < W / 32; ++p) {
-      const __m256i x0 = load(c0 + 32 * p), x1 = load(c1 + 32 * p), x2 = load(c2 + 32 * p), x3 = load(c3 + 32 * p);
-      const __m256i low01 = _mm256_unpacklo_epi8(x0, x1), high01 = _mm256_unpackhi_epi8(x0, x1);
-      const __m256i low23 = _mm256_unpacklo_epi8(x2, x3), high23 = _mm256_unpackhi_epi8(x2, x3);
-      const __m256i q0 = _mm256_unpacklo_epi16(low01, low23), q1 = _mm256_unpackhi_epi16(low01, low23);
-      const __m256i q2 = _mm256_unpacklo_epi16(high01, high23), q3 = _mm256_unpackhi_epi16(high01, high23);
-      __m256i* s = sum + 4 * p;
-      s[0] = _mm256_add_epi32(s[0], _mm256_madd_epi16(_mm256_maddubs_epi16(w, q0), ones));
-      s[1] = _mm256_add_epi32(s[1], _mm256_madd_epi16(_mm256_maddubs_epi16(w, q1), ones));
-      s[2] = _mm256_add_epi32(s[2], _mm256_madd_epi16(_mm256_maddubs_epi16(w, q2), ones));
-      s[3] = _mm256_add_epi32(s[3], _mm256_madd_epi16(_mm256_maddubs_epi16(w, q3), ones));
-    }
+    const std::int8_t* c0 = tile + std::size_t{quad->column[0]} * (W / 8);
+    const std::int8_t* c1 = tile + std::size_t{quad->column[1]} * (W / 8);
+    const std::int8_t* c2 = tile + std::size_t{quad->column[2]} * (W / 8);
+    const std::int8_t* c3 = tile + std::size_t{quad->column[3]} * (W / 8);
+    const __m256i w = broadcast4(quad->weight), sign = broadcast4(quad->sign);
+    add_quad(w, sign, c0, c1, c2, c3, s0, s1, s2, s3);
+    if (W == 32) continue;
+    // The compiler must not mix the halves: 16 registers hold the sums and the temporaries of one of them.
+    __asm__ volatile("" ::: "memory");
+    add_quad(w, sign, c0 + 32, c1 + 32, c2 + 32, c3 + 32, s4, s5, s6, s7);
   }
+  store(sums, s0), store(sums + 8, s1), store(sums + 16, s2), store(sums + 24, s3);
+  if (W == 64) store(sums + 32, s4), store(sums + 40, s5), store(sums + 48, s6), store(sums + 56, s7);
 }
 
-// sums[row][W / 8][8]: register i of 32 tokens holds tokens 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3.
+// sums[row][W / 8][8] of one unit. Its rows are run by their number of quads, so that the branch that ends a row, whose
+// misprediction costs as much as two quads, is mostly foreseen.
 template <int W>
-void sum_rows(const GatheredView& v, const std::int8_t* tile, std::int64_t row, std::int64_t row_end, std::int32_t* sums) {
+void sum_unit(const GatheredView& v, const std::int8_t* tile, std::int64_t unit, std::int32_t* sums) {
+  const std::int64_t rows = v.n - unit * v.block < v.block ? v.n - unit * v.block : v.block;
+  const std::uint8_t* row_at = v.row_at + unit * v.block;
   for (std::int64_t chunk = 0; chunk < v.quad_chunks; ++chunk) {
-    const std::int64_t* quad = v.quad + (chunk * v.n + row) * 2;
-    const std::int8_t* columns = tile + chunk * v.quad_chunk * W;
-    std::int32_t* to = sums;
-    for (std::int64_t n = row; n < row_end; ++n, quad += 2, to += W) {
-      __m256i sum[W / 8];
-#pragma GCC unroll 8
-      for (int i = 0; i < W / 8; ++i) sum[i] = chunk == 0 ? _mm256_setzero_si256() : _mm256_sub_epi32(_mm256_setzero_si256(), load(to + 8 * i));
-      add_quads<W>(columns, v.quad_column + 4 * quad[0], v.quad_weight + 4 * quad[0], quad[1] - quad[0], sum);
-#pragma GCC unroll 8
-      for (int i = 0; i < W / 8; ++i) sum[i] = _mm256_sub_epi32(_mm256_setzero_si256(), sum[i]);
-      add_quads<W>(columns, v.quad_column + 4 * quad[1], v.quad_weight + 4 * quad[1], quad[2] - quad[1], sum);
-#pragma GCC unroll 8
-      for (int i = 0; i < W / 8; ++i) store(to + 8 * i, sum[i]);
-    }
+    const std::int64_t* begin = v.quad_begin + chunk * v.n + unit * v.block;
+    for (std::int64_t i = 0; i < v.block; ++i)
+      if (row_at[i] < rows)
+        add_row<W>(tile + chunk * v.quad_chunk * W, v.quads + begin[row_at[i]], v.quads + begin[row_at[i] + 1], chunk == 0,
+                   sums + row_at[i] * W);
   }
 }
 
-// Turns the sums of 8 rows and 8 tokens round and writes them; `t` is the first token of the 32, `i` the register.
+// Turns the sums of rows n .. n + 7 round, 8 tokens at a time, and writes tokens [t, t_end).
 template <int W>
-void write_tile(const LinearTask& task, const GatheredView& v, const std::int32_t* sums, std::int64_t n, std::int64_t rows,
-                std::int64_t t, std::int64_t t_end) {
-  for (int i = 0; i < W / 8; ++i) {
-    const std::int64_t first = t + i / 4 * 32 + i % 4 * 4;  // tokens first .. +3 and first + 16 .. +19
+void write_tile(const LinearTask& task, const GatheredView& v, const std::int32_t* sums, std::int64_t n, std::int64_t t,
+                std::int64_t t_end) {
+  const Writer write(task, v, n);
+  for (int i = 0; i < W / 8; ++i, sums += 8) {
+    const std::int64_t first = t + i / 4 * 32 + i % 4 * 4;  // tokens first .. + 3 and first + 16 .. + 19
     if (first >= t_end) continue;
-    const std::int32_t* from = sums + 8 * i;
-    __m256i r[8], s[8];
-    for (int j = 0; j < 8; ++j) r[j] = load(from + j * W);
+    __m256i s[8];
+#pragma GCC unroll 2
     for (int j = 0; j < 8; j += 4) {
-      const __m256i a = _mm256_unpacklo_epi32(r[j], r[j + 1]), b = _mm256_unpackhi_epi32(r[j], r[j + 1]);
-      const __m256i c = _mm256_unpacklo_epi32(r[j + 2], r[j + 3]), d = _mm256_unpackhi_epi32(r[j + 2], r[j + 3]);
+      const __m256i r0 = load(sums + j * W), r1 = load(sums + (j + 1) * W);
+      const __m256i r2 = load(sums + (j + 2) * W), r3 = load(sums + (j + 3) * W);
+      const __m256i a = _mm256_unpacklo_epi32(r0, r1), b = _mm256_unpackhi_epi32(r0, r1);
+      const __m256i c = _mm256_unpacklo_epi32(r2, r3), d = _mm256_unpackhi_epi32(r2, r3);
       s[j] = _mm256_unpacklo_epi64(a, c);
       s[j + 1] = _mm256_unpackhi_epi64(a, c);
       s[j + 2] = _mm256_unpacklo_epi64(b, d);
       s[j + 3] = _mm256_unpackhi_epi64(b, d);
     }
-    for (int j = 0; j < 4; ++j) {
-      if (first + j < t_end) write_outputs(task, v, first + j, n, rows, _mm256_permute2x128_si256(s[j], s[j + 4], 0x20));
-      if (first + 16 + j < t_end)
-        write_outputs(task, v, first + 16 + j, n, rows, _mm256_permute2x128_si256(s[j], s[j + 4], 0x31));
-    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j)
+      if (first + j < t_end) write(first + j, _mm256_permute2x128_si256(s[j], s[j + 4], 0x20));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j)
+      if (first + 16 + j < t_end) write(first + 16 + j, _mm256_permute2x128_si256(s[j], s[j + 4], 0x31));
   }
 }
 
@@ -154,67 +178,75 @@ void run_wide(const LinearTask& task, const GatheredView& v, std::int64_t t, std
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
     const std::int64_t row = unit * v.block, row_end = row + v.block < v.n ? row + v.block : v.n;
     // The sums of one unit stay in L1 until they are written; rows beyond the last hold leftovers, which go nowhere.
-    sum_rows<W>(v, tile, row, row_end, sums);
+    sum_unit<W>(v, tile, unit, sums);
     for (std::int64_t n = row; n < row_end; n += 8)
-      write_tile<W>(task, v, sums + (n - row) * W, n, row_end - n, t, t_end);
+      write_tile<W>(task, v, sums + (n - row) * W, n, t, t_end);
   }
 }
 
 // ---- vectors -----------------------------------------------------------------------------------------------------
 
-// One group, one chunk, T tokens: rows on the lanes. x is the chunk's first column of token 0, as q + 128.
+// s + one vector's products for one token.
+inline __m256i add_vector(__m256i s, const std::uint8_t* window, __m256i index, __m256i value) {
+  const __m256i columns = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(window)));
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_shuffle_epi8(columns, index), value);
+  return _mm256_add_epi32(s, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+// sorted[T][8] = the sums of one group and T tokens (1, 2, 4 or 8) over vectors [window, end). Not inlined: the loop
+// needs most registers.
 template <int T>
-inline void add_vectors(const GatheredView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* x,
-                        std::int64_t stride, __m256i (&sum)[T]) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  const std::uint8_t* vector = v.vectors + begin * 64;
-  const std::uint8_t* const x4 = x + 4 * stride;
-  for (std::int64_t i = begin; i < end; ++i, vector += 64) {
+__attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std::uint16_t* window, const std::uint16_t* end,
+                                           const std::uint8_t* columns, std::int64_t stride, std::int32_t* sorted) {
+  const std::int64_t stride3 = 3 * stride;
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero, s7 = zero;
+  for (; window != end; ++window, vector += 64) {
     // 16 KB ahead: less does not help a stream from memory.
     _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384, _MM_HINT_T0);
     const __m256i index = load(vector), value = load(vector + 32);
-    const std::size_t at = v.window[i];
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const std::uint8_t* window = (t < 4 ? x + t * stride : x4 + (t - 4) * stride) + at;
-      const __m256i columns = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(window)));
-      const __m256i pairs = _mm256_maddubs_epi16(_mm256_shuffle_epi8(columns, index), value);
-      sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(pairs, ones));
-    }
+    const std::uint8_t* at = columns + *window;
+    s0 = add_vector(s0, at, index, value);
+    if (T >= 2) s1 = add_vector(s1, at + stride, index, value);
+    if (T >= 4) s2 = add_vector(s2, at + 2 * stride, index, value);
+    if (T >= 4) s3 = add_vector(s3, at + stride3, index, value);
+    at += 4 * stride;
+    if (T == 8) s4 = add_vector(s4, at, index, value);
+    if (T == 8) s5 = add_vector(s5, at + stride, index, value);
+    if (T == 8) s6 = add_vector(s6, at + 2 * stride, index, value);
+    if (T == 8) s7 = add_vector(s7, at + stride3, index, value);
   }
+  store(sorted, s0);
+  if (T >= 2) store(sorted + 8, s1);
+  if (T >= 4) store(sorted + 16, s2), store(sorted + 24, s3);
+  if (T == 8) store(sorted + 32, s4), store(sorted + 40, s5), store(sorted + 48, s6), store(sorted + 56, s7);
 }
 
-// Tokens [t, t + T) of one unit; x: their rows as q + 128. sums[T][block] are in the order of the rows, not the sorted one.
+// T tokens from token t on, one unit. x: their rows as q + 128. sums[T][block]: in the order of the rows.
 template <int T>
 void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t t, const std::uint8_t* x,
               std::int64_t stride, std::int32_t* sums) {
+  const std::int64_t block = v.block;
   for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
     const std::int64_t* segment = v.segment + (unit * v.chunks + chunk) * v.groups_per_block;
-    for (std::int64_t group = 0; group < v.groups_per_block; ++group) {
-      const std::uint8_t* row_at = v.row_at + unit * v.block + group * 8;
-      __m256i sum[T];
-#pragma GCC unroll 8
-      for (int j = 0; j < T; ++j) sum[j] = _mm256_setzero_si256();
-      add_vectors<T>(v, segment[group], segment[group + 1], x + chunk * v.geometry.chunk, stride, sum);
-      // Back to the order of the rows through memory: scalar moves use the ports that the arithmetic leaves free.
-#pragma GCC unroll 8
-      for (int j = 0; j < T; ++j) {
-        alignas(32) std::int32_t sorted[8];
-        store(sorted, sum[j]);
-        std::int32_t* to = sums + j * v.block;
-        if (chunk == 0)
-          for (int lane = 0; lane < 8; ++lane) to[row_at[lane]] = sorted[lane];
-        else
-          for (int lane = 0; lane < 8; ++lane) to[row_at[lane]] += sorted[lane];
+    const std::uint8_t* row_at = v.row_at + unit * block;
+    for (std::int64_t group = 0; group < v.groups_per_block; ++group, row_at += 8) {
+      alignas(32) std::int32_t sorted[T * 8];
+      add_vectors<T>(v.vectors + segment[group] * 64, v.window + segment[group], v.window + segment[group + 1],
+                     x + chunk * v.geometry.chunk, stride, sorted);
+      // Back into the order of the rows through memory: vectors have no cheap scatter.
+      for (int lane = 0; lane < 8; ++lane) {
+        std::int32_t* to = sums + row_at[lane];
+        for (int j = 0; j < T; ++j) to[j * block] = sorted[8 * j + lane] + (chunk == 0 ? 0 : to[j * block]);
       }
     }
   }
-  for (std::int64_t r = 0; r < v.block; r += 8) {
-    const std::int64_t n = unit * v.block + r;
+  for (std::int64_t r = 0; r < block; r += 8) {
+    const std::int64_t n = unit * block + r;
     if (n >= v.n) break;
+    const Writer write(task, v, n);
     const __m256i offset = load(v.offset + n);
-    for (int j = 0; j < T; ++j)
-      write_outputs(task, v, t + j, n, v.n - n, _mm256_sub_epi32(load(sums + j * v.block + r), offset));
+    for (int j = 0; j < T; ++j) write(t + j, _mm256_sub_epi32(load(sums + j * block + r), offset));
   }
 }
 

@@ -25,14 +25,16 @@
 //
 // 2. Quads: tokens on the lanes, one row after the other. Only made for kernels that ask for them (AVX2).
 //
-//      row n:  [ quads of negative weights ] [ quads of positive weights ]     each list padded to 4 with weight 0
-//      one quad:  column | c0 c1 c2 c3 | u16, 8 * (column - chunk start)       weight | w0 w1 w2 w3 |  |w| as bytes
+//      one quad:  column | c0 c1 c2 c3 | u16, 8 * (column - chunk start)
+//                 weight | w0 w1 w2 w3 | |w|, bytes
+//                 sign   |  s01   s23  | i16, +1 or -1: the sign of both weights of a pair
 //
-//      quad[(chunk * N + row) * 2 + sign] is the first quad of that list (sign 0: negative); one more ends it.
+//      row n of a chunk:  [ pairs of positive weights ] [ pairs of negative weights ], two pairs a quad; a free slot
+//      has weight 0 and a column of its row.  quad_begin[chunk * N + n] is its first quad; one more ends the last.
 //
-//    One sign a list makes |w| the unsigned factor and x, as it is, the signed one: 2 * 127 * 127 = 32258 never
-//    saturates, and no offset has to be taken off. Columns are stored times 8: x86 scales an index by at most 8, and
-//    a column of a transposed tile is 8 * 4 or 8 * 8 bytes long.
+//    With the sign apart, |w| is the unsigned factor of the 16-bit multiply-add and x, as it is, the signed one:
+//    2 * 127 * 127 = 32258 never saturates, and no offset has to be taken off. Columns are stored times 8, because x86
+//    scales an index by at most 8 and a column of a transposed tile is 8 * 4 or 8 * 8 bytes long.
 #pragma once
 
 #include <cstddef>
@@ -51,6 +53,12 @@ struct GatheredGeometry {
   bool quads;            // make form 2 as well
 };
 
+struct GatheredQuad {
+  std::uint16_t column[4];
+  std::uint8_t weight[4];
+  std::int16_t sign[2];
+};
+
 struct GatheredView {
   GatheredGeometry geometry;  // chunk: the columns of each chunk but the last, a multiple of 64
   std::int64_t n, k;
@@ -67,9 +75,8 @@ struct GatheredView {
   const float* scale;             // [units * block]; 0 beyond N
 
   std::int64_t quad_chunk, quad_chunks;  // columns of a chunk of form 2 (<= 8192), their number
-  const std::int64_t* quad;
-  const std::uint16_t* quad_column;      // [quads][4]
-  const std::uint8_t* quad_weight;       // [quads][4]
+  const std::int64_t* quad_begin;
+  const GatheredQuad* quads;
   std::int64_t few_tokens;               // up to this many tokens form 1 is the faster one
 };
 
