@@ -53,27 +53,26 @@ static inline std::uint32_t max_lanes_i32(__m256i v) {
 
 static inline __m256 exp2_bias() { return _mm256_set1_ps(12582912.0f + 127.0f); }
 
+// c0 + c1 f + ... + c5 f^5 in pairs: five multiply-adds in a row would wait for each other.
+static inline __m256 polynomial5(__m256 f, float c0, float c1, float c2, float c3, float c4, float c5) {
+  const __m256 square = _mm256_mul_ps(f, f);
+  const __m256 low = _mm256_fmadd_ps(f, _mm256_set1_ps(c1), _mm256_set1_ps(c0));
+  const __m256 middle = _mm256_fmadd_ps(f, _mm256_set1_ps(c3), _mm256_set1_ps(c2));
+  const __m256 high = _mm256_fmadd_ps(f, _mm256_set1_ps(c5), _mm256_set1_ps(c4));
+  return _mm256_fmadd_ps(_mm256_fmadd_ps(high, square, middle), square, low);
+}
+
 // t in [-127, 128]. 2^f by a polynomial of degree 5 with 2^0 = 1 exactly.
 static inline __m256 exp2_256(__m256 t) {
   const __m256 shifted = _mm256_add_ps(t, exp2_bias());
   const __m256 f = _mm256_sub_ps(t, _mm256_sub_ps(shifted, exp2_bias()));
-  __m256 p = _mm256_set1_ps(0.00132647261f);
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.00967151299f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.0555073358f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.240222424f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.693147004f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
+  const __m256 p = polynomial5(f, 1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151299f, 0.00132647261f);
   return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
 }
 
 // e^f - 1 = f * expm1_over(f) for |f| <= ln(2) / 2.
 static inline __m256 expm1_over(__m256 f) {
-  __m256 p = _mm256_set1_ps(0.00139485952f);
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.00836915802f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.0416662395f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.166665047f));
-  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(0.5f));
-  return _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
+  return polynomial5(f, 1.0f, 0.5f, 0.166665047f, 0.0416662395f, 0.00836915802f, 0.00139485952f);
 }
 
 // x = k ln 2 + f; ln 2 in two floats, the first short enough that k times it is exact.

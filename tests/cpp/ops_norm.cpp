@@ -109,7 +109,8 @@ TEST(ops_norm) {
           const Options o{bit(0), bit(1), bit(2), !bit(0) && bit(3), bit(4), bit(5), alias};
           if ((alias == Alias::y_is_residual || alias == Alias::sum_is_residual) && !o.residual) continue;
           if (alias != Alias::none && o.scratch_y) continue;
-          check(isa, width, o, seed++, seed % 5 == 0 ? 20.0f : 0.0f);
+          ++seed;
+          check(isa, width, o, seed, seed % 5 == 0 ? 20.0f : 0.0f);
         }
 }
 

@@ -125,25 +125,34 @@ float softmax(float* s, std::int64_t n, float scale) {
   // s[0] stands in for what lies beyond the row: no maximum changes
   if (whole < n)
     _mm256_storeu_ps(s + whole, _mm256_blendv_ps(_mm256_broadcast_ss(s), _mm256_loadu_ps(s + whole), _mm256_castsi256_ps(inside)));
-  __m256 a = _mm256_set1_ps(-__builtin_inff()), b = a;
+  // The largest product with the factor, found before multiplying: of -s where the factor is negative.
+  const __m256 sign = _mm256_and_ps(factor, _mm256_set1_ps(-0.0f));
+  __m256 a = _mm256_set1_ps(-__builtin_inff()), b = a, c = a, d = a;
   std::int64_t j = 0;
-  for (; j + 16 <= n; j += 16) {
-    a = _mm256_max_ps(a, _mm256_mul_ps(_mm256_loadu_ps(s + j), factor));
-    b = _mm256_max_ps(b, _mm256_mul_ps(_mm256_loadu_ps(s + j + 8), factor));
+  for (; j + 32 <= n; j += 32) {
+    a = _mm256_max_ps(a, _mm256_xor_ps(sign, _mm256_loadu_ps(s + j)));
+    b = _mm256_max_ps(b, _mm256_xor_ps(sign, _mm256_loadu_ps(s + j + 8)));
+    c = _mm256_max_ps(c, _mm256_xor_ps(sign, _mm256_loadu_ps(s + j + 16)));
+    d = _mm256_max_ps(d, _mm256_xor_ps(sign, _mm256_loadu_ps(s + j + 24)));
   }
-  for (; j < n; j += 8) a = _mm256_max_ps(a, _mm256_mul_ps(_mm256_loadu_ps(s + j), factor));
-  const __m256 largest = _mm256_set1_ps(max_lanes(_mm256_max_ps(a, b)));
+  for (; j < n; j += 8) a = _mm256_max_ps(a, _mm256_xor_ps(sign, _mm256_loadu_ps(s + j)));
+  const __m256 furthest = _mm256_set1_ps(max_lanes(_mm256_max_ps(_mm256_max_ps(a, b), _mm256_max_ps(c, d))));
+  const __m256 largest = _mm256_mul_ps(_mm256_xor_ps(sign, furthest), factor);
   const __m256 floor = _mm256_set1_ps(-127.0f);  // 2^-127 comes out as 0
   const auto power = [&](std::int64_t at) {
     return exp2_256(_mm256_max_ps(floor, _mm256_fmsub_ps(_mm256_loadu_ps(s + at), factor, largest)));
   };
-  a = b = _mm256_setzero_ps();
-  for (j = 0; j + 16 <= whole; j += 16) {
-    const __m256 p = power(j), q = power(j + 8);
-    _mm256_storeu_ps(s + j, p);
-    _mm256_storeu_ps(s + j + 8, q);
-    a = _mm256_add_ps(a, p);
-    b = _mm256_add_ps(b, q);
+  a = b = c = d = _mm256_setzero_ps();
+  for (j = 0; j + 32 <= whole; j += 32) {
+    const __m256 p0 = power(j), p1 = power(j + 8), p2 = power(j + 16), p3 = power(j + 24);
+    _mm256_storeu_ps(s + j, p0);
+    _mm256_storeu_ps(s + j + 8, p1);
+    _mm256_storeu_ps(s + j + 16, p2);
+    _mm256_storeu_ps(s + j + 24, p3);
+    a = _mm256_add_ps(a, p0);
+    b = _mm256_add_ps(b, p1);
+    c = _mm256_add_ps(c, p2);
+    d = _mm256_add_ps(d, p3);
   }
   for (; j < n; j += 8) {
     __m256 p = power(j);
@@ -151,7 +160,7 @@ float softmax(float* s, std::int64_t n, float scale) {
     _mm256_storeu_ps(s + j, p);
     a = _mm256_add_ps(a, p);
   }
-  return 1.0f / sum_lanes(_mm256_add_ps(a, b));
+  return 1.0f / sum_lanes(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
 }
 
 // ---- many queries ------------------------------------------------------------------------------------------------
