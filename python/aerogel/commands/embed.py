@@ -24,7 +24,7 @@ def run(folder: str, file: str, as_json: bool, npy: Path | None, threads: int | 
     for text, embedding in zip(texts, embeddings, strict=True):
         if as_json:
             values = [float(f"{value:.9g}") for value in embedding]  # 9 digits give the same float32 back
-            line = json.dumps({"text": text, "embedding": values}, ensure_ascii=False)
+            line = json.dumps({"text": text, "embedding": values})
         else:
             line = " ".join(f"{value:.9g}" for value in embedding)
         sys.stdout.write(line + "\n")

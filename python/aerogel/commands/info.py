@@ -44,22 +44,20 @@ def run(folder: str, as_json: bool, threads: int | None) -> None:
 
 def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
     """What `info` shows, as plain values. Bits per weight are those of the packed form that runs."""
-    layers = []
+    layers: dict[str, dict[str, Any]] = {}
     for step in model.describe():
-        if step["op"] != "linear":
+        if "format" not in step:
             continue
         n, k = step["shape"]
-        layers.append(
-            {
-                "name": step["name"],
-                "shape": [n, k],
-                "sparsity": step["sparsity"],
-                "format": step["format"],
-                "isa": step["isa"],
-                "bytes": step["nbytes"],
-                "bits_per_weight": 8 * step["nbytes"] / (n * k),
-            }
-        )
+        layers[step["name"]] = {  # a layer is a step of every output that needs it
+            "name": step["name"],
+            "shape": [n, k],
+            "sparsity": 1 - step["nonzeros"] / (n * k),
+            "format": step["format"],
+            "isa": step["isa"],
+            "bytes": step["nbytes"],
+            "bits_per_weight": 8 * step["nbytes"] / (n * k),
+        }
     fp32 = int8 = 0
     for name in checkpoint.names():
         shape = checkpoint.shape(name)
@@ -72,7 +70,7 @@ def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
         "model_type": model.config.get("model_type"),
         "outputs": list(model.outputs),
         "recipe": (model.config.get("quantization_config") or {}).get("recipe"),
-        "layers": layers,
+        "layers": list(layers.values()),
         "totals": {
             "disk_bytes": disk_bytes(checkpoint),
             "packed_bytes": model.nbytes,
