@@ -1,9 +1,8 @@
 import json
 
+import aerogel
 import numpy as np
 import pytest
-
-import aerogel
 from aerogel import bench, demo
 from aerogel.errors import AerogelError, UnsupportedModelError
 
@@ -70,11 +69,12 @@ def test_the_demo_finds_the_nearest_sentences(source, llama_folder, tmp_path):
 
 def test_the_demo_command(source, tmp_path):
     pytest.importorskip("typer")
+    from aerogel.cli import app
     from typer.testing import CliRunner
 
-    from aerogel.cli import app
-
-    result = CliRunner().invoke(app, ["demo", "--model", str(source), "--json", str(tmp_path / "out.json")], catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, ["demo", "--model", str(source), "--json", str(tmp_path / "out.json")], catch_exceptions=False
+    )
     assert result.exit_code == 0 and "sentences/s" in result.stdout and "How do I bake a loaf?" in result.stdout
     figures = json.loads((tmp_path / "out.json").read_text())
     assert len(figures["variants"]) == 4 and np.isfinite(figures["variants"][3]["cosine_mean"])

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("typer")
-from typer.testing import CliRunner
-
 import aerogel
 from aerogel.cli import app
 from aerogel.errors import AerogelError
+from typer.testing import CliRunner
 
 runner = CliRunner()
 
@@ -24,7 +23,11 @@ def run(*args, code=0, **options):
 
 def shell(*args, stdin=b"", **env):
     return subprocess.run(
-        [sys.executable, "-m", "aerogel", *map(str, args)], input=stdin, capture_output=True, env={**os.environ, **env}, timeout=120
+        [sys.executable, "-m", "aerogel", *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **env},
+        timeout=120,
     )
 
 
@@ -47,7 +50,9 @@ def test_version():
 
 
 def test_compress_says_what_it_did_on_stderr(bert_folder, tmp_path):
-    result = run("compress", bert_folder, "-o", tmp_path / "out", "--pattern", "8:64", "--quant", "none", "--threads", 2)
+    result = run(
+        "compress", bert_folder, "-o", tmp_path / "out", "--pattern", "8:64", "--quant", "none", "--threads", 2
+    )
     assert result.stdout == "" and "smaller than float32" in result.stderr
     recipe = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["recipe"]
     assert recipe["pattern"] == "8:64" and recipe["quant"] == "none"
@@ -61,7 +66,12 @@ def test_info(packed):
     assert layer["sparsity"] == pytest.approx(0.9, abs=0.01)
     assert layer["bits_per_weight"] == pytest.approx(8 * layer["bytes"] / (144 * 48))
     totals = facts["totals"]
-    assert totals["disk_bytes"] == (packed / "model.safetensors").stat().st_size < totals["int8_bytes"] < totals["fp32_bytes"]
+    assert (
+        totals["disk_bytes"]
+        == (packed / "model.safetensors").stat().st_size
+        < totals["int8_bytes"]
+        < totals["fp32_bytes"]
+    )
     assert "layers.0.attention.qkv" in run("info", packed).stdout
 
 
@@ -84,7 +94,9 @@ def test_generate(llama_folder):
     text = aerogel.load(llama_folder).generate("the cat", max_new_tokens=6)
     assert run("generate", llama_folder, "-p", "the cat", "-n", 6).stdout == text + "\n"
     assert run("generate", llama_folder, "-p", "-", "-n", 6, input=b"the cat\n").stdout == text + "\n"
-    sampled = [run("generate", llama_folder, "-p", "the cat", "--temperature", 1.2, "--seed", 3).stdout for _ in range(2)]
+    sampled = [
+        run("generate", llama_folder, "-p", "the cat", "--temperature", 1.2, "--seed", 3).stdout for _ in range(2)
+    ]
     assert sampled[0] == sampled[1]
 
 

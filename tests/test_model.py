@@ -4,10 +4,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import aerogel
 import numpy as np
 import pytest
-
-import aerogel
 from aerogel.errors import AerogelError, DataError, ShapeError, UnsupportedModelError
 from aerogel.sampling import Sampling
 
@@ -222,7 +221,10 @@ def test_empty_prompts(llama, tmp_path):
         model.generate("")
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0.0}, {"max_new_tokens": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0.0}, {"max_new_tokens": -1}],
+)
 def test_impossible_sampling(llama, wrong):
     with pytest.raises(AerogelError, match=f"{next(iter(wrong))}: expected"):
         llama.generate("the cat", **wrong)

@@ -8,7 +8,24 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-WORDS = "the a cat dog sat ran on under mat tree big small red blue and not".split()
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "ran",
+    "on",
+    "under",
+    "mat",
+    "tree",
+    "big",
+    "small",
+    "red",
+    "blue",
+    "and",
+    "not",
+]
 
 BERT = {
     "model_type": "bert",
@@ -149,8 +166,8 @@ def wordpiece(folder: Path, vocab_size: int) -> None:
 def word_level(folder: Path, vocab_size: int) -> None:
     """One token a word, no special tokens added."""
     vocab = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", *WORDS][:vocab_size])}
-    special = [{"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-               for t, i in vocab.items() if t.startswith("<")]  # fmt: skip
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    special = [{"id": i, "content": t, **flags, "special": True} for t, i in vocab.items() if t.startswith("<")]
     tokenizer = {
         "version": "1.0",
         "truncation": None,

@@ -1,9 +1,9 @@
 """aerogel: an inference engine for compressed Transformers on CPUs.
 
-    model = aerogel.load("packed-model")
-    model.encode(["a sentence", "another one"])      # float32 [2, hidden]
+model = aerogel.load("packed-model")
+model.encode(["a sentence", "another one"])      # float32 [2, hidden]
 
-    aerogel.compress("sentence-transformers/all-MiniLM-L6-v2", "packed-model", sparsity=0.8)
+aerogel.compress("sentence-transformers/all-MiniLM-L6-v2", "packed-model", sparsity=0.8)
 """
 
 from __future__ import annotations

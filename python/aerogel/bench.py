@@ -75,8 +75,8 @@ def bench(
 
     Args:
         folder: the packed model.
-        dense: where the dense forms come from; without it they are the packed weights, zeros and all: as fast as any dense
-            model, but the cosine then only shows what int8 does.
+        dense: where the dense forms come from; without it they are the packed weights, zeros and all: as fast as any
+            dense model, but the cosine then only shows what int8 does.
         threads: worker threads of every variant.
         progress: called as progress(done, total, what).
     """

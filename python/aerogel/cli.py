@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="A packed model, or any model that aerogel reads.")]
-Threads = Annotated[Optional[int], typer.Option(min=1, help="Worker threads. [default: the cores that may be used]")]  # noqa: UP045
+Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads. [default: the cores that may be used]")]
 
 
 def _version(wanted: bool) -> None:
@@ -39,6 +39,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and the ISA.")
     ] = False,
 ) -> None:
+    """Options of the program itself."""
     logging.basicConfig(format="aerogel: %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("aerogel").setLevel(logging.INFO if verbose else logging.WARNING)
     if debug:
@@ -50,8 +51,10 @@ def compress(
     source: Annotated[str, typer.Argument(help="A local folder or file, or a model id on the Hugging Face hub.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the packed model.")],
     sparsity: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(min=0, max=1, help="Fraction of weights to remove; 0: none. [default: 0.8, or what the pattern says]"),
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Fraction of weights to remove; 0: none. [default: 0.8, or what the pattern says]"
+        ),
     ] = None,
     pattern: Annotated[
         str, typer.Option(help="unstructured, or Q:64 (such as 8:64): Q weights stay in each 64 columns.")
@@ -83,7 +86,7 @@ def embed(
     file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Texts, one a line; - is standard input.")] = "-",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line: text and embedding.")] = False,
     npy: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="OUT", help="Write a float32 [n, hidden] .npy file instead of printing."),
     ] = None,
     threads: Threads = None,
@@ -99,15 +102,17 @@ def embed(
 @app.command()
 def generate(
     folder: Folder,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue; - is standard input.")],
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue; - is standard input.")
+    ],
     count: Annotated[int, typer.Option("--max-new-tokens", "-n", min=0, help="Tokens to generate.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0: the most likely token always.")] = 0.0,
-    top_k: Annotated[Optional[int], typer.Option(min=1, help="Choose among the k most likely tokens.")] = None,  # noqa: UP045
+    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the k most likely tokens.")] = None,
     top_p: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(min=0, max=1, help="Choose among the tokens that make up probability p."),
     ] = None,
-    seed: Annotated[Optional[int], typer.Option(min=0, help="Repeat the same choices.")] = None,  # noqa: UP045
+    seed: Annotated[int | None, typer.Option(min=0, help="Repeat the same choices.")] = None,
     threads: Threads = None,
 ) -> None:
     """Continue a text."""
@@ -120,10 +125,12 @@ def generate(
 def bench(
     folder: Folder,
     dense: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="SOURCE", help="The uncompressed model to compare with. [default: DIR's weights, unpacked]"),
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="The uncompressed model to compare with. [default: DIR's weights, unpacked]"
+        ),
     ] = None,
-    json_file: Annotated[Optional[Path], typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,  # noqa: UP045
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
     threads: Threads = None,
 ) -> None:
     """Measure a packed model beside its dense fp32 and dense int8 forms."""
@@ -135,10 +142,10 @@ def bench(
 @app.command()
 def demo(
     model: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="PATH", help="An embedding model to use. [default: all-MiniLM-L6-v2, downloaded]"),
     ] = None,
-    json_file: Annotated[Optional[Path], typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,  # noqa: UP045
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
     threads: Threads = None,
 ) -> None:
     """Compress a sentence embedding model, search with it, and compare it with its dense forms."""

@@ -106,9 +106,9 @@ def compress(
 ) -> CompressReport:
     """Prunes and quantizes a model and writes it as a packed model.
 
-    Every linear layer inside the Transformer is pruned to the same sparsity by magnitude, with what is already zero going
-    first and never coming back; everything but norms and biases is quantized. No data are needed, and nothing is trained
-    afterwards: above 50-60 % a model needs fine-tuning to keep its quality.
+    Every linear layer inside the Transformer is pruned to the same sparsity by magnitude, with what is already zero
+    going first and never coming back; everything but norms and biases is quantized. No data are needed, and nothing is
+    trained afterwards: above 50-60 % a model needs fine-tuning to keep its quality.
 
     Args:
         source: a local folder or file, or a model id on the Hugging Face hub.
@@ -117,7 +117,7 @@ def compress(
         sparsity: fraction of weights to remove, 0.8 unless given; 0 gives a dense model.
         pattern: "unstructured", or "Q:64": Q weights stay in each 64 columns of a row (their sparsity is 1 - Q/64).
         quant: "int8" (one scale per output channel) or "none" (float32).
-        threads: how many tensors are worked on at once; the machine's cores unless given. The result does not depend on it.
+        threads: how many tensors are worked on at once; the machine's cores unless given. The result is the same.
         progress: called as progress(done, total, name) after every tensor.
 
     Returns:

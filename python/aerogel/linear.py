@@ -87,7 +87,9 @@ class Linear:
 
     def __repr__(self) -> str:
         n, k = self.shape
-        return f"<aerogel.Linear [{n}, {k}] {self.format} on {self.isa}, {self.sparsity:.0%} zeros, {self.nbytes} bytes>"
+        return (
+            f"<aerogel.Linear [{n}, {k}] {self.format} on {self.isa}, {self.sparsity:.0%} zeros, {self.nbytes} bytes>"
+        )
 
 
 def csr_matmul(csr: Any, x: np.ndarray, threads: int | None = None) -> np.ndarray:

@@ -50,7 +50,9 @@ def load(path: str | os.PathLike[str], threads: int | None = None, format: str =
     checkpoint = open_checkpoint(path)
     pooling = checkpoint.pooling
     if pooling is None and checkpoint.config.get("model_type") == "bert" and _is_bare(checkpoint):
-        log.info("%s does not say how it pools tokens: the mean is used, as sentence-transformers does", checkpoint.path)
+        log.info(
+            "%s does not say how it pools tokens: the mean is used, as sentence-transformers does", checkpoint.path
+        )
         pooling = Pooling("mean", normalize=False)
     architecture = architecture_of(checkpoint, pooling)
     program = _core.Program()
@@ -269,8 +271,10 @@ class Model:
         seed: int | None = None,
         stop: Sequence[int] | None = None,
     ) -> Iterator[int]:
-        """Yields new tokens one by one, without the token that ended the text. `stop` are those that do: the model's own
-        unless given, none if empty. The other arguments are those of `generate`."""
+        """Yields new tokens one by one, without the token that ended the text.
+
+        `stop` are those that do: the model's own unless given, none if empty. The other arguments are `generate`'s.
+        """
         if not self._architecture.generates:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not a generating model")
         if max_new_tokens < 0:
@@ -320,7 +324,9 @@ class Model:
         if long:
             if not self._warned_long:
                 self._warned_long = True
-                log.warning("texts longer than %d tokens are cut there (%d of these %d)", self.max_tokens, len(long), len(texts))
+                log.warning(
+                    "texts longer than %d tokens are cut there (%d of these %d)", self.max_tokens, len(long), len(texts)
+                )
             for i, sequence in zip(long, self.tokenizer.encode([texts[i] for i in long], self.max_tokens), strict=True):
                 ids[i] = sequence
         for i, sequence in enumerate(ids):
@@ -392,7 +398,9 @@ def _integers(name: str, values: Any) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise DataError(f"{name}: expected integers, got {array.dtype}")
     if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
-        raise DataError(f"{name}: expected none below 0 or above {np.iinfo(np.int32).max}, got {array.min()} to {array.max()}")
+        raise DataError(
+            f"{name}: expected none below 0 or above {np.iinfo(np.int32).max}, got {array.min()} to {array.max()}"
+        )
     return array
 
 

@@ -1,7 +1,6 @@
+import aerogel
 import numpy as np
 import pytest
-
-import aerogel
 from aerogel.errors import ConfigError, DataError, MissingTensorsError, ShapeError, UnsupportedModelError
 
 from .. import tiny_models
@@ -145,7 +144,9 @@ def test_more_layers_than_the_config_says(tmp_path):
     folder = tiny_models.write(
         tmp_path, {**tiny_models.BERT, "num_hidden_layers": 1}, tiny_models.bert_weights(tiny_models.BERT)
     )
-    with pytest.raises(UnsupportedModelError, match=r"encoder\.layer\.1\..*would be ignored|would be ignored.*encoder\.layer\.1"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"encoder\.layer\.1\..*would be ignored|would be ignored.*encoder\.layer\.1"
+    ):
         aerogel.load(folder)
 
 

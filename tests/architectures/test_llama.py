@@ -1,7 +1,6 @@
+import aerogel
 import numpy as np
 import pytest
-
-import aerogel
 from aerogel.errors import ConfigError, MissingTensorsError, UnsupportedModelError
 
 from .. import tiny_models
@@ -49,12 +48,14 @@ def test_logits_of_a_ragged_batch(tmp_path, name):
 
 
 def test_newer_configs_keep_rope_in_one_place(tmp_path):
-    folder, config, weights = written(tmp_path)
+    _, config, weights = written(tmp_path)
     old = {**config, "rope_theta": 1e6, "rope_scaling": LLAMA3}
     new = {key: value for key, value in old.items() if not key.startswith("rope")}
     new["rope_parameters"] = {**LLAMA3, "rope_theta": 1e6}
     ids = random_ids(config["vocab_size"], 40)
-    got = [aerogel.load(tiny_models.write(tmp_path / str(i), c, weights)).forward(ids) for i, c in enumerate((old, new))]
+    got = [
+        aerogel.load(tiny_models.write(tmp_path / str(i), c, weights)).forward(ids) for i, c in enumerate((old, new))
+    ]
     assert np.array_equal(*got)
     np.testing.assert_allclose(got[0], reference.logits(old, weights, ids), atol=1e-4)
 
@@ -124,7 +125,7 @@ def test_biases_that_the_config_does_not_know(tmp_path):
 
 
 def test_the_bare_model_has_no_logits(tmp_path):
-    folder, config, weights = written(tmp_path, architectures=["LlamaModel"])
+    folder, _, _ = written(tmp_path, architectures=["LlamaModel"])
     model = aerogel.load(folder)
     assert model.outputs == ("hidden",)
     with pytest.raises(UnsupportedModelError, match="not a generating model"):
@@ -147,7 +148,9 @@ def test_smollm2_agrees_with_transformers(smollm2):
 
     path = Path(smollm2)
     model = aerogel.load(path)
-    peer = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+    peer = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    ).eval()
     for prompt in ("The capital of France is", "Once upon a time"):
         ids = model.tokenizer.encode([prompt])[0]
         with torch.no_grad():

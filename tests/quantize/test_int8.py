@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.quantize import SCHEMES, int8, none, scheme
 

@@ -65,5 +65,7 @@ def masked_logits(config, weights, ids):
     """float64 [T, V] of one sequence, decoder tied to the embeddings."""
     w = {name: np.asarray(array, np.float64) for name, array in weights.items()}
     x = linear(w, "cls.predictions.transform.dense", hidden(config, weights, ids))
-    x = layer_norm(w, "cls.predictions.transform.LayerNorm", ACTIVATIONS[config["hidden_act"]](x), config["layer_norm_eps"])
+    x = layer_norm(
+        w, "cls.predictions.transform.LayerNorm", ACTIVATIONS[config["hidden_act"]](x), config["layer_norm_eps"]
+    )
     return x @ w["embeddings.word_embeddings.weight"].T + w["cls.predictions.bias"]

@@ -28,7 +28,9 @@ def frequencies(config, d):
             if turns < scaling["low_freq_factor"]:
                 f /= scaling["factor"]
             elif turns <= scaling["high_freq_factor"]:
-                smooth = (turns - scaling["low_freq_factor"]) / (scaling["high_freq_factor"] - scaling["low_freq_factor"])
+                smooth = (turns - scaling["low_freq_factor"]) / (
+                    scaling["high_freq_factor"] - scaling["low_freq_factor"]
+                )
                 f = (1 - smooth) * f / scaling["factor"] + smooth * f
         result.append(f)
     return np.array(result)

@@ -104,13 +104,16 @@ class Config:
 
 
 class Weights:
-    """The tensors of one checkpoint as a Program wants them: linears packed (in parallel, ahead of their use), embeddings as
-    tables, vectors as float32.
+    """The tensors of one checkpoint as a Program wants them.
+
+    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
 
     `format` is "auto", the name of a kernel format, or "dense": the dense format of whatever the values are.
     """
 
-    def __init__(self, checkpoint: Checkpoint, tensors: Sequence[Tensor], format: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, tensors: Sequence[Tensor], format: str = "auto", threads: int = 1
+    ) -> None:
         self._checkpoint = checkpoint
         self._tensors = {t.name: t for t in tensors}
         self._format = format
@@ -169,7 +172,9 @@ def pack_parts(parts: Sequence[tuple[str, Weight]], format: str) -> _core.Weight
     """Weights of a checkpoint, stacked along N and packed for this machine."""
     quantized = {part.scale is not None for _, part in parts}
     if len(quantized) > 1:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
-        log.info("%s: int8 and float32 parts are stacked, so all of them run as float32", ", ".join(n for n, _ in parts))
+        log.info(
+            "%s: int8 and float32 parts are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
+        )
     source = _core.WeightSource(parts[0][1].shape[1])
     alive: list[np.ndarray] = []
     for label, part in parts:
@@ -250,7 +255,8 @@ class Architecture(ABC):
                 ignored.setdefault(reason, []).append(name)
         if unknown:
             raise UnsupportedModelError(
-                f"{checkpoint.path}: {len(unknown)} tensors are not part of {type(self).__name__} and would be ignored: {', '.join(unknown)}"
+                f"{checkpoint.path}: {len(unknown)} tensors are not part of {type(self).__name__} and would be ignored: "
+                + ", ".join(unknown)
             )
         for reason, names in ignored.items():
             log.info("not used (%s): %s", reason, ", ".join(names))

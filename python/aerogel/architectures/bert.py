@@ -35,7 +35,9 @@ HEADS = {
 
 
 class Bert(Architecture):
-    """Outputs "hidden" [T, H]; with a pooling "pooled" and "embedding" [S, H]; "scores" [S, labels] or "logits" [T, V] by its head."""
+    """Outputs "hidden" [T, H], "pooled" and "embedding" [S, H] with a pooling, "scores" [S, labels] or "logits" [T, V]
+    with such a head.
+    """
 
     model_types: ClassVar = ("bert",)
     harmless: ClassVar = {
@@ -66,7 +68,9 @@ class Bert(Architecture):
             )
         declared = c.architecture("BertModel")
         if declared not in HEADS:
-            raise UnsupportedModelError(f"config: architectures: {declared!r} is not supported, only {', '.join(HEADS)}")
+            raise UnsupportedModelError(
+                f"config: architectures: {declared!r} is not supported, only {', '.join(HEADS)}"
+            )
         self.head = HEADS[declared]
         self.pooling = pooling
         if self.head == "mlm" and pooling is not None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class Llama(Architecture):
-    """Outputs "logits" [T, V] (of the last token of each sequence alone where asked for), "hidden" [T, H]; with a pooling
-    "pooled" and "embedding" [S, H]."""
+    """Outputs "logits" [T, V] (or of each sequence's last token only), "hidden" [T, H], and with a pooling "pooled" and
+    "embedding" [S, H].
+    """
 
     model_types: ClassVar = ("llama", "qwen2")
     harmless: ClassVar = {
@@ -54,14 +55,22 @@ class Llama(Architecture):
         if config["model_type"] == "qwen2":
             self.qkv_bias, self.out_bias = True, False
         self.ffn_bias = c.boolean("mlp_bias", False)
-        if config.get("sliding_window") is not None and c.boolean("use_sliding_window", config["model_type"] != "qwen2"):
-            raise UnsupportedModelError(f"config: sliding_window: {config['sliding_window']!r}: windowed attention is not supported")
+        if config.get("sliding_window") is not None and c.boolean(
+            "use_sliding_window", config["model_type"] != "qwen2"
+        ):
+            raise UnsupportedModelError(
+                f"config: sliding_window: {config['sliding_window']!r}: windowed attention is not supported"
+            )
         kinds = set(config.get("layer_types") or ())
         if kinds - {"full_attention"}:
-            raise UnsupportedModelError(f"config: layer_types: {', '.join(sorted(map(str, kinds)))}: only full_attention is supported")
+            raise UnsupportedModelError(
+                f"config: layer_types: {', '.join(sorted(map(str, kinds)))}: only full_attention is supported"
+            )
         declared = c.architecture("ForCausalLM") or ""
         if not declared.endswith(("ForCausalLM", "Model")):
-            raise UnsupportedModelError(f"config: architectures: {declared!r} is not supported, only language models are")
+            raise UnsupportedModelError(
+                f"config: architectures: {declared!r} is not supported, only language models are"
+            )
         self.has_head = declared.endswith("ForCausalLM")
         self.inverse_frequencies = rotary_frequencies(c, self.head_dim)
         # Without a word in the config: tied is what Transformers assumes for neither family, so the tensors decide.
@@ -128,7 +137,9 @@ class Llama(Architecture):
             n = f"layers.{i}."
             s = n + "self_attn."
             x = norm(n + "attention.norm", h, n + "input_layernorm")  # [T, H]
-            qkv = linear(n + "attention.qkv", x, self.qkv_bias, s + "q_proj", s + "k_proj", s + "v_proj")  # [T, (A+2G)d]
+            qkv = linear(
+                n + "attention.qkv", x, self.qkv_bias, s + "q_proj", s + "k_proj", s + "v_proj"
+            )  # [T, (A+2G)d]
             qkv = p.rope(qkv, A + G, d, cos, sin)  # [T, (A+2G)d], queries and keys rotated
             a = p.attention(n + "attention", qkv, A, G, d, causal=True)  # [T, A d]
             h = p.add(h, linear(n + "attention.out", a, self.out_bias, s + "o_proj"))  # [T, H]

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from aerogel.bench import SHAPES, bench
-from aerogel.commands.console import megabytes, progress_bar
+from aerogel.commands.console import megabytes, progress_bar, results
 
 
 def run(folder: str, dense: str | None, json_file: Path | None, threads: int | None) -> None:
@@ -36,7 +35,7 @@ def show(result: dict[str, Any]) -> None:
     if variants[0]["decode_tokens_per_s"] is not None:
         table.add_row("decode, tokens/s", *[f"{v['decode_tokens_per_s']:.1f}" for v in variants])
     table.add_row(f"cosine to {variants[0]['name']}", *[f"{v['cosine_mean']:.4f}" for v in variants])
-    out = Console(highlight=False)
+    out = results()
     out.print(table)
     out.print(f"[dim]{result['cpu']}, {result['isa']}, {result['threads']} threads; medians of interleaved runs[/]")
 

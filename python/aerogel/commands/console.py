@@ -14,10 +14,22 @@ from aerogel.compress import Progress as Callback
 console = Console(stderr=True, highlight=False)
 
 
+def results() -> Console:
+    """For tables on stdout; where that is no terminal they are not squeezed into 80 columns."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=160)
+
+
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callback]:
     """A bar that follows callbacks (done, total, name)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.fields[at]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[at]}"),
+    )
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
         task = progress.add_task(title, total=None, at="")
 

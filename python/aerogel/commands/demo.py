@@ -10,12 +10,12 @@ from rich.table import Table
 
 from aerogel.bench import measure, sentences
 from aerogel.commands.bench import show, write_json
-from aerogel.commands.console import console, progress_bar
+from aerogel.commands.console import console, progress_bar, results
 from aerogel.demo import QUERIES, Hit, prepare, searches
 
 
 def run(model: str | None, json_file: Path | None, threads: int | None) -> None:
-    out = Console(highlight=False)
+    out = results()
     source = model or _sample_model()
     with tempfile.TemporaryDirectory(prefix="aerogel-demo-") as work:
         with progress_bar(f"Compressing {Path(source).name}") as progress:

@@ -6,11 +6,10 @@ import json
 import sys
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.commands.console import megabytes
+from aerogel.commands.console import megabytes, results
 from aerogel.model import Model, load
 
 
@@ -21,7 +20,7 @@ def run(folder: str, as_json: bool, threads: int | None) -> None:
         json.dump(facts, sys.stdout, indent=2)
         sys.stdout.write("\n")
         return
-    out = Console(highlight=False)
+    out = results()
     out.print(f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {facts['recipe'] or 'not compressed'}")
     table = Table("layer", "shape", "sparsity", "format", "ISA", "bits/weight", box=None, pad_edge=False)
     for layer in facts["layers"]:

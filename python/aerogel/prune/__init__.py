@@ -1,7 +1,7 @@
 """Pruning: a method scores weights, a pattern says which of the best scores may stay.
 
-A method is one pure function `(weight, pattern) -> mask`, float32 [N,K] in and bool [N,K] out (True: kept); its input is
-not changed and the same input gives the same mask. A new method is one file and one row in METHODS.
+A method is one pure function `(weight, pattern) -> mask`, float32 [N,K] in and bool [N,K] out (True: kept); its input
+is not changed and the same input gives the same mask. A new method is one file and one row in METHODS.
 """
 
 from __future__ import annotations

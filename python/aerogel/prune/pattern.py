@@ -24,7 +24,9 @@ class Pattern(ABC):
 
     @abstractmethod
     def keep(self, score: np.ndarray) -> np.ndarray:
-        """bool [N,K]: the highest scores float [N,K] that the pattern allows; among equals the first in row-major order."""
+        """The highest scores that the pattern allows, float [N,K] to bool [N,K]; among equals the first in row-major
+        order.
+        """
 
 
 @dataclass(frozen=True)
