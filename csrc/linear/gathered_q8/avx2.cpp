@@ -47,6 +47,27 @@ struct Writer {
   }
 };
 
+// out[i] = element i of each of the 8 registers at from, from + stride, ..
+inline __attribute__((always_inline)) void transpose8(const std::int32_t* from, std::int64_t stride, __m256i (&out)[8]) {
+  __m256i s[8];
+#pragma GCC unroll 2
+  for (int j = 0; j < 8; j += 4) {
+    const __m256i r0 = load(from + j * stride), r1 = load(from + (j + 1) * stride);
+    const __m256i r2 = load(from + (j + 2) * stride), r3 = load(from + (j + 3) * stride);
+    const __m256i a = _mm256_unpacklo_epi32(r0, r1), b = _mm256_unpackhi_epi32(r0, r1);
+    const __m256i c = _mm256_unpacklo_epi32(r2, r3), d = _mm256_unpackhi_epi32(r2, r3);
+    s[j] = _mm256_unpacklo_epi64(a, c);
+    s[j + 1] = _mm256_unpackhi_epi64(a, c);
+    s[j + 2] = _mm256_unpacklo_epi64(b, d);
+    s[j + 3] = _mm256_unpackhi_epi64(b, d);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    out[j] = _mm256_permute2x128_si256(s[j], s[j + 4], 0x20);
+    out[j + 4] = _mm256_permute2x128_si256(s[j], s[j + 4], 0x31);
+  }
+}
+
 // ---- quads -------------------------------------------------------------------------------------------------------
 
 // tile[k][W] = x[token][k] for W tokens of which `count` exist; the others repeat the last one, their sums are not used.
@@ -147,24 +168,13 @@ void write_tile(const LinearTask& task, const GatheredView& v, const std::int32_
   for (int i = 0; i < W / 8; ++i, sums += 8) {
     const std::int64_t first = t + i / 4 * 32 + i % 4 * 4;  // tokens first .. + 3 and first + 16 .. + 19
     if (first >= t_end) continue;
-    __m256i s[8];
-#pragma GCC unroll 2
-    for (int j = 0; j < 8; j += 4) {
-      const __m256i r0 = load(sums + j * W), r1 = load(sums + (j + 1) * W);
-      const __m256i r2 = load(sums + (j + 2) * W), r3 = load(sums + (j + 3) * W);
-      const __m256i a = _mm256_unpacklo_epi32(r0, r1), b = _mm256_unpackhi_epi32(r0, r1);
-      const __m256i c = _mm256_unpacklo_epi32(r2, r3), d = _mm256_unpackhi_epi32(r2, r3);
-      s[j] = _mm256_unpacklo_epi64(a, c);
-      s[j + 1] = _mm256_unpackhi_epi64(a, c);
-      s[j + 2] = _mm256_unpacklo_epi64(b, d);
-      s[j + 3] = _mm256_unpackhi_epi64(b, d);
+    __m256i sum[8];
+    transpose8(sums, W, sum);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      const std::int64_t token = first + (j < 4 ? j : 12 + j);
+      if (token < t_end) write(token, sum[j]);
     }
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
-      if (first + j < t_end) write(first + j, _mm256_permute2x128_si256(s[j], s[j + 4], 0x20));
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
-      if (first + 16 + j < t_end) write(first + 16 + j, _mm256_permute2x128_si256(s[j], s[j + 4], 0x31));
   }
 }
 
@@ -222,7 +232,8 @@ __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std
   if (T == 8) store(sorted + 32, s4), store(sorted + 40, s5), store(sorted + 48, s6), store(sorted + 56, s7);
 }
 
-// T tokens from token t on, one unit. x: their rows as q + 128. sums[T][block]: in the order of the rows.
+// T tokens from token t on, one unit. x: their rows as q + 128. The sums are brought back into the order of the rows
+// through memory, as vectors have no cheap scatter: 8 tokens as whole registers, [row][8], fewer number by number, [T][row].
 template <int T>
 void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t t, const std::uint8_t* x,
               std::int64_t stride, std::int32_t* sums) {
@@ -234,10 +245,19 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
       alignas(32) std::int32_t sorted[T * 8];
       add_vectors<T>(v.vectors + segment[group] * 64, v.window + segment[group], v.window + segment[group + 1],
                      x + chunk * v.geometry.chunk, stride, sorted);
-      // Back into the order of the rows through memory: vectors have no cheap scatter.
-      for (int lane = 0; lane < 8; ++lane) {
-        std::int32_t* to = sums + row_at[lane];
-        for (int j = 0; j < T; ++j) to[j * block] = sorted[8 * j + lane] + (chunk == 0 ? 0 : to[j * block]);
+      if (T == 8) {
+        __m256i row[8];
+        transpose8(sorted, 8, row);
+#pragma GCC unroll 8
+        for (int lane = 0; lane < 8; ++lane) {
+          std::int32_t* to = sums + row_at[lane] * 8;
+          store(to, chunk == 0 ? row[lane] : _mm256_add_epi32(row[lane], load(to)));
+        }
+      } else {
+        for (int lane = 0; lane < 8; ++lane) {
+          std::int32_t* to = sums + row_at[lane];
+          for (int j = 0; j < T; ++j) to[j * block] = sorted[8 * j + lane] + (chunk == 0 ? 0 : to[j * block]);
+        }
       }
     }
   }
@@ -246,7 +266,12 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     if (n >= v.n) break;
     const Writer write(task, v, n);
     const __m256i offset = load(v.offset + n);
-    for (int j = 0; j < T; ++j) write(t + j, _mm256_sub_epi32(load(sums + j * block + r), offset));
+    __m256i sum[8];
+    if (T == 8)
+      transpose8(sums + 8 * r, 8, sum);
+    else
+      for (int j = 0; j < T; ++j) sum[j] = load(sums + j * block + r);
+    for (int j = 0; j < T; ++j) write(t + j, _mm256_sub_epi32(sum[j], offset));
   }
 }
 
