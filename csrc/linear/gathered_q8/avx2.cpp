@@ -118,11 +118,64 @@ inline void add_quad(__m256i w, __m256i sign, const std::int8_t* c0, const std::
   s3 = add_products(s3, w, sign, _mm256_unpackhi_epi16(high01, high23));
 }
 
-// One row, one chunk: sums[W / 8][8] = or += the products of quads [quad, end). Register i of 32 tokens holds tokens
-// 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3. Sums with names and not inlined: otherwise GCC 12 keeps them in memory.
+// Half an octet: the products of four activations, summed in 16 bits, for the low and the high half of each lane's tokens.
+inline void add_half(__m256i w01, __m256i w23, const std::int8_t* c0, const std::int8_t* c1, const std::int8_t* c2,
+                     const std::int8_t* c3, __m256i& low, __m256i& high) {
+  const __m256i x0 = load(c0), x1 = load(c1);
+  low = _mm256_maddubs_epi16(w01, _mm256_unpacklo_epi8(x0, x1));
+  high = _mm256_maddubs_epi16(w01, _mm256_unpackhi_epi8(x0, x1));
+  const __m256i x2 = load(c2), x3 = load(c3);
+  low = _mm256_add_epi16(low, _mm256_maddubs_epi16(w23, _mm256_unpacklo_epi8(x2, x3)));
+  high = _mm256_add_epi16(high, _mm256_maddubs_epi16(w23, _mm256_unpackhi_epi8(x2, x3)));
+}
+
+inline void add_octet(const GatheredOctet& octet, __m256i sign, const std::int8_t* c0, const std::int8_t* c1,
+                      const std::int8_t* c2, const std::int8_t* c3, const std::int8_t* c4, const std::int8_t* c5,
+                      const std::int8_t* c6, const std::int8_t* c7, __m256i& s0, __m256i& s1, __m256i& s2, __m256i& s3) {
+  __m256i low0, high0, low1, high1;
+  add_half(broadcast4(octet.weight), broadcast4(octet.weight + 4), c0, c1, c2, c3, low0, high0);
+  add_half(broadcast4(octet.weight + 8), broadcast4(octet.weight + 12), c4, c5, c6, c7, low1, high1);
+  s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(_mm256_unpacklo_epi16(low0, low1), sign));
+  s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(_mm256_unpackhi_epi16(low0, low1), sign));
+  s2 = _mm256_add_epi32(s2, _mm256_madd_epi16(_mm256_unpacklo_epi16(high0, high1), sign));
+  s3 = _mm256_add_epi32(s3, _mm256_madd_epi16(_mm256_unpackhi_epi16(high0, high1), sign));
+}
+
+// One row, one chunk: sums[W / 8][8] = or += the products of the octets [octet, end). Register i of 32 tokens holds
+// tokens 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3. Sums with names and not inlined: otherwise GCC 12 keeps them in memory.
 template <int W>
-__attribute__((noinline)) void add_row(const std::int8_t* tile, const GatheredQuad* quad, const GatheredQuad* end, bool first,
-                                       std::int32_t* sums) {
+__attribute__((noinline)) void add_octets(const std::int8_t* tile, const GatheredOctet* octet, const GatheredOctet* end,
+                                          bool first, std::int32_t* sums) {
+  __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+  if (!first) {
+    s0 = load(sums), s1 = load(sums + 8), s2 = load(sums + 16), s3 = load(sums + 24);
+    if (W == 64) s4 = load(sums + 32), s5 = load(sums + 40), s6 = load(sums + 48), s7 = load(sums + 56);
+  }
+  for (; octet != end; ++octet) {
+    // Columns are stored times 8, so that the rest of the stride is a factor of the address.
+    const std::int8_t* c0 = tile + std::size_t{octet->column[0]} * (W / 8);
+    const std::int8_t* c1 = tile + std::size_t{octet->column[1]} * (W / 8);
+    const std::int8_t* c2 = tile + std::size_t{octet->column[2]} * (W / 8);
+    const std::int8_t* c3 = tile + std::size_t{octet->column[3]} * (W / 8);
+    const std::int8_t* c4 = tile + std::size_t{octet->column[4]} * (W / 8);
+    const std::int8_t* c5 = tile + std::size_t{octet->column[5]} * (W / 8);
+    const std::int8_t* c6 = tile + std::size_t{octet->column[6]} * (W / 8);
+    const std::int8_t* c7 = tile + std::size_t{octet->column[7]} * (W / 8);
+    const __m256i sign = broadcast4(octet->sign);
+    add_octet(*octet, sign, c0, c1, c2, c3, c4, c5, c6, c7, s0, s1, s2, s3);
+    if (W == 32) continue;
+    // The compiler must not mix the halves: 16 registers hold the sums and the temporaries of one of them.
+    __asm__ volatile("" ::: "memory");
+    add_octet(*octet, sign, c0 + 32, c1 + 32, c2 + 32, c3 + 32, c4 + 32, c5 + 32, c6 + 32, c7 + 32, s4, s5, s6, s7);
+  }
+  store(sums, s0), store(sums + 8, s1), store(sums + 16, s2), store(sums + 24, s3);
+  if (W == 64) store(sums + 32, s4), store(sums + 40, s5), store(sums + 48, s6), store(sums + 56, s7);
+}
+
+// The same for quads.
+template <int W>
+__attribute__((noinline)) void add_quads(const std::int8_t* tile, const GatheredQuad* quad, const GatheredQuad* end, bool first,
+                                         std::int32_t* sums) {
   __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
   if (!first) {
     s0 = load(sums), s1 = load(sums + 8), s2 = load(sums + 16), s3 = load(sums + 24);
@@ -152,11 +205,19 @@ void sum_unit(const GatheredView& v, const std::int8_t* tile, std::int64_t unit,
   const std::int64_t rows = v.n - unit * v.block < v.block ? v.n - unit * v.block : v.block;
   const std::uint8_t* row_at = v.row_at + unit * v.block;
   for (std::int64_t chunk = 0; chunk < v.quad_chunks; ++chunk) {
-    const std::int64_t* begin = v.quad_begin + chunk * v.n + unit * v.block;
-    for (std::int64_t i = 0; i < v.block; ++i)
-      if (row_at[i] < rows)
-        add_row<W>(tile + chunk * v.quad_chunk * W, v.quads + begin[row_at[i]], v.quads + begin[row_at[i] + 1], chunk == 0,
-                   sums + row_at[i] * W);
+    const std::int8_t* columns = tile + chunk * v.quad_chunk * W;
+    const std::int64_t* octet = v.octet_begin + chunk * v.n + unit * v.block;
+    const std::int64_t* quad = v.quad_begin + chunk * v.n + unit * v.block;
+    for (std::int64_t i = 0; i < v.block; ++i) {
+      const std::int64_t r = row_at[i];
+      if (r >= rows) continue;
+      bool first = chunk == 0;
+      if (octet[r] != octet[r + 1]) {
+        add_octets<W>(columns, v.octets + octet[r], v.octets + octet[r + 1], first, sums + r * W);
+        first = false;
+      }
+      if (first || quad[r] != quad[r + 1]) add_quads<W>(columns, v.quads + quad[r], v.quads + quad[r + 1], first, sums + r * W);
+    }
   }
 }
 

@@ -23,18 +23,23 @@
 //    that an unsigned x saturating 16-bit multiply-add of activations q + 128 in [1, 255] cannot saturate:
 //    255 * 128 = 32640. Weights of opposite sign are always safe.
 //
-// 2. Quads: tokens on the lanes, one row after the other. Only made for kernels that ask for them (AVX2).
+// 2. Octets and quads: tokens on the lanes, one row after the other. Only made for kernels that ask for them (AVX2).
 //
-//      one quad:  column | c0 c1 c2 c3 | u16, 8 * (column - chunk start)
-//                 weight | w0 w1 w2 w3 | |w|, bytes
-//                 sign   |  s01   s23  | i16, +1 or -1: the sign of both weights of a pair
+//      one quad:   column | c0 c1 c2 c3 | u16, 8 * (column - chunk start)
+//                  weight | w0 w1 w2 w3 | |w|, bytes
+//                  sign   |  s01   s23  | i16, +1 or -1: the sign of both weights of a pair
 //
-//      row n of a chunk:  [ pairs of positive weights ] [ pairs of negative weights ], two pairs a quad; a free slot
-//      has weight 0 and a column of its row.  quad_begin[chunk * N + n] is its first quad; one more ends the last.
+//      one octet:  column | c0 .. c7 |    weight | w0 w1 w0 w1 | w2 w3 w2 w3 | w4 w5 w4 w5 | w6 w7 w6 w7 |
+//                  sign   | s0123  s4567 |
+//
+//      row n of a chunk: octets octet_begin[chunk * N + n] .. of the same place + 1, then the quads of quad_begin.
+//      A free slot has weight 0 and a column of its row; octets have none.
 //
 //    With the sign apart, |w| is the unsigned factor of the 16-bit multiply-add and x, as it is, the signed one:
-//    2 * 127 * 127 = 32258 never saturates, and no offset has to be taken off. Columns are stored times 8, because x86
-//    scales an index by at most 8 and a column of a transposed tile is 8 * 4 or 8 * 8 bytes long.
+//    2 * 127 * 127 = 32258 never saturates, and no offset has to be taken off. The four weights of half an octet have a
+//    sum of magnitudes of at most 258, so that two such pairs can be added in 16 bits: 127 * 258 = 32766. A row's
+//    smallest weights are in octets, the rest in quads. Columns are stored times 8, because x86 scales an index by at
+//    most 8 and a column of a transposed tile is 8 * 4 or 8 * 8 bytes long.
 #pragma once
 
 #include <cstddef>
@@ -59,6 +64,12 @@ struct GatheredQuad {
   std::int16_t sign[2];
 };
 
+struct GatheredOctet {
+  std::uint16_t column[8];
+  std::uint8_t weight[16];
+  std::int16_t sign[2];
+};
+
 struct GatheredView {
   GatheredGeometry geometry;  // chunk: the columns of each chunk but the last, a multiple of 64
   std::int64_t n, k;
@@ -75,6 +86,8 @@ struct GatheredView {
   const float* scale;             // [units * block]; 0 beyond N
 
   std::int64_t quad_chunk, quad_chunks;  // columns of a chunk of form 2 (<= 8192), their number
+  const std::int64_t* octet_begin;
+  const GatheredOctet* octets;
   const std::int64_t* quad_begin;
   const GatheredQuad* quads;
   std::int64_t few_tokens;               // up to this many tokens form 1 is the faster one
