@@ -96,14 +96,14 @@ struct GatheredView {
 // Scratch of each kernel, in bytes (see the kernel for what it holds).
 static inline std::int64_t gathered_padded_k(std::int64_t k) { return (k + 63) / 64 * 64; }
 
-// AVX2: a transposed tile of 64 tokens and the sums of one unit; or rows of u8 activations and the sums of one unit.
+// AVX2: a transposed tile of 64 tokens and the sums of 8 rows; or rows of u8 activations and the sums of one unit.
 constexpr std::int64_t kGatheredAvx2Tokens = 64;  // widest tile of form 2
 constexpr std::int64_t kGatheredAvx2Few = 32;     // most tokens that form 1 is used for
 static inline std::int64_t gathered_avx2_stride(std::int64_t k) {
   return gathered_padded_k(k) + 64;  // an unaligned window may end 15 columns behind K; spreads tokens over L1 sets
 }
 static inline std::size_t gathered_scratch_avx2(std::int64_t k, std::int64_t block) {
-  const std::int64_t wide = gathered_padded_k(k) * kGatheredAvx2Tokens + block * kGatheredAvx2Tokens * 4;
+  const std::int64_t wide = gathered_padded_k(k) * kGatheredAvx2Tokens + 8 * kGatheredAvx2Tokens * 4;
   const std::int64_t few = gathered_avx2_stride(k) * kGatheredAvx2Few + block * 8 * 4;
   return static_cast<std::size_t>(wide > few ? wide : few);
 }
