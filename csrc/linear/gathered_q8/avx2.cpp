@@ -1,15 +1,15 @@
-// gathered_q8 on AVX2: quads (tokens on the lanes) for many tokens, vectors (rows on the lanes) for few.
+// gathered_q8 on AVX2: octets and quads (tokens on the lanes) for many tokens, vectors (rows on the lanes) for few.
 //
-// run_wide: a tile of 32 or 64 tokens is transposed once to [K][tokens]; then every quad of nonzeros costs, for 32
-// tokens, 4 loads, 8 unpacks, 4 maddubs, 4 madd and 4 adds: 20 vector instructions for 128 useful products whatever
-// the pattern. Zen 3 has two ports for the multiplies, two for the unpacks, and any of four for the adds, so 5 cycles:
-// 25.6 products a cycle where the dense kernel's limit is 32. The front end (31 instructions, 6 a cycle) is as close;
-// with 64 tokens the four columns and the weights are read once for both halves.
+// run_wide: a tile of 32 or 64 tokens is transposed once to [K][tokens]. Then, for 32 tokens, a quad costs 8 unpacks,
+// 4 maddubs, 4 madd and 4 adds, 20 vector instructions for 128 useful products whatever the pattern; an octet, which
+// adds two pairs in 16 bits first, 32 for 256. Zen 3 has two ports for the multiplies, two for the unpacks and four for
+// the adds, so that 25.6 and 32 products a cycle are the limits, where the dense kernel's is 32. Measured, with the
+// loads and the ends of rows: 22 and 25. Gaussian weights are in octets to 96/64/11 % at 50/80/90 % sparsity.
 //
-// run_few: 4 vector instructions and a broadcast load for 32 slots and one token: one cycle, but only .9/.73/.57/.35
-// of the slots are used at 50/70/80/90 % sparsity, as a 16-column window seldom holds four nonzeros of every row.
-// (abs/sign instead of the packer's safe pairs would be a fifth instruction, on the multiply ports, against slots
-// used .9/.77/.64/.40.)
+// run_few: 4 vector instructions and a broadcast load for 32 slots and one token: one cycle (measured 1.25 with 8
+// tokens; 3 with one token, bound by the L2), but only .89/.73/.57/.35/.21 of the slots are used at 50/70/80/90/95 %
+// sparsity, as a 16-column window seldom holds four nonzeros of every row. abs/sign instead of the packer's safe pairs
+// would be a fifth instruction, on the multiply ports, against slots used .90/.77/.64/.40/.22.
 #include <immintrin.h>
 
 #include "linear/gathered_q8/layout.h"
@@ -46,6 +46,27 @@ struct Writer {
       _mm256_maskstore_ps(y + t * ldy, mask, out);
   }
 };
+
+// out[i] = element i of each of the 8 registers at from, from + stride, ..
+inline __attribute__((always_inline)) void transpose8(const std::int32_t* from, std::int64_t stride, __m256i (&out)[8]) {
+  __m256i s[8];
+#pragma GCC unroll 2
+  for (int j = 0; j < 8; j += 4) {
+    const __m256i r0 = load(from + j * stride), r1 = load(from + (j + 1) * stride);
+    const __m256i r2 = load(from + (j + 2) * stride), r3 = load(from + (j + 3) * stride);
+    const __m256i a = _mm256_unpacklo_epi32(r0, r1), b = _mm256_unpackhi_epi32(r0, r1);
+    const __m256i c = _mm256_unpacklo_epi32(r2, r3), d = _mm256_unpackhi_epi32(r2, r3);
+    s[j] = _mm256_unpacklo_epi64(a, c);
+    s[j + 1] = _mm256_unpackhi_epi64(a, c);
+    s[j + 2] = _mm256_unpacklo_epi64(b, d);
+    s[j + 3] = _mm256_unpackhi_epi64(b, d);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    out[j] = _mm256_permute2x128_si256(s[j], s[j + 4], 0x20);
+    out[j + 4] = _mm256_permute2x128_si256(s[j], s[j + 4], 0x31);
+  }
+}
 
 // ---- quads -------------------------------------------------------------------------------------------------------
 
@@ -86,9 +107,19 @@ inline __m256i add_products(__m256i s, __m256i w, __m256i sign, __m256i q) {
 
 inline __m256i broadcast4(const void* p) { return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(p))); }
 
-inline void add_quad(__m256i w, __m256i sign, const std::int8_t* c0, const std::int8_t* c1, const std::int8_t* c2, const std::int8_t* c3,
-                     __m256i& s0, __m256i& s1, __m256i& s2, __m256i& s3) {
-  const __m256i x0 = load(c0), x1 = load(c1), x2 = load(c2), x3 = load(c3);
+// The compiler must not mix what stands before with what stands behind: 16 registers are just enough for one of them.
+inline void keep_apart() { __asm__ volatile("" ::: "memory"); }
+
+// 32 tokens of a column. Columns are stored times 8, so that the rest of the stride is a factor of the address.
+template <int W>
+inline __m256i column(const std::int8_t* tile, std::size_t c) {
+  return load(tile + c * (W / 8));
+}
+
+template <int W>
+inline void add_quad(const std::int8_t* tile, std::size_t c0, std::size_t c1, std::size_t c2, std::size_t c3, __m256i w,
+                     __m256i sign, __m256i& s0, __m256i& s1, __m256i& s2, __m256i& s3) {
+  const __m256i x0 = column<W>(tile, c0), x1 = column<W>(tile, c1), x2 = column<W>(tile, c2), x3 = column<W>(tile, c3);
   const __m256i low01 = _mm256_unpacklo_epi8(x0, x1), low23 = _mm256_unpacklo_epi8(x2, x3);
   s0 = add_products(s0, w, sign, _mm256_unpacklo_epi16(low01, low23));
   s1 = add_products(s1, w, sign, _mm256_unpackhi_epi16(low01, low23));
@@ -97,45 +128,95 @@ inline void add_quad(__m256i w, __m256i sign, const std::int8_t* c0, const std::
   s3 = add_products(s3, w, sign, _mm256_unpackhi_epi16(high01, high23));
 }
 
-// One row, one chunk: sums[W / 8][8] = or += the products of quads [quad, end). Register i of 32 tokens holds tokens
-// 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3. Sums with names and not inlined: otherwise GCC 12 keeps them in memory.
+// Half an octet: the products of four activations, summed in 16 bits, for the low and the high half of each lane's tokens.
 template <int W>
-__attribute__((noinline)) void add_row(const std::int8_t* tile, const GatheredQuad* quad, const GatheredQuad* end, bool first,
-                                       std::int32_t* sums) {
+inline void add_half(const std::int8_t* tile, std::size_t c0, std::size_t c1, std::size_t c2, std::size_t c3,
+                     const std::uint8_t* weight, __m256i& low, __m256i& high) {
+  const __m256i x0 = column<W>(tile, c0), x1 = column<W>(tile, c1), w01 = broadcast4(weight);
+  low = _mm256_maddubs_epi16(w01, _mm256_unpacklo_epi8(x0, x1));
+  high = _mm256_maddubs_epi16(w01, _mm256_unpackhi_epi8(x0, x1));
+  const __m256i x2 = column<W>(tile, c2), x3 = column<W>(tile, c3), w23 = broadcast4(weight + 4);
+  low = _mm256_add_epi16(low, _mm256_maddubs_epi16(w23, _mm256_unpacklo_epi8(x2, x3)));
+  high = _mm256_add_epi16(high, _mm256_maddubs_epi16(w23, _mm256_unpackhi_epi8(x2, x3)));
+}
+
+// One row, one chunk: sums[W / 8][8] = or += the products of the octets [octet, end). Register i of 32 tokens holds
+// tokens 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3. Sums with names and not inlined: otherwise GCC 12 keeps them in memory.
+template <int W>
+__attribute__((noinline)) void add_octets(const std::int8_t* tile, const GatheredOctet* octet, const GatheredOctet* end,
+                                          bool first, std::int32_t* sums) {
   __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
   if (!first) {
     s0 = load(sums), s1 = load(sums + 8), s2 = load(sums + 16), s3 = load(sums + 24);
     if (W == 64) s4 = load(sums + 32), s5 = load(sums + 40), s6 = load(sums + 48), s7 = load(sums + 56);
   }
-  for (; quad != end; ++quad) {
-    // Columns are stored times 8, so that the rest of the stride is a factor of the address.
-    const std::int8_t* c0 = tile + std::size_t{quad->column[0]} * (W / 8);
-    const std::int8_t* c1 = tile + std::size_t{quad->column[1]} * (W / 8);
-    const std::int8_t* c2 = tile + std::size_t{quad->column[2]} * (W / 8);
-    const std::int8_t* c3 = tile + std::size_t{quad->column[3]} * (W / 8);
-    const __m256i w = broadcast4(quad->weight), sign = broadcast4(quad->sign);
-    add_quad(w, sign, c0, c1, c2, c3, s0, s1, s2, s3);
+  const std::int8_t* second = tile + 32;
+  __asm__("" : "+r"(second));  // a base of its own: [second + 8 * column] needs no instruction for the address
+  for (; octet != end; ++octet) {
+    const std::size_t c0 = octet->column[0], c1 = octet->column[1], c2 = octet->column[2], c3 = octet->column[3];
+    const std::size_t c4 = octet->column[4], c5 = octet->column[5], c6 = octet->column[6], c7 = octet->column[7];
+    const __m256i sign = broadcast4(octet->sign);
+    __m256i low0, high0, low1, high1;
+    add_half<W>(tile, c0, c1, c2, c3, octet->weight, low0, high0);
+    keep_apart();
+    add_half<W>(tile, c4, c5, c6, c7, octet->weight + 8, low1, high1);
+    s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(_mm256_unpacklo_epi16(low0, low1), sign));
+    s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(_mm256_unpackhi_epi16(low0, low1), sign));
+    s2 = _mm256_add_epi32(s2, _mm256_madd_epi16(_mm256_unpacklo_epi16(high0, high1), sign));
+    s3 = _mm256_add_epi32(s3, _mm256_madd_epi16(_mm256_unpackhi_epi16(high0, high1), sign));
     if (W == 32) continue;
-    // The compiler must not mix the halves: 16 registers hold the sums and the temporaries of one of them.
-    __asm__ volatile("" ::: "memory");
-    add_quad(w, sign, c0 + 32, c1 + 32, c2 + 32, c3 + 32, s4, s5, s6, s7);
+    keep_apart();
+    add_half<W>(second, c0, c1, c2, c3, octet->weight, low0, high0);
+    keep_apart();
+    add_half<W>(second, c4, c5, c6, c7, octet->weight + 8, low1, high1);
+    s4 = _mm256_add_epi32(s4, _mm256_madd_epi16(_mm256_unpacklo_epi16(low0, low1), sign));
+    s5 = _mm256_add_epi32(s5, _mm256_madd_epi16(_mm256_unpackhi_epi16(low0, low1), sign));
+    s6 = _mm256_add_epi32(s6, _mm256_madd_epi16(_mm256_unpacklo_epi16(high0, high1), sign));
+    s7 = _mm256_add_epi32(s7, _mm256_madd_epi16(_mm256_unpackhi_epi16(high0, high1), sign));
   }
   store(sums, s0), store(sums + 8, s1), store(sums + 16, s2), store(sums + 24, s3);
   if (W == 64) store(sums + 32, s4), store(sums + 40, s5), store(sums + 48, s6), store(sums + 56, s7);
 }
 
-// sums[row][W / 8][8] of one unit. Its rows are run by their number of quads, so that the branch that ends a row, whose
-// misprediction costs as much as two quads, is mostly foreseen.
+// The same for quads.
 template <int W>
-void sum_unit(const GatheredView& v, const std::int8_t* tile, std::int64_t unit, std::int32_t* sums) {
-  const std::int64_t rows = v.n - unit * v.block < v.block ? v.n - unit * v.block : v.block;
-  const std::uint8_t* row_at = v.row_at + unit * v.block;
+__attribute__((noinline)) void add_quads(const std::int8_t* tile, const GatheredQuad* quad, const GatheredQuad* end, bool first,
+                                         std::int32_t* sums) {
+  __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+  if (!first) {
+    s0 = load(sums), s1 = load(sums + 8), s2 = load(sums + 16), s3 = load(sums + 24);
+    if (W == 64) s4 = load(sums + 32), s5 = load(sums + 40), s6 = load(sums + 48), s7 = load(sums + 56);
+  }
+  const std::int8_t* second = tile + 32;
+  __asm__("" : "+r"(second));
+  for (; quad != end; ++quad) {
+    const std::size_t c0 = quad->column[0], c1 = quad->column[1], c2 = quad->column[2], c3 = quad->column[3];
+    const __m256i w = broadcast4(quad->weight), sign = broadcast4(quad->sign);
+    add_quad<W>(tile, c0, c1, c2, c3, w, sign, s0, s1, s2, s3);
+    if (W == 32) continue;
+    keep_apart();
+    add_quad<W>(second, c0, c1, c2, c3, w, sign, s4, s5, s6, s7);
+  }
+  store(sums, s0), store(sums + 8, s1), store(sums + 16, s2), store(sums + 24, s3);
+  if (W == 64) store(sums + 32, s4), store(sums + 40, s5), store(sums + 48, s6), store(sums + 56, s7);
+}
+
+// sums[8][W / 8][8] of rows n .. n + 7, or of as many as there are.
+template <int W>
+void sum_rows(const GatheredView& v, const std::int8_t* tile, std::int64_t n, std::int32_t* sums) {
+  const std::int64_t rows = v.n - n < 8 ? v.n - n : 8;
   for (std::int64_t chunk = 0; chunk < v.quad_chunks; ++chunk) {
-    const std::int64_t* begin = v.quad_begin + chunk * v.n + unit * v.block;
-    for (std::int64_t i = 0; i < v.block; ++i)
-      if (row_at[i] < rows)
-        add_row<W>(tile + chunk * v.quad_chunk * W, v.quads + begin[row_at[i]], v.quads + begin[row_at[i] + 1], chunk == 0,
-                   sums + row_at[i] * W);
+    const std::int8_t* columns = tile + chunk * v.quad_chunk * W;
+    const std::int64_t* octet = v.octet_begin + chunk * v.n + n;
+    const std::int64_t* quad = v.quad_begin + chunk * v.n + n;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      bool first = chunk == 0;
+      if (octet[r] != octet[r + 1]) {
+        add_octets<W>(columns, v.octets + octet[r], v.octets + octet[r + 1], first, sums + r * W);
+        first = false;
+      }
+      if (first || quad[r] != quad[r + 1]) add_quads<W>(columns, v.quads + quad[r], v.quads + quad[r + 1], first, sums + r * W);
+    }
   }
 }
 
@@ -147,24 +228,13 @@ void write_tile(const LinearTask& task, const GatheredView& v, const std::int32_
   for (int i = 0; i < W / 8; ++i, sums += 8) {
     const std::int64_t first = t + i / 4 * 32 + i % 4 * 4;  // tokens first .. + 3 and first + 16 .. + 19
     if (first >= t_end) continue;
-    __m256i s[8];
-#pragma GCC unroll 2
-    for (int j = 0; j < 8; j += 4) {
-      const __m256i r0 = load(sums + j * W), r1 = load(sums + (j + 1) * W);
-      const __m256i r2 = load(sums + (j + 2) * W), r3 = load(sums + (j + 3) * W);
-      const __m256i a = _mm256_unpacklo_epi32(r0, r1), b = _mm256_unpackhi_epi32(r0, r1);
-      const __m256i c = _mm256_unpacklo_epi32(r2, r3), d = _mm256_unpackhi_epi32(r2, r3);
-      s[j] = _mm256_unpacklo_epi64(a, c);
-      s[j + 1] = _mm256_unpackhi_epi64(a, c);
-      s[j + 2] = _mm256_unpacklo_epi64(b, d);
-      s[j + 3] = _mm256_unpackhi_epi64(b, d);
+    __m256i sum[8];
+    transpose8(sums, W, sum);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      const std::int64_t token = first + (j < 4 ? j : 12 + j);
+      if (token < t_end) write(token, sum[j]);
     }
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
-      if (first + j < t_end) write(first + j, _mm256_permute2x128_si256(s[j], s[j + 4], 0x20));
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
-      if (first + 16 + j < t_end) write(first + 16 + j, _mm256_permute2x128_si256(s[j], s[j + 4], 0x31));
   }
 }
 
@@ -175,12 +245,11 @@ void run_wide(const LinearTask& task, const GatheredView& v, std::int64_t t, std
   auto* tile = static_cast<std::int8_t*>(task.scratch);
   auto* sums = reinterpret_cast<std::int32_t*>(tile + padded_k * W);
   transpose_tile<W>(static_cast<const std::int8_t*>(task.x) + t * task.ldx, task.ldx, t_end - t, padded_k, tile);
-  for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
-    const std::int64_t row = unit * v.block, row_end = row + v.block < v.n ? row + v.block : v.n;
-    // The sums of one unit stay in L1 until they are written; rows beyond the last hold leftovers, which go nowhere.
-    sum_unit<W>(v, tile, unit, sums);
-    for (std::int64_t n = row; n < row_end; n += 8)
-      write_tile<W>(task, v, sums + (n - row) * W, n, t, t_end);
+  const std::int64_t row_end = task.unit_end * v.block < v.n ? task.unit_end * v.block : v.n;
+  for (std::int64_t n = task.unit_begin * v.block; n < row_end; n += 8) {
+    // 2 KB of sums, so that the tile keeps its place in L1. Behind the last row stand leftovers, which go nowhere.
+    sum_rows<W>(v, tile, n, sums);
+    write_tile<W>(task, v, sums, n, t, t_end);
   }
 }
 
@@ -222,7 +291,8 @@ __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std
   if (T == 8) store(sorted + 32, s4), store(sorted + 40, s5), store(sorted + 48, s6), store(sorted + 56, s7);
 }
 
-// T tokens from token t on, one unit. x: their rows as q + 128. sums[T][block]: in the order of the rows.
+// T tokens from token t on, one unit. x: their rows as q + 128. The sums are brought back into the order of the rows
+// through memory, as vectors have no cheap scatter: 8 tokens as whole registers, [row][8], fewer number by number, [T][row].
 template <int T>
 void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t t, const std::uint8_t* x,
               std::int64_t stride, std::int32_t* sums) {
@@ -234,10 +304,19 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
       alignas(32) std::int32_t sorted[T * 8];
       add_vectors<T>(v.vectors + segment[group] * 64, v.window + segment[group], v.window + segment[group + 1],
                      x + chunk * v.geometry.chunk, stride, sorted);
-      // Back into the order of the rows through memory: vectors have no cheap scatter.
-      for (int lane = 0; lane < 8; ++lane) {
-        std::int32_t* to = sums + row_at[lane];
-        for (int j = 0; j < T; ++j) to[j * block] = sorted[8 * j + lane] + (chunk == 0 ? 0 : to[j * block]);
+      if (T == 8) {
+        __m256i row[8];
+        transpose8(sorted, 8, row);
+#pragma GCC unroll 8
+        for (int lane = 0; lane < 8; ++lane) {
+          std::int32_t* to = sums + row_at[lane] * 8;
+          store(to, chunk == 0 ? row[lane] : _mm256_add_epi32(row[lane], load(to)));
+        }
+      } else {
+        for (int lane = 0; lane < 8; ++lane) {
+          std::int32_t* to = sums + row_at[lane];
+          for (int j = 0; j < T; ++j) to[j * block] = sorted[8 * j + lane] + (chunk == 0 ? 0 : to[j * block]);
+        }
       }
     }
   }
@@ -246,7 +325,12 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     if (n >= v.n) break;
     const Writer write(task, v, n);
     const __m256i offset = load(v.offset + n);
-    for (int j = 0; j < T; ++j) write(t + j, _mm256_sub_epi32(load(sums + j * block + r), offset));
+    __m256i sum[8];
+    if (T == 8)
+      transpose8(sums + 8 * r, 8, sum);
+    else
+      for (int j = 0; j < T; ++j) sum[j] = load(sums + j * block + r);
+    for (int j = 0; j < T; ++j) write(t + j, _mm256_sub_epi32(sum[j], offset));
   }
 }
 

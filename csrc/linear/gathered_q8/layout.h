@@ -23,18 +23,23 @@
 //    that an unsigned x saturating 16-bit multiply-add of activations q + 128 in [1, 255] cannot saturate:
 //    255 * 128 = 32640. Weights of opposite sign are always safe.
 //
-// 2. Quads: tokens on the lanes, one row after the other. Only made for kernels that ask for them (AVX2).
+// 2. Octets and quads: tokens on the lanes, one row after the other. Only made for kernels that ask for them (AVX2).
 //
-//      one quad:  column | c0 c1 c2 c3 | u16, 8 * (column - chunk start)
-//                 weight | w0 w1 w2 w3 | |w|, bytes
-//                 sign   |  s01   s23  | i16, +1 or -1: the sign of both weights of a pair
+//      one quad:   column | c0 c1 c2 c3 | u16, 8 * (column - chunk start)
+//                  weight | w0 w1 w2 w3 | |w|, bytes
+//                  sign   |  s01   s23  | i16, +1 or -1: the sign of both weights of a pair
 //
-//      row n of a chunk:  [ pairs of positive weights ] [ pairs of negative weights ], two pairs a quad; a free slot
-//      has weight 0 and a column of its row.  quad_begin[chunk * N + n] is its first quad; one more ends the last.
+//      one octet:  column | c0 .. c7 |    weight | w0 w1 w0 w1 | w2 w3 w2 w3 | w4 w5 w4 w5 | w6 w7 w6 w7 |
+//                  sign   | s0123  s4567 |
+//
+//      row n of a chunk: octets octet_begin[chunk * N + n] .. of the same place + 1, then the quads of quad_begin.
+//      A free slot has weight 0 and a column of its row; octets have none.
 //
 //    With the sign apart, |w| is the unsigned factor of the 16-bit multiply-add and x, as it is, the signed one:
-//    2 * 127 * 127 = 32258 never saturates, and no offset has to be taken off. Columns are stored times 8, because x86
-//    scales an index by at most 8 and a column of a transposed tile is 8 * 4 or 8 * 8 bytes long.
+//    2 * 127 * 127 = 32258 never saturates, and no offset has to be taken off. The four weights of half an octet have a
+//    sum of magnitudes of at most 258, so that two such pairs can be added in 16 bits: 127 * 258 = 32766. A row's
+//    smallest weights are in octets, the rest in quads. Columns are stored times 8, because x86 scales an index by at
+//    most 8 and a column of a transposed tile is 8 * 4 or 8 * 8 bytes long.
 #pragma once
 
 #include <cstddef>
@@ -59,6 +64,12 @@ struct GatheredQuad {
   std::int16_t sign[2];
 };
 
+struct GatheredOctet {
+  std::uint16_t column[8];
+  std::uint8_t weight[16];
+  std::int16_t sign[2];
+};
+
 struct GatheredView {
   GatheredGeometry geometry;  // chunk: the columns of each chunk but the last, a multiple of 64
   std::int64_t n, k;
@@ -75,6 +86,8 @@ struct GatheredView {
   const float* scale;             // [units * block]; 0 beyond N
 
   std::int64_t quad_chunk, quad_chunks;  // columns of a chunk of form 2 (<= 8192), their number
+  const std::int64_t* octet_begin;
+  const GatheredOctet* octets;
   const std::int64_t* quad_begin;
   const GatheredQuad* quads;
   std::int64_t few_tokens;               // up to this many tokens form 1 is the faster one
@@ -83,14 +96,14 @@ struct GatheredView {
 // Scratch of each kernel, in bytes (see the kernel for what it holds).
 static inline std::int64_t gathered_padded_k(std::int64_t k) { return (k + 63) / 64 * 64; }
 
-// AVX2: a transposed tile of 64 tokens and the sums of one unit; or rows of u8 activations and the sums of one unit.
+// AVX2: a transposed tile of 64 tokens and the sums of 8 rows; or rows of u8 activations and the sums of one unit.
 constexpr std::int64_t kGatheredAvx2Tokens = 64;  // widest tile of form 2
 constexpr std::int64_t kGatheredAvx2Few = 32;     // most tokens that form 1 is used for
 static inline std::int64_t gathered_avx2_stride(std::int64_t k) {
   return gathered_padded_k(k) + 64;  // an unaligned window may end 15 columns behind K; spreads tokens over L1 sets
 }
 static inline std::size_t gathered_scratch_avx2(std::int64_t k, std::int64_t block) {
-  const std::int64_t wide = gathered_padded_k(k) * kGatheredAvx2Tokens + block * kGatheredAvx2Tokens * 4;
+  const std::int64_t wide = gathered_padded_k(k) * kGatheredAvx2Tokens + 8 * kGatheredAvx2Tokens * 4;
   const std::int64_t few = gathered_avx2_stride(k) * kGatheredAvx2Few + block * 8 * 4;
   return static_cast<std::size_t>(wide > few ? wide : few);
 }

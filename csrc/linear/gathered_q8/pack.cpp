@@ -14,6 +14,9 @@ namespace {
 // Column 8192 is the first that a 16-bit column times 8 cannot name.
 constexpr std::int64_t kQuadChunk = 8192;
 
+// Half an octet: 127 * 258 fits 16 bits.
+constexpr std::int32_t kHalfOctet = 258;
+
 constexpr GatheredGeometry kAvx2 = {8, 16, 1, 32768, true, true};
 constexpr GatheredGeometry kAvx512 = {16, 64, 32, 768, false, false};
 
@@ -119,7 +122,7 @@ void pack_group(const GatheredGeometry& g, std::int32_t chunk_begin, std::vector
 
 template <class T>
 AlignedBuffer<T> copy_of(const std::vector<T>& from) {
-  auto buffer = AlignedBuffer<T>::zeros(from.size() + kCacheLine / sizeof(T));  // kernels may look one step ahead
+  auto buffer = AlignedBuffer<T>::zeros(from.size() + 1);  // never null, also when there is nothing
   std::copy(from.begin(), from.end(), buffer.data());
   return buffer;
 }
@@ -150,19 +153,23 @@ class GatheredWeight final : public Weight {
     position_ = AlignedBuffer<std::uint8_t>(padded);
     offset_ = AlignedBuffer<std::int32_t>::zeros(padded);
     scale_ = AlignedBuffer<float>::zeros(padded);
-    quad_begin_ = AlignedBuffer<std::int64_t>::zeros(static_cast<std::size_t>(v.quad_chunks * v.n + 1));
 
     Vectors vectors;
     std::vector<std::vector<Nonzero>> rows(static_cast<std::size_t>(v.block));
     for (std::int64_t unit = 0; unit < units_; ++unit) {
       read_rows(source, unit, rows);
-      if (geometry.quads) count_quads(unit, rows);
       pack_block(unit, rows, vectors);
     }
     segment_[segment_.size() - 1] = static_cast<std::int64_t>(vectors.window.size());
     window_ = copy_of(vectors.window);
     vectors_ = copy_of(vectors.bytes);
-    if (geometry.quads) make_quads(source);
+    if (geometry.quads) {
+      make_quads(source);
+      // Measured, in cycles: 1.25 a vector and token; for 32 tokens 5.9 a quad and 9 an octet.
+      const double tile = 5.9 * static_cast<double>(quads_.size()) + 9.0 * static_cast<double>(octets_.size());
+      const double token = 1.25 * static_cast<double>(vectors.window.size()) + 1e-9;
+      v.few_tokens = std::clamp<std::int64_t>(static_cast<std::int64_t>(tile / token), 4, 24);
+    }
 
     v.segment = segment_.data();
     v.window = window_.data();
@@ -171,18 +178,16 @@ class GatheredWeight final : public Weight {
     v.position = position_.data();
     v.offset = offset_.data();
     v.scale = scale_.data();
+    v.octet_begin = octet_begin_.data();
+    v.octets = octets_.data();
     v.quad_begin = quad_begin_.data();
     v.quads = quads_.data();
-    // Measured: a vector takes about 1.15 cycles a token, a quad 5.6 for 32 tokens.
-    const double vector_count = static_cast<double>(vectors.window.size());
-    const double quad_count = static_cast<double>(quad_begin_[quad_begin_.size() - 1]);
-    v.few_tokens = std::clamp<std::int64_t>(static_cast<std::int64_t>(quad_count * 5.6 / (vector_count * 1.15 + 1e-9)), 4, 24);
   }
 
   const void* view() const override { return &view_; }
   std::size_t bytes() const override {
     return segment_.bytes() + window_.bytes() + vectors_.bytes() + row_at_.bytes() + position_.bytes() + offset_.bytes() +
-           scale_.bytes() + quad_begin_.bytes() + quads_.bytes();
+           scale_.bytes() + octet_begin_.bytes() + octets_.bytes() + quad_begin_.bytes() + quads_.bytes();
   }
   std::int64_t units() const override { return units_; }
 
@@ -259,50 +264,96 @@ class GatheredWeight final : public Weight {
     }
   }
 
-  // Number of quads of each row and chunk, into the place behind its own; make_quads() adds them up.
-  void count_quads(std::int64_t unit, const std::vector<std::vector<Nonzero>>& rows) {
-    for (std::int64_t r = 0; r < view_.block; ++r) {
-      const std::int64_t n = unit * view_.block + r;
-      if (n >= view_.n) return;
-      const Nonzero* at = rows[static_cast<std::size_t>(r)].data();
-      const Nonzero* const end = at + rows[static_cast<std::size_t>(r)].size();
-      for (std::int64_t chunk = 0; chunk < view_.quad_chunks; ++chunk) {
-        std::int64_t of_sign[2] = {0, 0};
-        for (; at != end && at->column < (chunk + 1) * kQuadChunk; ++at) ++of_sign[at->weight < 0];
-        quad_begin_[chunk * view_.n + n + 1] = ((of_sign[0] + 1) / 2 + (of_sign[1] + 1) / 2 + 1) / 2;
+  // The nonzeros of one sign of a row, and what was made of them.
+  struct OneSign {
+    std::vector<Nonzero> list, sorted;
+    std::size_t count = 0, halves = 0;
+
+    // Sorts by magnitude and finds how many halves of octets the smallest weights make: half i of h is the folded
+    // {i, 2h - 1 - i, 2h + i, 4h - 1 - i}, whose sums are close to each other.
+    void fold() {
+      std::size_t begin[129] = {};
+      for (std::size_t i = 0; i < count; ++i) ++begin[list[i].weight + 1];
+      for (int w = 1; w < 129; ++w) begin[w] += begin[w - 1];
+      sorted.resize(count);
+      for (std::size_t i = 0; i < count; ++i) sorted[begin[list[i].weight]++] = list[i];
+      for (halves = count / 4; halves != 0 && !fits(); --halves) {
       }
     }
-  }
+    bool fits() const {
+      for (std::size_t i = 0; i < halves; ++i) {
+        std::int32_t sum = 0;
+        for (int slot = 0; slot < 4; ++slot) sum += half(i, slot).weight;
+        if (sum > kHalfOctet) return false;
+      }
+      return true;
+    }
+    const Nonzero& half(std::size_t i, int slot) const {
+      const std::size_t base = (slot & 2) != 0 ? 2 * halves : 0;
+      return sorted[(slot & 1) != 0 ? base + 2 * halves - 1 - i : base + i];
+    }
+  };
 
   void make_quads(const WeightSource& source) {
-    for (std::size_t list = 1; list < quad_begin_.size(); ++list) quad_begin_[list] += quad_begin_[list - 1];
-    quads_ = AlignedBuffer<GatheredQuad>::zeros(static_cast<std::size_t>(quad_begin_[quad_begin_.size() - 1]) + 4);
-    std::vector<Nonzero> of_sign[2];
-    for (std::int64_t n = 0; n < view_.n; ++n) {
-      source.row_q8(n, codes_.data());
-      for (std::int64_t chunk = 0; chunk < view_.quad_chunks; ++chunk) {
-        const std::int64_t begin = chunk * kQuadChunk, end = std::min(view_.k, begin + kQuadChunk);
-        std::size_t count[2] = {0, 0};
-        for (std::vector<Nonzero>& list : of_sign) list.resize(static_cast<std::size_t>(end - begin) + 1);
-        for (std::int64_t k = begin; k < end; ++k) {  // no branch, as in read_rows
-          const int weight = codes_[static_cast<std::size_t>(k)];
-          const Nonzero nz = {static_cast<std::int32_t>(8 * (k - begin)), std::abs(weight)};
-          of_sign[0][count[0]] = nz;
-          of_sign[1][count[1]] = nz;
-          count[0] += weight > 0;
-          count[1] += weight < 0;
-        }
-        GatheredQuad* const quads = quads_.data() + quad_begin_[chunk * view_.n + n];
-        std::size_t pair = 0;
-        for (int sign = 0; sign < 2; ++sign)
-          for (std::size_t i = 0; i < count[sign]; i += 2, ++pair) {
-            const Nonzero& a = of_sign[sign][i];
-            const Nonzero b = i + 1 < count[sign] ? of_sign[sign][i + 1] : Nonzero{a.column, 0};
-            put_pair(quads[pair / 2], pair % 2, a, b, sign == 0 ? 1 : -1);
-          }
-        if (pair % 2 != 0) put_pair(quads[pair / 2], 1, {quads[pair / 2].column[0], 0}, {quads[pair / 2].column[0], 0}, 1);
+    std::vector<GatheredOctet> octets;
+    std::vector<GatheredQuad> quads;
+    const std::size_t lists = static_cast<std::size_t>(view_.quad_chunks * view_.n);
+    octet_begin_ = AlignedBuffer<std::int64_t>(lists + 1);
+    quad_begin_ = AlignedBuffer<std::int64_t>(lists + 1);
+    OneSign of_sign[2];
+    for (std::size_t list = 0; list < lists; ++list) {
+      octet_begin_[list] = static_cast<std::int64_t>(octets.size());
+      quad_begin_[list] = static_cast<std::int64_t>(quads.size());
+      const std::int64_t begin = static_cast<std::int64_t>(list) / view_.n * kQuadChunk, end = std::min(view_.k, begin + kQuadChunk);
+      source.row_q8(static_cast<std::int64_t>(list) % view_.n, codes_.data());
+      for (OneSign& sign : of_sign) {
+        sign.list.resize(static_cast<std::size_t>(end - begin) + 1);
+        sign.count = 0;
+      }
+      for (std::int64_t k = begin; k < end; ++k) {  // no branch, as in read_rows
+        const int weight = codes_[static_cast<std::size_t>(k)];
+        const Nonzero nz = {static_cast<std::int32_t>(8 * (k - begin)), std::abs(weight)};
+        of_sign[0].list[of_sign[0].count] = nz;
+        of_sign[1].list[of_sign[1].count] = nz;
+        of_sign[0].count += weight > 0;
+        of_sign[1].count += weight < 0;
+      }
+      add_row(of_sign, octets, quads);
+    }
+    octet_begin_[lists] = static_cast<std::int64_t>(octets.size());
+    quad_begin_[lists] = static_cast<std::int64_t>(quads.size());
+    octets_ = copy_of(octets);
+    quads_ = copy_of(quads);
+  }
+
+  static void add_row(OneSign* of_sign, std::vector<GatheredOctet>& octets, std::vector<GatheredQuad>& quads) {
+    of_sign[0].fold();
+    of_sign[1].fold();
+    if ((of_sign[0].halves + of_sign[1].halves) % 2 != 0)  // an octet needs two; fewer, of smaller weights, still fit
+      --of_sign[of_sign[0].halves < of_sign[1].halves].halves;
+    const std::size_t halves = of_sign[0].halves + of_sign[1].halves;
+    for (std::size_t i = 0; i < halves; ++i) {
+      if (i % 2 == 0) octets.emplace_back();
+      const int sign = i < of_sign[0].halves ? 0 : 1;
+      const std::size_t h = sign == 0 ? i : i - of_sign[0].halves, place = i % 2;
+      GatheredOctet& octet = octets.back();
+      octet.sign[place] = sign == 0 ? 1 : -1;
+      for (int slot = 0; slot < 4; ++slot) {
+        const Nonzero& nz = of_sign[sign].half(h, slot);
+        octet.column[4 * place + static_cast<std::size_t>(slot)] = static_cast<std::uint16_t>(nz.column);
+        std::uint8_t* weight = octet.weight + 8 * place + 4 * (slot / 2) + slot % 2;
+        weight[0] = weight[2] = static_cast<std::uint8_t>(nz.weight);
       }
     }
+    std::size_t pair = 0;
+    for (int sign = 0; sign < 2; ++sign)
+      for (std::size_t i = 4 * of_sign[sign].halves; i < of_sign[sign].count; i += 2, ++pair) {
+        const Nonzero& a = of_sign[sign].sorted[i];
+        const Nonzero b = i + 1 < of_sign[sign].count ? of_sign[sign].sorted[i + 1] : Nonzero{a.column, 0};
+        if (pair % 2 == 0) quads.emplace_back();
+        put_pair(quads.back(), pair % 2, a, b, sign == 0 ? 1 : -1);
+      }
+    if (pair % 2 != 0) put_pair(quads.back(), 1, {quads.back().column[0], 0}, {quads.back().column[0], 0}, 1);
   }
 
   static void put_pair(GatheredQuad& quad, std::size_t half, const Nonzero& a, const Nonzero& b, int sign) {
@@ -317,9 +368,10 @@ class GatheredWeight final : public Weight {
   GatheredView view_{};
   std::int64_t units_ = 0;
   std::vector<std::int8_t> codes_;
-  AlignedBuffer<std::int64_t> segment_, quad_begin_;
+  AlignedBuffer<std::int64_t> segment_, octet_begin_, quad_begin_;
   AlignedBuffer<std::uint16_t> window_;
   AlignedBuffer<std::uint8_t> vectors_, row_at_, position_;
+  AlignedBuffer<GatheredOctet> octets_;
   AlignedBuffer<GatheredQuad> quads_;
   AlignedBuffer<std::int32_t> offset_;
   AlignedBuffer<float> scale_;
