@@ -101,7 +101,7 @@ void check(Isa isa, std::int64_t width, const Options& o, std::uint64_t seed, fl
 
 TEST(ops_norm) {
   std::uint64_t seed = 1;
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t width : kWidths)
       for (int bits = 0; bits < 64; ++bits)
         for (Alias alias : {Alias::none, Alias::y_is_x, Alias::y_is_residual, Alias::sum_is_x, Alias::sum_is_y, Alias::sum_is_residual}) {
@@ -115,7 +115,7 @@ TEST(ops_norm) {
 }
 
 TEST(ops_norm_constant_and_poisoned_rows) {
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t width : kWidths)
       for (bool rms : {false, true}) {
         const auto run = rms ? ops_for(isa).rms_norm : ops_for(isa).layer_norm;

@@ -18,7 +18,7 @@ void check(Isa isa, const std::vector<float>& x, std::int64_t ldx, std::int64_t 
 
 TEST(ops_quantize_widths) {
   Random random(1);
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t width : kWidths) {
       const std::int64_t rows = 5, ldx = width + 3, ldq = round_up<std::int64_t>(width, 64) + 64 * random.below(3);
       check(isa, random_floats(random, rows * ldx, -30.0f, 20.0f), ldx, rows, width, ldq);
@@ -29,14 +29,14 @@ TEST(ops_quantize_widths) {
 TEST(ops_quantize_ties) {
   std::vector<float> x;
   for (int i = -254; i <= 254; ++i) x.push_back(static_cast<float>(i) * 0.5f);
-  for (Isa isa : supported_isas()) check(isa, x, 0, 1, static_cast<std::int64_t>(x.size()), 512);
+  for (Isa isa : tested_isas()) check(isa, x, 0, 1, static_cast<std::int64_t>(x.size()), 512);
 }
 
 TEST(ops_quantize_extremes) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
   const float largest = std::numeric_limits<float>::max(), denormal = std::numeric_limits<float>::denorm_min();
   Random random(2);
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t width : {1, 5, 8, 33, 64, 100})
       for (float value : {0.0f, -0.0f, inf, -inf, nan, -nan, largest, -largest, denormal, -1e-40f, 1.17e-38f, 3.7e-37f, 3.73e-37f, 3.74e-37f, 3.8e-37f, 1e-36f})
         for (std::int64_t at : {std::int64_t{0}, width / 2, width - 1}) {
@@ -50,7 +50,7 @@ TEST(ops_quantize_extremes) {
 // Every mantissa of the largest element: the division and the product at their worst.
 TEST(ops_quantize_mantissas) {
   Random random(3);
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (int i = 0; i < 20000; ++i) {
       const float largest = random.uniform(0.5f, 2.0f);
       std::vector<float> x(16);

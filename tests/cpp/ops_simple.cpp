@@ -8,7 +8,7 @@ using namespace testing;
 
 TEST(ops_add) {
   Random random(1);
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t count : kWidths)
       for (int place = 0; place < 3; ++place) {
         std::vector<float> a = random_floats(random, count + 8), b = random_floats(random, count + 8);
@@ -24,7 +24,7 @@ TEST(ops_add) {
 
 TEST(ops_embed) {
   Random random(2);
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t width : kWidths)
       for (bool accumulate : {false, true})
         for (bool q8 : {false, true}) {
@@ -53,7 +53,7 @@ TEST(ops_embed) {
 
 TEST(ops_rope) {
   Random random(3);
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t d : {2, 4, 10, 16, 18, 32, 64, 66, 80, 128}) {
       const std::int64_t rows = 3, heads = 2, ldx = heads * d + 5, positions = 7;
       const std::vector<std::int32_t> at = {6, 0, 3};
@@ -80,7 +80,7 @@ TEST(ops_rope) {
 
 TEST(ops_pools) {
   Random random(4);
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t width : kWidths)
       for (std::int64_t rows : {1, 2, 3, 17}) {
         const std::int64_t ldx = width + 3;
@@ -106,7 +106,7 @@ TEST(ops_pools) {
 
 TEST(ops_l2_normalize) {
   Random random(5);
-  for (Isa isa : supported_isas())
+  for (Isa isa : tested_isas())
     for (std::int64_t width : kWidths)
       for (bool in_place : {false, true}) {
         const std::int64_t rows = 4;

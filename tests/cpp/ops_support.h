@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -13,6 +14,11 @@ namespace aerogel::testing {
 
 constexpr float kCanary = 1234567.0f;
 constexpr double kEps = 5.9604644775390625e-08;  // 2^-24, half an ulp of 1
+
+// The instruction sets to test: all that this machine has, or the one that AEROGEL_ISA names (an emulator is slow).
+inline std::vector<Isa> tested_isas() {
+  return std::getenv("AEROGEL_ISA") != nullptr ? std::vector<Isa>{active_isa()} : supported_isas();
+}
 
 inline std::vector<float> random_floats(Random& random, std::int64_t count, float low = -2.0f, float high = 2.0f) {
   std::vector<float> v(static_cast<std::size_t>(count));
