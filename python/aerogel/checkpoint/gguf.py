@@ -158,7 +158,8 @@ class _Reader:
         for key, suffix in architecture.keys.items():
             value = metadata.get(f"{self._prefix}.{suffix}")
             if value is not None:
-                config[key] = value
+                # Floats are stored in 32 bits: the shortest number that means the same, 1e-05 and not 9.99999974e-06.
+                config[key] = float(str(np.float32(value))) if isinstance(value, float) else value
         missing = [
             f"{self._prefix}.{architecture.keys[key]}"
             for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")

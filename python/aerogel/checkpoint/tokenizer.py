@@ -145,16 +145,11 @@ class StreamDecoder:
         """The text that this token completes; may be empty."""
         if self._table is not None:
             return self._utf8.decode(self._table.bytes_of(token, self._skip_special))
-        # Other decoders depend on the tokens around: decode a window and return how it grew. `_begin` is far enough
-        # back that the first token of the text is told from one inside, `_done` is what has been returned.
         self._ids.append(token)
-        decode = self._tokenizer.decode
-        old = decode(self._ids[self._begin : self._done], self._skip_special)
-        new = decode(self._ids[self._begin :], self._skip_special)
-        # A trailing U+FFFD may be the beginning of a character; more than 3 bytes are none.
-        if new.endswith("\ufffd") and len(self._ids) - self._done < 4:
-            return ""
-        if not new.startswith(old) or len(new) == len(old):
+        old, new = self._window()
+        # A trailing U+FFFD may be the beginning of a character, of which at most 3 bytes can be here already.
+        unfinished = new.endswith("\ufffd") and len(self._ids) - self._done < 4
+        if unfinished or len(new) <= len(old):
             return ""
         self._begin, self._done = self._done, len(self._ids)
         return new[len(old) :]
@@ -163,11 +158,21 @@ class StreamDecoder:
         """What was held back, at the end of the text. The decoder can then be used for another."""
         if self._table is not None:
             return self._utf8.decode(b"", final=True)
-        decode = self._tokenizer.decode
-        old = decode(self._ids[self._begin : self._done], self._skip_special)
-        new = decode(self._ids[self._begin :], self._skip_special)
+        old, new = self._window()
         self._reset()
         return new[len(old) :]
+
+    def _window(self) -> tuple[str, str]:
+        """What has been returned of the last tokens, and all of their text.
+
+        Decoders other than ByteLevel look at the tokens around: the first of a text loses its space, pieces join. So a
+        window is decoded, from `_begin`, with one returned piece before what is new after `_done`.
+        """
+        decode = self._tokenizer.decode
+        return (
+            decode(self._ids[self._begin : self._done], self._skip_special),
+            decode(self._ids[self._begin :], self._skip_special),
+        )
 
     def _reset(self) -> None:
         # Invalid bytes become U+FFFD, by the same rule (maximal subparts) as in the tokenizers package.
