@@ -1,7 +1,7 @@
 """Fixtures: tiny random models on disk, and real ones for the tests that want one.
 
-AEROGEL_MINILM (a folder) and AEROGEL_SMOLLM2 (a .gguf file) give their paths; AEROGEL_TEST_MODELS=1 downloads them. Without
-either, the tests that need one are skipped, visibly.
+AEROGEL_MINILM (a folder) and AEROGEL_SMOLLM2 (a .gguf file) give the real ones' paths; AEROGEL_TEST_MODELS=1 downloads
+them. Without either, the tests that need one are skipped, visibly.
 """
 
 from __future__ import annotations
@@ -9,34 +9,31 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from . import tiny_models
 
 
-def random_ids(vocab_size, length, seed=0):
+def random_ids(vocab_size: int, length: int, seed: int = 0) -> list[int]:
     """Token ids without the specials of the tiny tokenizers."""
-    import numpy as np
-
     return np.random.default_rng(seed).integers(5, vocab_size, length).tolist()
 
 
 @pytest.fixture(scope="session")
-def bert_folder(tmp_path_factory):
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder: mean pooling, normalised."""
     config = tiny_models.BERT
-    return tiny_models.write(
-        tmp_path_factory.mktemp("models") / "bert", config, tiny_models.bert_weights(config), pooling=("mean", True)
-    )
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    return tiny_models.write(folder, config, tiny_models.bert_weights(config), pooling=("mean", True))
 
 
 @pytest.fixture(scope="session")
-def llama_folder(tmp_path_factory):
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A causal language model with tied embeddings and grouped heads."""
     config = tiny_models.LLAMA
-    return tiny_models.write(
-        tmp_path_factory.mktemp("models") / "llama", config, tiny_models.llama_weights(config), prefix="model."
-    )
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    return tiny_models.write(folder, config, tiny_models.llama_weights(config), prefix="model.")
 
 
 @pytest.fixture(scope="session")

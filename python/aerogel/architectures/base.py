@@ -255,7 +255,7 @@ class Architecture(ABC):
                 ignored.setdefault(reason, []).append(name)
         if unknown:
             raise UnsupportedModelError(
-                f"{checkpoint.path}: {len(unknown)} tensors are not part of {type(self).__name__} and would be ignored: "
+                f"{checkpoint.path}: {len(unknown)} tensors would be ignored, {type(self).__name__} has none such: "
                 + ", ".join(unknown)
             )
         for reason, names in ignored.items():

@@ -35,10 +35,9 @@ def run(model: str | None, json_file: Path | None, threads: int | None) -> None:
 
 
 def _sample_model() -> str:
-    from aerogel.sample_models import minilm
+    from aerogel.sample_models import fetch
 
-    with console.status("Getting all-MiniLM-L6-v2"):
-        return str(minilm())
+    return str(fetch("all-MiniLM-L6-v2", progress=lambda line: console.print(line)))
 
 
 def _show_hits(out: Console, found: dict[str, list[list[Hit]]]) -> None:
