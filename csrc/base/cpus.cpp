@@ -1,0 +1,116 @@
+#include "base/cpus.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace aerogel {
+namespace {
+
+bool first_line(const std::string& path, std::string* line) {
+  std::ifstream file(path);
+  return static_cast<bool>(std::getline(file, *line));
+}
+
+int ceil_cpus(double quota, double period) {
+  return quota > 0 && period > 0 ? std::max(1, static_cast<int>((quota + period - 1) / period)) : 0;
+}
+
+int tighter(int a, int b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
+
+int quota_v2(const std::string& folder) {
+  std::string line;
+  if (!first_line(folder + "/cpu.max", &line)) return 0;
+  std::istringstream words(line);
+  std::string quota;
+  double period = 0;
+  words >> quota >> period;
+  if (quota.empty() || quota == "max") return 0;
+  return ceil_cpus(std::atof(quota.c_str()), period);
+}
+
+int quota_v1(const std::string& folder) {
+  std::string quota, period;
+  if (!first_line(folder + "/cpu.cfs_quota_us", &quota) || !first_line(folder + "/cpu.cfs_period_us", &period)) return 0;
+  return ceil_cpus(std::atof(quota.c_str()), std::atof(period.c_str()));
+}
+
+// The group and everything above it: a parent's quota binds its children.
+int walk(const std::string& mount, std::string group, int (*quota)(const std::string&)) {
+  int cpus = 0;
+  for (;;) {
+    cpus = tighter(cpus, quota(mount + group));
+    const auto slash = group.rfind('/');
+    if (slash == std::string::npos) return cpus;
+    group.resize(slash);
+  }
+}
+
+#if defined(__linux__)
+std::vector<int> allowed_cpus() {
+  std::vector<int> cpus;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  return cpus;
+}
+#else
+std::vector<int> allowed_cpus() { return {}; }
+#endif
+
+}  // namespace
+
+int cgroup_quota_cpus(const std::string& root) {
+  std::ifstream groups(root + "/proc/self/cgroup");
+  std::string line;
+  int cpus = 0;
+  while (std::getline(groups, line)) {
+    // "0::/path" is v2, "7:cpu,cpuacct:/path" is v1.
+    const auto first = line.find(':');
+    const auto second = line.find(':', first == std::string::npos ? first : first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    std::string group = line.substr(second + 1);
+    if (group == "/") group.clear();
+    if (controllers.empty()) {
+      cpus = tighter(cpus, walk(root + "/sys/fs/cgroup", group, quota_v2));
+    } else {
+      std::istringstream list(controllers);
+      for (std::string name; std::getline(list, name, ',');)
+        if (name == "cpu") {
+          cpus = tighter(cpus, walk(root + "/sys/fs/cgroup/" + controllers, group, quota_v1));
+          cpus = tighter(cpus, walk(root + "/sys/fs/cgroup/cpu", group, quota_v1));
+        }
+    }
+  }
+  return cpus;
+}
+
+int default_threads(const std::string& root) {
+  const std::vector<int> allowed = allowed_cpus();
+  int threads = allowed.empty() ? static_cast<int>(std::thread::hardware_concurrency()) : static_cast<int>(allowed.size());
+  // Hyperthreads share the units that these kernels saturate: count each core once.
+  std::set<std::string> cores;
+  for (int cpu : allowed) {
+    std::string siblings;
+    if (!first_line(root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list", &siblings))
+      break;
+    cores.insert(siblings);
+  }
+  if (!cores.empty()) threads = std::min(threads, static_cast<int>(cores.size()));
+  const int quota = cgroup_quota_cpus(root);
+  if (quota != 0) threads = std::min(threads, quota);
+  return std::max(threads, 1);
+}
+
+}  // namespace aerogel

@@ -1,0 +1,200 @@
+#include "base/team.h"
+
+#include <chrono>
+
+#include "base/error.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#include <unistd.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace aerogel {
+namespace {
+
+// Long enough for the serial stretch between two parts of a forward pass, short enough not to take a core from a neighbour.
+constexpr std::chrono::microseconds kSpin{30};
+
+void pause_cpu() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Spins until `ready()` or until the time is up; says whether it became ready.
+template <class Ready>
+bool spin(const Ready& ready) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (ready()) return true;
+      pause_cpu();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return ready();
+}
+
+// A child of fork() has none of its parent's threads. Teams notice by this number and start their own.
+std::atomic<int> fork_generation{0};
+
+void watch_forks() {
+#if defined(__unix__) || defined(__APPLE__)
+  static const bool registered = [] {
+    pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
+    return true;
+  }();
+  (void)registered;
+#endif
+}
+
+}  // namespace
+
+// The job of the moment is published in one word, so that claiming a part and knowing which job it belongs to is one
+// atomic step:
+//
+//     63            40 39            20 19             0
+//     [ epoch (24)    | parts (20)     | next part (20) ]
+//
+// A thread claims with fetch_add(1). If the `next` it got is below `parts`, that part is its own and the job cannot end
+// before it reports it done, so call and context are stable until then. Otherwise it got nothing and touches nothing.
+// A thread adds only after it saw next < parts, hence at most size() times too often, which 20 bits hold.
+struct Team::State {
+  std::mutex caller;  // held around a forward pass
+
+  std::atomic<std::uint64_t> ticket{0};
+  Call call = nullptr;
+  const void* context = nullptr;
+  std::atomic<std::int64_t> done{0};
+
+  std::mutex mutex;  // for the two condition variables
+  std::condition_variable wake, finished;
+  std::atomic<int> sleepers{0};
+  std::atomic<bool> caller_waits{false};
+  std::atomic<bool> stop{false};
+
+  std::vector<std::thread> workers;
+  int generation = 0;
+};
+
+namespace {
+
+constexpr std::int64_t kMaxParts = (1 << 20) - 1024;
+
+struct Ticket {
+  std::uint64_t word;
+  std::int64_t next() const { return static_cast<std::int64_t>(word & 0xfffff); }
+  std::int64_t parts() const { return static_cast<std::int64_t>((word >> 20) & 0xfffff); }
+  std::uint64_t epoch() const { return word >> 40; }
+  bool open() const { return next() < parts(); }
+};
+
+}  // namespace
+
+Team::Team(int threads) : threads_(threads) {
+  if (threads < 1 || threads > 1024)
+    throw Error("threads: expected 1 to 1024, got " + std::to_string(threads));
+  watch_forks();
+}
+
+Team::~Team() {
+  State* state = state_.load();
+  if (state == nullptr) return;
+  if (state->generation != fork_generation.load(std::memory_order_relaxed)) return;  // the parent's: cannot be joined here
+  {
+    std::lock_guard<std::mutex> guard(state->mutex);
+    state->stop.store(true);
+  }
+  state->wake.notify_all();
+  for (std::thread& worker : state->workers) worker.join();
+  delete state;
+}
+
+// After a fork the old state, whose locks may be held by threads that no longer exist, is left alone and a new one made.
+Team::State* Team::state() {
+  const int generation = fork_generation.load(std::memory_order_relaxed);
+  State* current = state_.load(std::memory_order_acquire);
+  while (current == nullptr || current->generation != generation) {
+    auto fresh = std::make_unique<State>();
+    fresh->generation = generation;
+    if (state_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) current = fresh.release();
+  }
+  return current;
+}
+
+std::unique_lock<std::mutex> Team::lock() { return std::unique_lock<std::mutex>(state()->caller); }
+
+namespace {
+
+// Claims and runs parts until none is left; returns how many.
+template <class State>
+std::int64_t drain(State* state, int thread) {
+  std::int64_t ran = 0;
+  while (Ticket{state->ticket.load(std::memory_order_acquire)}.open()) {
+    const Ticket claimed{state->ticket.fetch_add(1, std::memory_order_acq_rel)};
+    if (!claimed.open()) break;
+    const std::int64_t parts = claimed.parts();
+    state->call(state->context, claimed.next(), thread);
+    ++ran;
+    if (state->done.fetch_add(1, std::memory_order_seq_cst) + 1 == parts &&
+        state->caller_waits.load(std::memory_order_seq_cst)) {
+      std::lock_guard<std::mutex> guard(state->mutex);
+      state->finished.notify_one();
+    }
+  }
+  return ran;
+}
+
+}  // namespace
+
+void Team::run_parallel(std::int64_t parts, Call call, const void* context) {
+  if (parts > kMaxParts) throw Error("more parts than a team can hand out: " + std::to_string(parts));
+  State* s = state();
+  if (s->workers.empty())
+    for (int thread = 1; thread < threads_; ++thread) s->workers.emplace_back(work, s, thread);
+
+  s->call = call;
+  s->context = context;
+  s->done.store(0, std::memory_order_relaxed);
+  const std::uint64_t epoch = Ticket{s->ticket.load(std::memory_order_relaxed)}.epoch() + 1;
+  s->ticket.store((epoch << 40) | (static_cast<std::uint64_t>(parts) << 20), std::memory_order_seq_cst);
+  if (s->sleepers.load(std::memory_order_seq_cst) != 0) {
+    std::lock_guard<std::mutex> guard(s->mutex);
+    s->wake.notify_all();
+  }
+  drain(s, 0);
+
+  const auto finished = [&] { return s->done.load(std::memory_order_acquire) == parts; };
+  if (spin(finished)) return;
+  // A worker is off its core in the middle of its part. Sleep, rather than burn the core that it may be waiting for.
+  s->caller_waits.store(true, std::memory_order_seq_cst);
+  {
+    std::unique_lock<std::mutex> guard(s->mutex);
+    s->finished.wait(guard, [&] { return s->done.load(std::memory_order_seq_cst) == parts; });
+  }
+  s->caller_waits.store(false, std::memory_order_relaxed);
+}
+
+void Team::work(State* state, int thread) {
+  const auto open = [state] {
+    return state->stop.load(std::memory_order_relaxed) || Ticket{state->ticket.load(std::memory_order_acquire)}.open();
+  };
+  for (;;) {
+    if (!spin(open)) {
+      std::unique_lock<std::mutex> guard(state->mutex);
+      state->sleepers.fetch_add(1, std::memory_order_seq_cst);
+      state->wake.wait(guard, [&] {
+        return state->stop.load(std::memory_order_relaxed) || Ticket{state->ticket.load(std::memory_order_seq_cst)}.open();
+      });
+      state->sleepers.fetch_sub(1, std::memory_order_relaxed);
+    }
+    if (state->stop.load(std::memory_order_relaxed)) return;
+    drain(state, thread);
+  }
+}
+
+}  // namespace aerogel

@@ -1,0 +1,35 @@
+#include "isa/isa.h"
+
+#include "base/cpus.h"
+#include "bindings/bindings.h"
+#include "kernels/table.h"
+
+namespace aerogel {
+
+void bind_isa(py::module_& module) {
+  module.def("isa", [] { return isa_name(active_isa()); }, "The instruction set in use; AEROGEL_ISA forces one.");
+  module.def("supported_isas", [] {
+    std::vector<std::string> names;
+    for (Isa isa : supported_isas()) names.emplace_back(isa_name(isa));
+    return names;
+  }, "The instruction sets that this machine can run, best first.");
+  module.def("cpu_name", &cpu_name);
+  module.def("compiler", [] { return __VERSION__; }, "The compiler that built this module.");
+  module.def("default_threads", [] { return default_threads(); }, "min(cgroup quota, affinity, physical cores).");
+  module.def("kernels", [] {
+    py::list rows;
+    const auto add = [&](const char* kind, const char* name, Isa isa, std::uint32_t features) {
+      py::dict row;
+      row["kind"] = kind;
+      row["name"] = name;
+      row["isa"] = isa_name(isa);
+      row["available"] = kernel_available(isa, features);
+      rows.append(std::move(row));
+    };
+    for (const LinearKernel& kernel : linear_kernels()) add("linear", kernel.format, kernel.isa, kernel.features);
+    for (const OpKernel& kernel : op_kernels()) add("op", kernel.op, kernel.isa, kernel.features);
+    return rows;
+  }, "Every kernel of this build, best first: kind, name, isa, and whether this CPU can run it.");
+}
+
+}  // namespace aerogel

@@ -1,0 +1,78 @@
+#include "runtime/program.h"
+
+#include <cmath>
+
+#include "bindings/bindings.h"
+
+namespace aerogel {
+namespace {
+
+std::shared_ptr<Table> make_table(const std::string& name, const py::array& values, const py::object& scale) {
+  if (values.ndim() != 2) throw ShapeError(name + ": expected 2 dimensions, got " + std::to_string(values.ndim()));
+  auto table = std::make_shared<Table>();
+  table->name = name;
+  table->entries = values.shape(0);
+  table->width = values.shape(1);
+  if (table->entries < 1 || table->width < 1)
+    throw ShapeError(name + ": expected at least one row and column, got " + shape_text(table->entries, table->width));
+  if (scale.is_none()) {
+    table->f32 = Array<float>(values, name, 2).data();
+  } else {
+    table->q8 = Array<std::int8_t>(values, name, 2).data();
+    const Array<float> scales(py::cast<py::array>(scale), name + " scale", 1);
+    scales.expect(0, table->entries, name + " scale");
+    for (std::int64_t row = 0; row < table->entries; ++row)
+      if (!std::isfinite(scales.data()[row]))
+        throw DataError(name + ": scale of row " + std::to_string(row) + " is not finite");
+    table->scale = scales.data();
+  }
+  table->owner = keep_alive(py::make_tuple(values, scale));
+  return table;
+}
+
+}  // namespace
+
+void bind_program(py::module_& module) {
+  py::class_<Table, std::shared_ptr<Table>>(module, "Table", "An embedding table: float32 [V, H], or int8 [V, H] with float32 [V]. Not copied.")
+      .def(py::init(&make_table), py::arg("name"), py::arg("values"), py::arg("scale") = py::none())
+      .def_property_readonly("shape", [](const Table& self) { return py::make_tuple(self.entries, self.width); });
+
+  using Embedding = std::shared_ptr<Table>;
+  py::class_<Program>(module, "Program", "What a model computes: ops on values, checked as they are added. Each method returns the new value.")
+      .def(py::init<>())
+      .def("embed", [](Program& self, const Embedding& tokens, const Embedding& positions, const Embedding& types, std::int64_t offset) {
+        return self.embed(tokens, positions, types, offset);
+      }, py::arg("tokens"), py::arg("positions") = Embedding(), py::arg("types") = Embedding(), py::arg("position_offset") = 0,
+           "[T, H]: the sum of each token's rows.")
+      .def("layer_norm", [](Program& self, const std::string& name, int x, const py::object& gamma, const py::object& beta, float eps) {
+        return self.layer_norm(name, x, copy_floats(gamma, name + ".weight", 1), copy_floats(beta, name + ".bias", 1), eps);
+      }, py::arg("name"), py::arg("x"), py::arg("gamma"), py::arg("beta"), py::arg("eps"))
+      .def("rms_norm", [](Program& self, const std::string& name, int x, const py::object& gamma, float eps) {
+        return self.rms_norm(name, x, copy_floats(gamma, name + ".weight", 1), eps);
+      }, py::arg("name"), py::arg("x"), py::arg("gamma"), py::arg("eps"))
+      .def("linear", [](Program& self, const std::string& name, int x, const PyWeight& weight, const py::object& bias) {
+        return self.linear(name, x, weight.packed, copy_floats(bias, name + ".bias", 1));
+      }, py::arg("name"), py::arg("x"), py::arg("weight"), py::arg("bias") = py::none())
+      .def("add", &Program::add, py::arg("x"), py::arg("y"))
+      .def("activation", &Program::activation, py::arg("x"), py::arg("kind"))
+      .def("silu_gate", &Program::silu_gate, py::arg("x"), "[T, 2F] (gate | up) -> silu(gate) * up, [T, F].")
+      .def("rope", [](Program& self, int x, std::int64_t heads, std::int64_t head_dim, const py::object& cos, const py::object& sin) {
+        const Array<float> table(py::cast<py::array>(cos), "rope cos", 2);
+        table.expect(1, head_dim / 2, "rope cos");
+        return self.rope(x, heads, head_dim, copy_floats(cos, "rope cos", 2), copy_floats(sin, "rope sin", 2));
+      }, py::arg("x"), py::arg("heads"), py::arg("head_dim"), py::arg("cos"), py::arg("sin"))
+      .def("attention", [](Program& self, const std::string& name, int x, std::int64_t heads, std::int64_t kv_heads,
+                           std::int64_t head_dim, bool causal, const std::optional<float>& scale) {
+        return self.attention(name, x, heads, kv_heads, head_dim, causal,
+                              scale ? *scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))));
+      }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("kv_heads"), py::arg("head_dim"), py::arg("causal"),
+           py::arg("scale") = py::none(), "[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d].")
+      .def("select_last", &Program::select_last, py::arg("x"))
+      .def("pool", &Program::pool, py::arg("x"), py::arg("kind"))
+      .def("l2_normalize", &Program::l2_normalize, py::arg("x"))
+      .def("output", &Program::output, py::arg("name"), py::arg("x"))
+      .def("set_max_positions", &Program::set_max_positions, py::arg("limit"))
+      .def_property_readonly("max_positions", &Program::max_positions);
+}
+
+}  // namespace aerogel

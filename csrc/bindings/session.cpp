@@ -1,0 +1,100 @@
+#include "runtime/session.h"
+
+#include "bindings/bindings.h"
+
+namespace aerogel {
+namespace {
+
+py::list describe(const Plan& plan) {
+  py::list rows;
+  for (const Schedule& schedule : plan.schedules())
+    for (const Step& step : schedule.steps) {
+      py::dict row;
+      row["output"] = schedule.output;
+      row["op"] = step_name(step.kind);
+      row["name"] = step.op->name;
+      row["width"] = step.width;
+      if (step.kind == StepKind::linear) {
+        const PackedLinear& linear = step.op->linear;
+        row["shape"] = py::make_tuple(linear.weight->n(), linear.weight->k());
+        row["format"] = linear.kernel->format;
+        row["isa"] = isa_name(linear.kernel->isa);
+        row["nbytes"] = linear.weight->bytes();
+        row["nonzeros"] = linear.weight->nonzeros();
+      }
+      rows.append(std::move(row));
+    }
+  return rows;
+}
+
+py::array_t<float> run(Session& session, const py::array& tokens, const py::array& offsets, const std::string& output,
+                       bool last_only, const py::object& types, const py::object& slots) {
+  const Array<std::int32_t> ids(tokens, "token_ids", 1);
+  const Array<std::int64_t> cuts(offsets, "offsets", 1);
+  if (cuts.size() < 2) throw ShapeError("offsets: expected at least one sequence, got none");
+  Batch batch{};
+  batch.tokens = ids.data();
+  batch.token_count = ids.size();
+  batch.offsets = cuts.data();
+  batch.sequences = cuts.size() - 1;
+  batch.last_only = last_only;
+  py::array kept_types;
+  if (!types.is_none()) {
+    kept_types = py::cast<py::array>(types);
+    const Array<std::int32_t> checked(kept_types, "type_ids", 1);
+    checked.expect(0, batch.token_count, "type_ids");
+    batch.types = checked.data();
+  }
+  std::vector<std::int64_t> kept_slots;
+  if (!slots.is_none()) {
+    kept_slots = py::cast<std::vector<std::int64_t>>(slots);
+    if (static_cast<std::int64_t>(kept_slots.size()) != batch.sequences)
+      throw ShapeError("slots: expected one per sequence, " + std::to_string(batch.sequences) + ", got " + std::to_string(kept_slots.size()));
+    batch.slots = kept_slots.data();
+  }
+  const Schedule& schedule = session.plan().schedule(output);
+  session.check(schedule, batch);
+  py::array_t<float> y({session.result_rows(schedule, batch), schedule.result_width});
+  float* out = y.mutable_data();
+  {
+    py::gil_scoped_release release;
+    session.run(schedule, batch, out);
+  }
+  return y;
+}
+
+}  // namespace
+
+void bind_session(py::module_& module) {
+  py::class_<Plan, std::shared_ptr<Plan>>(module, "Plan", "A program made ready to run. Immutable, shared between threads.")
+      .def(py::init([](const Program& program, const std::optional<int>& threads) {
+        return std::make_shared<Plan>(program, threads.value_or(0));
+      }), py::arg("program"), py::arg("threads") = py::none())
+      .def_property_readonly("threads", &Plan::threads)
+      .def_property_readonly("nbytes", &Plan::weight_bytes, "Resident bytes of all packed weights.")
+      .def("describe", &describe, "The steps of each output, in order.");
+
+  py::class_<Session>(module, "Session", "The mutable state of one caller. Not to be used by two threads at once.")
+      .def(py::init([](const std::shared_ptr<Plan>& plan) { return std::make_unique<Session>(plan); }), py::arg("plan"))
+      .def("run", &run, py::arg("token_ids"), py::arg("offsets"), py::arg("output"), py::arg("last_only") = false,
+           py::arg("type_ids") = py::none(), py::arg("slots") = py::none(),
+           "The forward pass, without the GIL. int32 [T] and int64 [S+1] -> float32 [rows, width].")
+      .def("slot_length", &Session::slot_length, py::arg("slot"))
+      .def("truncate_slot", &Session::truncate_slot, py::arg("slot"), py::arg("tokens"))
+      .def("free_slot", &Session::free_slot, py::arg("slot"))
+      .def("profile", &Session::profile, py::arg("on"))
+      .def("timings", [](const Session& self) {
+        py::list rows;
+        for (const StepTiming& timing : self.timings()) {
+          py::dict row;
+          row["op"] = step_name(timing.step->kind);
+          row["name"] = timing.step->op->name;
+          row["calls"] = timing.calls;
+          row["seconds"] = timing.seconds;
+          rows.append(std::move(row));
+        }
+        return rows;
+      });
+}
+
+}  // namespace aerogel

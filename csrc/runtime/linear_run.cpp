@@ -1,0 +1,97 @@
+#include "runtime/linear_run.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "base/cpus.h"
+
+namespace aerogel {
+namespace {
+
+// A part below this many multiplications (some 10 microseconds) costs more to hand out than it saves.
+constexpr std::int64_t kPartWork = 200'000;
+// Parts a thread: a few, so that one that is late has little left to do, not many, since each part prepares its
+// activations anew.
+constexpr std::int64_t kPartsPerThread = 3;
+
+// First unit whose cost reaches `share` / `shares` of the whole.
+std::int64_t cut(const Weight& weight, std::int64_t share, std::int64_t shares) {
+  const std::int64_t units = weight.units();
+  if (share <= 0) return 0;
+  if (share >= shares) return units;
+  const std::int64_t wanted = weight.cost(units) / shares * share + weight.cost(units) % shares * share / shares;
+  std::int64_t low = 0, high = units;
+  while (low < high) {
+    const std::int64_t middle = (low + high) / 2;
+    if (weight.cost(middle) < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+}  // namespace
+
+void run_linear(const PackedLinear& linear, const void* x, const float* x_scale, std::int64_t ldx, std::int64_t m,
+                const float* bias, float* y, const Crew& crew, ScratchPool& scratch) {
+  const Weight& weight = *linear.weight;
+  std::int64_t parts = 1;
+  if (crew.size() > 1) {
+    const std::int64_t work = std::max<std::int64_t>(weight.nonzeros(), weight.n()) * m;
+    parts = std::clamp<std::int64_t>(work / kPartWork, 1, crew.size() * kPartsPerThread);
+    if (parts > crew.size()) parts = parts / crew.size() * crew.size();
+    parts = std::min(parts, weight.units());
+  }
+  const LinearRun run = linear.kernel->run;
+  crew.run(parts, [&](std::int64_t part, int thread) noexcept {
+    LinearTask task{};
+    task.weight = weight.view();
+    task.x = x;
+    task.x_scale = x_scale;
+    task.ldx = ldx;
+    task.m = m;
+    task.unit_begin = cut(weight, part, parts);
+    task.unit_end = cut(weight, part + 1, parts);
+    task.bias = bias;
+    task.y = y;
+    task.ldy = weight.n();
+    task.scratch = scratch.of(thread);
+    if (task.unit_begin < task.unit_end) run(task);
+  });
+}
+
+namespace {
+
+// One team a thread count, for layers that belong to no model. Kept for the life of the process.
+Team& shared_team(int threads) {
+  static std::mutex mutex;
+  static std::map<int, std::unique_ptr<Team>>* teams = new std::map<int, std::unique_ptr<Team>>;
+  const std::lock_guard<std::mutex> guard(mutex);
+  std::unique_ptr<Team>& team = (*teams)[threads];
+  if (team == nullptr) team = std::make_unique<Team>(threads);
+  return *team;
+}
+
+}  // namespace
+
+void linear_once(const PackedLinear& linear, const float* x, std::int64_t m, const float* bias, float* y, int threads) {
+  const std::int64_t k = linear.weight->k();
+  Team& team = shared_team(threads == 0 ? default_threads() : threads);
+  ScratchPool scratch(team.size());
+  scratch.reserve(linear.weight->scratch_bytes(m));
+  const Crew crew{&team, 0};
+  if (!linear.kernel->quantized_x) {
+    const auto lock = team.lock();
+    run_linear(linear, x, nullptr, k, m, bias, y, crew, scratch);
+    return;
+  }
+  const std::int64_t ld = round_up<std::int64_t>(k, 64);
+  AlignedBuffer<std::int8_t> codes(static_cast<std::size_t>(m * ld));
+  AlignedBuffer<float> scale(static_cast<std::size_t>(m));
+  ops_for(active_isa()).quantize({x, k, m, k, codes.data(), ld, scale.data()});
+  const auto lock = team.lock();
+  run_linear(linear, codes.data(), scale.data(), ld, m, bias, y, crew, scratch);
+}
+
+}  // namespace aerogel

@@ -1,0 +1,36 @@
+// One linear layer over a team of threads.
+#pragma once
+
+#include <cstdint>
+
+#include "base/team.h"
+#include "runtime/program.h"
+#include "runtime/scratch.h"
+
+namespace aerogel {
+
+// Which threads may work on a step: a whole team, or just one thread of it.
+struct Crew {
+  Team* team;   // null: only thread `thread`, inline
+  int thread;
+  int size() const { return team == nullptr ? 1 : team->size(); }
+
+  // body(part, thread) for every part.
+  template <class Body>
+  void run(std::int64_t parts, const Body& body) const {
+    if (team != nullptr) {
+      team->run(parts, body);
+    } else {
+      for (std::int64_t part = 0; part < parts; ++part) body(part, thread);
+    }
+  }
+};
+
+// Splits the units of `linear` into parts of equal cost and runs them. x, x_scale, ldx as in LinearTask.
+void run_linear(const PackedLinear& linear, const void* x, const float* x_scale, std::int64_t ldx, std::int64_t m,
+                const float* bias, float* y, const Crew& crew, ScratchPool& scratch);
+
+// A single layer from floats to floats, quantizing x where the kernel wants codes. `threads` 0: default_threads().
+void linear_once(const PackedLinear& linear, const float* x, std::int64_t m, const float* bias, float* y, int threads);
+
+}  // namespace aerogel

@@ -1,0 +1,74 @@
+// Session: the mutable state of one caller (arena, KV cache) and the forward pass.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/kv_cache.h"
+#include "runtime/linear_run.h"
+#include "runtime/plan.h"
+
+namespace aerogel {
+
+// A ragged batch: the tokens of all sequences end to end.
+struct Batch {
+  const std::int32_t* tokens;        // [T]
+  const std::int32_t* types;         // [T] or null: all 0
+  std::int64_t token_count;          // T
+  const std::int64_t* offsets;       // [S+1]: sequence s has tokens [offsets[s], offsets[s+1])
+  std::int64_t sequences;            // S
+  const std::int64_t* slots;         // [S] KV-cache slots the tokens are appended to, or null: no cache
+  bool last_only = false;            // select_last keeps the last token of each sequence
+};
+
+struct StepTiming {
+  const Step* step;
+  std::int64_t calls = 0;
+  double seconds = 0;
+};
+
+class Session {
+ public:
+  explicit Session(std::shared_ptr<const Plan> plan);
+
+  const Plan& plan() const { return *plan_; }
+
+  // Rows of the result of `output` for this batch.
+  std::int64_t result_rows(const Schedule& schedule, const Batch& batch) const;
+
+  // Everything that the forward pass trusts: offsets rise from 0 to T without empty sequences, ids are inside their tables,
+  // lengths within max_positions, slots distinct. Throws ShapeError or DataError.
+  void check(const Schedule& schedule, const Batch& batch) const;
+
+  // Runs the whole forward pass; y: [result_rows, schedule.result_width]. The batch must have passed check().
+  void run(const Schedule& schedule, const Batch& batch, float* y);
+
+  std::int64_t slot_length(std::int64_t slot) const { return cache_.length(slot); }
+  void truncate_slot(std::int64_t slot, std::int64_t tokens) { cache_.slot(slot).truncate(tokens); }
+  void free_slot(std::int64_t slot) { cache_.free(slot); }
+
+  // While on, the time of each step is summed up (and sequences are not run side by side).
+  void profile(bool on);
+  const std::vector<StepTiming>& timings() const { return timings_; }
+
+ private:
+  struct Frame;
+
+  void run_frame(const Schedule& schedule, Frame& frame, const Crew& crew);
+  void run_step(const Step& step, Frame& frame, const Crew& crew);
+  void run_attention(const Step& step, Frame& frame, const Crew& crew);
+  std::size_t scratch_bytes(const Schedule& schedule, const Batch& batch, std::int64_t longest) const;
+  std::vector<std::int64_t> side_by_side(const Batch& batch) const;
+
+  std::shared_ptr<const Plan> plan_;
+  KvCache cache_;
+  ScratchPool scratch_;
+  std::vector<AlignedBuffer<std::uint8_t>> arenas_;  // one a thread; the first one serves frames that the whole team runs
+  std::vector<std::int32_t> positions_;
+  bool profile_ = false;
+  std::vector<StepTiming> timings_;
+};
+
+}  // namespace aerogel

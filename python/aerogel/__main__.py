@@ -1,0 +1,5 @@
+"""`python -m aerogel`."""
+
+from aerogel.cli import main
+
+main()

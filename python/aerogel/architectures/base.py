@@ -1,0 +1,269 @@
+"""What every model family shares: checked configs, the tensors it expects, and packed weights on demand."""
+
+from __future__ import annotations
+
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from aerogel import _core
+from aerogel.checkpoint.base import check_finite
+from aerogel.errors import ConfigError, ShapeError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from aerogel.checkpoint import Checkpoint, Pooling, Weight
+
+log = logging.getLogger("aerogel")
+
+
+class Role(Enum):
+    """What compression does with a tensor."""
+
+    LINEAR = "linear"  # pruned and quantized
+    HEAD = "head"  # quantized, not pruned: output layers lose far more by pruning than they weigh
+    EMBEDDING = "embedding"  # quantized row by row
+    KEPT = "kept"  # float32: norms, biases
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A parameter that an architecture reads: its name in the checkpoint, its shape, and its role.
+
+    `label` is the short name in messages (`layers.3.ffn.up`).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: Role
+    label: str
+
+
+class Config:
+    """A model's `config.json`, read with checks: every refusal names the key, what was expected and what was found."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+
+    def integer(self, key: str, default: int | None = None, minimum: int = 1) -> int:
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"config: {key}: expected an integer, got {value!r}")
+        if value < minimum:
+            raise ConfigError(f"config: {key}: expected at least {minimum}, got {value}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
+            raise ConfigError(f"config: {key}: expected a number that is not negative, got {value!r}")
+        return float(value)
+
+    def architecture(self, default: str | None) -> str | None:
+        """The first entry of `architectures`, the class that the checkpoint was saved from."""
+        value = self.values.get("architectures")
+        if not value:
+            return default
+        if not isinstance(value, list) or not isinstance(value[0], str):
+            raise ConfigError(f"config: architectures: expected a list of class names, got {value!r}")
+        return value[0]
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise ConfigError(f"config: {key}: expected true or false, got {value!r}")
+        return value
+
+    def choice(self, key: str, choices: Mapping[str, str] | Iterable[str], default: str | None = None) -> str:
+        """A word out of `choices`; a mapping translates it."""
+        value = self._get(key, default)
+        known = list(choices)
+        if not isinstance(value, str) or value not in known:
+            raise UnsupportedModelError(f"config: {key}: {value!r} is not supported, only {', '.join(known)}")
+        return choices[value] if isinstance(choices, Mapping) else value
+
+    def only(self, key: str, *allowed: Any) -> None:
+        """Refuses a feature that the engine does not run: absent, null or one of `allowed` is accepted."""
+        value = self.values.get(key)
+        if value is not None and value not in allowed:
+            raise UnsupportedModelError(f"config: {key}: {value!r} is not supported")
+
+    def _get(self, key: str, default: Any) -> Any:
+        value = self.values.get(key)
+        if value is None:
+            if default is None:
+                raise ConfigError(f"config: {key} is missing")
+            return default
+        return value
+
+
+class Weights:
+    """The tensors of one checkpoint as a Program wants them.
+
+    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
+
+    `format` is "auto", the name of a kernel format, or "dense": the dense format of whatever the values are.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, tensors: Sequence[Tensor], format: str = "auto", threads: int = 1
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._tensors = {t.name: t for t in tensors}
+        self._format = format
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aerogel-pack")
+        self._packing: dict[tuple[str, ...], Future[_core.Weight]] = {}
+        self.table_bytes = 0
+
+    def __enter__(self) -> Weights:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
+        """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear."""
+        for stack in stacks:
+            self._packing[stack] = self._executor.submit(self._pack, stack)
+
+    def linear(self, *names: str) -> _core.Weight:
+        """The named parameters stacked along N and packed."""
+        started = self._packing.pop(names, None)
+        return started.result() if started else self._pack(names)
+
+    def table(self, name: str) -> _core.Table:
+        """An embedding table, used where it lies in the file."""
+        weight = self._checkpoint.weight(name)
+        label = self._tensors[name].label
+        if weight.mask is not None:
+            values, scale = np.ascontiguousarray(weight.dense(), np.float32), None
+        else:
+            values, scale = np.ascontiguousarray(weight.values), weight.scale
+        for array in (values, scale):
+            if array is not None and array.dtype == np.float32:
+                check_finite(label, array)
+        self.table_bytes += values.nbytes + (0 if scale is None else scale.nbytes)
+        if scale is None:
+            return _core.Table(label, values)
+        return _core.Table(label, values, np.ascontiguousarray(scale))
+
+    def vector(self, name: str) -> np.ndarray:
+        """A norm or bias, float32."""
+        array = np.ascontiguousarray(self._checkpoint.array(name), dtype=np.float32)
+        check_finite(self._tensors[name].label, array)
+        return array
+
+    def vectors(self, *names: str) -> np.ndarray:
+        """Biases laid end to end, as stacked linears want them."""
+        return np.concatenate([self.vector(name) for name in names])
+
+    def _pack(self, names: tuple[str, ...]) -> _core.Weight:
+        parts = [self._checkpoint.weight(name) for name in names]  # kept alive until packed
+        return pack_parts([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)], self._format)
+
+
+def pack_parts(parts: Sequence[tuple[str, Weight]], format: str) -> _core.Weight:
+    """Weights of a checkpoint, stacked along N and packed for this machine."""
+    quantized = {part.scale is not None for _, part in parts}
+    if len(quantized) > 1:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
+        log.info(
+            "%s: int8 and float32 parts are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
+        )
+    source = _core.WeightSource(parts[0][1].shape[1])
+    alive: list[np.ndarray] = []
+    for label, part in parts:
+        if len(quantized) > 1 and part.scale is not None:
+            dense = np.ascontiguousarray(part.dense(), np.float32)
+            alive.append(dense)
+            source.add_dense(label, dense)
+            continue
+        values = np.ascontiguousarray(part.values)
+        scale = None if part.scale is None else np.ascontiguousarray(part.scale)
+        alive += [values] + ([] if scale is None else [scale])
+        if part.mask is not None:
+            mask = np.ascontiguousarray(part.mask)
+            alive.append(mask)
+            source.add_bitmask(label, part.shape[0], mask, values, scale)
+        elif scale is not None:
+            source.add_dense_q8(label, values, scale)
+        else:
+            source.add_dense(label, values)
+    if format == "dense":
+        format = "dense_q8" if source.quantized else "dense_f32"
+    weight = _core.pack(source, format)
+    del alive
+    return weight
+
+
+class Architecture(ABC):
+    """A model family: checks its config when made, lists its tensors, and writes itself down as a Program."""
+
+    model_types: ClassVar[tuple[str, ...]]
+    #: Tensors that may stand in a checkpoint unread, as regular expressions, with the reason that is logged.
+    harmless: ClassVar[Mapping[str, str]] = {}
+    #: Whether `generate` makes sense: causal, with logits.
+    generates: ClassVar[bool] = False
+
+    max_positions: int
+    hidden_size: int
+    vocab_size: int
+    outputs: tuple[str, ...]  # the first is what `Model.forward` returns unless told otherwise
+    labels: int = 0  # of a classifier
+
+    @abstractmethod
+    def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
+        """Reads `config`; `names` are the checkpoint's tensors, `pooling` how its tokens become an embedding."""
+
+    @abstractmethod
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that the model needs."""
+
+    @abstractmethod
+    def stacks(self) -> list[tuple[str, ...]]:
+        """The linears that `build` will ask for, in the order of use."""
+
+    @abstractmethod
+    def build(self, p: _core.Program, w: Weights) -> None:
+        """Writes the model into `p`."""
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Raises unless the checkpoint has every tensor in its shape and none that matters besides."""
+        expected = {t.name: t for t in self.tensors()}
+        checkpoint.require(expected)
+        wrong = [
+            f"{t.label}: expected {list(t.shape)}, got {list(checkpoint.shape(t.name))}"
+            for t in expected.values()
+            if tuple(checkpoint.shape(t.name)) != t.shape
+        ]
+        if wrong:
+            raise ShapeError("\n".join(wrong))
+        unknown: list[str] = []
+        ignored: dict[str, list[str]] = {}
+        for name in checkpoint.names():
+            if name in expected:
+                continue
+            reason = next((why for pattern, why in self.harmless.items() if re.fullmatch(pattern, name)), None)
+            if reason is None:
+                unknown.append(name)
+            else:
+                ignored.setdefault(reason, []).append(name)
+        if unknown:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: {len(unknown)} tensors are not part of {type(self).__name__} and would be ignored: "
+                + ", ".join(unknown)
+            )
+        for reason, names in ignored.items():
+            log.info("not used (%s): %s", reason, ", ".join(names))
+
+
+def add_pooling(p: _core.Program, hidden: int, pooling: Pooling) -> None:
+    """[T, H] -> "pooled" [S, H] and "embedding" [S, H], which is normalised where the model says so."""
+    pooled = p.pool(hidden, pooling.mode)  # [S, H]
+    p.output("pooled", pooled)
+    p.output("embedding", p.l2_normalize(pooled) if pooling.normalize else pooled)  # [S, H]

@@ -1,0 +1,43 @@
+"""Reading models, whatever they come in.
+
+`open_checkpoint` takes a folder, a file or a Hugging Face model id and returns a `Checkpoint`. Each source is one module
+with `detect` and `read`, and one row of `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from aerogel.checkpoint import gguf, hub, packed, safetensors
+from aerogel.checkpoint.base import Checkpoint, Weight
+from aerogel.checkpoint.pooling import Pooling
+from aerogel.checkpoint.tokenizer import StreamDecoder, Tokenizer
+from aerogel.errors import CheckpointError
+
+__all__ = ["SOURCES", "Checkpoint", "Pooling", "StreamDecoder", "Tokenizer", "Weight", "open_checkpoint"]
+
+# Asked in this order: the first that detects the path opens it. The last takes any folder and says what it lacks.
+SOURCES = (packed, gguf, safetensors)
+
+
+def open_checkpoint(path_or_id: str | os.PathLike[str]) -> Checkpoint:
+    """Opens a model for reading. Weights are mapped, not loaded.
+
+    Args:
+        path_or_id: a packed model, a Hugging Face or sentence-transformers folder, a .gguf or .safetensors file, or a
+            model id such as "sentence-transformers/all-MiniLM-L6-v2", which is downloaded (and cached) unless
+            HF_HUB_OFFLINE is set. A path wins over an id of the same name.
+
+    Raises:
+        CheckpointError: there is no such model, or its files are broken.
+        ConfigError: its config.json is missing or broken.
+        UnsupportedModelError: aerogel does not read this kind of file.
+    """
+    path = Path(path_or_id).expanduser()
+    if not path.exists():
+        path = hub.download(os.fspath(path_or_id))
+    for source in SOURCES:
+        if source.detect(path):
+            return source.read(path)
+    raise CheckpointError(f"{path}: expected a model folder, a .safetensors or a .gguf file, got something else")

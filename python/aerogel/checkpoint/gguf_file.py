@@ -1,0 +1,229 @@
+"""One GGUF file, mapped and checked.
+
+    magic "GGUF", version u32, tensor count u64, metadata count u64
+    metadata: key string, type u32, value            (string: length u64, UTF-8; array: type u32, count u64, values)
+    tensors:  name string, dimensions u32, each u64 (fastest first), type u32, offset u64
+    padding to general.alignment, then the tensors' data at their offsets, little endian
+
+The header is parsed here and not by the `gguf` package's reader, which trusts every count and length in it (a wrong one
+sends it into an endless loop) and takes seconds for a vocabulary. The block types and their decoding are that package's.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerogel.checkpoint.safetensors_file import map_file
+from aerogel.errors import CheckpointError, UnsupportedModelError
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_DEFAULT_ALIGNMENT = 32
+_MAX_DIMENSIONS = 4
+_STRING, _ARRAY = 8, 9
+_SCALARS = {
+    0: struct.Struct("<B"),
+    1: struct.Struct("<b"),
+    2: struct.Struct("<H"),
+    3: struct.Struct("<h"),
+    4: struct.Struct("<I"),
+    5: struct.Struct("<i"),
+    6: struct.Struct("<f"),
+    7: struct.Struct("<?"),
+    10: struct.Struct("<Q"),
+    11: struct.Struct("<q"),
+    12: struct.Struct("<d"),
+}
+_U32, _U64 = _SCALARS[4], _SCALARS[10]
+
+
+class GGUFTensor(NamedTuple):
+    """A tensor in the file; `shape` is row-major (slowest first), `begin` and `end` are byte positions."""
+
+    shape: tuple[int, ...]
+    type: int
+    begin: int
+    end: int
+
+
+class GGUFFile:
+    """A mapped GGUF file: `metadata` by key, `tensors` by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._map = map_file(path)
+        self.metadata: dict[str, Any] = {}
+        self.tensors: dict[str, GGUFTensor] = {}
+        _Parser(path, self._map, self.metadata, self.tensors).parse()
+
+    def float32(self, name: str, heads: int = 0) -> NDArray[np.float32]:
+        """The tensor, decoded.
+
+        Args:
+            name: one of `tensors`.
+            heads: not 0: undo the row order of GGUF's llama family. There the two halves of each of this many heads
+                are interleaved (row pairs rotate together); the result has them one after the other, as Hugging Face.
+
+        Raises:
+            UnsupportedModelError: the block type cannot be decoded.
+        """
+        from gguf import quants
+
+        tensor = self.tensors[name]
+        block, size = _block(self.path, name, tensor.type)
+        rows, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
+        data = np.frombuffer(self._map, np.uint8, tensor.end - tensor.begin, tensor.begin)
+        data = data.reshape(rows, columns // block * size)
+        if heads:
+            if rows % (2 * heads):
+                raise CheckpointError(f"{self.path}: {name}: expected rows for {heads} heads, got {list(tensor.shape)}")
+            # Whole rows move, so they can do so before they are decoded.
+            data = data.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows, -1)
+        kind = _types()[0](tensor.type)
+        if kind.name == "F32":  # a view where the file allows it
+            values = data.reshape(-1).view("<f4") if data.ctypes.data % 4 == 0 else data.copy().reshape(-1).view("<f4")
+            return values.reshape(tensor.shape).astype(np.float32, copy=False)
+        try:
+            values = quants.dequantize(data, kind)
+        except NotImplementedError:
+            raise UnsupportedModelError(f"{self.path}: {name}: blocks of type {kind.name} cannot be decoded") from None
+        return values.astype(np.float32, copy=False).reshape(tensor.shape)
+
+
+class _Parser:
+    """Walks the header. Every read is checked against the file's end, so no count or length in it is trusted."""
+
+    def __init__(
+        self, path: Path, data: mmap.mmap, metadata: dict[str, Any], tensors: dict[str, GGUFTensor]
+    ) -> None:
+        self._path = path
+        self._data = data
+        self._at = 0
+        self._metadata = metadata
+        self._tensors = tensors
+
+    def parse(self) -> None:
+        magic = self._data[:4]
+        if magic != _MAGIC:
+            if self._data[:20] == b"version https://git-":
+                raise self._fail("this is a Git LFS pointer, not the file itself: run 'git lfs pull'")
+            raise self._fail(f"not a GGUF file: magic: expected {_MAGIC!r}, got {magic!r}")
+        self._at = 4
+        version = self._scalar(_U32, "version")
+        if version not in _VERSIONS:
+            big = version & 0xFFFF == 0 and version != 0
+            raise UnsupportedModelError(
+                f"{self._path}: GGUF version: expected {' or '.join(map(str, _VERSIONS))}, got "
+                f"{'a big-endian file' if big else version}"
+            )
+        tensor_count = self._scalar(_U64, "tensor count")
+        for index in range(self._scalar(_U64, "metadata count")):
+            key = self._string(f"metadata key {index}")
+            if key in self._metadata:
+                raise self._fail(f"metadata: {key} occurs twice")
+            self._metadata[key] = self._value(key, self._scalar(_U32, key))
+        infos = [self._tensor(index) for index in range(tensor_count)]
+        self._place(infos)
+
+    def _fail(self, message: str) -> CheckpointError:
+        return CheckpointError(f"{self._path}: {message}")
+
+    def _take(self, count: int, what: str) -> int:
+        """Advances by `count` bytes and returns where they begin."""
+        begin = self._at
+        left = len(self._data) - begin
+        if count > left:
+            raise self._fail(f"truncated: {what}: expected {count} bytes at {begin}, the file has {left} left")
+        self._at = begin + count
+        return begin
+
+    def _scalar(self, kind: struct.Struct, what: str) -> Any:
+        return kind.unpack_from(self._data, self._take(kind.size, what))[0]
+
+    def _string(self, what: str) -> str:
+        length = self._scalar(_U64, what)
+        begin = self._take(length, what)
+        try:
+            return self._data[begin : begin + length].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self._fail(f"{what}: expected UTF-8: {error}") from None
+
+    def _value(self, key: str, kind: int) -> Any:
+        if kind == _STRING:
+            return self._string(key)
+        if kind == _ARRAY:
+            return self._array(key)
+        if kind not in _SCALARS:
+            raise self._fail(f"metadata: {key}: unknown value type {kind}")
+        return self._scalar(_SCALARS[kind], key)
+
+    def _array(self, key: str) -> Any:
+        kind = self._scalar(_U32, key)
+        count = self._scalar(_U64, key)
+        if kind == _STRING:
+            if count * 8 > len(self._data):  # before a list of that length is tried
+                raise self._fail(f"truncated: {key}: expected {count} strings, the file has {len(self._data)} bytes")
+            return [self._string(key) for _ in range(count)]
+        if kind not in _SCALARS:
+            raise self._fail(f"metadata: {key}: unknown element type {kind}")
+        scalar = _SCALARS[kind]
+        begin = self._take(count * scalar.size, key)
+        return list(struct.unpack_from(f"<{count}{scalar.format[-1]}", self._data, begin))
+
+    def _tensor(self, index: int) -> tuple[str, tuple[int, ...], int, int]:
+        name = self._string(f"name of tensor {index}")
+        dimensions = self._scalar(_U32, name)
+        if not 1 <= dimensions <= _MAX_DIMENSIONS:
+            raise self._fail(f"{name}: expected 1 to {_MAX_DIMENSIONS} dimensions, got {dimensions}")
+        shape = [self._scalar(_U64, name) for _ in range(dimensions)]
+        kind = self._scalar(_U32, name)
+        return name, tuple(reversed(shape)), kind, self._scalar(_U64, name)
+
+    def _place(self, infos: list[tuple[str, tuple[int, ...], int, int]]) -> None:
+        """Checks where the tensors' data lies."""
+        alignment = self._metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+        if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
+            raise self._fail(f"general.alignment: expected a power of two, got {alignment!r:.80}")
+        data_begin = -(-self._at // alignment) * alignment
+        for name, shape, kind, offset in infos:
+            if name in self._tensors:
+                raise self._fail(f"tensor {name} occurs twice")
+            block, size = _block(self._path, name, kind)
+            if 0 in shape or shape[-1] % block:
+                raise self._fail(f"{name}: expected rows of a multiple of {block} elements, got {list(shape)}")
+            if offset % alignment:
+                raise self._fail(f"{name}: offset: expected a multiple of {alignment}, got {offset}")
+            begin = data_begin + offset
+            end = begin + math.prod(shape) // block * size
+            if end > len(self._data):
+                raise self._fail(f"truncated: {name} ends at byte {end}, the file has {len(self._data)}")
+            self._tensors[name] = GGUFTensor(shape, kind, begin, end)
+        end, before = data_begin, ""
+        for name, tensor in sorted(self._tensors.items(), key=lambda item: item[1].begin):
+            if tensor.begin < end:
+                raise self._fail(f"{name}: overlaps {before}: expected to begin at {end} or after, got {tensor.begin}")
+            end, before = tensor.end, name
+
+
+def _types() -> tuple[Any, dict[Any, tuple[int, int]]]:
+    try:
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+    except ImportError as error:
+        raise UnsupportedModelError("reading GGUF files needs the gguf package: pip install gguf") from error
+    return GGMLQuantizationType, GGML_QUANT_SIZES
+
+
+def _block(path: Path, name: str, kind: int) -> tuple[int, int]:
+    """Elements and bytes of a block."""
+    types, sizes = _types()
+    try:
+        return sizes[types(kind)]
+    except (ValueError, KeyError):
+        raise UnsupportedModelError(f"{path}: {name}: unknown block type {kind}") from None

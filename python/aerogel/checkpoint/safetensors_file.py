@@ -1,0 +1,189 @@
+"""One safetensors file, mapped and checked.
+
+    8 bytes            N, little endian
+    N bytes            JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
+    the rest           the tensors' bytes, little endian, row-major, without holes or overlaps
+
+It is parsed here, not by the `safetensors` package, because tensors become views of the mapped file (that package copies
+each) and because every way for a file to be broken has its own message. What that package refuses, this one refuses: a
+test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerogel.errors import CheckpointError, UnsupportedModelError
+
+_DTYPES = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "U16": np.dtype("<u2"),
+    "I16": np.dtype("<i2"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # the upper half of a float32
+    "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"),
+    "F32": np.dtype("<f4"),
+    "U64": np.dtype("<u8"),
+    "I64": np.dtype("<i8"),
+    "F64": np.dtype("<f8"),
+}
+_MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own implementation
+_FLOATS = ("F32", "F16", "BF16")
+
+
+class Entry(NamedTuple):
+    """Where a tensor lies in the file; `begin` and `end` count from the first data byte."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class SafetensorsFile:
+    """A mapped safetensors file. The header is checked when it is opened, values are not looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._map = map_file(path)
+        header, self._data_begin = _read_header(path, self._map)
+        self.metadata: dict[str, str] = _metadata(path, header.pop("__metadata__", None))
+        self.entries = {name: _entry(path, name, value) for name, value in header.items()}
+        _check_layout(path, self.entries, len(self._map) - self._data_begin)
+
+    def raw(self, name: str) -> NDArray[Any]:
+        """The tensor as it is stored: a read-only view of the file. BF16 comes as uint16.
+
+        Raises:
+            UnsupportedModelError: NumPy has no such type (8-bit floats and the like).
+        """
+        entry = self.entries[name]
+        dtype = _DTYPES.get(entry.dtype)
+        if dtype is None:
+            raise UnsupportedModelError(f"{self.path}: {name}: dtype {entry.dtype} is not supported")
+        count = math.prod(entry.shape)
+        array = np.frombuffer(self._map, dtype, count, self._data_begin + entry.begin).reshape(entry.shape)
+        # Only a file from a writer that does not align its tensors needs this copy.
+        return array if array.flags.aligned else array.copy()
+
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """The tensor as float32, a view if it is stored so.
+
+        Raises:
+            UnsupportedModelError: it is not stored as F32, F16 or BF16.
+        """
+        dtype = self.entries[name].dtype
+        if dtype not in _FLOATS:
+            raise UnsupportedModelError(f"{self.path}: {name}: expected one of {', '.join(_FLOATS)}, got {dtype}")
+        array = self.raw(name)
+        if dtype == "BF16":
+            return (array.astype(np.uint32) << 16).view(np.float32)
+        return array.astype(np.float32, copy=False)
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Maps the whole file for reading, or raises CheckpointError."""
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, 2) == 0:
+                raise CheckpointError(f"{path}: the file is empty")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+
+
+def _read_header(path: Path, data: mmap.mmap) -> tuple[dict[str, Any], int]:
+    if len(data) < 8:
+        raise CheckpointError(f"{path}: truncated: expected a header length of 8 bytes, the file has {len(data)}")
+    if data[:20] == b"version https://git-":
+        raise CheckpointError(f"{path}: this is a Git LFS pointer, not the file itself: run 'git lfs pull'")
+    length = int.from_bytes(data[:8], "little")
+    if length > _MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"{path}: not a safetensors file: header length: expected at most {_MAX_HEADER_BYTES}, got {length}"
+        )
+    if 8 + length > len(data):
+        raise CheckpointError(
+            f"{path}: truncated: expected a header of {length} bytes, {len(data) - 8} follow its length"
+        )
+    try:
+        header = json.loads(data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_unique)
+    except _DuplicateKeyError as error:
+        raise CheckpointError(f"{path}: header: {error} occurs twice") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: header: expected JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: header: expected a JSON object, got {type(header).__name__}")
+    return header, 8 + length
+
+
+class _DuplicateKeyError(Exception):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise _DuplicateKeyError(repr(key))
+        result[key] = value
+    return result
+
+
+def _metadata(path: Path, value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise CheckpointError(f"{path}: header: __metadata__: expected an object of strings")
+    return value
+
+
+def _entry(path: Path, name: str, value: Any) -> Entry:
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        got = sorted(value) if isinstance(value, dict) else type(value).__name__
+        raise CheckpointError(f"{path}: header: {name}: expected dtype, shape and data_offsets, got {got}")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str):
+        raise CheckpointError(f"{path}: header: {name}: dtype: expected a string, got {dtype!r:.80}")
+    if not _naturals(shape):
+        raise CheckpointError(f"{path}: header: {name}: shape: expected whole numbers, got {shape!r:.80}")
+    if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise CheckpointError(f"{path}: header: {name}: data_offsets: expected [begin, end], got {offsets!r:.80}")
+    begin, end = offsets
+    known = _DTYPES.get(dtype)
+    if known is not None and math.prod(shape) * known.itemsize != end - begin:
+        raise CheckpointError(
+            f"{path}: header: {name}: {dtype} {shape} takes {math.prod(shape) * known.itemsize} bytes, "
+            f"data_offsets {offsets} give it {end - begin}"
+        )
+    return Entry(dtype, tuple(shape), begin, end)
+
+
+def _naturals(value: Any) -> bool:
+    return isinstance(value, list) and all(type(i) is int and 0 <= i < 2**63 for i in value)
+
+
+def _check_layout(path: Path, entries: dict[str, Entry], data_bytes: int) -> None:
+    """The tensors must follow each other without holes or overlaps and end where the file ends."""
+    expected = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != expected:
+            fault = "overlaps the tensor before it" if entry.begin < expected else "leaves a hole before it"
+            raise CheckpointError(f"{path}: header: {name}: {fault}: expected begin {expected}, got {entry.begin}")
+        if entry.end > data_bytes:
+            raise CheckpointError(
+                f"{path}: truncated: {name} ends at data byte {entry.end}, the file has {data_bytes} of them"
+            )
+        expected = entry.end
+    if expected != data_bytes:
+        raise CheckpointError(f"{path}: expected {expected} data bytes, got {data_bytes}")

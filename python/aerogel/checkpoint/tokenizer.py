@@ -1,0 +1,336 @@
+"""Text to token ids and back, through the `tokenizers` package."""
+
+from __future__ import annotations
+
+import codecs
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aerogel.checkpoint.config import read_optional_json
+from aerogel.errors import TokenizerError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+# Architectures whose vocab.txt alone says how to tokenize.
+_WORDPIECE_MODELS = ("bert", "distilbert", "electra", "mobilebert")
+
+
+class Tokenizer:
+    """A model's tokenizer with its special tokens. Immutable: threads may share it.
+
+    Attributes:
+        bos_id: the token that begins a text, or None.
+        eos_ids: the tokens that end a generation; may be empty.
+    """
+
+    def __init__(
+        self, backend: tokenizers.Tokenizer, bos_id: int | None = None, eos_ids: Sequence[int] = (), where: object = ""
+    ) -> None:
+        # Files often carry the truncation and padding of their training run: batches here are ragged and uncut.
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._where = where or "tokenizer"
+        self._prefix, self._suffix = self._special_tokens()
+        self._byte_decoder: _ByteLevelDecoder | None = None
+        self._lock = threading.Lock()
+        self.bos_id = bos_id
+        self.eos_ids = tuple(eos_ids)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, added ones included."""
+        return int(self._backend.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
+        """Each text's token ids with the model's special tokens, cut to `max_tokens` with these kept.
+
+        Raises:
+            TokenizerError: `max_tokens` leaves no room for text.
+        """
+        room = self._room(max_tokens, len(self._prefix) + len(self._suffix))
+        with _named(self._where):
+            encoded = self._backend.encode_batch_fast(_texts(texts), add_special_tokens=False)
+        return [self._prefix + encoding.ids[:room] + self._suffix for encoding in encoded]
+
+    def encode_pair(
+        self, first: Sequence[str], second: Sequence[str], max_tokens: int | None = None
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids and type ids of the pairs (first[i], second[i]); the longer text of a pair is cut first.
+
+        Raises:
+            TokenizerError: the lists differ in length, or `max_tokens` leaves no room for text.
+        """
+        if len(first) != len(second):
+            raise TokenizerError(f"{self._where}: pairs: expected as many texts, got {len(first)} and {len(second)}")
+        room = self._room(max_tokens, self._backend.num_special_tokens_to_add(is_pair=True), texts=2)
+        ids, types = [], []
+        with _named(self._where):
+            encoded = self._backend.encode_batch_fast([*_texts(first), *_texts(second)], add_special_tokens=False)
+            for a, b in zip(encoded[: len(first)], encoded[len(first) :], strict=True):
+                if room is not None and len(a) + len(b) > room:
+                    keep_a, keep_b = _longest_first(len(a), len(b), room)
+                    a.truncate(keep_a)
+                    b.truncate(keep_b)
+                pair = self._backend.post_process(a, b)
+                ids.append(pair.ids)
+                types.append(pair.type_ids)
+        return ids, types
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """The text of the tokens."""
+        with _named(self._where):
+            return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
+
+    def stream(self, skip_special: bool = True) -> StreamDecoder:
+        """A decoder that takes one token at a time, for printing while a model generates."""
+        return StreamDecoder(self, skip_special)
+
+    def id_of(self, token: str) -> int | None:
+        """The id of the token with exactly this text, or None."""
+        return self._backend.token_to_id(token)  # type: ignore[no-any-return]
+
+    def save(self, folder: Path | str) -> Path:
+        """Writes tokenizer.json into the folder and returns its path. `bos_id` and `eos_ids` belong in config.json."""
+        path = Path(folder) / "tokenizer.json"
+        with _named(path):
+            self._backend.save(str(path), pretty=False)
+        return path
+
+    def _room(self, max_tokens: int | None, special: int, texts: int = 1) -> int | None:
+        if max_tokens is None:
+            return None
+        if max_tokens < special + texts:
+            raise TokenizerError(
+                f"{self._where}: max_tokens: expected at least {special + texts} ({special} special), got {max_tokens}"
+            )
+        return max_tokens - special
+
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        """What the model puts before and after a text."""
+        with _named(self._where):
+            body = self._backend.encode("a", add_special_tokens=False).ids
+            whole = self._backend.encode("a", add_special_tokens=True).ids
+        added = len(whole) - len(body)
+        for begin in range(added + 1):
+            if whole[begin : begin + len(body)] == body:
+                return whole[:begin], whole[begin + len(body) :]
+        raise TokenizerError(f"{self._where}: the post-processor changes the text's own tokens: {body} became {whole}")
+
+    def _bytes_decoder(self) -> _ByteLevelDecoder | None:
+        """The table of this tokenizer's bytes per token, if its decoder is ByteLevel."""
+        with self._lock:
+            if self._byte_decoder is None and type(self._backend.decoder).__name__ == "ByteLevel":
+                self._byte_decoder = _ByteLevelDecoder(self._backend)
+            return self._byte_decoder
+
+
+class StreamDecoder:
+    """Incremental decoding: the pieces that `push` and `flush` return join to what `decode` gives for all ids at once.
+
+    A character whose bytes are not all there yet is held back, so half a character is never printed.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = skip_special
+        self._table = tokenizer._bytes_decoder()
+        self._reset()
+
+    def push(self, token: int) -> str:
+        """The text that this token completes; may be empty."""
+        if self._table is not None:
+            return self._utf8.decode(self._table.bytes_of(token, self._skip_special))
+        self._ids.append(token)
+        old, new = self._window()
+        # A trailing U+FFFD may be the beginning of a character, of which at most 3 bytes can be here already.
+        unfinished = new.endswith("\ufffd") and len(self._ids) - self._done < 4
+        if unfinished or len(new) <= len(old):
+            return ""
+        self._begin, self._done = self._done, len(self._ids)
+        return new[len(old) :]
+
+    def flush(self) -> str:
+        """What was held back, at the end of the text. The decoder can then be used for another."""
+        if self._table is not None:
+            return self._utf8.decode(b"", final=True)
+        old, new = self._window()
+        self._reset()
+        return new[len(old) :]
+
+    def _window(self) -> tuple[str, str]:
+        """What has been returned of the last tokens, and all of their text.
+
+        Decoders other than ByteLevel look at the tokens around: the first of a text loses its space, pieces join. So a
+        window is decoded, from `_begin`, with one returned piece before what is new after `_done`.
+        """
+        decode = self._tokenizer.decode
+        return (
+            decode(self._ids[self._begin : self._done], self._skip_special),
+            decode(self._ids[self._begin :], self._skip_special),
+        )
+
+    def _reset(self) -> None:
+        # Invalid bytes become U+FFFD, by the same rule (maximal subparts) as in the tokenizers package.
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._ids: list[int] = []
+        self._begin = 0
+        self._done = 0
+
+
+class _ByteLevelDecoder:
+    """Token to bytes for the GPT-2 alphabet, in which every byte is one printable character."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._backend = backend
+        self._special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
+        self._byte_of = {char: byte for byte, char in enumerate(byte_alphabet())}
+
+    def bytes_of(self, token: int, skip_special: bool) -> bytes:
+        if skip_special and token in self._special:
+            return b""
+        text = self._backend.id_to_token(token)
+        if text is None:  # decode() skips unknown ids too
+            return b""
+        try:
+            return bytes(self._byte_of[char] for char in text)
+        except KeyError:  # an added token outside the alphabet is literal text
+            return str(text).encode("utf-8")
+
+
+def byte_alphabet() -> list[str]:
+    """The character that stands for each byte in a byte-level vocabulary: itself if printable, else from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+
+
+def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False) -> Tokenizer:
+    """The tokenizer of a Hugging Face style folder: tokenizer.json, or vocab.txt for BERT.
+
+    Args:
+        folder: where the files are.
+        config: the model's config, for its special ids and, with vocab.txt, its model_type.
+        lowercase: lower the text first (sentence-transformers' do_lower_case).
+
+    Raises:
+        TokenizerError: the files are missing or broken.
+    """
+    import tokenizers
+
+    path = folder / "tokenizer.json"
+    settings = read_optional_json(folder / "tokenizer_config.json")
+    if path.exists():
+        with _named(path):
+            backend = tokenizers.Tokenizer.from_file(str(path))
+    elif (folder / "vocab.txt").exists() and config.get("model_type") in _WORDPIECE_MODELS:
+        path = folder / "vocab.txt"
+        backend = _wordpiece_from_vocab(path, settings)
+    else:
+        raise TokenizerError(
+            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found neither. "
+            "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one"
+        )
+    if lowercase:
+        steps = [tokenizers.normalizers.Lowercase()]
+        backend.normalizer = tokenizers.normalizers.Sequence(
+            steps if backend.normalizer is None else [*steps, backend.normalizer]
+        )
+    return Tokenizer(backend, *_special_ids(folder, config, settings, backend), where=path)
+
+
+def wordpiece(tokens: Sequence[str], lowercase: bool, where: object, **normalizer: Any) -> tokenizers.Tokenizer:
+    """BERT's tokenizer over a vocabulary in which "##" marks pieces inside a word."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+    vocab = {token: index for index, token in enumerate(tokens)}
+    missing = [token for token in ("[UNK]", "[CLS]", "[SEP]") if token not in vocab]
+    if missing:
+        raise TokenizerError(f"{where}: expected BERT's special tokens, {', '.join(missing)} missing")
+    backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    special = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token in vocab]
+    backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False, special=True) for token in special])
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, **normalizer)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])],
+    )
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def _wordpiece_from_vocab(path: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"{path}: cannot be read as UTF-8: {error}") from error
+    # Not splitlines(): a vocabulary may hold the other characters that it takes for line ends.
+    tokens = text.removesuffix("\n").split("\n")
+    return wordpiece(
+        tokens,
+        settings.get("do_lower_case", True) is not False,
+        path,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True) is not False,
+        strip_accents=settings.get("strip_accents"),
+    )
+
+
+def _special_ids(
+    folder: Path, config: dict[str, Any], settings: dict[str, Any], backend: tokenizers.Tokenizer
+) -> tuple[int | None, list[int]]:
+    """BOS and EOS: generation_config.json says it best, then config.json, then the tokenizer's own settings."""
+    generation = read_optional_json(folder / "generation_config.json")
+
+    def find(key: str) -> list[int]:
+        for source in (generation, config):
+            value = source.get(f"{key}_id")
+            ids = value if isinstance(value, list) else [value]
+            ids = [i for i in ids if type(i) is int and i >= 0]
+            if ids:
+                return ids
+        token = settings.get(key)
+        content = token.get("content") if isinstance(token, dict) else token
+        index = backend.token_to_id(content) if isinstance(content, str) else None
+        return [] if index is None else [index]
+
+    return next(iter(find("bos_token")), None), find("eos_token")
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    # A single string is a sequence of strings too, and would be encoded letter by letter.
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise TokenizerError("expected a list of strings")
+    return list(texts)
+
+
+def _longest_first(a: int, b: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text stay, cutting one token at a time from the longer: the rule of `tokenizers`."""
+    short, long = min(a, b), max(a, b)
+    long = short if short > room else max(short, room - short)
+    if short + long > room:
+        short = room // 2
+        long = short + room % 2
+    return (short, long) if a <= b else (long, short)
+
+
+@contextmanager
+def _named(where: object) -> Iterator[None]:
+    """Turns what the tokenizers package throws into a TokenizerError; it has no exception types of its own."""
+    try:
+        yield
+    except TokenizerError:
+        raise
+    except Exception as error:
+        raise TokenizerError(f"{where}: {error}") from error
+    except BaseException as error:
+        # A panic in its Rust code; not an Exception, but no reason to end the process either.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{where}: {error}") from error

@@ -1,0 +1,174 @@
+"""The `aerogel` command: arguments, and one line per error. What the commands do is in `aerogel.commands`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="aerogel",
+    help="Compressed Transformers on CPUs: prune and quantize a model, then run it faster than the dense one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="A packed model, or any model that aerogel reads.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads. [default: the cores that may be used]")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import aerogel
+
+        typer.echo(f"aerogel {aerogel.__version__} ({aerogel.isa()})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, and on which ISA.")] = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error (or set AEROGEL_DEBUG=1).")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and the ISA.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+    logging.basicConfig(format="aerogel: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("aerogel").setLevel(logging.INFO if verbose else logging.WARNING)
+    if debug:
+        os.environ["AEROGEL_DEBUG"] = "1"
+
+
+@app.command()
+def compress(
+    source: Annotated[str, typer.Argument(help="A local folder or file, or a model id on the Hugging Face hub.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the packed model.")],
+    sparsity: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Fraction of weights to remove; 0: none. [default: 0.8, or what the pattern says]"
+        ),
+    ] = None,
+    pattern: Annotated[
+        str, typer.Option(help="unstructured, or Q:64 (such as 8:64): Q weights stay in each 64 columns.")
+    ] = "unstructured",
+    quant: Annotated[str, typer.Option(help="int8, or none (float32).")] = "int8",
+    threads: Threads = None,
+) -> None:
+    """Prune and quantize a model into a packed model."""
+    from aerogel.commands.compress import run
+
+    run(source, out, sparsity, pattern, quant, threads)
+
+
+@app.command()
+def info(
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Show a model layer by layer: shape, sparsity, kernel format, bits per weight."""
+    from aerogel.commands.info import run
+
+    run(folder, as_json, threads)
+
+
+@app.command()
+def embed(
+    folder: Folder,
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Texts, one a line; - is standard input.")] = "-",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line: text and embedding.")] = False,
+    npy: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Write a float32 [n, hidden] .npy file instead of printing."),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Embed texts. Prints the numbers of one text a line unless told otherwise."""
+    from aerogel.commands.embed import run
+
+    if as_json and npy is not None:
+        raise typer.BadParameter("--json and --npy exclude each other")
+    run(folder, file, as_json, npy, threads)
+
+
+@app.command()
+def generate(
+    folder: Folder,
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue; - is standard input.")
+    ],
+    count: Annotated[int, typer.Option("--max-new-tokens", "-n", min=0, help="Tokens to generate.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the most likely token always.")] = 0.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the k most likely tokens.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Choose among the tokens that make up probability p."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Repeat the same choices.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Continue a text."""
+    from aerogel.commands.generate import run
+
+    run(folder, prompt, count, temperature, top_k, top_p, seed, threads)
+
+
+@app.command()
+def bench(
+    folder: Folder,
+    dense: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="The uncompressed model to compare with. [default: DIR's weights, unpacked]"
+        ),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Measure a packed model beside its dense fp32 and dense int8 forms."""
+    from aerogel.commands.bench import run
+
+    run(folder, dense, json_file, threads)
+
+
+@app.command()
+def demo(
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="An embedding model to use. [default: all-MiniLM-L6-v2, downloaded]"),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Compress a sentence embedding model, search with it, and compare it with its dense forms."""
+    from aerogel.commands.demo import run
+
+    run(model, json_file, threads)
+
+
+def main() -> None:
+    """The console script: errors are one line on stderr and exit code 1."""
+    from aerogel.errors import AerogelError
+
+    try:
+        app()
+    except (AerogelError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # `aerogel embed ... | head`: nobody reads any more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        if os.environ.get("AEROGEL_DEBUG", "0") not in ("", "0"):
+            raise
+        sys.stderr.write(f"aerogel: {error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What the commands share: the console on stderr, progress bars, sizes for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from aerogel.compress import Progress as Callback
+
+#: For people: stdout is for results.
+console = Console(stderr=True, highlight=False)
+
+
+def results() -> Console:
+    """For tables on stdout; where that is no terminal they are not squeezed into 80 columns."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=160)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callback]:
+    """A bar that follows callbacks (done, total, name)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[at]}"),
+    )
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=None, at="")
+
+        def step(done: int, total: int, name: str) -> None:
+            progress.update(task, completed=done, total=total, at="" if done == total else name)
+
+        yield step
+
+
+def megabytes(size: float) -> str:
+    """Bytes as "15.7 MB"."""
+    return f"{size / 1e6:.1f} MB"

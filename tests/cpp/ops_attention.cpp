@@ -1,0 +1,128 @@
+// attention against double precision, with slices of wide rows, odd sizes, causal limits and poison where it must not look.
+#include <algorithm>
+
+#include "ops_support.h"
+
+namespace aerogel {
+namespace {
+
+using namespace testing;
+
+struct Case {
+  std::int64_t queries, keys, d;
+  bool causal;
+  std::int64_t limit;
+};
+
+void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) {
+  Random random(static_cast<std::uint64_t>(c.queries * 7919 + c.keys * 104729 + c.d));
+  const std::int64_t ldq = c.d + 3, ldk = 2 * c.d + 1, ldv = c.d + 8, ldy = c.d + 5;
+  const std::vector<float> q = random_floats(random, c.queries * ldq, -magnitude, magnitude);
+  std::vector<float> k = random_floats(random, c.keys * ldk, -magnitude, magnitude), v = random_floats(random, c.keys * ldv);
+  // Rows that no query sees are poison.
+  const std::int64_t visible = c.causal ? std::min(c.keys, c.limit + c.queries) : c.keys;
+  for (std::int64_t i = visible * ldk; i < c.keys * ldk; ++i) k[i] = std::nanf("");
+  for (std::int64_t i = visible * ldv; i < c.keys * ldv; ++i) v[i] = std::nanf("");
+  const float scale = factor / std::sqrt(static_cast<float>(c.d));
+  const std::size_t bytes = attention_scratch_bytes(c.queries, c.keys, c.d);
+  AlignedBuffer<std::uint8_t> scratch(bytes + 64);
+  std::memset(scratch.data(), 0xff, scratch.size());  // NaN, if taken for floats
+  std::vector<float> y(static_cast<std::size_t>(c.queries * ldy), kCanary);
+  const AttentionTask task{q.data(), ldq, k.data(), ldk, v.data(), ldv, c.queries, c.keys, c.d, c.causal, c.limit, scale, y.data(), ldy, scratch.data()};
+  ops_for(isa).attention(task);
+
+  const std::string where = std::string("attention ") + isa_name(isa) + " queries " + std::to_string(c.queries) + " keys " +
+                            std::to_string(c.keys) + " d " + std::to_string(c.d) + (c.causal ? " causal from " + std::to_string(c.limit) : "");
+  for (std::size_t i = bytes; i < scratch.size(); ++i) CHECK(scratch[i] == 0xff, where << " wrote beyond its scratch");
+  for (std::int64_t i = 0; i < c.queries; ++i) {
+    const std::int64_t keys = c.causal ? std::min(c.keys, c.limit + i + 1) : c.keys;
+    std::vector<double> p(static_cast<std::size_t>(keys));
+    double largest = -INFINITY, products = 0.0, scores = 0.0, sum = 0.0;
+    for (std::int64_t j = 0; j < keys; ++j) {
+      double score = 0.0, size = 0.0;
+      for (std::int64_t e = 0; e < c.d; ++e) {
+        const double product = static_cast<double>(q[i * ldq + e]) * k[j * ldk + e];
+        score += product;
+        size += std::fabs(product);
+      }
+      p[j] = score * scale;
+      largest = std::fmax(largest, p[j]);
+      products = std::fmax(products, size * std::fabs(scale));
+      scores = std::fmax(scores, std::fabs(p[j]));
+    }
+    for (double& value : p) sum += value = std::exp(value - largest);
+    // A score is off by (d + 1) roundings of its products and two of its own size, once for the key and once for the
+    // maximum; the exponential by 4 more; the weighted sum by one a key, and the sum and its inverse.
+    const double relative = kEps * (2 * ((static_cast<double>(c.d) + 1) * products + 2 * scores) + 8 + 2 * (static_cast<double>(keys) / 4 + 8));
+    for (std::int64_t e = 0; e < c.d; ++e) {
+      double value = 0.0, size = 0.0;
+      for (std::int64_t j = 0; j < keys; ++j) {
+        value += p[j] / sum * v[j * ldv + e];
+        size += p[j] / sum * std::fabs(v[j * ldv + e]);
+      }
+      const float got = y[i * ldy + e];
+      CHECK(std::fabs(got - value) <= relative * size + 1e-30, where << " [" << i << ", " << e << "]: " << got << ", expected " << value << " +- " << relative * size);
+    }
+    for (std::int64_t e = c.d; e < ldy; ++e) CHECK(y[i * ldy + e] == kCanary, where << " wrote beyond row " << i);
+  }
+
+  // What a query does not see must not touch it, not even times 0.
+  if (c.causal && c.queries > 1 && visible > 1) {
+    const std::int64_t poisoned = visible - 1;  // seen by the last queries only
+    for (std::int64_t e = 0; e < c.d; ++e) v[poisoned * ldv + e] = std::nanf("");
+    for (std::int64_t e = 0; e < c.d; ++e) k[poisoned * ldk + e] = std::nanf("");
+    const std::vector<float> before = y;
+    ops_for(isa).attention(task);
+    for (std::int64_t i = 0; i < c.queries; ++i)
+      for (std::int64_t e = 0; e < c.d; ++e) {
+        const bool sees = c.limit + i >= poisoned;
+        const float got = y[i * ldy + e];
+        CHECK(sees ? std::isnan(got) : same_bits(got, before[i * ldy + e]), where << " and a NaN at key " << poisoned << ": [" << i << ", " << e << "] is " << got);
+      }
+  }
+}
+
+TEST(ops_attention_shapes) {
+  for (Isa isa : supported_isas())
+    for (std::int64_t d : {1, 7, 8, 9, 16, 24, 31, 32, 33, 64, 80, 100, 128, 256})
+      for (std::int64_t queries : {1, 2, 4, 5, 6, 7, 12, 13, 50})
+        for (std::int64_t keys : {1, 7, 8, 9, 16, 17, 33, 65}) {
+          check(isa, {queries, keys, d, false, 0});
+        }
+}
+
+TEST(ops_attention_causal) {
+  for (Isa isa : supported_isas())
+    for (std::int64_t d : {8, 31, 32, 64})
+      for (std::int64_t queries : {1, 2, 5, 6, 7, 11, 13, 14, 50, 65})
+        for (std::int64_t prefix : {0, 1, 5, 16, 40}) {
+          check(isa, {queries, queries + prefix, d, true, prefix});        // prefill after a prefix
+          check(isa, {queries, queries + prefix + 9, d, true, prefix});    // more keys than anyone sees
+          check(isa, {queries, (queries + prefix + 1) / 2, d, true, prefix});  // the last queries see them all
+        }
+}
+
+TEST(ops_attention_large) {
+  for (Isa isa : supported_isas()) {
+    check(isa, {128, 128, 32, false, 0});
+    check(isa, {130, 128, 64, true, 0});
+    check(isa, {70, 700, 64, false, 0});
+    check(isa, {20, 3000, 32, true, 2980});
+    check(isa, {1, 3001, 128, true, 3000});
+    check(isa, {1, 1027, 80, false, 0});
+  }
+}
+
+// Scores so far apart that most weights vanish, scores all equal, and a negative scale.
+TEST(ops_attention_score_range) {
+  for (Isa isa : supported_isas())
+    for (std::int64_t queries : {1, 9}) {
+      check(isa, {queries, 37, 64, false, 0}, 12.0f);
+      check(isa, {queries, 37, 64, false, 0}, 2.0f, 0.0f);
+      check(isa, {queries, 37, 64, false, 0}, 2.0f, -1.0f);
+      check(isa, {queries, 16, 32, true, 5}, 5.0f, 3.0f);
+    }
+}
+
+}  // namespace
+}  // namespace aerogel

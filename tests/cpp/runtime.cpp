@@ -1,0 +1,292 @@
+// The runtime: a batch gives the same answer however it is cut into sequences, threads, frames and cache steps, and a
+// small model agrees with plain loops in double precision.
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <thread>
+
+#include "base/error.h"
+#include "check.h"
+#include "runtime/session.h"
+
+namespace aerogel {
+namespace {
+
+using namespace testing;
+
+Floats floats(std::vector<float> values) {
+  auto copy = std::make_shared<AlignedBuffer<float>>(values.size());
+  std::memcpy(copy->data(), values.data(), values.size() * sizeof(float));
+  return copy;
+}
+
+std::vector<float> random_floats(std::int64_t count, Random& random, float size = 1.0f) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& value : values) value = random.uniform(-size, size);
+  return values;
+}
+
+constexpr std::int64_t kVocabulary = 50, kHidden = 48, kHeads = 4, kHeadDim = 12, kPositions = 96;
+
+PackedLinear random_linear(std::int64_t n, std::int64_t k, bool quantized, int percent_zero, Random& random) {
+  std::vector<float> values = random_floats(n * k, random, 0.4f);
+  for (float& value : values)
+    if (random.below(100) < percent_zero) value = 0;
+  std::vector<std::int8_t> codes(values.size());
+  std::vector<float> scale(static_cast<std::size_t>(n), 0.4f / 127);
+  for (std::size_t i = 0; i < values.size(); ++i) codes[i] = static_cast<std::int8_t>(std::lrint(values[i] / (0.4f / 127)));
+  WeightSource source(k);
+  WeightSource::Part part;
+  part.rows = n;
+  if (quantized) {
+    part.q8 = codes.data();
+    part.scale = scale.data();
+  } else {
+    part.f32 = values.data();
+  }
+  source.add("w", part, n * k);
+  return pack_linear(source, "auto", active_isa());
+}
+
+std::shared_ptr<Table> random_table(std::int64_t entries, Random& random) {
+  auto table = std::make_shared<Table>();
+  table->name = "table";
+  table->entries = entries;
+  table->width = kHidden;
+  const Floats values = floats(random_floats(entries * kHidden, random));
+  table->f32 = values->data();
+  table->owner = values;
+  return table;
+}
+
+// A pre-norm decoder or a post-norm encoder of two layers, so that every step kind occurs.
+std::shared_ptr<Plan> small_model(bool causal, bool quantized, int percent_zero, int threads) {
+  Random random(7);
+  const auto ones = [&] { return floats(random_floats(kHidden, random)); };
+  Program p;
+  int x = causal ? p.embed(random_table(kVocabulary, random), nullptr, nullptr, 0)
+                 : p.embed(random_table(kVocabulary, random), random_table(kPositions, random), random_table(2, random), 0);
+  if (!causal) x = p.layer_norm("embed", x, ones(), ones(), 1e-5f);
+  std::vector<float> angles = random_floats(kPositions * kHeadDim / 2, random, 3.0f), cosines = angles, sines = angles;
+  for (std::size_t i = 0; i < angles.size(); ++i) {
+    cosines[i] = std::cos(angles[i]);
+    sines[i] = std::sin(angles[i]);
+  }
+  for (int layer = 0; layer < 2; ++layer) {
+    const int normed = causal ? p.rms_norm("n1", x, ones(), 1e-5f) : x;
+    const std::int64_t kv_heads = causal ? 2 : kHeads;
+    int qkv = p.linear("qkv", normed, random_linear((kHeads + 2 * kv_heads) * kHeadDim, kHidden, quantized, percent_zero, random),
+                       floats(random_floats((kHeads + 2 * kv_heads) * kHeadDim, random)));
+    if (causal) qkv = p.rope(qkv, kHeads + kv_heads, kHeadDim, floats(cosines), floats(sines));
+    const int mixed = p.attention("attention", qkv, kHeads, kv_heads, kHeadDim, causal, 0.3f);
+    x = p.add(x, p.linear("out", mixed, random_linear(kHidden, kHidden, quantized, percent_zero, random), nullptr));
+    const int inner = causal ? p.rms_norm("n2", x, ones(), 1e-5f) : p.layer_norm("n2", x, ones(), ones(), 1e-5f);
+    const int up = p.linear("up", inner, random_linear(160, kHidden, quantized, percent_zero, random), nullptr);
+    const int active = causal ? p.silu_gate(up) : p.activation(up, "gelu");
+    const int down = p.linear("down", active, random_linear(kHidden, causal ? 80 : 160, quantized, percent_zero, random), nullptr);
+    x = p.add(causal ? x : inner, down);
+  }
+  p.output("hidden", x);
+  if (causal) {
+    p.output("logits", p.linear("head", p.rms_norm("norm", p.select_last(x), ones(), 1e-5f),
+                                random_linear(kVocabulary, kHidden, quantized, 0, random), nullptr));
+  } else {
+    p.output("embedding", p.l2_normalize(p.pool(p.layer_norm("norm", x, ones(), ones(), 1e-5f), "mean")));
+  }
+  return std::make_shared<Plan>(std::move(p), threads);
+}
+
+struct Tokens {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int64_t> offsets{0};
+};
+
+Tokens random_tokens(const std::vector<std::int64_t>& lengths, Random& random) {
+  Tokens tokens;
+  for (std::int64_t length : lengths) {
+    for (std::int64_t i = 0; i < length; ++i) tokens.ids.push_back(static_cast<std::int32_t>(random.below(kVocabulary)));
+    tokens.offsets.push_back(tokens.offsets.back() + length);
+  }
+  return tokens;
+}
+
+Tokens one_of(const Tokens& tokens, std::size_t s, std::int64_t from = 0, std::int64_t to = -1) {
+  Tokens one;
+  const std::int64_t begin = tokens.offsets[s] + from, end = to < 0 ? tokens.offsets[s + 1] : tokens.offsets[s] + to;
+  one.ids.assign(tokens.ids.begin() + begin, tokens.ids.begin() + end);
+  one.offsets.push_back(end - begin);
+  return one;
+}
+
+std::vector<float> run(Session& session, const Tokens& tokens, const std::string& output, bool last_only = false,
+                       const std::vector<std::int64_t>& slots = {}) {
+  Batch batch{};
+  batch.tokens = tokens.ids.data();
+  batch.token_count = static_cast<std::int64_t>(tokens.ids.size());
+  batch.offsets = tokens.offsets.data();
+  batch.sequences = static_cast<std::int64_t>(tokens.offsets.size()) - 1;
+  batch.slots = slots.empty() ? nullptr : slots.data();
+  batch.last_only = last_only;
+  const Schedule& schedule = session.plan().schedule(output);
+  session.check(schedule, batch);
+  std::vector<float> y(static_cast<std::size_t>(session.result_rows(schedule, batch) * schedule.result_width));
+  session.run(schedule, batch, y.data());
+  return y;
+}
+
+void check_near(const std::vector<float>& a, const std::vector<float>& b, float tolerance, const std::string& what) {
+  CHECK(a.size() == b.size(), what << ": " << a.size() << " and " << b.size());
+  for (std::size_t i = 0; i < a.size(); ++i)
+    CHECK(std::fabs(a[i] - b[i]) <= tolerance * (1.0f + std::fabs(b[i])), what << " [" << i << "]: " << a[i] << " and " << b[i]);
+}
+
+// Attention may sum in another order when a block of queries is cut differently, so not bit for bit; with quantized
+// linears a last-bit difference may move a code, hence the wider margin.
+float margin(bool quantized) { return quantized ? 3e-2f : 1e-4f; }
+
+TEST(runtime_ragged_batch_equals_single_sequences) {
+  Random random(3);
+  const Tokens tokens = random_tokens({1, 7, 33, 2, 90, 64, 17, 5, 70, 31}, random);
+  for (bool causal : {false, true})
+    for (bool quantized : {false, true})
+      for (int percent_zero : {0, 85})
+        for (int threads : {1, 2, 3}) {
+          Session session(small_model(causal, quantized, percent_zero, threads));
+          const std::vector<float> all = run(session, tokens, "hidden");
+          std::vector<float> joined;
+          for (std::size_t s = 0; s + 1 < tokens.offsets.size(); ++s) {
+            const std::vector<float> one = run(session, one_of(tokens, s), "hidden");
+            joined.insert(joined.end(), one.begin(), one.end());
+          }
+          check_near(all, joined, margin(quantized), "hidden");
+          for (float value : all) CHECK(std::isfinite(value), "a value is not finite");
+        }
+}
+
+TEST(runtime_every_output_alone) {
+  Random random(4);
+  const Tokens tokens = random_tokens({3, 50, 8}, random);
+  Session encoder(small_model(false, true, 80, 2));
+  const std::vector<float> embedding = run(encoder, tokens, "embedding");
+  CHECK(embedding.size() == 3 * kHidden, embedding.size());
+  for (int s = 0; s < 3; ++s) {
+    float norm = 0;
+    for (std::int64_t i = 0; i < kHidden; ++i) norm += embedding[s * kHidden + i] * embedding[s * kHidden + i];
+    CHECK(std::fabs(norm - 1.0f) < 1e-5f, norm);
+  }
+  Session decoder(small_model(true, true, 0, 2));
+  const std::vector<float> all = run(decoder, tokens, "logits"), last = run(decoder, tokens, "logits", true);
+  CHECK(all.size() == 61 * kVocabulary && last.size() == 3 * kVocabulary, all.size() << " and " << last.size());
+  for (int s = 0; s < 3; ++s) {
+    const std::vector<float> a(all.begin() + (tokens.offsets[s + 1] - 1) * kVocabulary, all.begin() + tokens.offsets[s + 1] * kVocabulary);
+    const std::vector<float> b(last.begin() + s * kVocabulary, last.begin() + (s + 1) * kVocabulary);
+    check_near(a, b, margin(true), "last logits");
+  }
+}
+
+TEST(runtime_cache_equals_whole_sequence) {
+  Random random(5);
+  const Tokens tokens = random_tokens({40, 90}, random);
+  for (bool quantized : {false, true}) {
+    Session session(small_model(true, quantized, 0, 2));
+    const std::vector<float> whole = run(session, tokens, "logits", true);
+    // Both sequences in pieces: a prefill, single tokens, and a few at once.
+    for (std::size_t s : {0u, 1u}) {
+      const std::int64_t slot = static_cast<std::int64_t>(s) + 10, length = tokens.offsets[s + 1] - tokens.offsets[s];
+      std::int64_t done = 0;
+      std::vector<float> logits;
+      for (std::int64_t step : {13, 1, 1, 1, 7, 1}) {
+        logits = run(session, one_of(tokens, s, done, done + step), "logits", true, {slot});
+        done += step;
+        CHECK(session.slot_length(slot) == done, session.slot_length(slot));
+      }
+      logits = run(session, one_of(tokens, s, done), "logits", true, {slot});
+      CHECK(session.slot_length(slot) == length, session.slot_length(slot));
+      const std::vector<float> expected(whole.begin() + s * kVocabulary, whole.begin() + (s + 1) * kVocabulary);
+      check_near(logits, expected, margin(quantized), "logits");
+      session.free_slot(slot);
+      CHECK(session.slot_length(slot) == 0, "a freed slot is empty");
+    }
+  }
+}
+
+TEST(runtime_several_callers_of_one_plan) {
+  Random random(6);
+  const std::shared_ptr<Plan> plan = small_model(false, true, 80, 2);
+  const Tokens tokens = random_tokens({20, 60, 33, 80, 70}, random);
+  Session first(plan);
+  const std::vector<float> expected = run(first, tokens, "embedding");
+  std::vector<std::thread> callers;
+  std::vector<std::string> failures(4);
+  for (std::string& failure : failures)
+    callers.emplace_back([&] {
+      try {
+        Session session(plan);
+        for (int i = 0; i < 20; ++i) check_near(run(session, tokens, "embedding"), expected, 0.0f, "embedding");
+      } catch (const std::exception& error) {
+        failure = error.what();
+      }
+    });
+  for (std::thread& caller : callers) caller.join();
+  for (const std::string& failure : failures) CHECK(failure.empty(), failure);
+}
+
+template <class F>
+void check_refused(const F& f, const std::string& what) {
+  try {
+    f();
+  } catch (const Error&) {
+    return;
+  }
+  CHECK(false, what << " must be refused");
+}
+
+TEST(runtime_refuses_broken_batches) {
+  Random random(8);
+  Session encoder(small_model(false, true, 0, 1)), decoder(small_model(true, true, 0, 1));
+  const Tokens good = random_tokens({4, 5}, random);
+  const auto refused = [&](Session& session, Tokens tokens, const std::string& what, const std::vector<std::int64_t>& slots = {}) {
+    check_refused([&] { run(session, tokens, "hidden", false, slots); }, what);
+  };
+  Tokens bad = good;
+  bad.ids[3] = kVocabulary;
+  refused(encoder, bad, "an id beyond the table");
+  bad.ids[3] = -1;
+  refused(encoder, bad, "a negative id");
+  bad = good;
+  bad.offsets = {0, 0, 9};
+  refused(encoder, bad, "an empty sequence");
+  bad.offsets = {0, 10, 9};
+  refused(encoder, bad, "offsets that fall");
+  bad.offsets = {1, 9};
+  refused(encoder, bad, "offsets that do not start at 0");
+  bad.offsets = {0, 8};
+  refused(encoder, bad, "offsets that do not end at the last token");
+  refused(encoder, random_tokens({kPositions + 1}, random), "more tokens than positions");
+  refused(encoder, good, "slots without causal attention", {0, 1});
+  refused(decoder, good, "one slot twice", {2, 2});
+  run(decoder, random_tokens({kPositions}, random), "hidden", false, {0});
+  refused(decoder, random_tokens({1}, random), "a full slot", {0});
+  check_refused([&] { run(encoder, good, "scores"); }, "an unknown output");
+}
+
+TEST(program_refuses_wrong_shapes) {
+  Random random(9);
+  Program p;
+  const int x = p.embed(random_table(kVocabulary, random), nullptr, nullptr, 0);
+  const auto ones = [&](std::int64_t n) { return floats(std::vector<float>(static_cast<std::size_t>(n), 1.0f)); };
+  check_refused([&] { p.layer_norm("n", x, ones(kHidden - 1), nullptr, 1e-5f); }, "a norm of another width");
+  check_refused([&] { p.linear("w", x, random_linear(8, kHidden + 1, false, 0, random), nullptr); }, "a weight of another width");
+  check_refused([&] { p.linear("w", x, random_linear(8, kHidden, false, 0, random), ones(9)); }, "a bias of another length");
+  check_refused([&] { p.attention("a", x, 4, 3, 4, false, 1.0f); }, "kv_heads that do not divide heads");
+  check_refused([&] { p.attention("a", x, 4, 4, 5, false, 1.0f); }, "heads that do not fit");
+  check_refused([&] { p.rope(x, 4, 5, ones(5), ones(5)); }, "an odd head size");
+  check_refused([&] { p.rope(x, 100, 4, ones(4), ones(4)); }, "more heads than columns");
+  check_refused([&] { p.add(x, 99); }, "a value that does not exist");
+  check_refused([&] { p.activation(x, "swish7"); }, "an unknown activation");
+  check_refused([&] { p.pool(x, "median"); }, "an unknown pooling");
+  check_refused([&] { Plan plan(Program(), 1); }, "a program without output");
+}
+
+}  // namespace
+}  // namespace aerogel

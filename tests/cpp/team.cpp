@@ -1,0 +1,136 @@
+// The thread team: every part once, in any number of jobs, from several callers, and in a child of fork().
+#include "base/team.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "base/cpus.h"
+#include "base/error.h"
+#include "check.h"
+
+namespace aerogel {
+namespace {
+
+using namespace testing;
+
+void check_jobs(Team& team, int jobs) {
+  for (int job = 0; job < jobs; ++job) {
+    const std::int64_t parts = job % 37;
+    std::vector<std::atomic<int>> seen(static_cast<std::size_t>(parts) + 1);
+    auto lock = team.lock();
+    team.run(parts, [&](std::int64_t part, int thread) noexcept {
+      if (thread >= 0 && thread < team.size()) seen[part].fetch_add(1, std::memory_order_relaxed);
+    });
+    for (std::int64_t part = 0; part < parts; ++part)
+      CHECK(seen[part] == 1, "job " << job << ": part " << part << " ran " << seen[part] << " times");
+    CHECK(seen[parts] == 0, "a part beyond the last ran");
+  }
+}
+
+TEST(team_runs_every_part_once) {
+  for (int threads : {1, 2, 3, 8}) {
+    Team team(threads);
+    check_jobs(team, 3000);
+  }
+}
+
+TEST(team_sleeps_and_wakes) {
+  Team team(3);
+  for (int round = 0; round < 20; ++round) {
+    check_jobs(team, 40);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+TEST(team_serves_several_callers) {
+  Team team(2);
+  std::vector<std::thread> callers;
+  std::atomic<int> failures{0};
+  for (int caller = 0; caller < 4; ++caller)
+    callers.emplace_back([&] {
+      try {
+        check_jobs(team, 500);
+      } catch (const std::exception&) {
+        ++failures;
+      }
+    });
+  for (std::thread& caller : callers) caller.join();
+  CHECK(failures == 0, failures);
+}
+
+TEST(team_works_after_fork) {
+#if defined(__SANITIZE_THREAD__)
+  skip("ThreadSanitizer does not follow fork() with threads");
+#endif
+  Team team(2);
+  check_jobs(team, 100);
+  std::fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    try {
+      check_jobs(team, 100);
+      _exit(0);
+    } catch (...) {
+      _exit(1);
+    }
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child failed: status " << status);
+  check_jobs(team, 100);
+}
+
+TEST(team_refuses_no_threads) {
+  bool refused = false;
+  try {
+    Team team(0);
+  } catch (const Error&) {
+    refused = true;
+  }
+  CHECK(refused, "Team(0) must throw");
+}
+
+struct FakeRoot {
+  std::string path;
+  FakeRoot() {
+    char name[] = "/tmp/aerogel-test-XXXXXX";
+    path = mkdtemp(name);
+  }
+  ~FakeRoot() { (void)!std::system(("rm -r '" + path + "'").c_str()); }
+  void write(const std::string& file, const std::string& text) const {
+    const std::string full = path + file;
+    (void)!std::system(("mkdir -p '" + full.substr(0, full.rfind('/')) + "'").c_str());
+    std::ofstream(full) << text;
+  }
+};
+
+TEST(cpus_quota_of_cgroup_v2) {
+  FakeRoot root;
+  root.write("/proc/self/cgroup", "0::/pod/app\n");
+  root.write("/sys/fs/cgroup/pod/app/cpu.max", "max 100000\n");
+  CHECK(cgroup_quota_cpus(root.path) == 0, "no quota");
+  root.write("/sys/fs/cgroup/pod/cpu.max", "350000 100000\n");
+  CHECK(cgroup_quota_cpus(root.path) == 4, "the parent's quota, rounded up: " << cgroup_quota_cpus(root.path));
+  root.write("/sys/fs/cgroup/pod/app/cpu.max", "50000 100000\n");
+  CHECK(cgroup_quota_cpus(root.path) == 1, "the tighter one: " << cgroup_quota_cpus(root.path));
+  CHECK(default_threads(root.path) == 1, "threads under a quota of half a CPU");
+}
+
+TEST(cpus_quota_of_cgroup_v1) {
+  FakeRoot root;
+  root.write("/proc/self/cgroup", "5:memory:/x\n4:cpu,cpuacct:/docker/1\n");
+  root.write("/sys/fs/cgroup/cpu,cpuacct/docker/1/cpu.cfs_quota_us", "200000\n");
+  root.write("/sys/fs/cgroup/cpu,cpuacct/docker/1/cpu.cfs_period_us", "100000\n");
+  root.write("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+  root.write("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+  CHECK(cgroup_quota_cpus(root.path) == 2, cgroup_quota_cpus(root.path));
+}
+
+}  // namespace
+}  // namespace aerogel

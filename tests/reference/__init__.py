@@ -1,0 +1,1 @@
+"""Slow, obvious NumPy: what the engine must agree with."""

@@ -1,0 +1,122 @@
+import aerogel
+import numpy as np
+import pytest
+from aerogel.errors import AerogelError, DataError, RecipeError, ShapeError
+
+scipy_sparse = pytest.importorskip("scipy.sparse")
+
+
+def problem(n=33, k=70, zeros=0.8, seed=0):
+    random = np.random.default_rng(seed)
+    w = random.standard_normal((n, k)).astype(np.float32)
+    w[random.random(w.shape) < zeros] = 0
+    return w, random.standard_normal(n).astype(np.float32), random.standard_normal((5, k)).astype(np.float32)
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.8, 1.0])
+@pytest.mark.parametrize("kind", ["dense", "csr", "coo"])
+def test_float_weights(kind, zeros):
+    w, b, x = problem(zeros=zeros)
+    given = w if kind == "dense" else getattr(scipy_sparse, kind + "_matrix")(w)
+    layer = aerogel.Linear(given, b, quant="none")
+    y = layer(x)
+    assert y.dtype == np.float32
+    bound = 2.0**-24 * (w.shape[1] + 3) * (np.abs(x) @ np.abs(w).T + np.abs(b))
+    assert (np.abs(y - (x.astype(np.float64) @ w.T + b)) <= bound + 1e-30).all()
+    assert layer.shape == w.shape and layer.sparsity == pytest.approx(1 - np.count_nonzero(w) / w.size)
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+@pytest.mark.parametrize("format", ["auto", "dense_q8", "gathered_q8"])
+def test_int8_weights_are_exact_in_integers(kind, format):
+    w, b, x = problem()
+    layer = aerogel.Linear(w if kind == "dense" else scipy_sparse.csr_matrix(w), b, format=format)
+    w_scale = (np.abs(w).max(1) / np.float32(127)).astype(np.float32)
+    codes = np.rint(w / w_scale[:, None]).astype(np.int64)
+    largest = np.abs(x).max(1, keepdims=True)
+    q = np.rint(x * (np.float32(127) / largest)).astype(np.int64)
+    sums = (q @ codes.T).astype(np.float32)
+    expected = sums * ((largest / np.float32(127)) * w_scale) + b
+    np.testing.assert_array_equal(layer(x), expected.astype(np.float32))
+    assert format in ("auto", layer.format)
+
+
+def test_any_leading_shape():
+    w, b, x = problem()
+    layer = aerogel.Linear(w, b, quant="none")
+    assert layer(x[0]).shape == (33,)
+    assert layer(x[:4].reshape(2, 2, 70)).shape == (2, 2, 33)
+    assert layer(x[:0]).shape == (0, 33)
+    np.testing.assert_allclose(layer(x.astype(np.float64)), layer(x))
+    np.testing.assert_array_equal(layer(np.asfortranarray(x)), layer(x))
+    assert "33, 70" in repr(layer)
+
+
+def test_what_linear_refuses():
+    w, b, x = problem()
+    layer = aerogel.Linear(w, b)
+    with pytest.raises(ShapeError, match=r"x: expected \[..., 70\], got \[5, 69\]"):
+        layer(x[:, :69])
+    with pytest.raises(ShapeError, match=r"bias: expected \[33\], got \[32\]"):
+        aerogel.Linear(w, b[:32])
+    with pytest.raises(ShapeError, match=r"weight: expected \[N, K\]"):
+        aerogel.Linear(w[0])
+    with pytest.raises(RecipeError, match="quant: 'int3' is unknown"):
+        aerogel.Linear(w, quant="int3")
+    with pytest.raises(AerogelError, match="banana"):
+        aerogel.Linear(w, format="banana")
+    with pytest.raises(DataError, match="weight: expected numbers, got"):
+        aerogel.Linear(w.astype(str))
+    for bad in (np.nan, np.inf):
+        broken = w.copy()
+        broken[3, 4] = bad
+        for given in (broken, scipy_sparse.csr_matrix(broken)):
+            for quant in ("int8", "none"):
+                with pytest.raises(DataError):
+                    aerogel.Linear(given, quant=quant)
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.9, 1.0])
+def test_csr_matmul(zeros):
+    a, _, _ = problem(zeros=zeros)
+    csr = scipy_sparse.csr_matrix(a)
+    x = np.random.default_rng(1).standard_normal((70, 9)).astype(np.float32)
+    expected = a.astype(np.float64) @ x
+    for given in (csr, csr.tocsc(), (csr.indptr, csr.indices, csr.data)):
+        y = aerogel.csr_matmul(given, x)
+        assert y.dtype == np.float32 and y.shape == (33, 9) and y.flags.c_contiguous
+        np.testing.assert_allclose(y, expected, atol=1e-4)
+        np.testing.assert_allclose(aerogel.csr_matmul(given, x[:, 0]), expected[:, 0], atol=1e-4)
+
+
+def test_csr_in_any_order_and_with_repeats():
+    indptr, indices, data = [0, 3, 3, 5], [4, 0, 4, 1, 1], [1.0, 2.0, 3.0, 5.0, -5.0]
+    x = np.eye(6, dtype=np.float32)
+    expected = scipy_sparse.csr_matrix((data, indices, indptr), (3, 6)).toarray()
+    np.testing.assert_array_equal(aerogel.csr_matmul((indptr, indices, data), x), expected)
+
+
+@pytest.mark.parametrize(
+    "csr, message",
+    [
+        (([0, 1], [6], [1.0]), "expected columns 0 to 5, got 6"),
+        (([0, 1], [-1], [1.0]), "expected columns 0 to 5, got -1"),
+        (([0, 2, 1], [0, 1], [1.0, 2.0]), "indptr: expected to rise from 0 to 2"),
+        (([0, 3, 2], [0, 1], [1.0, 2.0]), "indptr: expected to rise from 0 to 2"),
+        (([1, 2], [0, 1], [1.0, 2.0]), "indptr: expected to rise from 0 to 2"),
+        (([], [], []), "indptr: expected to rise"),
+        (([0, 1], [0], [1.0, 2.0]), r"data: expected one value per index, \[1\], got \[2\]"),
+        (([0, 1], [0.5], [1.0]), "indices: expected integers"),
+        (([0, 1], [0], [np.nan]), "data: holds NaN"),
+        (([0, 1], [0], ["x"]), "data: expected numbers"),
+        (3, "expected a scipy.sparse matrix or"),
+    ],
+)
+def test_broken_csr(csr, message):
+    with pytest.raises(AerogelError, match=message):
+        aerogel.csr_matmul(csr, np.eye(6, dtype=np.float32))
+
+
+def test_csr_and_x_that_do_not_fit():
+    with pytest.raises(ShapeError, match=r"x: expected \[4, M\], got \[5, 2\]"):
+        aerogel.csr_matmul(scipy_sparse.csr_matrix((3, 4)), np.ones((5, 2), np.float32))

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from aerogel.packed import SafetensorsWriter, to_weight
+from aerogel.quantize import int8, none
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+
+def test_the_safetensors_package_reads_what_is_written(tmp_path):
+    random = np.random.default_rng(0)
+    tensors = {
+        "codes": random.integers(-127, 128, (3, 5)).astype(np.int8),
+        "floats": random.standard_normal((2, 3)).astype(np.float32),
+        "mask": random.integers(0, 256, 7).astype(np.uint8),
+        "shape": np.array([3, 5], np.int64),
+        "none": np.zeros(0, np.int8),
+        "more": random.standard_normal(1).astype(np.float32),
+    }
+    writer = SafetensorsWriter(tmp_path / "model.safetensors")
+    for name, array in tensors.items():
+        assert writer.add(name, array) == array.nbytes
+    writer.close({"format": "aerogel"})
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+    read = load_file(tmp_path / "model.safetensors")
+    assert read.keys() == tensors.keys()
+    for name, array in tensors.items():
+        assert read[name].dtype == array.dtype and np.array_equal(read[name], array)
+    with safe_open(tmp_path / "model.safetensors", "numpy") as file:
+        assert file.metadata() == {"format": "aerogel"}
+
+
+def test_a_name_is_written_once(tmp_path):
+    writer = SafetensorsWriter(tmp_path / "model.safetensors")
+    writer.add("a", np.zeros(1, np.float32))
+    with pytest.raises(ValueError, match="a is written twice"):
+        writer.add("a", np.zeros(1, np.float32))
+
+
+@pytest.mark.parametrize("k", [1, 7, 8, 9, 64, 65])
+@pytest.mark.parametrize("scheme", [int8, none])
+@pytest.mark.parametrize("sparse", [None, False, True])
+def test_the_stored_form_is_the_weight(k, scheme, sparse):
+    w = np.random.default_rng(k).standard_normal((6, k)).astype(np.float32)
+    w[np.random.default_rng(1).random(w.shape) < 0.7] = 0
+    w[2] = 0
+    quantized = scheme(w)
+    stored = to_weight(quantized, sparse)
+    assert np.array_equal(stored.dense(), quantized.dense())
+    if sparse is not None:
+        assert (stored.mask is not None) == sparse
+
+
+def test_the_smaller_form_is_chosen():
+    w = np.ones((8, 64), np.float32)
+    assert to_weight(int8(w)).mask is None
+    w[:, 8:] = 0
+    assert to_weight(int8(w)).mask is not None
