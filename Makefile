@@ -1,0 +1,94 @@
+# Everything that is built, tested and shown here. What a machine needs: Python >= 3.10 with venv, and a C++17 compiler.
+# The rest (cmake, ninja, Python packages) goes into .venv/ and build/, and `make clean` removes it.
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+# cmake, ninja and ruff are those of .venv where it has them, the system's otherwise.
+export PATH := $(BIN):$(PATH)
+
+# A substring of the names of the C++ tests, for `make cpp-test`, `neon`, `sanitize` and `emulate`; empty is all.
+ONLY ?=
+
+PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -type f -not -path '*/__pycache__/*' 2>/dev/null)
+BUILD_TOOLS := "scikit-build-core>=0.10" "pybind11>=2.12"
+
+.DEFAULT_GOAL := help
+.PHONY: help install test cpp-test py-test demo bench sanitize neon clang emulate isa-leak lint clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed  ## the package, in .venv, rebuilt only where sources changed
+
+test: cpp-test py-test  ## all tests of this machine's instruction sets, C++ and Python
+
+cpp-test: $(VENV)/tools  ## the C++ tests
+	cmake --preset release -Wno-dev
+	cmake --build --preset release
+	build/release/aerogel_tests $(ONLY)
+
+py-test: $(VENV)/installed  ## the Python tests
+	$(BIN)/python -m pytest
+
+demo: $(VENV)/installed  ## compress a real model and search with it, beside its dense forms
+	$(BIN)/python -m aerogel demo
+
+bench: $(VENV)/installed  ## the benchmarks of the kernels
+	$(BIN)/python -m pytest benchmarks
+
+sanitize: $(VENV)/tools  ## the C++ tests under the address, undefined-behaviour and thread sanitizers
+	cmake --preset asan -Wno-dev && cmake --build --preset asan
+	build/asan/aerogel_tests $(ONLY)
+	cmake --preset tsan -Wno-dev && cmake --build --preset tsan
+	TSAN_OPTIONS=halt_on_error=1 build/tsan/aerogel_tests $(ONLY)
+
+neon: $(VENV)/tools  ## the C++ tests for 64-bit Arm, under qemu
+	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
+	  echo "SKIPPED: neon: needs aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu qemu-user)"; exit 0; fi; \
+	cmake --preset aarch64 -Wno-dev && cmake --build --preset aarch64 && qemu-aarch64 build/aarch64/aerogel_tests $(ONLY)
+
+clang: $(VENV)/tools  ## the C++ tests, compiled with clang
+	@if ! command -v clang++ >/dev/null; then echo "SKIPPED: clang: needs clang++"; exit 0; fi; \
+	cmake --preset clang -Wno-dev && cmake --build --preset clang && build/clang/aerogel_tests $(ONLY)
+
+emulate: $(VENV)/tools  ## the C++ tests on an emulated CPU with AVX-512 (slow)
+	cmake --preset release -Wno-dev -DAEROGEL_STATIC=ON
+	cmake --build --preset release
+	@tools/emulate_avx512.sh build/release/aerogel_tests $(ONLY); status=$$?; [ $$status -eq 77 ] || exit $$status
+
+isa-leak: $(VENV)/tools  ## no code for one instruction set may be linked in place of another's
+	cmake --preset release -Wno-dev
+	cmake --build --preset release
+	$(PYTHON) tools/check_isa_leak.py build/release
+
+lint: $(VENV)/created  ## ruff over the Python sources
+	@[ -x $(BIN)/ruff ] || $(BIN)/python -m pip install -q ruff
+	$(BIN)/ruff check python tests benchmarks tools
+	$(BIN)/ruff format --check python tests benchmarks tools
+
+clean:  ## removes .venv/ and build/
+	rm -rf $(VENV) build
+
+# ---- what is made once, and again when what it depends on changes
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python >= 3.10 is needed: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# cmake and ninja as wheels, where the system has none or too old a one.
+$(VENV)/tools: $(VENV)/created
+	@cmake --version 2>/dev/null | $(BIN)/python -c 'import re, sys; v = re.search(r"(\d+)\.(\d+)", sys.stdin.read()); \
+	  sys.exit(not v or (int(v[1]), int(v[2])) < (3, 21))' || $(BIN)/python -m pip install -q cmake
+	@command -v ninja >/dev/null || $(BIN)/python -m pip install -q ninja
+	@touch $@
+
+# The build tools stay in .venv and the objects in build/python, so that a change recompiles only what it touches.
+$(VENV)/build-tools: $(VENV)/tools
+	$(BIN)/python -m pip install -q $(BUILD_TOOLS)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/build-tools $(PACKAGE_SOURCES)
+	$(BIN)/python -m pip install --no-build-isolation -C build-dir=build/python ".[test]"
+	@touch $@
