@@ -9,10 +9,10 @@ aerogel.compress("sentence-transformers/all-MiniLM-L6-v2", "packed-model", spars
 from __future__ import annotations
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from aerogel._core import isa, kernels
-from aerogel._version import __version__
-from aerogel.compress import CompressReport, TensorReport, compress
 from aerogel.errors import (
     AerogelError,
     CheckpointError,
@@ -25,8 +25,12 @@ from aerogel.errors import (
     TokenizerError,
     UnsupportedModelError,
 )
-from aerogel.linear import Linear, csr_matmul
-from aerogel.model import Model, load
+
+if TYPE_CHECKING:
+    from aerogel._version import __version__
+    from aerogel.compression import CompressReport, TensorReport, compress
+    from aerogel.linear import Linear, csr_matmul
+    from aerogel.model import Model, load
 
 __all__ = [
     "AerogelError",
@@ -51,5 +55,29 @@ __all__ = [
     "load",
 ]
 
+# Loaded at first use: `aerogel info` need not wait for what only compression imports.
+_LAZY = {
+    "__version__": "aerogel._version",
+    "CompressReport": "aerogel.compression",
+    "TensorReport": "aerogel.compression",
+    "compress": "aerogel.compression",
+    "Linear": "aerogel.linear",
+    "csr_matmul": "aerogel.linear",
+    "Model": "aerogel.model",
+    "load": "aerogel.model",
+}
+
 # A library is silent unless its user asks: logging.getLogger("aerogel").
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'aerogel' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

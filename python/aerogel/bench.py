@@ -24,7 +24,7 @@ import numpy as np
 from aerogel import _core
 from aerogel._version import __version__
 from aerogel.checkpoint import open_checkpoint
-from aerogel.compress import Progress, write_packed
+from aerogel.compression import Progress, write_packed
 from aerogel.errors import AerogelError, TokenizerError
 from aerogel.model import Model, load
 from aerogel.prune import Unstructured

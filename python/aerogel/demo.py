@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from aerogel.bench import Variant, dense_variants, sentences
-from aerogel.compress import Progress, compress
+from aerogel.compression import Progress, compress
 from aerogel.errors import UnsupportedModelError
 from aerogel.model import Model, load
 

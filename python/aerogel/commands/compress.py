@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aerogel.commands.console import console, megabytes, progress_bar
-from aerogel.compress import compress
+from aerogel.compression import compress
 
 
 def run(source: str, out: Path, sparsity: float | None, pattern: str, quant: str, threads: int | None) -> None:

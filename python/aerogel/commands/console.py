@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aerogel.compress import Progress as Callback
+from aerogel.compression import Progress as Callback
 
 #: For people: stdout is for results.
 console = Console(stderr=True, highlight=False)
