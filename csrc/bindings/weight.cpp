@@ -1,6 +1,7 @@
 #include "linear/weight.h"
 
 #include "bindings/bindings.h"
+#include "linear/csr_f32/from_arrays.h"
 #include "runtime/linear_run.h"
 
 namespace aerogel {
@@ -42,6 +43,16 @@ void add_dense(WeightSource& source, const std::string& name, const py::array& v
   WeightSource::Part part;
   part.rows = values.shape(0);
   add_part(source, name, std::move(part), values, 2, scale);
+}
+
+template <class Index>
+PyWeight pack_csr(std::int64_t k, const py::array& indptr, const py::array& indices, const py::array& data) {
+  const Array<Index> rows(indptr, "csr: indptr", 1), columns(indices, "csr: indices", 1);
+  const Array<float> values(data, "csr: data", 1);
+  values.expect(0, columns.size(), "csr: data");
+  py::gil_scoped_release release;
+  return PyWeight{{csr_f32_from_arrays<Index>("csr", rows.size() - 1, k, rows.data(), columns.data(), values.data(), values.size()),
+                   find_linear("csr_f32", active_isa())}};
 }
 
 }  // namespace
@@ -96,6 +107,12 @@ void bind_weight(py::module_& module) {
     py::gil_scoped_release release;
     return PyWeight{pack_linear(source, format, chosen)};
   }, py::arg("source"), py::arg("format") = "auto", py::arg("isa") = py::none());
+
+  module.def("pack_csr", [](std::int64_t k, const py::array& indptr, const py::array& indices, const py::array& data) {
+    return indptr.dtype().equal(py::dtype::of<std::int32_t>()) ? pack_csr<std::int32_t>(k, indptr, indices, data)
+                                                               : pack_csr<std::int64_t>(k, indptr, indices, data);
+  }, py::arg("k"), py::arg("indptr"), py::arg("indices"), py::arg("data"),
+     "A csr_f32 Weight from the arrays of a compressed-sparse-row matrix: indices both int32 or both int64, data float32.");
 
   module.def("linear", [](const PyWeight& weight, const py::array& x, const py::object& bias, int threads) {
     const Array<float> in(x, "x", 2);

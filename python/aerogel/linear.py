@@ -112,15 +112,15 @@ def csr_matmul(csr: Any, x: np.ndarray, threads: int | None = None) -> np.ndarra
             raise ShapeError(f"x: expected [{csr.shape[1]}, M], got {list(x.shape)}")
         csr = csr.tocsr()
         csr = (csr.indptr, csr.indices, csr.data)
-    indptr, indices, data = _checked_csr(csr, len(x))
+    indptr, indices, data = _csr_arrays(csr)
     n = len(indptr) - 1
     columns = x.reshape(len(x), -1)
-    if not n or not columns.shape[1] or not len(x):
+    if n < 1 or not columns.shape[1] or not len(x):
+        _checked_csr((indptr, indices, data), len(x))
         return np.zeros((n, *x.shape[1:]), np.float32)
-    layer = Linear.__new__(Linear)
-    layer._weight = pack_parts([("csr", _bitmask(indptr, indices, data, len(x)))], "csr_f32")
-    layer.bias, layer.threads = None, threads or _core.default_threads()
-    return np.ascontiguousarray(layer(columns.T).T).reshape(n, *x.shape[1:])
+    weight = _core.pack_csr(len(x), indptr, indices, data)
+    y = _core.linear(weight, np.ascontiguousarray(columns.T), None, threads or _core.default_threads())
+    return np.ascontiguousarray(y.T).reshape(n, *x.shape[1:])
 
 
 def _float32(name: str, values: Any) -> np.ndarray:
@@ -152,8 +152,8 @@ def _sparse_weight(weight: Any, quant: str) -> Weight:
     return Weight((n, k), quantized.values[mask], quantized.scale, stored.mask)
 
 
-def _checked_csr(csr: Any, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """indptr, indices (sorted in each row, none twice) and float32 data of a matrix of k columns."""
+def _csr_arrays(csr: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """indptr and indices of one integer type, and float32 data; what they hold is not checked here."""
     try:
         indptr, indices, data = (np.asarray(part) for part in csr)
     except (TypeError, ValueError) as error:
@@ -161,9 +161,18 @@ def _checked_csr(csr: Any, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for name, part in (("indptr", indptr), ("indices", indices)):
         if part.ndim != 1 or (part.dtype.kind not in "iu" and part.size):
             raise DataError(f"csr: {name}: expected integers in one dimension, got {part.dtype} {list(part.shape)}")
-    indptr, indices, data = indptr.astype(np.int64), indices.astype(np.int64), _float32("csr: data", data)
+    kind = np.int32 if indptr.dtype == indices.dtype == np.int32 else np.int64
+    indptr, indices = (np.ascontiguousarray(part, kind) for part in (indptr, indices))
+    data = _float32("csr: data", data)
     if data.shape != indices.shape:
         raise ShapeError(f"csr: data: expected one value per index, [{len(indices)}], got {list(data.shape)}")
+    return indptr, indices, data
+
+
+def _checked_csr(csr: Any, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """indptr, indices (sorted in each row, none twice) and float32 data of a matrix of k columns."""
+    indptr, indices, data = _csr_arrays(csr)
+    indptr, indices = indptr.astype(np.int64), indices.astype(np.int64)
     if not len(indptr) or indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
         raise DataError(f"csr: indptr: expected to rise from 0 to {len(indices)}, the number of indices")
     if len(indices) and (indices.min() < 0 or indices.max() >= k):
