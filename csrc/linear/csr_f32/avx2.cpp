@@ -1,6 +1,8 @@
 // Bound by loads: a nonzero times 16 tokens is 2 FMAs that each read xt, and a broadcast: 3 loads, 1.5 cycles while xt is in
 // L1. From L2 it is one cache line a nonzero, 2 to 2.5 cycles; tiles of 32 tokens, and passes over parts of xt that fit L1,
 // both measured slower (0.7x, and down to 0.4x for 4096 columns).
+// Over dense_f32, one Zen 3 thread, 128 tokens, at 50/60/70/80/90/95 %: 768x768 0.7/1.0/1.6/2.4/4.6/7.7x; 4096x4096
+// 0.6/0.9/1.4/1.8/4.2/7.4x.
 #include <immintrin.h>
 
 #include <cstddef>
