@@ -1,5 +1,5 @@
 // Vector mathematics and the quantization of a row, for the avx2 ops alone. Everything is static: no copy of it can
-// be shared with code compiled for another instruction set. Errors were measured over all floats: docs/numerics.md.
+// be shared with code compiled for another instruction set. Errors, measured over all floats: docs/numerics.md.
 #pragma once
 
 #include <immintrin.h>
@@ -84,7 +84,7 @@ static inline __m256 exp_reduce(__m256 x, __m256* power) {
   return _mm256_fnmadd_ps(k, _mm256_set1_ps(1.42860682e-6f), f);
 }
 
-// x in [-88.03, 88.9].
+// x in [-88.03, 88.9]; infinity from 88.377 on.
 static inline __m256 exp_256(__m256 x) {
   __m256 power;
   const __m256 f = exp_reduce(x, &power);

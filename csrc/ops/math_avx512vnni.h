@@ -1,5 +1,5 @@
 // Vector mathematics and the quantization of a row, for the avx512vnni ops alone. Everything is static: no copy of it can
-// be shared with code compiled for another instruction set. Errors were measured over all floats: docs/numerics.md.
+// be shared with code compiled for another instruction set. Errors, measured over all floats: docs/numerics.md.
 #pragma once
 
 // GCC 12 warns about its own _mm512_undefined_ps wherever an intrinsic uses it.
@@ -91,7 +91,7 @@ static inline __m512 exp_reduce(__m512 x, __m512* power) {
   return _mm512_fnmadd_ps(k, _mm512_set1_ps(1.42860682e-6f), f);
 }
 
-// x in [-88.03, 88.9].
+// x in [-88.03, 88.9]; infinity from 88.377 on.
 static inline __m512 exp_512(__m512 x) {
   __m512 power;
   const __m512 f = exp_reduce(x, &power);

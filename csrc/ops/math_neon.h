@@ -77,7 +77,7 @@ static inline float32x4_t exp_reduce(float32x4_t x, float32x4_t* power) {
   return vfmsq_f32(vfmsq_f32(x, k, vdupq_n_f32(0.693145752f)), k, vdupq_n_f32(1.42860682e-6f));
 }
 
-// x in [-88.03, 88.9].
+// x in [-88.03, 88.9]; infinity from 88.377 on.
 static inline float32x4_t exp_128(float32x4_t x) {
   float32x4_t power;
   const float32x4_t f = exp_reduce(x, &power);
