@@ -8,8 +8,8 @@ The two functions take any callable, so that other code can score what it likes.
 STS-B: rows `sentence,sentence,score` without a header; both sides are encoded (at most 256 tokens), mean-pooled and
 scaled to length one; Spearman between cosine and score.
 
-Perplexity: the text is one list of ids, cut in disjoint windows (stride = window). Each window is run alone from an empty
-cache, with no BOS in front (these models are not trained with one); its first id is context only, the others are scored.
+Perplexity: the text is one list of ids, cut in disjoint windows (stride = window). Each window is run alone from an
+empty cache, with no BOS in front (the tokenizers here add none); its first id is context only, the others are scored.
 The last, shorter window counts too.
 """
 

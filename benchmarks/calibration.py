@@ -45,10 +45,12 @@ def _tokenizer(model: Path):
 
 
 def calibration_rows(model: Path, count: int = 96) -> list[np.ndarray]:
-    """Token ids of single sentences, of runs of sentences up to about 128 tokens, and of lengths between."""
+    """Token ids of nothing, of single words and short phrases, of sentences, and of runs up to about 128 tokens."""
     tokenizer = _tokenizer(model)
-    rows = []
-    for i in range(count):
+    # Very short inputs have the widest activation ranges: static int8 that never saw one fell to a cosine of 0.87.
+    phrases = ["", *(" ".join(SENTENCES[i].split()[: 1 + i % 4]) for i in range(count // 6))]
+    rows = [np.asarray(tokenizer.encode(phrase).ids, np.int32) for phrase in phrases]
+    for i in range(count - len(phrases)):
         run = [SENTENCES[(i + j) % len(SENTENCES)] for j in range(1 + (i // len(SENTENCES)) * 2)]
         rows.append(np.asarray(tokenizer.encode(" ".join(run)).ids[:512], np.int32))
     return rows

@@ -8,6 +8,7 @@ Each turn also records how many cores somebody else kept busy meanwhile, so that
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -27,6 +28,10 @@ from peers import PEERS, installed_version
 
 QUIET_CORES = 0.2  # a turn is quiet when others used less than this many cores
 MIN_QUIET_TURNS = 3
+
+# On a machine that others use too, the CPU time of one thread is close to what its wall time would be alone. With more
+# threads it says nothing: waiting threads that spin would count as work.
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 class Skip(Exception):
@@ -67,19 +72,21 @@ class Worker:
         with _environment(environment or {}):
             self._process.start()
         theirs.close()
+        # A stopped process does not hear the polite end that multiprocessing sends at exit, and would hang it.
+        atexit.register(self.close)
         self._answer()
         self._pause()
 
     def output(self, case) -> Any:
         return self._ask("output", case)
 
-    def turn(self, case, seconds: float, max_calls: int) -> Turn:
-        return Turn(*self._ask("turn", case, seconds, max_calls))
+    def turn(self, case, seconds: float, max_calls: int, clock: str) -> Turn:
+        return Turn(*self._ask("turn", case, seconds, max_calls, clock))
 
     def close(self) -> None:
-        self._signal("SIGCONT")
         self._process.kill()
         self._process.join()
+        atexit.unregister(self.close)
 
     def _ask(self, *command):
         self._signal("SIGCONT")
@@ -131,7 +138,7 @@ def _serve(pipe, build, args) -> None:
     try:
         run = build(*args)
         pipe.send(("ready", None))
-    except (Skip, ImportError) as reason:
+    except (Skip, ModuleNotFoundError) as reason:
         pipe.send(("skip", str(reason)))
         return
     except Exception:
@@ -148,14 +155,15 @@ def _serve(pipe, build, args) -> None:
             pipe.send(("error", traceback.format_exc()))
 
 
-def _timed(run, case, seconds: float, max_calls: int) -> tuple[list[float], float | None]:
+def _timed(run, case, seconds: float, max_calls: int, clock: str) -> tuple[list[float], float | None]:
+    now = CLOCKS[clock]
     run(case)
     times: list[float] = []
     busy, own, start = _busy_seconds(), time.process_time(), time.perf_counter()
     while len(times) < max_calls and (not times or time.perf_counter() - start < seconds):
-        begin = time.perf_counter()
+        begin = now()
         run(case)
-        times.append(time.perf_counter() - begin)
+        times.append(now() - begin)
     wall = time.perf_counter() - start
     if busy is None:
         return times, None
@@ -173,12 +181,14 @@ def _busy_seconds() -> float | None:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def hold(workers: list[Worker], case, rounds: int, seconds: float, max_calls: int) -> dict[str, Result]:
+def hold(
+    workers: list[Worker], case, rounds: int, seconds: float, max_calls: int, clock: str = "wall"
+) -> dict[str, Result]:
     """Interleaved turns of all workers; ratio_to_first is the first one's time over theirs, paired round by round."""
     turns: dict[str, list[Turn]] = {worker.name: [] for worker in workers}
     for _ in range(rounds):
         for worker in workers:
-            turns[worker.name].append(worker.turn(case, seconds, max_calls))
+            turns[worker.name].append(worker.turn(case, seconds, max_calls, clock))
     results = {name: _summary(of_one) for name, of_one in turns.items()}
     if workers:
         first = turns[workers[0].name]
@@ -201,6 +211,10 @@ def _paired_ratio(first: list[Turn], other: list[Turn]) -> float:
     return statistics.median(statistics.median(a.seconds) / statistics.median(b.seconds) for a, b in chosen)
 
 
+def _load_average() -> list[float]:
+    return list(os.getloadavg()) if hasattr(os, "getloadavg") else []
+
+
 @dataclass
 class Machine:
     """What a figure is worth nothing without."""
@@ -211,7 +225,7 @@ class Machine:
     cpu: str = ""
     cpu_flags: list[str] = field(default_factory=list)
     cpus: int = field(default_factory=lambda: os.cpu_count() or 0)
-    load_average: list[float] = field(default_factory=lambda: list(os.getloadavg()))
+    load_average: list[float] = field(default_factory=_load_average)
     commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -230,7 +244,7 @@ class Machine:
                 ["git", "describe", "--always", "--dirty"],
                 cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
             ).stdout.strip()
-        names = {distribution for distribution, *_ in PEERS.values()} | {"aerogel", "transformers", "nncf", "numpy"}
+        names = {peer.distribution for peer in PEERS.values()} | {"aerogel", "transformers", "nncf", "numpy"}
         machine.versions = {name: v for name in sorted(names) if (v := installed_version(name))}
         return machine
 

@@ -19,7 +19,7 @@ import numpy as np
 
 import peers
 import references
-from contest import Machine, Skip, Worker, hold, print_results
+from contest import CLOCKS, Machine, Skip, Worker, hold, print_results
 from side_by_side import thread_environment
 
 PROMPT = "The lighthouse keeper climbed the stairs every evening, and when the storm came he"
@@ -70,7 +70,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cache", type=Path, default=Path(".cache/peers"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall",
+                        help="cpu: for one thread on a shared machine (default: %(default)s)")
     options = parser.parse_args()
+    if options.clock == "cpu" and options.threads != 1:
+        parser.error("--clock cpu says something only with --threads 1")
 
     wanted = []
     for entry in options.aerogel:
@@ -79,6 +83,9 @@ def main() -> int:
         wanted.append((name, float(bound) if bound else MIN_AGREEMENT, build_aerogel, (Path(folder), options.threads)))
     for entry in filter(None, options.peers.split(",")):
         name, _, precision = entry.partition(":")
+        peer = peers.PEERS.get(name)
+        if peer is None or peer.kind != "decoder" or precision not in peer.precisions:
+            raise SystemExit(f"{entry}: expected name:precision, as in llama_cpp:q8_0")
         arguments = (name, precision, options.model, options.cache, options.threads)
         wanted.append((entry, MIN_AGREEMENT, build_peer, arguments))
 
@@ -105,18 +112,18 @@ def main() -> int:
     judge.close()
 
     only = [worker for worker, _ in workers]
-    first = hold(only, short, options.rounds, seconds=0.1, max_calls=5)
-    whole = hold(only, long, options.rounds, seconds=0.0, max_calls=1)
+    first = hold(only, short, options.rounds, seconds=0.1, max_calls=5, clock=options.clock)
+    whole = hold(only, long, options.rounds, seconds=0.0, max_calls=1, clock=options.clock)
     rate = {name: options.new_tokens / (whole[name].median - first[name].median) * 1e3 for name in whole}
     print_results(
-        f"{len(prompt)} + {options.new_tokens} tokens, {options.threads} threads",
+        f"{len(prompt)} + {options.new_tokens} tokens, threads: {options.threads}, {options.clock} time",
         [(name, f"{rate[name]:.1f}", f"{rate[name] / rate[only[0].name]:.2f}", f"{first[name].median:.1f}",
           f"{whole[name].median:.0f}", f"{agreement[name]:.3f}",
           f"{r.quiet_turns}/{r.turns}" + ("" if r.only_quiet else " loud")) for name, r in whole.items()],
         ["engine", "decode tokens/s", "of first", "first token ms", "all ms", "agreement", "quiet turns"],
     )
     if options.json:
-        report = {"machine": dataclasses.asdict(Machine.here()), "threads": options.threads,
+        report = {"machine": dataclasses.asdict(Machine.here()), "threads": options.threads, "clock": options.clock,
                   "model": options.model.name, "prompt_tokens": len(prompt), "new_tokens": options.new_tokens,
                   "decode_tokens_per_second": rate, "agreement": agreement, "skipped": skipped, "wrong": wrong,
                   "first_token": {name: dataclasses.asdict(r) for name, r in first.items()},

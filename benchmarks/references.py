@@ -73,16 +73,15 @@ def gguf_tokenizer(path: Path):
     )
     tokenizer.decoder = decoders.ByteLevel()
     control = 3  # the token type of GGUF that is never produced by merges
-    tokenizer.add_special_tokens(
-        [AddedToken(t, special=True, normalized=False) for t, kind in zip(tokens, field("token_type")) if kind == control]
-    )
+    special = [token for token, kind in zip(tokens, field("token_type")) if kind == control]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     return tokenizer
 
 
 def gguf_tensors(path: Path) -> dict[str, np.ndarray]:
     """Every tensor of a llama GGUF, dequantized to fp32 and under its transformers name.
 
-    The converter that writes GGUF interleaves the two halves of each rotary head in the rows of Q and K; this undoes it.
+    The converter to GGUF interleaves the two halves of each rotary head in the rows of Q and K; this undoes it.
     """
     from gguf import GGUFReader
     from gguf.quants import dequantize

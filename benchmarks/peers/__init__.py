@@ -1,4 +1,4 @@
-"""Other engines, each behind the same four words: version, prepare, run, threads.
+"""Other engines, each behind the same few words: prepare(model, precision, cache), run, threads.
 
 One file per engine, named as the package that it imports. Nothing is imported before it is asked for, so an engine
 that is absent is a visible skip. A peer runs at its best: the variants that were tried and lost are named in its file.
@@ -9,16 +9,25 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-# peer -> (the distribution that must be installed, its precisions, how its threads wait)
+
+@dataclass(frozen=True)
+class Peer:
+    distribution: str  # what must be installed
+    kind: str  # "encoder" or "decoder"
+    precisions: tuple[str, ...]
+    waiting: str  # how its threads wait, which is what makes engines disturb each other
+
+
 PEERS = {
-    "torch": ("torch", ("fp32", "int8"), "OpenMP: spins a few ms after every parallel region"),
-    "onnxruntime": ("onnxruntime", ("fp32", "int8"), "own pool: spins between and after operators"),
-    "openvino": ("openvino", ("fp32", "int8"), "oneTBB: spins briefly, then sleeps"),
-    "llama_cpp": ("llama-cpp-python", ("q8_0",), "OpenMP barriers inside one token: spins"),
+    "torch": Peer("torch", "encoder", ("fp32", "int8"), "OpenMP: spins some ms after every parallel region"),
+    "onnxruntime": Peer("onnxruntime", "encoder", ("fp32", "int8"), "own pool: spins between and after operators"),
+    "openvino": Peer("openvino", "encoder", ("fp32", "int8"), "oneTBB: spins briefly, then sleeps"),
+    "llama_cpp": Peer("llama-cpp-python", "decoder", ("q8_0",), "OpenMP barriers inside every token: spins"),
 }
 
 
@@ -31,9 +40,6 @@ def installed_version(distribution: str) -> str | None:
 
 class Encoder(ABC):
     """An engine that turns ragged token ids into last hidden states."""
-
-    # Put in the environment before the engine is imported, e.g. to choose how its threads wait.
-    environment: dict[str, str] = {}
 
     def __init__(self, threads: int):
         self.threads = threads
@@ -49,8 +55,6 @@ class Encoder(ABC):
 
 class Decoder(ABC):
     """An engine that continues a prompt greedily."""
-
-    environment: dict[str, str] = {}
 
     def __init__(self, threads: int):
         self.threads = threads
