@@ -48,8 +48,8 @@ def _quantized(graph: Path) -> Path:
 
     Without VNNI the u8 x s8 product saturates in 16 bits, so weights keep 7 bits there (reduce_range), as the
     documentation advises. Measured on MiniLM, AVX2, worst cosine of 20 sentences against fp32 at equal speed: per
-    channel 7 bits 0.984, per channel 8 bits 0.974, u8 weights 0.962 (and 20 % slower), per tensor 0.907. Fusing the graph with
-    onnxruntime.transformers first won nothing: the session fuses the same patterns.
+    channel 7 bits 0.984, per channel 8 bits 0.974, u8 weights 0.962 (and 20 % slower), per tensor 0.907. Fusing the
+    graph with onnxruntime.transformers first won nothing: the session fuses the same patterns.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
