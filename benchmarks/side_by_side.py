@@ -5,7 +5,7 @@
 MODEL is a BERT checkpoint folder (model.safetensors, config.json, tokenizer.json). Each output is checked against
 transformers in fp32 before a time is printed: the worst cosine of the mean-pooled embeddings must reach the bound of
 its precision. Times are medians; tokens/s counts real tokens, never padding. Turns in which other processes used the
-cores are left out if enough quiet ones remain; a row marked "loud" had too few, and engines that spin suffer most there.
+cores are left out if enough quiet ones remain; a row marked "loud" had too few, and engines that spin suffer most.
 
 The peers: pip install torch transformers onnx onnxruntime openvino nncf rich
 """
@@ -82,7 +82,8 @@ def enter(options) -> tuple[list[tuple[Worker, float]], list[str]]:
         name, _, rest = entry.partition(":")
         precision, *variants = rest.split("+")
         peer = peers.PEERS.get(name)
-        if peer is None or peer.kind != "encoder" or precision not in peer.precisions or not set(variants) <= set(VARIANTS):
+        known = peer is not None and peer.kind == "encoder" and precision in peer.precisions
+        if not known or not set(variants) <= set(VARIANTS):
             raise SystemExit(f"{entry}: expected name:precision[+variant], as in {DEFAULT_PEERS}; "
                              f"variants: {', '.join(VARIANTS)}")
         arguments = (name, precision, variants, options.model, options.cache, options.threads)
@@ -121,13 +122,13 @@ def main() -> int:
     if options.clock == "cpu" and options.threads != 1:
         parser.error("--clock cpu says something only with --threads 1")
 
+    workers, skipped = enter(options)
+    for line in skipped:
+        print(f"SKIP {line}", file=sys.stderr)
     reference = Worker("reference", build_reference, options.model, environment=thread_environment(options.threads))
     batches = {case: exact_batch(options.model, *case) for case in CASES}
     expected = {case: reference.output(rows) for case, rows in batches.items()}
     reference.close()
-    workers, skipped = enter(options)
-    for line in skipped:
-        print(f"SKIP {line}", file=sys.stderr)
 
     report = {"machine": dataclasses.asdict(Machine.here()), "threads": options.threads, "clock": options.clock,
               "model": options.model.name, "rounds": options.rounds, "skipped": skipped, "cases": {}}
