@@ -27,7 +27,7 @@ from contest import CLOCKS, Machine, Skip, Worker, hold, print_results
 
 CASES = ((1, 16), (1, 128), (16, 128))
 # Worst cosine allowed: it catches a wrong result, not a poor one, and the table shows the figure itself. Measured on
-# MiniLM without VNNI: ONNX Runtime 0.984, OpenVINO 0.992, PyTorch 0.947 (its activations have 7 bits per tensor).
+# MiniLM without VNNI: ONNX Runtime 0.984, OpenVINO 0.992, PyTorch 0.947.
 MIN_COSINE = {"fp32": 0.9999, "int8": 0.93}
 # Variants of a peer that can be asked for with +word: the attribute that each one sets.
 VARIANTS = {"nospin": ("spinning", False), "static": ("static_shapes", True)}
