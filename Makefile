@@ -7,14 +7,14 @@ BIN := $(VENV)/bin
 # cmake, ninja and ruff are those of .venv where it has them, the system's otherwise.
 export PATH := $(BIN):$(PATH)
 
-# A substring of the names of the C++ tests, for `make cpp-test`, `neon`, `sanitize` and `emulate`; empty is all.
+# Substrings of the names of the C++ tests, for `make cpp-test`, `neon`, `clang`, `sanitize` and `emulate`; none is all.
 ONLY ?=
 
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 BUILD_TOOLS := "scikit-build-core>=0.10" "pybind11>=2.12"
 
 .DEFAULT_GOAL := help
-.PHONY: help install test cpp-test py-test demo bench sanitize neon clang emulate isa-leak lint clean
+.PHONY: help install test cpp-test py-test demo bench sanitize neon clang emulate isa-leak lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,20 +52,23 @@ clang: $(VENV)/tools  ## the C++ tests, compiled with clang
 	@if ! command -v clang++ >/dev/null; then echo "SKIPPED: clang: needs clang++"; exit 0; fi; \
 	cmake --preset clang -Wno-dev && cmake --build --preset clang && build/clang/aerogel_tests $(ONLY)
 
-emulate: $(VENV)/tools  ## the C++ tests on an emulated CPU with AVX-512 (slow)
+emulate: $(VENV)/tools  ## the C++ tests of the AVX-512 kernels, on an emulated CPU (slow)
 	cmake --preset release -Wno-dev -DAEROGEL_STATIC=ON
 	cmake --build --preset release
-	@tools/emulate_avx512.sh build/release/aerogel_tests $(ONLY); status=$$?; [ $$status -eq 77 ] || exit $$status
+	@AEROGEL_ISA=$${AEROGEL_ISA:-avx512vnni} tools/emulate_avx512.sh build/release/aerogel_tests $(ONLY); \
+	  status=$$?; [ $$status -eq 77 ] || exit $$status
 
 isa-leak: $(VENV)/tools  ## no code for one instruction set may be linked in place of another's
 	cmake --preset release -Wno-dev
 	cmake --build --preset release
 	$(PYTHON) tools/check_isa_leak.py build/release
 
-lint: $(VENV)/created  ## ruff over the Python sources
-	@[ -x $(BIN)/ruff ] || $(BIN)/python -m pip install -q ruff
+lint: $(VENV)/ruff  ## ruff over the Python sources
 	$(BIN)/ruff check python tests benchmarks tools
-	$(BIN)/ruff format --check python tests benchmarks tools
+
+format: $(VENV)/ruff  ## ruff formats the Python sources and sorts their imports
+	$(BIN)/ruff format python tests benchmarks tools
+	$(BIN)/ruff check --fix python tests benchmarks tools
 
 clean:  ## removes .venv/ and build/
 	rm -rf $(VENV) build
@@ -82,6 +85,10 @@ $(VENV)/tools: $(VENV)/created
 	@cmake --version 2>/dev/null | $(BIN)/python -c 'import re, sys; v = re.search(r"(\d+)\.(\d+)", sys.stdin.read()); \
 	  sys.exit(not v or (int(v[1]), int(v[2])) < (3, 21))' || $(BIN)/python -m pip install -q cmake
 	@command -v ninja >/dev/null || $(BIN)/python -m pip install -q ninja
+	@touch $@
+
+$(VENV)/ruff: $(VENV)/created
+	$(BIN)/python -m pip install -q ruff
 	@touch $@
 
 # The build tools stay in .venv and the objects in build/python, so that a change recompiles only what it touches.

@@ -2,8 +2,8 @@
 
     python tools/check_isa_leak.py BUILD_DIR
 
-The linker keeps one of several weak definitions, whichever it meets first. An inline function or a template in a kernel file
-is one, compiled with that file's flags: kept for the whole program, it dies on a CPU without those instructions.
+The linker keeps one of several weak definitions, whichever it meets first. An inline function or a template in a kernel
+file is one, compiled with that file's flags: kept for the whole program, it dies on a CPU without those instructions.
 """
 
 from __future__ import annotations

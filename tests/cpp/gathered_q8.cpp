@@ -5,6 +5,7 @@
 
 #include "base/aligned.h"
 #include "check.h"
+#include "isas.h"
 #include "kernels/table.h"
 #include "linear/gathered_q8/layout.h"
 
@@ -203,7 +204,7 @@ TEST(gathered_q8_many_columns) {
           x[t * ldx + i] = static_cast<std::int8_t>(t == 0 ? 127 : t == 1 ? -127 : t == 2 ? (m.codes[i] < 0 ? -127 : 127) : random.below(255) - 127);
       const std::vector<float> x_scale(static_cast<std::size_t>(tokens), 0.25f);
       for (const LinearKernel* kernel : kernels()) {
-        if (!kernel_available(kernel->isa, kernel->features)) continue;
+        if (!under_test(kernel->isa, kernel->features)) continue;
         const std::unique_ptr<Weight> weight = m.pack(*kernel);
         for (std::int64_t count : {1, 3, 9, 32, 68}) {
           if (kernel->isa == Isa::scalar && count > 3) continue;

@@ -6,6 +6,7 @@
 
 #include "base/aligned.h"
 #include "check.h"
+#include "isas.h"
 #include "kernels/table.h"
 
 namespace aerogel {
@@ -157,7 +158,7 @@ void check_f32(const LinearKernel& kernel, const Case& c, bool with_bias) {
 void check_all(const std::vector<Case>& cases) {
   int ran = 0;
   for (const LinearKernel& kernel : linear_kernels()) {
-    if (!kernel_available(kernel.isa, kernel.features)) continue;
+    if (!under_test(kernel.isa, kernel.features)) continue;
     ++ran;
     bool with_bias = false;
     for (const Case& c : cases) {
