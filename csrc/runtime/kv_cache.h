@@ -3,31 +3,40 @@
 
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "base/aligned.h"
 
 namespace aerogel {
 
-// One sequence's keys and values: for each layer [capacity, width] floats each, width = kv_heads * head_dim.
+// The key/value heads of one attention layer.
+struct KvShape {
+  std::int64_t heads, head_dim;
+};
+
+// One sequence's keys and values. A head's rows lie end to end, as attention reads them:
+//
+//     layer:  head 0 [capacity][head_dim] | head 1 [capacity][head_dim] | ...      once for keys, once for values
 class KvSequence {
  public:
-  // `widths`: one per layer.
-  explicit KvSequence(std::vector<std::int64_t> widths) : widths_(std::move(widths)), keys_(widths_.size()), values_(widths_.size()) {}
+  // `shapes`: one per layer.
+  explicit KvSequence(std::vector<KvShape> shapes) : shapes_(std::move(shapes)), keys_(shapes_.size()), values_(shapes_.size()) {}
 
   std::int64_t length() const { return length_; }
   // Room for `tokens` in all; what is there is kept. Capacity doubles, so appending costs amortised constant time.
   void reserve(std::int64_t tokens);
+  // Writes row `position` (reserved, not before length()) of every head of a layer from `heads * head_dim` floats each.
+  void write(int layer, std::int64_t position, const float* key, const float* value);
   void advance(std::int64_t tokens) { length_ += tokens; }
   // Forgets everything behind the first `tokens`.
   void truncate(std::int64_t tokens) { length_ = tokens < length_ ? tokens : length_; }
 
-  float* keys(int layer) { return keys_[layer].data(); }
-  float* values(int layer) { return values_[layer].data(); }
-  std::int64_t width(int layer) const { return widths_[layer]; }
+  const float* keys(int layer, std::int64_t head) const { return keys_[layer].data() + head * capacity_ * shapes_[layer].head_dim; }
+  const float* values(int layer, std::int64_t head) const { return values_[layer].data() + head * capacity_ * shapes_[layer].head_dim; }
 
  private:
-  std::vector<std::int64_t> widths_;
+  std::vector<KvShape> shapes_;
   std::vector<AlignedBuffer<float>> keys_, values_;
   std::int64_t length_ = 0, capacity_ = 0;
 };
@@ -35,8 +44,8 @@ class KvSequence {
 // Sequences by slot number; a slot is made at first use.
 class KvCache {
  public:
-  explicit KvCache(std::vector<std::int64_t> widths) : widths_(std::move(widths)) {}
-  KvSequence& slot(std::int64_t number) { return slots_.try_emplace(number, widths_).first->second; }
+  explicit KvCache(std::vector<KvShape> shapes) : shapes_(std::move(shapes)) {}
+  KvSequence& slot(std::int64_t number) { return slots_.try_emplace(number, shapes_).first->second; }
   std::int64_t length(std::int64_t number) const {
     const auto found = slots_.find(number);
     return found == slots_.end() ? 0 : found->second.length();
@@ -44,7 +53,7 @@ class KvCache {
   void free(std::int64_t number) { slots_.erase(number); }
 
  private:
-  std::vector<std::int64_t> widths_;
+  std::vector<KvShape> shapes_;
   std::map<std::int64_t, KvSequence> slots_;
 };
 

@@ -1,6 +1,7 @@
 #include "runtime/program.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
@@ -147,6 +148,16 @@ int Program::rope(int x, std::int64_t heads, std::int64_t head_dim, Floats cos, 
   op.heads = heads;
   op.head_dim = head_dim;
   op.positions_known = static_cast<std::int64_t>(cos->size()) / half;
+  // Every layer of a model turns by the same angles: one copy of the tables serves them all.
+  const auto equal = [](const Floats& a, const Floats& b) {
+    return a->size() == b->size() && std::memcmp(a->data(), b->data(), a->bytes()) == 0;
+  };
+  for (const Op& earlier : ops_)
+    if (earlier.kind == OpKind::rope && equal(earlier.cos, cos) && equal(earlier.sin, sin)) {
+      cos = earlier.cos;
+      sin = earlier.sin;
+      break;
+    }
   op.cos = std::move(cos);
   op.sin = std::move(sin);
   set_max_positions(op.positions_known);

@@ -19,11 +19,11 @@ constexpr std::int64_t kQueryBlock = 128;
 // cache many times, few enough that the activations stay in the cache.
 constexpr std::int64_t kFrameTokens = 256;
 
-std::vector<std::int64_t> cache_widths(const Program& program) {
-  std::vector<std::int64_t> widths(program.attentions());
+std::vector<KvShape> cache_shapes(const Program& program) {
+  std::vector<KvShape> shapes(program.attentions());
   for (const Op& op : program.ops())
-    if (op.kind == OpKind::attention) widths[op.layer] = op.kv_heads * op.head_dim;
-  return widths;
+    if (op.kind == OpKind::attention) shapes[op.layer] = {op.kv_heads, op.head_dim};
+  return shapes;
 }
 
 // f(first row, rows, thread) over all rows.
@@ -64,7 +64,7 @@ struct Session::Frame {
 };
 
 Session::Session(std::shared_ptr<const Plan> plan)
-    : plan_(std::move(plan)), cache_(cache_widths(plan_->program())), scratch_(plan_->threads()), arenas_(plan_->threads()) {}
+    : plan_(std::move(plan)), cache_(cache_shapes(plan_->program())), scratch_(plan_->threads()), arenas_(plan_->threads()) {}
 
 std::int64_t Session::result_rows(const Schedule& schedule, const Batch& batch) const {
   switch (schedule.result_rows) {
@@ -397,8 +397,7 @@ void Session::run_attention(const Step& step, Frame& frame, const Crew& crew) {
       keys += held;
       for (std::int64_t t = 0; t < length; ++t) {
         const float* row = qkv + (begin + t) * ld + q_width;
-        std::memcpy(cache.keys(op.layer) + (held + t) * kv_width, row, static_cast<std::size_t>(kv_width) * sizeof(float));
-        std::memcpy(cache.values(op.layer) + (held + t) * kv_width, row + kv_width, static_cast<std::size_t>(kv_width) * sizeof(float));
+        cache.write(op.layer, held + t, row, row + kv_width);
       }
     }
     work += length * keys * q_width * 2;
@@ -414,19 +413,19 @@ void Session::run_attention(const Step& step, Frame& frame, const Crew& crew) {
       if (block < here) break;
       block -= here;
     }
-    const std::int64_t first = block * kQueryBlock, queries = std::min(kQueryBlock, length - first), kv = head / group * d;
+    const std::int64_t first = block * kQueryBlock, queries = std::min(kQueryBlock, length - first), kv_head = head / group;
     AttentionTask task{};
     task.q = qkv + (begin + first) * ld + head * d;
     task.ldq = ld;
     std::int64_t held = 0;
     if (cached) {
-      KvSequence& cache = *frame.caches[frame.first_sequence + s];
+      const KvSequence& cache = *frame.caches[frame.first_sequence + s];
       held = cache.length();
-      task.k = cache.keys(op.layer) + kv;
-      task.v = cache.values(op.layer) + kv;
-      task.ldk = task.ldv = kv_width;
+      task.k = cache.keys(op.layer, kv_head);
+      task.v = cache.values(op.layer, kv_head);
+      task.ldk = task.ldv = d;
     } else {
-      task.k = qkv + begin * ld + q_width + kv;
+      task.k = qkv + begin * ld + q_width + kv_head * d;
       task.v = task.k + kv_width;
       task.ldk = task.ldv = ld;
     }

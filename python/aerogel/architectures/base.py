@@ -148,6 +148,7 @@ class Weights:
         for array in (values, scale):
             if array is not None and array.dtype == np.float32:
                 check_finite(label, array)
+        self._checkpoint.release(name)  # rows come back as they are looked up
         self.table_bytes += values.nbytes + (0 if scale is None else scale.nbytes)
         if scale is None:
             return _core.Table(label, values)
@@ -165,7 +166,10 @@ class Weights:
 
     def _pack(self, names: tuple[str, ...]) -> _core.Weight:
         parts = [self._checkpoint.weight(name) for name in names]  # kept alive until packed
-        return pack_parts([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)], self._format)
+        packed = pack_parts([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)], self._format)
+        for name in names:  # so that a model is never in memory twice
+            self._checkpoint.release(name)
+        return packed
 
 
 def pack_parts(parts: Sequence[tuple[str, Weight]], format: str) -> _core.Weight:

@@ -105,6 +105,9 @@ class Checkpoint(ABC):
     def weight(self, name: str) -> Weight:
         """The matrix in its stored form. Raises ShapeError if it is not a matrix."""
 
+    def release(self, name: str) -> None:  # noqa: B027  (a source that holds nothing has nothing to do)
+        """Gives back the memory that reading the parameter took, where the source can read it again. Views stay valid."""
+
     @abstractmethod
     def _load_tokenizer(self) -> Tokenizer: ...
 

@@ -114,6 +114,12 @@ class PackedCheckpoint(FolderCheckpoint):
                 raise DataError(f"{where}: expected codes in [-127, 127], got {values.min()}")
         return Weight(shape, values, scale, mask)
 
+    def release(self, name: str) -> None:
+        parameter = self._find(name)
+        for tensor in (parameter.values, parameter.scale, parameter.mask):
+            if tensor is not None:
+                self._file.release(tensor)
+
     def _find(self, name: str) -> _Parameter:
         parameter = self._parameters.get(name)
         if parameter is None:

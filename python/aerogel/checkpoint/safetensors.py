@@ -102,6 +102,10 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         shape = check_matrix(f"{file.path}: {stored}", file.entries[stored].shape)
         return Weight(shape, self.array(name))
 
+    def release(self, name: str) -> None:
+        file, stored = self._find(name)
+        file.release(stored)
+
     def _find(self, name: str) -> tuple[SafetensorsFile, str]:
         stored = self._stored.get(name)
         if stored is None:

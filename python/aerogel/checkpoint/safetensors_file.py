@@ -90,6 +90,14 @@ class SafetensorsFile:
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array.astype(np.float32, copy=False)
 
+    def release(self, name: str) -> None:
+        """Lets the system take the tensor's pages out of memory; a later read brings them back from the file."""
+        entry = self.entries[name]
+        begin = -(-(self._data_begin + entry.begin) // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (self._data_begin + entry.end) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > begin and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
 
 def map_file(path: Path) -> mmap.mmap:
     """Maps the whole file for reading, or raises CheckpointError."""
