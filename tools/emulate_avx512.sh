@@ -57,9 +57,20 @@ command -v script >/dev/null || missing+=(bsdutils)
 work=$(mktemp -d)
 machine=
 finish() {
-  # The emulator is in a session of its own, made by setsid below: end that and nothing else.
-  [ -z "$machine" ] || kill -- "-$machine" 2>/dev/null || true
-  wait 2>/dev/null || true
+  # By number, these and nothing else: the session that setsid made, and the emulator, which script puts into one of its own.
+  if [ -n "$machine" ]; then
+    local emulator
+    emulator=$(cat "/proc/$machine/task/$machine/children" 2>/dev/null) || true
+    # script stops itself when what runs in it stops, and a stopped process does not hear TERM: so CONT, then KILL.
+    # shellcheck disable=SC2086
+    {
+      for signal in TERM CONT KILL; do
+        kill -"$signal" -- "-$machine" $emulator || true
+        sleep 0.3
+      done
+      wait "$machine" || true
+    } 2>/dev/null
+  fi
   rm -rf "$work"
 }
 trap finish EXIT
