@@ -37,11 +37,11 @@ demo: $(VENV)/installed  ## compress a real model and search with it, beside its
 bench: $(VENV)/installed  ## the benchmarks of the kernels
 	$(BIN)/python -m pytest benchmarks
 
-sanitize: $(VENV)/tools  ## the C++ tests under the address, undefined-behaviour and thread sanitizers
+sanitize: $(VENV)/tools  ## the C++ tests under the address and undefined-behaviour sanitizers, those with threads under the thread sanitizer
 	cmake --preset asan -Wno-dev && cmake --build --preset asan
 	build/asan/aerogel_tests $(ONLY)
 	cmake --preset tsan -Wno-dev && cmake --build --preset tsan
-	TSAN_OPTIONS=halt_on_error=1 build/tsan/aerogel_tests $(ONLY)
+	TSAN_OPTIONS=halt_on_error=1 build/tsan/aerogel_tests $(or $(ONLY),team runtime)
 
 neon: $(VENV)/tools  ## the C++ tests for 64-bit Arm, under qemu
 	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
