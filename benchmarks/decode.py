@@ -39,7 +39,7 @@ def build_aerogel(folder: Path, threads: int):
 
     def run(case) -> np.ndarray:
         prompt, new_tokens = case
-        return np.asarray(model.generate(prompt, max_new_tokens=new_tokens), np.int32)
+        return np.fromiter(model.generate_tokens(prompt, max_new_tokens=new_tokens, stop=[]), np.int32)
 
     return run
 

@@ -47,6 +47,8 @@ StepKind step_of(OpKind kind) {
 }
 
 bool is_norm(OpKind kind) { return kind == OpKind::layer_norm || kind == OpKind::rms_norm; }
+// A linear that reads codes; one that splits its input in terms makes them itself.
+bool takes_codes(const Op& op) { return op.kind == OpKind::linear && op.linear.kernel->quantized_x && op.terms == 1; }
 bool writes_codes(OpKind kind) { return is_norm(kind) || kind == OpKind::activation; }
 
 // Two passes: steps over virtual buffers first, then buffers onto slots.
@@ -99,7 +101,7 @@ class Scheduler {
 
   bool read_as_codes(int value) const {
     for (int reader : consumers_[value])
-      if (op(reader).kind == OpKind::linear && op(reader).linear.kernel->quantized_x) return true;
+      if (takes_codes(op(reader))) return true;
     return false;
   }
 
@@ -107,7 +109,7 @@ class Scheduler {
   bool read_as_floats(int value, int except = -1) const {
     if (value == output_.value) return true;
     for (int reader : consumers_[value])
-      if (reader != except && !(op(reader).kind == OpKind::linear && op(reader).linear.kernel->quantized_x)) return true;
+      if (reader != except && !takes_codes(op(reader))) return true;
     return false;
   }
 
@@ -133,7 +135,7 @@ class Scheduler {
       step.x = floats_[sum.x];
       step.residual = floats_[sum.y];
       if (read_as_floats(o.x, i) || read_as_codes(o.x)) step.sum = new_floats(o.x);
-    } else if (o.kind == OpKind::linear && o.linear.kernel->quantized_x) {
+    } else if (takes_codes(o)) {
       step.xq = codes_[o.x];
     } else if (o.x >= 0) {
       step.x = floats_[o.x];

@@ -93,13 +93,15 @@ int Program::rms_norm(const std::string& name, int x, Floats gamma, float eps) {
   return append(std::move(op), in);
 }
 
-int Program::linear(const std::string& name, int x, PackedLinear weight, Floats bias) {
+int Program::linear(const std::string& name, int x, PackedLinear weight, Floats bias, int terms) {
   const Value in = value(name, x);
   if (weight.weight == nullptr) throw ShapeError(name + ": no weight given");
   const std::int64_t n = weight.weight->n(), k = weight.weight->k();
   expect(k == in.width, name, shape_text(n, in.width), shape_text(n, k));
   if (bias != nullptr) expect_length(bias, n, name + ".bias");
+  if (terms != 1 && terms != 2) throw ShapeError(name + ": expected 1 or 2 terms, got " + std::to_string(terms));
   Op op{OpKind::linear, name, x};
+  op.terms = weight.kernel->quantized_x ? terms : 1;
   op.linear = std::move(weight);
   op.bias = std::move(bias);
   return append(std::move(op), {n, in.rows});

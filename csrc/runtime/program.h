@@ -54,6 +54,7 @@ struct Op {
   float eps = 0;
   PackedLinear linear;                                    // linear
   Floats bias;
+  int terms = 1;                                          // linear: int8 terms that a quantized input is split in
   Activation activation = Activation::gelu;
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;     // rope, attention
   Floats cos, sin;                                        // rope: [positions, head_dim / 2]
@@ -78,7 +79,9 @@ class Program {
             std::int64_t position_offset);
   int layer_norm(const std::string& name, int x, Floats gamma, Floats beta, float eps);
   int rms_norm(const std::string& name, int x, Floats gamma, float eps);
-  int linear(const std::string& name, int x, PackedLinear weight, Floats bias);
+  // terms 2: a quantized weight reads each token as two rows of codes, the second for what the first rounded away, so that
+  // activations carry some 15 bits. The sums stay exact; the weights are read once, so decoding costs little more.
+  int linear(const std::string& name, int x, PackedLinear weight, Floats bias, int terms = 1);
   int add(int x, int y);
   int activation(int x, const std::string& kind);
   int silu_gate(int x);

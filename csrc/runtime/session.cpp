@@ -26,6 +26,26 @@ std::vector<KvShape> cache_shapes(const Program& program) {
   return shapes;
 }
 
+// What a linear with two terms works in, for a block of tokens:
+//
+//     codes [2 block, codes_ld(k)] int8 | scales [2 block] | rest [block, k] | sums [2 block, n]       (float)
+//
+// First all tokens' first terms, then all second ones. Blocks keep the sums of a wide layer small.
+struct TermsLayout {
+  std::int64_t block, codes, scales, rest, sums;  // bytes, but block
+
+  explicit TermsLayout(const Op& op) {
+    const std::int64_t n = op.linear.weight->n(), k = op.linear.weight->k();
+    constexpr std::int64_t kSums = 4 << 20;
+    block = std::clamp<std::int64_t>(kSums / n / 2, 8, 256);
+    codes = round_up<std::int64_t>(2 * block * codes_ld(k), kCacheLine);
+    scales = round_up<std::int64_t>(2 * block * 4, kCacheLine);
+    rest = round_up<std::int64_t>(block * k * 4, kCacheLine);
+    sums = round_up<std::int64_t>(2 * block * n * 4, kCacheLine);
+  }
+  std::size_t bytes() const { return static_cast<std::size_t>(codes + scales + rest + sums); }
+};
+
 // f(first row, rows, thread) over all rows.
 template <class F>
 void over_rows(const Crew& crew, std::int64_t rows, std::int64_t width, const F& f) {
@@ -64,7 +84,7 @@ struct Session::Frame {
 };
 
 Session::Session(std::shared_ptr<const Plan> plan)
-    : plan_(std::move(plan)), cache_(cache_shapes(plan_->program())), scratch_(plan_->threads()), arenas_(plan_->threads()) {}
+    : plan_(std::move(plan)), cache_(cache_shapes(plan_->program())), scratch_(plan_->threads()), arenas_(plan_->threads()), terms_(plan_->threads()) {}
 
 std::int64_t Session::result_rows(const Schedule& schedule, const Batch& batch) const {
   switch (schedule.result_rows) {
@@ -149,7 +169,8 @@ std::size_t Session::scratch_bytes(const Schedule& schedule, const Batch& batch,
     for (std::int64_t s = 0; s < batch.sequences; ++s)
       keys = std::max(keys, cache_.length(batch.slots[s]) + batch.offsets[s + 1] - batch.offsets[s]);
   for (const Step& step : schedule.steps) {
-    if (step.kind == StepKind::linear) bytes = std::max(bytes, step.op->linear.weight->scratch_bytes(batch.token_count));
+    if (step.kind == StepKind::linear)
+      bytes = std::max(bytes, step.op->linear.weight->scratch_bytes(step.op->terms * batch.token_count));
     if (step.kind == StepKind::attention)
       bytes = std::max(bytes, attention_scratch_bytes(queries, keys, step.op->head_dim));
     widest = std::max(widest, step.width);
@@ -185,7 +206,12 @@ void Session::run(const Schedule& schedule, const Batch& batch, float* y) {
   std::size_t arena_bytes = 0;
   for (std::size_t slot = 1; slot < schedule.slot_row_bytes.size(); ++slot)
     arena_bytes += static_cast<std::size_t>(round_up<std::int64_t>(schedule.slot_row_bytes[slot] * frame_tokens, kCacheLine));
+  std::size_t terms_bytes = 0;
+  for (const Step& step : schedule.steps)
+    if (step.kind == StepKind::linear && step.op->terms == 2) terms_bytes = std::max(terms_bytes, TermsLayout(*step.op).bytes());
   const std::size_t used_arenas = together ? 1 : arenas_.size();
+  for (std::size_t thread = 0; thread < used_arenas; ++thread)
+    if (terms_[thread].size() < terms_bytes) terms_[thread] = AlignedBuffer<std::uint8_t>(terms_bytes);
   for (std::size_t thread = 0; thread < used_arenas; ++thread)
     if (arenas_[thread].size() < arena_bytes) arenas_[thread] = AlignedBuffer<std::uint8_t>(arena_bytes);
 
@@ -329,7 +355,9 @@ void Session::run_step(const Step& step, Frame& frame, const Crew& crew) {
     case StepKind::linear: {
       const std::int64_t k = op.linear.weight->k();
       const float* bias = op.bias == nullptr ? nullptr : op.bias->data();
-      if (step.xq >= 0)
+      if (op.terms == 2)
+        run_linear_terms(op, x, rows, y, crew);
+      else if (step.xq >= 0)
         run_linear(op.linear, frame.codes(step.xq), frame.scales(step.xq, rows, k), codes_ld(k), rows, bias, y, crew, scratch_);
       else
         run_linear(op.linear, x, nullptr, k, rows, bias, y, crew, scratch_);
@@ -375,6 +403,34 @@ void Session::run_step(const Step& step, Frame& frame, const Crew& crew) {
     case StepKind::l2_normalize:
       ops.l2_normalize({x, rows, width, y});
       break;
+  }
+}
+
+void Session::run_linear_terms(const Op& op, const float* x, std::int64_t rows, float* y, const Crew& crew) {
+  const Ops& ops = plan_->ops();
+  const std::int64_t n = op.linear.weight->n(), k = op.linear.weight->k(), ld = codes_ld(k);
+  const TermsLayout layout(op);
+  std::uint8_t* const memory = terms_[crew.thread].data();
+  auto* const codes = reinterpret_cast<std::int8_t*>(memory);
+  auto* const scales = reinterpret_cast<float*>(memory + layout.codes);
+  auto* const rest = reinterpret_cast<float*>(memory + layout.codes + layout.scales);
+  auto* const sums = reinterpret_cast<float*>(memory + layout.codes + layout.scales + layout.rest);
+  for (std::int64_t first = 0; first < rows; first += layout.block) {
+    const std::int64_t count = std::min(layout.block, rows - first);
+    over_rows(crew, count, 2 * k, [&](std::int64_t begin, std::int64_t part, int) {
+      ops.quantize({x + (first + begin) * k, k, part, k, codes + begin * ld, ld, scales + begin});
+      for (std::int64_t t = begin; t < begin + part; ++t)
+        for (std::int64_t i = 0; i < k; ++i)
+          rest[t * k + i] = x[(first + t) * k + i] - static_cast<float>(codes[t * ld + i]) * scales[t];
+      ops.quantize({rest + begin * k, k, part, k, codes + (count + begin) * ld, ld, scales + count + begin});
+    });
+    run_linear(op.linear, codes, scales, ld, 2 * count, nullptr, sums, crew, scratch_);
+    over_rows(crew, count, n, [&](std::int64_t begin, std::int64_t part, int) {
+      float* const out = y + (first + begin) * n;
+      ops.add({sums + begin * n, sums + (count + begin) * n, out, part * n});
+      if (op.bias != nullptr)
+        for (std::int64_t t = 0; t < part; ++t) ops.add({out + t * n, op.bias->data(), out + t * n, n});
+    });
   }
 }
 

@@ -59,6 +59,7 @@ class Session {
   void run_frame(const Schedule& schedule, Frame& frame, const Crew& crew);
   void run_step(const Step& step, Frame& frame, const Crew& crew);
   void run_attention(const Step& step, Frame& frame, const Crew& crew);
+  void run_linear_terms(const Op& op, const float* x, std::int64_t rows, float* y, const Crew& crew);
   std::size_t scratch_bytes(const Schedule& schedule, const Batch& batch, std::int64_t longest) const;
   std::vector<std::int64_t> side_by_side(const Batch& batch) const;
 
@@ -66,6 +67,7 @@ class Session {
   KvCache cache_;
   ScratchPool scratch_;
   std::vector<AlignedBuffer<std::uint8_t>> arenas_;  // one a thread; the first one serves frames that the whole team runs
+  std::vector<AlignedBuffer<std::uint8_t>> terms_;   // one a thread: the split inputs of linears with two terms
   std::vector<std::int32_t> positions_;
   bool profile_ = false;
   std::vector<StepTiming> timings_;

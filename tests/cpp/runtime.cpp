@@ -74,9 +74,10 @@ std::shared_ptr<Plan> small_model(bool causal, bool quantized, int percent_zero,
   }
   for (int layer = 0; layer < 2; ++layer) {
     const int normed = causal ? p.rms_norm("n1", x, ones(), 1e-5f) : x;
+    const int terms = causal ? 2 : 1;
     const std::int64_t kv_heads = causal ? 2 : kHeads;
     int qkv = p.linear("qkv", normed, random_linear((kHeads + 2 * kv_heads) * kHeadDim, kHidden, quantized, percent_zero, random),
-                       floats(random_floats((kHeads + 2 * kv_heads) * kHeadDim, random)));
+                       floats(random_floats((kHeads + 2 * kv_heads) * kHeadDim, random)), terms);
     if (causal) qkv = p.rope(qkv, kHeads + kv_heads, kHeadDim, floats(cosines), floats(sines));
     const int mixed = p.attention("attention", qkv, kHeads, kv_heads, kHeadDim, causal, 0.3f);
     x = p.add(x, p.linear("out", mixed, random_linear(kHidden, kHidden, quantized, percent_zero, random), nullptr));
@@ -163,6 +164,53 @@ TEST(runtime_ragged_batch_equals_single_sequences) {
         }
 }
 
+template <class F>
+void check_refused(const F& f, const std::string& what) {
+  try {
+    f();
+  } catch (const Error&) {
+    return;
+  }
+  CHECK(false, what << " must be refused");
+}
+
+// Two terms carry some 15 bits of x: a channel that is 500 times the others drowns them with one term, not with two.
+TEST(runtime_two_terms_hold_outliers) {
+  constexpr std::int64_t kRows = 300;
+  Random random(11);
+  auto table = std::make_shared<Table>(*random_table(kVocabulary, random));
+  std::vector<float> values(table->f32, table->f32 + kVocabulary * kHidden);
+  for (std::int64_t row = 0; row < kVocabulary; ++row) values[row * kHidden + 5] *= 500.0f;
+  const Floats owner = floats(values), bias = floats(random_floats(70, random));
+  table->f32 = owner->data();
+  table->owner = owner;
+  const PackedLinear weight = random_linear(70, kHidden, true, 30, random);
+  Program p;
+  const int x = p.embed(table, nullptr, nullptr, 0);
+  p.output("one", p.linear("w", x, weight, bias, 1));
+  p.output("two", p.linear("w", x, weight, bias, 2));
+  const Tokens tokens = random_tokens({kRows}, random);
+  for (int threads : {1, 2}) {
+    Session session(std::make_shared<Plan>(p, threads));
+    const std::vector<float> one = run(session, tokens, "one"), two = run(session, tokens, "two");
+    double error_one = 0, error_two = 0;
+    std::vector<float> row(kHidden);
+    for (std::int64_t n = 0; n < 70; ++n) {
+      weight.weight->row_f32(n, row.data());
+      for (std::int64_t t = 0; t < kRows; ++t) {
+        double sum = (*bias)[n];
+        for (std::int64_t k = 0; k < kHidden; ++k) sum += static_cast<double>(values[tokens.ids[t] * kHidden + k]) * row[k];
+        error_one = std::max(error_one, std::fabs(one[t * 70 + n] - sum));
+        error_two = std::max(error_two, std::fabs(two[t * 70 + n] - sum));
+      }
+    }
+    // |x| <= 500: half a step is 500 / 254 with one term and a 254th of that with two, times the row's sum of weights.
+    CHECK(error_two < kHidden * 0.4 * 500.0 / 254 / 254, error_two);
+    CHECK(error_two < error_one / 50, error_one << " and " << error_two);
+  }
+  check_refused([&] { Program q(p); q.linear("w", x, weight, nullptr, 3); }, "three terms");
+}
+
 TEST(runtime_every_output_alone) {
   Random random(4);
   const Tokens tokens = random_tokens({3, 50, 8}, random);
@@ -229,16 +277,6 @@ TEST(runtime_several_callers_of_one_plan) {
     });
   for (std::thread& caller : callers) caller.join();
   for (const std::string& failure : failures) CHECK(failure.empty(), failure);
-}
-
-template <class F>
-void check_refused(const F& f, const std::string& what) {
-  try {
-    f();
-  } catch (const Error&) {
-    return;
-  }
-  CHECK(false, what << " must be refused");
 }
 
 TEST(runtime_refuses_broken_batches) {
