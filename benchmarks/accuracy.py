@@ -92,8 +92,14 @@ def main() -> int:
     parser.add_argument("--stsb", type=Path, help="STS-B rows as csv")
     parser.add_argument("--llama", type=Path, help="GGUF file of a llama model")
     parser.add_argument("--text", type=Path, help="text for the perplexity")
-    parser.add_argument("--aerogel", action="append", default=[], type=Path, metavar="PACKED",
-                        help="a packed model of the same kind, scored beside the reference")
+    parser.add_argument(
+        "--aerogel",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PACKED",
+        help="a packed model of the same kind, scored beside the reference",
+    )
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if not (options.encoder or options.llama):
@@ -103,8 +109,10 @@ def main() -> int:
 
     if options.encoder and _present("STS-B", options.encoder, options.stsb):
         _limit_torch(options.threads)
-        print(f"STS-B Spearman {stsb_spearman(reference_encode(options.encoder), options.stsb):.4f}  "
-              f"fp32 {options.encoder.name}")
+        print(
+            f"STS-B Spearman {stsb_spearman(reference_encode(options.encoder), options.stsb):.4f}  "
+            f"fp32 {options.encoder.name}"
+        )
         for folder, model in _aerogel_models(options):
             print(f"STS-B Spearman {stsb_spearman(model.encode, options.stsb):.4f}  aerogel {folder.name}")
     if options.llama and _present("perplexity", options.llama, options.text):

@@ -242,7 +242,10 @@ class Machine:
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
             machine.commit = subprocess.run(
                 ["git", "describe", "--always", "--dirty"],
-                cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+                cwd=Path(__file__).parent,
+                capture_output=True,
+                text=True,
+                check=True,
             ).stdout.strip()
         names = {peer.distribution for peer in PEERS.values()} | {"aerogel", "transformers", "nncf", "numpy"}
         machine.versions = {name: v for name in sorted(names) if (v := installed_version(name))}

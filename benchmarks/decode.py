@@ -62,16 +62,25 @@ def build_judge(model: Path):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="GGUF file of a llama model")
-    parser.add_argument("--aerogel", action="append", default=[], metavar="PACKED[@AGREEMENT]",
-                        help="a packed model folder; @AGREEMENT is its own bound (pruned models need one)")
+    parser.add_argument(
+        "--aerogel",
+        action="append",
+        default=[],
+        metavar="PACKED[@AGREEMENT]",
+        help="a packed model folder; @AGREEMENT is its own bound (pruned models need one)",
+    )
     parser.add_argument("--peers", default="llama_cpp:q8_0")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cache", type=Path, default=Path(".cache/peers"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall",
-                        help="cpu: for one thread on a shared machine (default: %(default)s)")
+    parser.add_argument(
+        "--clock",
+        choices=list(CLOCKS),
+        default="wall",
+        help="cpu: for one thread on a shared machine (default: %(default)s)",
+    )
     options = parser.parse_args()
     if options.clock == "cpu" and options.threads != 1:
         parser.error("--clock cpu says something only with --threads 1")
@@ -117,17 +126,35 @@ def main() -> int:
     rate = {name: options.new_tokens / (whole[name].median - first[name].median) * 1e3 for name in whole}
     print_results(
         f"{len(prompt)} + {options.new_tokens} tokens, threads: {options.threads}, {options.clock} time",
-        [(name, f"{rate[name]:.1f}", f"{rate[name] / rate[only[0].name]:.2f}", f"{first[name].median:.1f}",
-          f"{whole[name].median:.0f}", f"{agreement[name]:.3f}",
-          f"{r.quiet_turns}/{r.turns}" + ("" if r.only_quiet else " loud")) for name, r in whole.items()],
+        [
+            (
+                name,
+                f"{rate[name]:.1f}",
+                f"{rate[name] / rate[only[0].name]:.2f}",
+                f"{first[name].median:.1f}",
+                f"{whole[name].median:.0f}",
+                f"{agreement[name]:.3f}",
+                f"{r.quiet_turns}/{r.turns}" + ("" if r.only_quiet else " loud"),
+            )
+            for name, r in whole.items()
+        ],
         ["engine", "decode tokens/s", "of first", "first token ms", "all ms", "agreement", "quiet turns"],
     )
     if options.json:
-        report = {"machine": dataclasses.asdict(Machine.here()), "threads": options.threads, "clock": options.clock,
-                  "model": options.model.name, "prompt_tokens": len(prompt), "new_tokens": options.new_tokens,
-                  "decode_tokens_per_second": rate, "agreement": agreement, "skipped": skipped, "wrong": wrong,
-                  "first_token": {name: dataclasses.asdict(r) for name, r in first.items()},
-                  "all": {name: dataclasses.asdict(r) for name, r in whole.items()}}
+        report = {
+            "machine": dataclasses.asdict(Machine.here()),
+            "threads": options.threads,
+            "clock": options.clock,
+            "model": options.model.name,
+            "prompt_tokens": len(prompt),
+            "new_tokens": options.new_tokens,
+            "decode_tokens_per_second": rate,
+            "agreement": agreement,
+            "skipped": skipped,
+            "wrong": wrong,
+            "first_token": {name: dataclasses.asdict(r) for name, r in first.items()},
+            "all": {name: dataclasses.asdict(r) for name, r in whole.items()},
+        }
         options.json.write_text(json.dumps(report, indent=1))
     for worker in only:
         worker.close()

@@ -16,9 +16,7 @@ def load_encoder(folder: Path):
     tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    model = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
-    )
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True)
     return model.eval(), tokenizer
 
 
@@ -37,8 +35,7 @@ def hidden_states(model, rows: list[np.ndarray]) -> list[np.ndarray]:
 
     with torch.inference_mode():
         return [
-            model(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).last_hidden_state[0].numpy()
-            for ids in rows
+            model(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).last_hidden_state[0].numpy() for ids in rows
         ]
 
 

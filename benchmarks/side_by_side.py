@@ -84,8 +84,9 @@ def enter(options) -> tuple[list[tuple[Worker, float]], list[str]]:
         peer = peers.PEERS.get(name)
         known = peer is not None and peer.kind == "encoder" and precision in peer.precisions
         if not known or not set(variants) <= set(VARIANTS):
-            raise SystemExit(f"{entry}: expected name:precision[+variant], as in {DEFAULT_PEERS}; "
-                             f"variants: {', '.join(VARIANTS)}")
+            raise SystemExit(
+                f"{entry}: expected name:precision[+variant], as in {DEFAULT_PEERS}; variants: {', '.join(VARIANTS)}"
+            )
         arguments = (name, precision, variants, options.model, options.cache, options.threads)
         wanted.append((entry, MIN_COSINE[precision], build_peer, arguments))
 
@@ -107,17 +108,29 @@ def thread_environment(count: int) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="BERT checkpoint folder")
-    parser.add_argument("--aerogel", action="append", default=[], metavar="PACKED[@COSINE]",
-                        help="a packed model folder; @COSINE is its own bound against dense fp32, for pruned models")
-    parser.add_argument("--peers", default=DEFAULT_PEERS,
-                        help="name:precision[+static][+nospin], comma separated (default: %(default)s)")
+    parser.add_argument(
+        "--aerogel",
+        action="append",
+        default=[],
+        metavar="PACKED[@COSINE]",
+        help="a packed model folder; @COSINE is its own bound against dense fp32, for pruned models",
+    )
+    parser.add_argument(
+        "--peers",
+        default=DEFAULT_PEERS,
+        help="name:precision[+static][+nospin], comma separated (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--seconds", type=float, default=0.25, help="timed seconds per turn (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path(".cache/peers"), help="converted models are kept here")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall",
-                        help="cpu: for one thread on a shared machine (default: %(default)s)")
+    parser.add_argument(
+        "--clock",
+        choices=list(CLOCKS),
+        default="wall",
+        help="cpu: for one thread on a shared machine (default: %(default)s)",
+    )
     options = parser.parse_args()
     if options.clock == "cpu" and options.threads != 1:
         parser.error("--clock cpu says something only with --threads 1")
@@ -130,22 +143,41 @@ def main() -> int:
     expected = {case: reference.output(rows) for case, rows in batches.items()}
     reference.close()
 
-    report = {"machine": dataclasses.asdict(Machine.here()), "threads": options.threads, "clock": options.clock,
-              "model": options.model.name, "rounds": options.rounds, "skipped": skipped, "cases": {}}
+    report = {
+        "machine": dataclasses.asdict(Machine.here()),
+        "threads": options.threads,
+        "clock": options.clock,
+        "model": options.model.name,
+        "rounds": options.rounds,
+        "skipped": skipped,
+        "cases": {},
+    }
     wrong = []
     for case, rows in batches.items():
         title = f"{case[0]} x {case[1]} tokens"
         cosine = {w.name: worst_cosine(w.output(rows), expected[case]) for w, _ in workers}
-        wrong += [f"{w.name}, {title}: cosine {cosine[w.name]:.5f}, expected >= {bound}"
-                  for w, bound in workers if not cosine[w.name] >= bound]
+        wrong += [
+            f"{w.name}, {title}: cosine {cosine[w.name]:.5f}, expected >= {bound}"
+            for w, bound in workers
+            if not cosine[w.name] >= bound
+        ]
         results = hold(
             [w for w, _ in workers], rows, options.rounds, options.seconds, max_calls=200, clock=options.clock
         )
         print_results(
             f"{title}, threads: {options.threads}, {options.clock} time",
-            [(name, f"{r.median:.2f}", f"{r.minimum:.2f}", f"{r.ratio_to_first:.2f}",
-              f"{case[0] * case[1] / r.median * 1e3:,.0f}", f"{cosine[name]:.4f}",
-              f"{r.quiet_turns}/{r.turns}" + ("" if r.only_quiet else " loud")) for name, r in results.items()],
+            [
+                (
+                    name,
+                    f"{r.median:.2f}",
+                    f"{r.minimum:.2f}",
+                    f"{r.ratio_to_first:.2f}",
+                    f"{case[0] * case[1] / r.median * 1e3:,.0f}",
+                    f"{cosine[name]:.4f}",
+                    f"{r.quiet_turns}/{r.turns}" + ("" if r.only_quiet else " loud"),
+                )
+                for name, r in results.items()
+            ],
             ["engine", "median ms", "min ms", "x first", "tokens/s", "cosine", "quiet turns"],
         )
         report["cases"][f"{case[0]}x{case[1]}"] = {

@@ -57,9 +57,7 @@ def _quantized(graph: Path, model: Path) -> Path:
 
     target = graph.with_name(graph.stem + f"-openvino-{nncf.__version__}-int8.xml")
     if not target.exists():
-        inputs = [
-            dict(zip(("input_ids", "attention_mask"), pad([row]))) for row in calibration_rows(model)
-        ]
+        inputs = [dict(zip(("input_ids", "attention_mask"), pad([row]))) for row in calibration_rows(model)]
         network = nncf.quantize(
             openvino.Core().read_model(graph),
             nncf.Dataset(inputs),

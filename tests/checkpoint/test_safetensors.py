@@ -242,7 +242,11 @@ def test_sentence_transformers_without_normalize(tmp_path: Path) -> None:
     ("modules", "config", "message"),
     [
         (["Transformer", "Pooling", "Dense"], {"pooling_mode_cls_token": True}, "module 'Dense'"),
-        (["Transformer", "Pooling"], {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, "one pooling mode"),
+        (
+            ["Transformer", "Pooling"],
+            {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True},
+            "one pooling mode",
+        ),
         (["Transformer", "Pooling"], {"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len"),
         (["Transformer", "Pooling"], {}, "got none"),
     ],
@@ -252,7 +256,9 @@ def test_unsupported_modules(tmp_path: Path, modules: list[str], config: dict[st
         open_checkpoint(sentence_transformer(tmp_path, modules, config))
 
 
-@pytest.mark.parametrize("modules", [{}, [3], [{"type": 3}], [{"type": "x.Pooling", "path": "../../etc"}], [{"path": ""}]])
+@pytest.mark.parametrize(
+    "modules", [{}, [3], [{"type": 3}], [{"type": "x.Pooling", "path": "../../etc"}], [{"path": ""}]]
+)
 def test_broken_modules(tmp_path: Path, modules: Any) -> None:
     write_bert(tmp_path)
     write_json(tmp_path / "modules.json", modules)

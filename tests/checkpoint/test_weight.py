@@ -32,7 +32,10 @@ def test_dense_of_every_form(n: int, k: int, keep: float, quantized: bool, seed:
         ({"values": np.zeros((2, 4), np.int8)}, "a scale goes with int8"),
         ({"values": np.zeros((2, 4), np.float32), "scale": np.ones(2, np.float32)}, "a scale goes with int8"),
         ({"values": np.zeros((2, 4), np.int8), "scale": np.ones(3, np.float32)}, r"scale: expected \[2\], got \[3\]"),
-        ({"values": np.zeros(1, np.float32), "mask": np.zeros((2, 2), np.uint8)}, r"mask: expected \[2, 1\], got \[2, 2\]"),
+        (
+            {"values": np.zeros(1, np.float32), "mask": np.zeros((2, 2), np.uint8)},
+            r"mask: expected \[2, 1\], got \[2, 2\]",
+        ),
         ({"values": np.zeros((1, 1), np.float32), "mask": np.zeros((2, 1), np.uint8)}, "expected a vector"),
     ],
 )

@@ -35,7 +35,11 @@ def tensor_bytes(arrays: Mapping[str, np.ndarray], bf16: tuple[str, ...] = ()) -
     data = b""
     for name, array in arrays.items():
         dtype = "BF16" if name in bf16 else _TYPES[array.dtype.str[1:]]
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [len(data), len(data) + array.nbytes]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(array.shape),
+            "data_offsets": [len(data), len(data) + array.nbytes],
+        }
         data += array.tobytes()
     return with_header(header, data)
 

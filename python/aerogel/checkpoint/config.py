@@ -64,7 +64,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 def check_config(config: dict[str, Any], where: object) -> None:
     """Checks the type of every common entry that is present and not null; `model_type` must be."""
     if not isinstance(config.get("model_type"), str):
-        raise ConfigError(f"{where}: model_type: expected a string such as 'bert', got {_kind(config.get('model_type'))}")
+        raise ConfigError(
+            f"{where}: model_type: expected a string such as 'bert', got {_kind(config.get('model_type'))}"
+        )
     for keys, accepts, expected in _CHECKS:
         for key in keys:
             value = config.get(key)

@@ -213,7 +213,10 @@ def _finish_decoder(file: GGUFFile, config: dict[str, Any]) -> None:
         )
     scaling = file.metadata.get(f"{prefix}.rope.scaling.type", "none")
     if scaling != "none":
-        config["rope_scaling"] = {"rope_type": scaling, "factor": file.metadata.get(f"{prefix}.rope.scaling.factor", 1.0)}
+        config["rope_scaling"] = {
+            "rope_type": scaling,
+            "factor": file.metadata.get(f"{prefix}.rope.scaling.factor", 1.0),
+        }
     if "rope_freqs.weight" in file.tensors:
         config["rope_scaling"] = _llama3_scaling(file, config)
 

@@ -100,9 +100,7 @@ class GGUFFile:
 class _Parser:
     """Walks the header. Every read is checked against the file's end, so no count or length in it is trusted."""
 
-    def __init__(
-        self, path: Path, data: mmap.mmap, metadata: dict[str, Any], tensors: dict[str, GGUFTensor]
-    ) -> None:
+    def __init__(self, path: Path, data: mmap.mmap, metadata: dict[str, Any], tensors: dict[str, GGUFTensor]) -> None:
         self._path = path
         self._data = data
         self._at = 0

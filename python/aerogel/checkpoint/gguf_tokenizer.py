@@ -191,8 +191,11 @@ def _wordpiece(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
         for token, kind in zip(vocabulary.tokens, vocabulary.types, strict=True)
     ]
     # Nothing in the file says whether case matters; a vocabulary without capitals was made for lowered text.
-    cased = any(token != token.lower() for token, kind in zip(tokens, vocabulary.types, strict=True) if kind == 1
-                and not token.startswith("["))
+    cased = any(
+        token != token.lower()
+        for token, kind in zip(tokens, vocabulary.types, strict=True)
+        if kind == 1 and not token.startswith("[")
+    )
     return wordpiece(tokens, not cased, vocabulary.path)
 
 

@@ -170,7 +170,9 @@ def _parameters(file: SafetensorsFile) -> dict[str, _Parameter]:
         if dtype not in ("F32", "I8"):
             raise fail(values, "F32 or I8", dtype)
         if (scale is not None) != (dtype == "I8"):
-            raise fail(name + "_scale", "one with I8 values and none with F32", f"{dtype}{', a scale' if scale else ''}")
+            raise fail(
+                name + "_scale", "one with I8 values and none with F32", f"{dtype}{', a scale' if scale else ''}"
+            )
         if sparse:
             mask = entries[name + "_bitmask"]
             if mask.dtype != "U8" or len(mask.shape) != 2:
