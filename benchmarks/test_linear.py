@@ -8,10 +8,9 @@ multiplications a second (GMAC/s of the *dense* product: what the zeros are wort
 
 from __future__ import annotations
 
+import aerogel._core as core
 import numpy as np
 import pytest
-
-import aerogel._core as core
 
 SHAPES = [(384, 384), (1536, 384), (384, 1536), (768, 768), (3072, 768)]
 TOKENS = [1, 16, 128]

@@ -1,8 +1,9 @@
 import json
 
-import aerogel
 import numpy as np
 import pytest
+
+import aerogel
 from aerogel import bench, demo
 from aerogel.errors import AerogelError, UnsupportedModelError
 
@@ -69,8 +70,9 @@ def test_the_demo_finds_the_nearest_sentences(source, llama_folder, tmp_path):
 
 def test_the_demo_command(source, tmp_path):
     pytest.importorskip("typer")
-    from aerogel.cli import app
     from typer.testing import CliRunner
+
+    from aerogel.cli import app
 
     result = CliRunner().invoke(
         app, ["demo", "--model", str(source), "--json", str(tmp_path / "out.json")], catch_exceptions=False

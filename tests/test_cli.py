@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("typer")
+from typer.testing import CliRunner
+
 import aerogel
 from aerogel.cli import app
 from aerogel.errors import AerogelError
-from typer.testing import CliRunner
 
 runner = CliRunner()
 

@@ -1,12 +1,13 @@
 import json
 import shutil
 
-import aerogel
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
+
+import aerogel
 from aerogel.checkpoint import open_checkpoint
 from aerogel.errors import CheckpointError, DataError, RecipeError
-from safetensors.numpy import load_file, save_file
 
 from . import tiny_models
 from .reference import quantize as reference

@@ -1,4 +1,4 @@
-"""The forced instruction set is the one that runs, and every one gives the same int8 answer. A process per ISA: the choice is read once."""
+"""The forced instruction set is the one that runs, and each gives the same int8 answer. One process per ISA: it is read once."""
 
 from __future__ import annotations
 

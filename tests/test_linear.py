@@ -1,6 +1,7 @@
-import aerogel
 import numpy as np
 import pytest
+
+import aerogel
 from aerogel.errors import AerogelError, DataError, RecipeError, ShapeError
 
 scipy_sparse = pytest.importorskip("scipy.sparse")

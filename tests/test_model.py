@@ -4,9 +4,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import aerogel
 import numpy as np
 import pytest
+
+import aerogel
 from aerogel.errors import AerogelError, DataError, ShapeError, UnsupportedModelError
 from aerogel.sampling import Sampling
 

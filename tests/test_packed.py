@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from aerogel.packed import SafetensorsWriter, to_weight
-from aerogel.quantize import int8, none
 from safetensors import safe_open
 from safetensors.numpy import load_file
+
+from aerogel.packed import SafetensorsWriter, to_weight
+from aerogel.quantize import int8, none
 
 
 def test_the_safetensors_package_reads_what_is_written(tmp_path):

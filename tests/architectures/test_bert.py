@@ -1,6 +1,7 @@
-import aerogel
 import numpy as np
 import pytest
+
+import aerogel
 from aerogel.errors import ConfigError, DataError, MissingTensorsError, ShapeError, UnsupportedModelError
 
 from .. import tiny_models

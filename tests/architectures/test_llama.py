@@ -1,6 +1,7 @@
-import aerogel
 import numpy as np
 import pytest
+
+import aerogel
 from aerogel.errors import ConfigError, MissingTensorsError, UnsupportedModelError
 
 from .. import tiny_models

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.quantize import SCHEMES, int8, none, scheme
 
