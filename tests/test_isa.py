@@ -1,4 +1,4 @@
-"""The forced instruction set is the one that runs, and each gives the same int8 answer. One process per ISA: it is read once."""
+"""The forced instruction set is the one that runs, and each gives the same int8 answer. It is read once a process."""
 
 from __future__ import annotations
 
