@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 #include <vector>
@@ -104,10 +105,10 @@ struct FakeRoot {
     char name[] = "/tmp/aerogel-test-XXXXXX";
     path = mkdtemp(name);
   }
-  ~FakeRoot() { (void)!std::system(("rm -r '" + path + "'").c_str()); }
+  ~FakeRoot() { std::filesystem::remove_all(path); }
   void write(const std::string& file, const std::string& text) const {
-    const std::string full = path + file;
-    (void)!std::system(("mkdir -p '" + full.substr(0, full.rfind('/')) + "'").c_str());
+    const std::filesystem::path full = path + file;
+    std::filesystem::create_directories(full.parent_path());
     std::ofstream(full) << text;
   }
 };
