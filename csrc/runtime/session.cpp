@@ -13,7 +13,7 @@ namespace {
 // Row-wise steps are cut into parts of about this many elements; below two of them, one thread does it alone.
 constexpr std::int64_t kPartElements = 12'000;
 // Attention below this many multiplications is not worth waking anybody for.
-constexpr std::int64_t kSerialAttention = 60'000;
+constexpr std::int64_t kSerialAttention = 300'000;
 constexpr std::int64_t kQueryBlock = 128;
 // Tokens that a thread works on when sequences are run side by side: enough to reuse each weight that is loaded from
 // cache many times, few enough that the activations stay in the cache.
