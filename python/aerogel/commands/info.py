@@ -22,7 +22,7 @@ def run(folder: str, as_json: bool, threads: int | None) -> None:
         return
     out = results()
     out.print(f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {facts['recipe'] or 'not compressed'}")
-    table = Table("layer", "shape", "sparsity", "format", "ISA", "bits/weight", box=None, pad_edge=False)
+    table = Table("layer", "shape", "sparsity", "format", "ISA", "bits/weight in memory", box=None, pad_edge=False)
     for layer in facts["layers"]:
         table.add_row(
             layer["name"],
