@@ -80,7 +80,6 @@ void bind_session(py::module_& module) {
            py::arg("type_ids") = py::none(), py::arg("slots") = py::none(),
            "The forward pass, without the GIL. int32 [T] and int64 [S+1] -> float32 [rows, width].")
       .def("slot_length", &Session::slot_length, py::arg("slot"))
-      .def("truncate_slot", &Session::truncate_slot, py::arg("slot"), py::arg("tokens"))
       .def("free_slot", &Session::free_slot, py::arg("slot"))
       .def("profile", &Session::profile, py::arg("on"))
       .def("timings", [](const Session& self) {

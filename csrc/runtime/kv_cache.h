@@ -29,8 +29,6 @@ class KvSequence {
   // Writes row `position` (reserved, not before length()) of every head of a layer from `heads * head_dim` floats each.
   void write(int layer, std::int64_t position, const float* key, const float* value);
   void advance(std::int64_t tokens) { length_ += tokens; }
-  // Forgets everything behind the first `tokens`.
-  void truncate(std::int64_t tokens) { length_ = tokens < length_ ? tokens : length_; }
 
   const float* keys(int layer, std::int64_t head) const { return keys_[layer].data() + head * capacity_ * shapes_[layer].head_dim; }
   const float* values(int layer, std::int64_t head) const { return values_[layer].data() + head * capacity_ * shapes_[layer].head_dim; }

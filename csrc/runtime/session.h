@@ -46,7 +46,6 @@ class Session {
   void run(const Schedule& schedule, const Batch& batch, float* y);
 
   std::int64_t slot_length(std::int64_t slot) const { return cache_.length(slot); }
-  void truncate_slot(std::int64_t slot, std::int64_t tokens) { cache_.slot(slot).truncate(tokens); }
   void free_slot(std::int64_t slot) { cache_.free(slot); }
 
   // While on, the time of each step is summed up (and sequences are not run side by side).

@@ -49,6 +49,19 @@ def test_float32_is_a_view_and_stays_valid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array, ARRAYS["w"])
 
 
+def test_a_released_tensor_is_read_again(tmp_path: Path) -> None:
+    """Its pages go, its views and its neighbours stay."""
+    tensors = {name: np.arange(5000, dtype=np.float32) + i for i, name in enumerate("abc")}
+    path = tmp_path / "x.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    file = SafetensorsFile(path)
+    views = {name: file.raw(name) for name in tensors}
+    file.release("b")
+    for name, values in tensors.items():
+        np.testing.assert_array_equal(views[name], values)
+        np.testing.assert_array_equal(file.raw(name), values)
+
+
 def test_half_floats(tmp_path: Path) -> None:
     values = np.array([0.0, -0.0, 1.0, -2.5, 3.0e38, 1e-40, np.inf], np.float32)
     upper = (values.view(np.uint32) >> 16).astype(np.uint16)
