@@ -60,4 +60,7 @@ struct PyWeight {
   PackedLinear packed;
 };
 
+// One dict a form.
+py::list describe_forms(const PackedLinear& linear);
+
 }  // namespace aerogel

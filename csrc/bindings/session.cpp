@@ -16,11 +16,11 @@ py::list describe(const Plan& plan) {
       row["width"] = step.width;
       if (step.kind == StepKind::linear) {
         const PackedLinear& linear = step.op->linear;
-        row["shape"] = py::make_tuple(linear.weight->n(), linear.weight->k());
-        row["format"] = linear.kernel->format;
-        row["isa"] = isa_name(linear.kernel->isa);
-        row["nbytes"] = linear.weight->bytes();
-        row["nonzeros"] = linear.weight->nonzeros();
+        row["shape"] = py::make_tuple(linear.n(), linear.k());
+        row["forms"] = describe_forms(linear);
+        row["nbytes"] = linear.bytes();
+        row["nonzeros"] = linear.nonzeros();
+        row["terms"] = step.op->terms;
       }
       rows.append(std::move(row));
     }

@@ -2,7 +2,9 @@
 
 #include "bindings/bindings.h"
 #include "linear/csr_f32/from_arrays.h"
+#include "linear/pattern.h"
 #include "runtime/linear_run.h"
+#include "runtime/linear_time.h"
 
 namespace aerogel {
 namespace {
@@ -51,11 +53,26 @@ PyWeight pack_csr(std::int64_t k, const py::array& indptr, const py::array& indi
   const Array<float> values(data, "csr: data", 1);
   values.expect(0, columns.size(), "csr: data");
   py::gil_scoped_release release;
-  return PyWeight{{csr_f32_from_arrays<Index>("csr", rows.size() - 1, k, rows.data(), columns.data(), values.data(), values.size()),
-                   find_linear("csr_f32", active_isa())}};
+  LinearForm form;
+  form.weight = csr_f32_from_arrays<Index>("csr", rows.size() - 1, k, rows.data(), columns.data(), values.data(), values.size());
+  form.kernel = find_linear("csr_f32", active_isa());
+  return PyWeight{PackedLinear({std::move(form)})};
 }
 
 }  // namespace
+
+py::list describe_forms(const PackedLinear& linear) {
+  py::list forms;
+  for (const LinearForm& form : linear.forms()) {
+    py::dict row;
+    row["format"] = form.kernel->format;
+    row["isa"] = isa_name(form.kernel->isa);
+    row["nbytes"] = form.weight->bytes();
+    row["max_rows"] = form.max_rows == kAnyRows ? py::object(py::none()) : py::int_(form.max_rows);
+    forms.append(std::move(row));
+  }
+  return forms;
+}
 
 void bind_weight(py::module_& module) {
   py::class_<WeightSource>(module, "WeightSource",
@@ -81,23 +98,41 @@ void bind_weight(py::module_& module) {
       .def_property_readonly("n", &WeightSource::n)
       .def_property_readonly("k", &WeightSource::k)
       .def_property_readonly("sparsity", &WeightSource::sparsity)
-      .def_property_readonly("quantized", &WeightSource::quantized);
+      .def_property_readonly("quantized", &WeightSource::quantized)
+      .def("pattern", [](const WeightSource& self) {
+        Pattern found;
+        {
+          py::gil_scoped_release release;
+          found = find_pattern(self);
+        }
+        py::dict facts;
+        facts["nonzeros"] = found.nonzeros;
+        facts["least_in_row"] = found.least_in_row;
+        facts["most_in_row"] = found.most_in_row;
+        facts["empty_rows"] = found.empty_rows;
+        facts["empty_columns"] = found.empty_columns;
+        facts["most_in_4"] = found.most_in_4;
+        facts["most_in_8"] = found.most_in_8;
+        facts["most_in_64"] = found.most_in_64;
+        facts["blocks4"] = found.blocks4;
+        return facts;
+      }, "How the zeros lie: nonzeros of rows, of aligned windows of 4, 8 and 64 columns, and 1x4 blocks that are not empty.");
 
-  py::class_<PyWeight>(module, "Weight", "Weights packed for a kernel. Immutable.")
-      .def_property_readonly("format", [](const PyWeight& self) { return self.packed.kernel->format; })
-      .def_property_readonly("isa", [](const PyWeight& self) { return isa_name(self.packed.kernel->isa); })
-      .def_property_readonly("shape", [](const PyWeight& self) { return py::make_tuple(self.packed.weight->n(), self.packed.weight->k()); })
-      .def_property_readonly("nbytes", [](const PyWeight& self) { return self.packed.weight->bytes(); })
-      .def_property_readonly("nonzeros", [](const PyWeight& self) { return self.packed.weight->nonzeros(); })
+  py::class_<PyWeight>(module, "Weight", "Weights packed for one or two kernels. Immutable.")
+      .def_property_readonly("forms", [](const PyWeight& self) { return describe_forms(self.packed); },
+                             "One dict a form: format, isa, nbytes, and max_rows, the most rows it serves (None: any number).")
+      .def_property_readonly("shape", [](const PyWeight& self) { return py::make_tuple(self.packed.n(), self.packed.k()); })
+      .def_property_readonly("nbytes", [](const PyWeight& self) { return self.packed.bytes(); })
+      .def_property_readonly("nonzeros", [](const PyWeight& self) { return self.packed.nonzeros(); })
       .def_property_readonly("sparsity", [](const PyWeight& self) {
-        return 1.0 - static_cast<double>(self.packed.weight->nonzeros()) /
-                         (static_cast<double>(self.packed.weight->n()) * static_cast<double>(self.packed.weight->k()));
+        return 1.0 - static_cast<double>(self.packed.nonzeros()) /
+                         (static_cast<double>(self.packed.n()) * static_cast<double>(self.packed.k()));
       })
       .def("row", [](const PyWeight& self, std::int64_t n) {
-        if (n < 0 || n >= self.packed.weight->n())
-          throw ShapeError("row: expected [0, " + std::to_string(self.packed.weight->n()) + "), got " + std::to_string(n));
-        py::array_t<float> row(self.packed.weight->k());
-        self.packed.weight->row_f32(n, row.mutable_data());
+        if (n < 0 || n >= self.packed.n())
+          throw ShapeError("row: expected [0, " + std::to_string(self.packed.n()) + "), got " + std::to_string(n));
+        py::array_t<float> row(self.packed.k());
+        self.packed.row_f32(n, row.mutable_data());
         return row;
       }, py::arg("n"), "Row n as float32 [K].");
 
@@ -105,8 +140,26 @@ void bind_weight(py::module_& module) {
     const Isa chosen = isa ? isa_from_name(*isa) : active_isa();
     if (!isa_supported(chosen)) throw IsaError("instruction set '" + *isa + "' is not supported by this CPU");
     py::gil_scoped_release release;
-    return PyWeight{pack_linear(source, format, chosen)};
-  }, py::arg("source"), py::arg("format") = "auto", py::arg("isa") = py::none());
+    return PyWeight{pack_linear(source, format == "auto" ? auto_forms(source, chosen) : std::vector<FormChoice>{{format}}, chosen)};
+  }, py::arg("source"), py::arg("format") = "auto", py::arg("isa") = py::none(), "\"auto\" goes by the sparsity.");
+
+  module.def("pack", [](const WeightSource& source, const std::vector<std::pair<std::string, std::optional<std::int64_t>>>& formats) {
+    std::vector<FormChoice> choices;
+    for (const auto& [format, max_rows] : formats) choices.push_back({format, max_rows.value_or(kAnyRows)});
+    py::gil_scoped_release release;
+    return PyWeight{pack_linear(source, choices, active_isa())};
+  }, py::arg("source"), py::arg("formats"),
+     "formats: (name, max_rows) by rising max_rows; the last one serves any number of rows, None.");
+
+  module.def("time_linears", [](const std::vector<const PyWeight*>& weights, std::int64_t rows, int threads, int rounds,
+                                double seconds, std::size_t evict_bytes) {
+    std::vector<PackedLinear> candidates;
+    for (const PyWeight* weight : weights) candidates.push_back(weight->packed);
+    py::gil_scoped_release release;
+    return time_linears(candidates, {rows, threads, rounds, seconds, evict_bytes});
+  }, py::arg("weights"), py::arg("rows"), py::arg("threads") = 0, py::arg("rounds") = 5, py::arg("seconds") = 0.05,
+     py::arg("evict_bytes") = 0,
+     "Seconds of each call, [weight][round], the weights taking turns. Without the quantization of the input.");
 
   module.def("pack_csr", [](std::int64_t k, const py::array& indptr, const py::array& indices, const py::array& data) {
     return indptr.dtype().equal(py::dtype::of<std::int32_t>()) ? pack_csr<std::int32_t>(k, indptr, indices, data)
@@ -116,9 +169,9 @@ void bind_weight(py::module_& module) {
 
   module.def("linear", [](const PyWeight& weight, const py::array& x, const py::object& bias, int threads) {
     const Array<float> in(x, "x", 2);
-    const std::int64_t m = in.size(0), n = weight.packed.weight->n();
-    if (in.size(1) != weight.packed.weight->k())
-      throw ShapeError("x: expected " + shape_text(m, weight.packed.weight->k()) + ", got " + shape_text(m, in.size(1)));
+    const std::int64_t m = in.size(0), n = weight.packed.n();
+    if (in.size(1) != weight.packed.k())
+      throw ShapeError("x: expected " + shape_text(m, weight.packed.k()) + ", got " + shape_text(m, in.size(1)));
     const Floats offset = copy_floats(bias, "bias", 1);
     if (offset != nullptr && static_cast<std::int64_t>(offset->size()) != n)
       throw ShapeError("bias: expected [" + std::to_string(n) + "], got [" + std::to_string(offset->size()) + "]");

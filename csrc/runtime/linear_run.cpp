@@ -35,7 +35,8 @@ std::int64_t cut(const Weight& weight, std::int64_t share, std::int64_t shares) 
 
 void run_linear(const PackedLinear& linear, const void* x, const float* x_scale, std::int64_t ldx, std::int64_t m,
                 const float* bias, float* y, const Crew& crew, ScratchPool& scratch) {
-  const Weight& weight = *linear.weight;
+  const LinearForm& form = linear.form(m);
+  const Weight& weight = *form.weight;
   std::int64_t parts = 1;
   if (crew.size() > 1) {
     const std::int64_t work = std::max<std::int64_t>(weight.nonzeros(), weight.n()) * m;
@@ -43,7 +44,7 @@ void run_linear(const PackedLinear& linear, const void* x, const float* x_scale,
     if (parts > crew.size()) parts = parts / crew.size() * crew.size();
     parts = std::min(parts, weight.units());
   }
-  const LinearRun run = linear.kernel->run;
+  const LinearRun run = form.kernel->run;
   crew.run(parts, [&](std::int64_t part, int thread) noexcept {
     LinearTask task{};
     task.weight = weight.view();
@@ -61,27 +62,22 @@ void run_linear(const PackedLinear& linear, const void* x, const float* x_scale,
   });
 }
 
-namespace {
-
-// One team a thread count, for layers that belong to no model. Kept for the life of the process.
 Team& shared_team(int threads) {
   static std::mutex mutex;
   static std::map<int, std::unique_ptr<Team>>* teams = new std::map<int, std::unique_ptr<Team>>;
   const std::lock_guard<std::mutex> guard(mutex);
-  std::unique_ptr<Team>& team = (*teams)[threads];
-  if (team == nullptr) team = std::make_unique<Team>(threads);
+  std::unique_ptr<Team>& team = (*teams)[threads == 0 ? default_threads() : threads];
+  if (team == nullptr) team = std::make_unique<Team>(threads == 0 ? default_threads() : threads);
   return *team;
 }
 
-}  // namespace
-
 void linear_once(const PackedLinear& linear, const float* x, std::int64_t m, const float* bias, float* y, int threads) {
-  const std::int64_t k = linear.weight->k();
-  Team& team = shared_team(threads == 0 ? default_threads() : threads);
+  const std::int64_t k = linear.k();
+  Team& team = shared_team(threads);
   ScratchPool scratch(team.size());
-  scratch.reserve(linear.weight->scratch_bytes(m));
+  scratch.reserve(linear.scratch_bytes(m));
   const Crew crew{&team, 0};
-  if (!linear.kernel->quantized_x) {
+  if (!linear.quantized_x()) {
     const auto lock = team.lock();
     run_linear(linear, x, nullptr, k, m, bias, y, crew, scratch);
     return;

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/team.h"
-#include "runtime/program.h"
+#include "runtime/packed_linear.h"
 #include "runtime/scratch.h"
 
 namespace aerogel {
@@ -30,7 +30,10 @@ struct Crew {
 void run_linear(const PackedLinear& linear, const void* x, const float* x_scale, std::int64_t ldx, std::int64_t m,
                 const float* bias, float* y, const Crew& crew, ScratchPool& scratch);
 
-// A single layer from floats to floats, quantizing x where the kernel wants codes. `threads` 0: default_threads().
+// The team of layers that belong to no model; one a thread count, kept for the life of the process. threads 0: default_threads().
+Team& shared_team(int threads);
+
+// A single layer from floats to floats, quantizing x where the kernel wants codes.
 void linear_once(const PackedLinear& linear, const float* x, std::int64_t m, const float* bias, float* y, int threads);
 
 }  // namespace aerogel

@@ -48,7 +48,7 @@ StepKind step_of(OpKind kind) {
 
 bool is_norm(OpKind kind) { return kind == OpKind::layer_norm || kind == OpKind::rms_norm; }
 // A linear that reads codes; one that splits its input in terms makes them itself.
-bool takes_codes(const Op& op) { return op.kind == OpKind::linear && op.linear.kernel->quantized_x && op.terms == 1; }
+bool takes_codes(const Op& op) { return op.kind == OpKind::linear && op.linear.quantized_x() && op.terms == 1; }
 bool writes_codes(OpKind kind) { return is_norm(kind) || kind == OpKind::activation; }
 
 // Two passes: steps over virtual buffers first, then buffers onto slots.
@@ -247,7 +247,8 @@ std::size_t Plan::weight_bytes() const {
   std::set<const Weight*> seen;
   std::size_t bytes = 0;
   for (const Op& op : program_.ops())
-    if (op.linear.weight != nullptr && seen.insert(op.linear.weight.get()).second) bytes += op.linear.weight->bytes();
+    for (const LinearForm& form : op.linear.forms())
+      if (seen.insert(form.weight.get()).second) bytes += form.weight->bytes();
   return bytes;
 }
 

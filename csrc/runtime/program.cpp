@@ -25,22 +25,6 @@ void expect_table(const Table& table, std::int64_t width) {
 
 }  // namespace
 
-PackedLinear pack_linear(const WeightSource& source, const std::string& format, Isa isa) {
-  if (source.n() == 0) throw ShapeError("weight: nothing was added to the source");
-  const std::string chosen = format == "auto" ? auto_format(source, isa) : format;
-  const LinearKernel* kernel = find_linear(chosen, isa);
-  if (kernel == nullptr) {
-    std::string known = "auto";
-    for (const LinearKernel& row : linear_kernels())
-      if (row.isa == Isa::scalar) known += std::string(", ") + row.format;
-    throw Error("unknown weight format '" + chosen + "': expected one of " + known);
-  }
-  if (kernel->quantized_x != source.quantized())
-    throw Error("weight format '" + chosen + "' takes " + (kernel->quantized_x ? "int8 codes" : "float values") + ", got " +
-                (source.quantized() ? "int8 codes" : "float values"));
-  return {std::shared_ptr<const Weight>(kernel->pack(source)), kernel};
-}
-
 const Value& Program::value(const std::string& name, int x) const {
   if (x < 0 || x >= static_cast<int>(values_.size()))
     throw ShapeError(name + ": there is no value " + std::to_string(x) + " in this program");
@@ -95,13 +79,13 @@ int Program::rms_norm(const std::string& name, int x, Floats gamma, float eps) {
 
 int Program::linear(const std::string& name, int x, PackedLinear weight, Floats bias, int terms) {
   const Value in = value(name, x);
-  if (weight.weight == nullptr) throw ShapeError(name + ": no weight given");
-  const std::int64_t n = weight.weight->n(), k = weight.weight->k();
+  if (weight.empty()) throw ShapeError(name + ": no weight given");
+  const std::int64_t n = weight.n(), k = weight.k();
   expect(k == in.width, name, shape_text(n, in.width), shape_text(n, k));
   if (bias != nullptr) expect_length(bias, n, name + ".bias");
   if (terms != 1 && terms != 2) throw ShapeError(name + ": expected 1 or 2 terms, got " + std::to_string(terms));
   Op op{OpKind::linear, name, x};
-  op.terms = weight.kernel->quantized_x ? terms : 1;
+  op.terms = weight.quantized_x() ? terms : 1;
   op.linear = std::move(weight);
   op.bias = std::move(bias);
   return append(std::move(op), {n, in.rows});

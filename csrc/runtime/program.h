@@ -10,18 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/table.h"
+#include "runtime/packed_linear.h"
 
 namespace aerogel {
-
-// Packed weights with the kernel they were packed for.
-struct PackedLinear {
-  std::shared_ptr<const Weight> weight;
-  const LinearKernel* kernel = nullptr;
-};
-
-// Packs for the ISA in use. format "auto" picks by sparsity (auto_format). Throws Error if no kernel of the format runs here.
-PackedLinear pack_linear(const WeightSource& source, const std::string& format, Isa isa);
 
 // An embedding table, float or int8 with one scale per row. Borrows its arrays; `owner` keeps them alive.
 struct Table {

@@ -35,7 +35,7 @@ struct TermsLayout {
   std::int64_t block, codes, scales, rest, sums;  // bytes, but block
 
   explicit TermsLayout(const Op& op) {
-    const std::int64_t n = op.linear.weight->n(), k = op.linear.weight->k();
+    const std::int64_t n = op.linear.n(), k = op.linear.k();
     constexpr std::int64_t kSums = 4 << 20;
     block = std::clamp<std::int64_t>(kSums / n / 2, 8, 256);
     codes = round_up<std::int64_t>(2 * block * codes_ld(k), kCacheLine);
@@ -170,7 +170,7 @@ std::size_t Session::scratch_bytes(const Schedule& schedule, const Batch& batch,
       keys = std::max(keys, cache_.length(batch.slots[s]) + batch.offsets[s + 1] - batch.offsets[s]);
   for (const Step& step : schedule.steps) {
     if (step.kind == StepKind::linear)
-      bytes = std::max(bytes, step.op->linear.weight->scratch_bytes(step.op->terms * batch.token_count));
+      bytes = std::max(bytes, step.op->linear.scratch_bytes(step.op->terms * batch.token_count));
     if (step.kind == StepKind::attention)
       bytes = std::max(bytes, attention_scratch_bytes(queries, keys, step.op->head_dim));
     widest = std::max(widest, step.width);
@@ -353,7 +353,7 @@ void Session::run_step(const Step& step, Frame& frame, const Crew& crew) {
       break;
 
     case StepKind::linear: {
-      const std::int64_t k = op.linear.weight->k();
+      const std::int64_t k = op.linear.k();
       const float* bias = op.bias == nullptr ? nullptr : op.bias->data();
       if (op.terms == 2)
         run_linear_terms(op, x, rows, y, crew);
@@ -408,7 +408,7 @@ void Session::run_step(const Step& step, Frame& frame, const Crew& crew) {
 
 void Session::run_linear_terms(const Op& op, const float* x, std::int64_t rows, float* y, const Crew& crew) {
   const Ops& ops = plan_->ops();
-  const std::int64_t n = op.linear.weight->n(), k = op.linear.weight->k(), ld = codes_ld(k);
+  const std::int64_t n = op.linear.n(), k = op.linear.k(), ld = codes_ld(k);
   const TermsLayout layout(op);
   std::uint8_t* const memory = terms_[crew.thread].data();
   auto* const codes = reinterpret_cast<std::int8_t*>(memory);

@@ -45,7 +45,7 @@ PackedLinear random_linear(std::int64_t n, std::int64_t k, bool quantized, int p
     part.f32 = values.data();
   }
   source.add("w", part, n * k);
-  return pack_linear(source, "auto", active_isa());
+  return pack_linear(source, auto_forms(source, active_isa()), active_isa());
 }
 
 std::shared_ptr<Table> random_table(std::int64_t entries, Random& random) {
@@ -196,7 +196,7 @@ TEST(runtime_two_terms_hold_outliers) {
     double error_one = 0, error_two = 0;
     std::vector<float> row(kHidden);
     for (std::int64_t n = 0; n < 70; ++n) {
-      weight.weight->row_f32(n, row.data());
+      weight.row_f32(n, row.data());
       for (std::int64_t t = 0; t < kRows; ++t) {
         double sum = (*bias)[n];
         for (std::int64_t k = 0; k < kHidden; ++k) sum += static_cast<double>(values[tokens.ids[t] * kHidden + k]) * row[k];

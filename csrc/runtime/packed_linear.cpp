@@ -1,0 +1,60 @@
+#include "runtime/packed_linear.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace aerogel {
+namespace {
+
+const LinearKernel* kernel_for(const WeightSource& source, const std::string& format, Isa isa) {
+  const LinearKernel* kernel = find_linear(format, isa);
+  if (kernel == nullptr) {
+    std::string known = "auto";
+    for (const LinearKernel& row : linear_kernels())
+      if (row.isa == Isa::scalar) known += std::string(", ") + row.format;
+    throw Error("unknown weight format '" + format + "': expected one of " + known);
+  }
+  if (kernel->quantized_x != source.quantized())
+    throw Error("weight format '" + format + "' takes " + (kernel->quantized_x ? "int8 codes" : "float values") + ", got " +
+                (source.quantized() ? "int8 codes" : "float values"));
+  return kernel;
+}
+
+}  // namespace
+
+std::size_t PackedLinear::bytes() const {
+  std::size_t sum = 0;
+  for (const LinearForm& form : forms_) sum += form.weight->bytes();
+  return sum;
+}
+
+std::size_t PackedLinear::scratch_bytes(std::int64_t max_rows) const {
+  std::size_t most = 0;
+  for (const LinearForm& form : forms_) {
+    most = std::max(most, form.weight->scratch_bytes(std::min(max_rows, form.max_rows)));
+    if (form.max_rows >= max_rows) break;  // the later forms serve more rows
+  }
+  return most;
+}
+
+PackedLinear pack_linear(const WeightSource& source, const std::vector<FormChoice>& choices, Isa isa) {
+  if (source.n() == 0) throw ShapeError("weight: nothing was added to the source");
+  if (choices.empty()) throw Error("weight: expected at least one format, got none");
+  std::int64_t served = 0;
+  for (const FormChoice& choice : choices) {
+    if (choice.max_rows <= served) throw Error("weight formats: expected rising numbers of rows, each served by one format");
+    served = choice.max_rows;
+  }
+  if (served != kAnyRows) throw Error("weight formats: expected the last one to serve any number of rows");
+  std::vector<LinearForm> forms;
+  for (const FormChoice& choice : choices) {
+    const LinearKernel* kernel = kernel_for(source, choice.format, isa);
+    forms.push_back({std::shared_ptr<const Weight>(kernel->pack(source)), kernel, choice.max_rows});
+  }
+  return PackedLinear(std::move(forms));
+}
+
+std::vector<FormChoice> auto_forms(const WeightSource& source, Isa isa) { return {{auto_format(source, isa), kAnyRows}}; }
+
+}  // namespace aerogel
