@@ -106,53 +106,12 @@ void check_vectors(const Matrix& m, const GatheredView& v, const char* isa) {
   CHECK(seen == m.codes, isa << ": the vectors do not hold the weights of " << m.n << " x " << m.k);
 }
 
-void check_quads(const Matrix& m, const GatheredView& v, const char* isa) {
-  std::vector<std::int8_t> seen(m.codes.size());
-  for (std::int64_t chunk = 0; chunk < v.quad_chunks; ++chunk)
-    for (std::int64_t n = 0; n < m.n; ++n) {
-      const std::int64_t* begin = v.quad_begin + chunk * m.n + n;
-      for (std::int64_t i = begin[0]; i < begin[1]; ++i)
-        for (int slot = 0; slot < 4; ++slot) {
-          const GatheredQuad& quad = v.quads[i];
-          const std::int64_t column = chunk * v.quad_chunk + quad.column[slot] / 8;
-          CHECK(quad.column[slot] % 8 == 0 && column < m.k, isa << ": column of a quad");
-          CHECK(quad.weight[slot] <= 127 && std::abs(quad.sign[slot / 2]) == 1, isa << ": weight or sign of a quad");
-          if (quad.weight[slot] == 0) continue;
-          std::int8_t& at = seen[static_cast<std::size_t>(n * m.k + column)];
-          CHECK(at == 0, isa << ": [" << n << ", " << column << "] in two quads");
-          at = static_cast<std::int8_t>(quad.weight[slot] * quad.sign[slot / 2]);
-        }
-    }
-  for (std::int64_t chunk = 0; chunk < v.quad_chunks; ++chunk)
-    for (std::int64_t n = 0; n < m.n; ++n) {
-      const std::int64_t* begin = v.octet_begin + chunk * m.n + n;
-      for (std::int64_t i = begin[0]; i < begin[1]; ++i)
-        for (int half = 0; half < 2; ++half) {
-          const GatheredOctet& octet = v.octets[i];
-          int magnitudes = 0;
-          for (int slot = 0; slot < 4; ++slot) {
-            const std::uint8_t* weight = octet.weight + 8 * half + 4 * (slot / 2) + slot % 2;
-            const std::int64_t column = chunk * v.quad_chunk + octet.column[4 * half + slot] / 8;
-            CHECK(octet.column[4 * half + slot] % 8 == 0 && column < m.k, isa << ": column of an octet");
-            CHECK(weight[0] == weight[2] && weight[0] != 0 && std::abs(octet.sign[half]) == 1, isa << ": weight or sign of an octet");
-            std::int8_t& at = seen[static_cast<std::size_t>(n * m.k + column)];
-            CHECK(at == 0, isa << ": [" << n << ", " << column << "] in an octet and elsewhere");
-            at = static_cast<std::int8_t>(weight[0] * octet.sign[half]);
-            magnitudes += weight[0];
-          }
-          CHECK(127 * magnitudes <= 32767, isa << ": half an octet can overflow: " << magnitudes);
-        }
-    }
-  CHECK(seen == m.codes, isa << ": the quads do not hold the weights of " << m.n << " x " << m.k);
-}
-
 TEST(gathered_q8_packs_every_nonzero_once_and_safely) {
   for (const LinearKernel* kernel : kernels())
     for (const Matrix& m : matrices()) {
       const std::unique_ptr<Weight> weight = m.pack(*kernel);
       const auto& view = *static_cast<const GatheredView*>(weight->view());
       check_vectors(m, view, isa_name(kernel->isa));
-      if (view.quad_chunks != 0) check_quads(m, view, isa_name(kernel->isa));
     }
 }
 
@@ -166,10 +125,6 @@ TEST(gathered_q8_packs_the_same_bytes_again) {
     CHECK(a->bytes() == b->bytes() && vectors == w.segment[b->units() * w.chunks * w.groups_per_block], "sizes differ");
     CHECK(std::memcmp(v.vectors, w.vectors, static_cast<std::size_t>(vectors * 8 * v.geometry.rows)) == 0, "vectors differ");
     CHECK(std::memcmp(v.window, w.window, static_cast<std::size_t>(vectors) * 2) == 0, "windows differ");
-    if (v.quad_chunks != 0)
-      CHECK(std::memcmp(v.octets, w.octets, static_cast<std::size_t>(v.octet_begin[m.n]) * sizeof(GatheredOctet)) == 0, "octets differ");
-    if (v.quad_chunks != 0)
-      CHECK(std::memcmp(v.quads, w.quads, static_cast<std::size_t>(v.quad_begin[m.n]) * sizeof(GatheredQuad)) == 0, "quads differ");
   }
 }
 
@@ -191,7 +146,7 @@ TEST(gathered_q8_refuses_float_weights) {
   }
 }
 
-// All of it at the extremes, with so many columns that every form has several chunks.
+// All of it at the extremes, with so many columns that there are several chunks.
 TEST(gathered_q8_many_columns) {
   for (std::int64_t k : {8192, 8193, 33000, 70001})
     for (int percent_zero : {0, 97}) {

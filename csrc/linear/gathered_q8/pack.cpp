@@ -11,14 +11,8 @@
 namespace aerogel {
 namespace {
 
-// Column 8192 is the first that a 16-bit column times 8 cannot name.
-constexpr std::int64_t kQuadChunk = 8192;
-
-// Half an octet: 127 * 258 fits 16 bits.
-constexpr std::int32_t kHalfOctet = 258;
-
-constexpr GatheredGeometry kAvx2 = {8, 16, 1, 32768, true, true};
-constexpr GatheredGeometry kAvx512 = {16, 64, 32, 768, false, false};
+constexpr GatheredGeometry kAvx2 = {8, 16, 1, 32768, true};
+constexpr GatheredGeometry kAvx512 = {16, 64, 32, 768, false};
 
 struct Nonzero {
   std::int32_t column;
@@ -143,8 +137,6 @@ class GatheredWeight final : public Weight {
     v.chunks = (v.k + geometry.chunk - 1) / geometry.chunk;
     v.geometry.chunk = static_cast<std::int32_t>(round_up<std::int64_t>((v.k + v.chunks - 1) / v.chunks, 64));
     v.chunks = (v.k + v.geometry.chunk - 1) / v.geometry.chunk;
-    v.quad_chunks = geometry.quads ? (v.k + kQuadChunk - 1) / kQuadChunk : 0;
-    v.quad_chunk = kQuadChunk;
     units_ = (v.n + v.block - 1) / v.block;
     const std::size_t padded = static_cast<std::size_t>(units_ * v.block);
 
@@ -163,13 +155,6 @@ class GatheredWeight final : public Weight {
     segment_[segment_.size() - 1] = static_cast<std::int64_t>(vectors.window.size());
     window_ = copy_of(vectors.window);
     vectors_ = copy_of(vectors.bytes);
-    if (geometry.quads) {
-      make_quads(source);
-      // Measured, in cycles: 1.25 a vector and token; for 32 tokens 5.9 a quad and 9 an octet.
-      const double tile = 5.9 * static_cast<double>(quads_.size()) + 9.0 * static_cast<double>(octets_.size());
-      const double token = 1.25 * static_cast<double>(vectors.window.size()) + 1e-9;
-      v.few_tokens = std::clamp<std::int64_t>(static_cast<std::int64_t>(tile / token), 4, 24);
-    }
 
     v.segment = segment_.data();
     v.window = window_.data();
@@ -178,16 +163,12 @@ class GatheredWeight final : public Weight {
     v.position = position_.data();
     v.offset = offset_.data();
     v.scale = scale_.data();
-    v.octet_begin = octet_begin_.data();
-    v.octets = octets_.data();
-    v.quad_begin = quad_begin_.data();
-    v.quads = quads_.data();
   }
 
   const void* view() const override { return &view_; }
   std::size_t bytes() const override {
     return segment_.bytes() + window_.bytes() + vectors_.bytes() + row_at_.bytes() + position_.bytes() + offset_.bytes() +
-           scale_.bytes() + octet_begin_.bytes() + octets_.bytes() + quad_begin_.bytes() + quads_.bytes();
+           scale_.bytes();
   }
   std::int64_t units() const override { return units_; }
 
@@ -264,115 +245,13 @@ class GatheredWeight final : public Weight {
     }
   }
 
-  // The nonzeros of one sign of a row, and what was made of them.
-  struct OneSign {
-    std::vector<Nonzero> list, sorted;
-    std::size_t count = 0, halves = 0;
-
-    // Sorts by magnitude and finds how many halves of octets the smallest weights make: half i of h is the folded
-    // {i, 2h - 1 - i, 2h + i, 4h - 1 - i}, whose sums are close to each other.
-    void fold() {
-      std::size_t begin[129] = {};
-      for (std::size_t i = 0; i < count; ++i) ++begin[list[i].weight + 1];
-      for (int w = 1; w < 129; ++w) begin[w] += begin[w - 1];
-      sorted.resize(count);
-      for (std::size_t i = 0; i < count; ++i) sorted[begin[list[i].weight]++] = list[i];
-      for (halves = count / 4; halves != 0 && !fits(); --halves) {
-      }
-    }
-    bool fits() const {
-      for (std::size_t i = 0; i < halves; ++i) {
-        std::int32_t sum = 0;
-        for (int slot = 0; slot < 4; ++slot) sum += half(i, slot).weight;
-        if (sum > kHalfOctet) return false;
-      }
-      return true;
-    }
-    const Nonzero& half(std::size_t i, int slot) const {
-      const std::size_t base = (slot & 2) != 0 ? 2 * halves : 0;
-      return sorted[(slot & 1) != 0 ? base + 2 * halves - 1 - i : base + i];
-    }
-  };
-
-  void make_quads(const WeightSource& source) {
-    std::vector<GatheredOctet> octets;
-    std::vector<GatheredQuad> quads;
-    const std::size_t lists = static_cast<std::size_t>(view_.quad_chunks * view_.n);
-    octet_begin_ = AlignedBuffer<std::int64_t>(lists + 1);
-    quad_begin_ = AlignedBuffer<std::int64_t>(lists + 1);
-    OneSign of_sign[2];
-    for (std::size_t list = 0; list < lists; ++list) {
-      octet_begin_[list] = static_cast<std::int64_t>(octets.size());
-      quad_begin_[list] = static_cast<std::int64_t>(quads.size());
-      const std::int64_t begin = static_cast<std::int64_t>(list) / view_.n * kQuadChunk, end = std::min(view_.k, begin + kQuadChunk);
-      source.row_q8(static_cast<std::int64_t>(list) % view_.n, codes_.data());
-      for (OneSign& sign : of_sign) {
-        sign.list.resize(static_cast<std::size_t>(end - begin) + 1);
-        sign.count = 0;
-      }
-      for (std::int64_t k = begin; k < end; ++k) {  // no branch, as in read_rows
-        const int weight = codes_[static_cast<std::size_t>(k)];
-        const Nonzero nz = {static_cast<std::int32_t>(8 * (k - begin)), std::abs(weight)};
-        of_sign[0].list[of_sign[0].count] = nz;
-        of_sign[1].list[of_sign[1].count] = nz;
-        of_sign[0].count += weight > 0;
-        of_sign[1].count += weight < 0;
-      }
-      add_row(of_sign, octets, quads);
-    }
-    octet_begin_[lists] = static_cast<std::int64_t>(octets.size());
-    quad_begin_[lists] = static_cast<std::int64_t>(quads.size());
-    octets_ = copy_of(octets);
-    quads_ = copy_of(quads);
-  }
-
-  static void add_row(OneSign* of_sign, std::vector<GatheredOctet>& octets, std::vector<GatheredQuad>& quads) {
-    of_sign[0].fold();
-    of_sign[1].fold();
-    if ((of_sign[0].halves + of_sign[1].halves) % 2 != 0)  // an octet needs two; fewer, of smaller weights, still fit
-      --of_sign[of_sign[0].halves < of_sign[1].halves].halves;
-    const std::size_t halves = of_sign[0].halves + of_sign[1].halves;
-    for (std::size_t i = 0; i < halves; ++i) {
-      if (i % 2 == 0) octets.emplace_back();
-      const int sign = i < of_sign[0].halves ? 0 : 1;
-      const std::size_t h = sign == 0 ? i : i - of_sign[0].halves, place = i % 2;
-      GatheredOctet& octet = octets.back();
-      octet.sign[place] = sign == 0 ? 1 : -1;
-      for (int slot = 0; slot < 4; ++slot) {
-        const Nonzero& nz = of_sign[sign].half(h, slot);
-        octet.column[4 * place + static_cast<std::size_t>(slot)] = static_cast<std::uint16_t>(nz.column);
-        std::uint8_t* weight = octet.weight + 8 * place + 4 * (slot / 2) + slot % 2;
-        weight[0] = weight[2] = static_cast<std::uint8_t>(nz.weight);
-      }
-    }
-    std::size_t pair = 0;
-    for (int sign = 0; sign < 2; ++sign)
-      for (std::size_t i = 4 * of_sign[sign].halves; i < of_sign[sign].count; i += 2, ++pair) {
-        const Nonzero& a = of_sign[sign].sorted[i];
-        const Nonzero b = i + 1 < of_sign[sign].count ? of_sign[sign].sorted[i + 1] : Nonzero{a.column, 0};
-        if (pair % 2 == 0) quads.emplace_back();
-        put_pair(quads.back(), pair % 2, a, b, sign == 0 ? 1 : -1);
-      }
-    if (pair % 2 != 0) put_pair(quads.back(), 1, {quads.back().column[0], 0}, {quads.back().column[0], 0}, 1);
-  }
-
-  static void put_pair(GatheredQuad& quad, std::size_t half, const Nonzero& a, const Nonzero& b, int sign) {
-    quad.column[2 * half] = static_cast<std::uint16_t>(a.column);
-    quad.column[2 * half + 1] = static_cast<std::uint16_t>(b.column);
-    quad.weight[2 * half] = static_cast<std::uint8_t>(a.weight);
-    quad.weight[2 * half + 1] = static_cast<std::uint8_t>(b.weight);
-    quad.sign[half] = static_cast<std::int16_t>(sign);
-  }
-
   Scratch scratch_;
   GatheredView view_{};
   std::int64_t units_ = 0;
   std::vector<std::int8_t> codes_;
-  AlignedBuffer<std::int64_t> segment_, octet_begin_, quad_begin_;
+  AlignedBuffer<std::int64_t> segment_;
   AlignedBuffer<std::uint16_t> window_;
   AlignedBuffer<std::uint8_t> vectors_, row_at_, position_;
-  AlignedBuffer<GatheredOctet> octets_;
-  AlignedBuffer<GatheredQuad> quads_;
   AlignedBuffer<std::int32_t> offset_;
   AlignedBuffer<float> scale_;
 };

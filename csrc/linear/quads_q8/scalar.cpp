@@ -1,0 +1,34 @@
+// Walks octets and quads as they are stored, one row at a time.
+#include "linear/quads_q8/layout.h"
+
+namespace aerogel {
+
+void run_quads_q8_scalar(const LinearTask& task) {
+  const auto& v = *static_cast<const QuadsView*>(task.weight);
+  const auto* x = static_cast<const std::int8_t*>(task.x);
+  const std::int64_t end = task.unit_end * kQuadsRows < v.n ? task.unit_end * kQuadsRows : v.n;
+  for (std::int64_t n = task.unit_begin * kQuadsRows; n < end; ++n)
+    for (std::int64_t t = 0; t < task.m; ++t) {
+      std::int32_t sum = 0;
+      for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
+        const std::int8_t* from = x + t * task.ldx + chunk * v.chunk;
+        const std::int64_t list = chunk * v.n + n;
+        for (std::int64_t i = v.octet_begin[list]; i < v.octet_begin[list + 1]; ++i)
+          for (int slot = 0; slot < 8; ++slot) {
+            const Octet& octet = v.octets[i];
+            sum += octet.sign[slot / 4] * octet.weight[slot / 2 * 4 + slot % 2] * from[octet.column[slot] / 8];
+          }
+        for (std::int64_t i = v.quad_begin[list]; i < v.quad_begin[list + 1]; ++i)
+          for (int slot = 0; slot < 4; ++slot) {
+            const Quad& quad = v.quads[i];
+            sum += quad.sign[slot / 2] * quad.weight[slot] * from[quad.column[slot] / 8];
+          }
+      }
+      const float factor = task.x_scale[t] * v.scale[n];
+      float y = static_cast<float>(sum) * factor;
+      if (task.bias != nullptr) y = y + task.bias[n];
+      task.y[t * task.ldy + n] = y;
+    }
+}
+
+}  // namespace aerogel
