@@ -1,5 +1,8 @@
 """Fixtures: tiny random models on disk, and real ones for the tests that want one.
 
+Kernels are chosen without measuring (AEROGEL_TUNE=off), so that the same ones run every time; tests of the measuring
+turn it on.
+
 AEROGEL_MINILM (a folder) and AEROGEL_SMOLLM2 (a .gguf file) give the real ones' paths; AEROGEL_TEST_MODELS=1 downloads
 them. Without either, the tests that need one are skipped, visibly.
 """
@@ -13,6 +16,8 @@ import numpy as np
 import pytest
 
 from . import tiny_models
+
+os.environ["AEROGEL_TUNE"] = "off"
 
 
 def random_ids(vocab_size: int, length: int, seed: int = 0) -> list[int]:

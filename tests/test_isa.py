@@ -18,7 +18,7 @@ rng = np.random.default_rng(0)
 w = rng.standard_normal((70, 130)).astype(np.float32) * (rng.random((70, 130)) < 0.2)
 layer = aerogel.Linear(w, quant="int8", format="gathered_q8", threads=1)
 y = layer(rng.standard_normal((9, 130)).astype(np.float32))
-print(aerogel.isa(), layer.isa, y.tobytes().hex())
+print(aerogel.isa(), layer.forms[0]["isa"], y.tobytes().hex())
 """
 
 

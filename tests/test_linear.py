@@ -39,7 +39,7 @@ def test_int8_weights_are_exact_in_integers(kind, format):
     sums = (q @ codes.T).astype(np.float32)
     expected = sums * ((largest / np.float32(127)) * w_scale) + b
     np.testing.assert_array_equal(layer(x), expected.astype(np.float32))
-    assert format in ("auto", layer.format)
+    assert format in ("auto", layer.forms[-1]["format"])
 
 
 def test_any_leading_shape():

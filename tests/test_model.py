@@ -252,7 +252,7 @@ def test_forced_formats(bert_folder, tmp_path):
     results = []
     for format in ("auto", "dense", "gathered_q8"):
         model = aerogel.load(tmp_path / "sparse", format=format)
-        formats[format] = {step["format"] for step in model.describe() if "format" in step}
+        formats[format] = {form["format"] for step in model.describe() for form in step.get("forms", ())}
         results.append(model.encode(TEXTS))
     assert formats["dense"] == {"dense_q8"} and formats["gathered_q8"] == {"gathered_q8"}
     for got in results[1:]:

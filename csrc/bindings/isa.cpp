@@ -30,6 +30,18 @@ void bind_isa(py::module_& module) {
     for (const OpKernel& kernel : op_kernels()) add("op", kernel.op, kernel.isa, kernel.features);
     return rows;
   }, "Every kernel of this build, best first: kind, name, isa, and whether this CPU can run it.");
+  module.def("linear_formats", [] {
+    py::list rows;
+    for (const LinearKernel& kernel : linear_kernels()) {
+      if (kernel.isa != Isa::scalar) continue;  // every format has a scalar kernel, so each is met once
+      const LinearKernel* chosen = find_linear(kernel.format, active_isa());
+      py::dict row;
+      row["format"] = kernel.format;
+      row["isa"] = isa_name(chosen->isa);
+      rows.append(std::move(row));
+    }
+    return rows;
+  }, "Every weight format, and the instruction set of the kernel that would run it now.");
 }
 
 }  // namespace aerogel

@@ -72,7 +72,12 @@ void bind_session(py::module_& module) {
       }), py::arg("program"), py::arg("threads") = py::none())
       .def_property_readonly("threads", &Plan::threads)
       .def_property_readonly("nbytes", &Plan::weight_bytes, "Resident bytes of all packed weights.")
-      .def("describe", &describe, "The steps of each output, in order.");
+      .def("describe", &describe, "The steps of each output, in order.")
+      .def("weight", [](const Plan& self, const std::string& name) {
+        for (const Op& op : self.program().ops())
+          if (op.kind == OpKind::linear && op.name == name) return PyWeight{op.linear};
+        throw Error("this model has no linear '" + name + "'");
+      }, py::arg("name"), "The packed weights of the linear of that name.");
 
   py::class_<Session>(module, "Session", "The mutable state of one caller. Not to be used by two threads at once.")
       .def(py::init([](const std::shared_ptr<Plan>& plan) { return std::make_unique<Session>(plan); }), py::arg("plan"))

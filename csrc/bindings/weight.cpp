@@ -61,6 +61,30 @@ PyWeight pack_csr(std::int64_t k, const py::array& indptr, const py::array& indi
 
 }  // namespace
 
+namespace {
+
+template <class Weights>
+py::dict pattern_of(const Weights& weights) {
+  Pattern found;
+  {
+    py::gil_scoped_release release;
+    found = find_pattern(weights);
+  }
+  py::dict facts;
+  facts["nonzeros"] = found.nonzeros;
+  facts["least_in_row"] = found.least_in_row;
+  facts["most_in_row"] = found.most_in_row;
+  facts["empty_rows"] = found.empty_rows;
+  facts["empty_columns"] = found.empty_columns;
+  facts["most_in_4"] = found.most_in_4;
+  facts["most_in_8"] = found.most_in_8;
+  facts["most_in_64"] = found.most_in_64;
+  facts["blocks4"] = found.blocks4;
+  return facts;
+}
+
+}  // namespace
+
 py::list describe_forms(const PackedLinear& linear) {
   py::list forms;
   for (const LinearForm& form : linear.forms()) {
@@ -99,23 +123,7 @@ void bind_weight(py::module_& module) {
       .def_property_readonly("k", &WeightSource::k)
       .def_property_readonly("sparsity", &WeightSource::sparsity)
       .def_property_readonly("quantized", &WeightSource::quantized)
-      .def("pattern", [](const WeightSource& self) {
-        Pattern found;
-        {
-          py::gil_scoped_release release;
-          found = find_pattern(self);
-        }
-        py::dict facts;
-        facts["nonzeros"] = found.nonzeros;
-        facts["least_in_row"] = found.least_in_row;
-        facts["most_in_row"] = found.most_in_row;
-        facts["empty_rows"] = found.empty_rows;
-        facts["empty_columns"] = found.empty_columns;
-        facts["most_in_4"] = found.most_in_4;
-        facts["most_in_8"] = found.most_in_8;
-        facts["most_in_64"] = found.most_in_64;
-        facts["blocks4"] = found.blocks4;
-        return facts;
+      .def("pattern", [](const WeightSource& self) { return pattern_of(self);
       }, "How the zeros lie: nonzeros of rows, of aligned windows of 4, 8 and 64 columns, and 1x4 blocks that are not empty.");
 
   py::class_<PyWeight>(module, "Weight", "Weights packed for one or two kernels. Immutable.")
@@ -134,7 +142,8 @@ void bind_weight(py::module_& module) {
         py::array_t<float> row(self.packed.k());
         self.packed.row_f32(n, row.mutable_data());
         return row;
-      }, py::arg("n"), "Row n as float32 [K].");
+      }, py::arg("n"), "Row n as float32 [K].")
+      .def("pattern", [](const PyWeight& self) { return pattern_of(*self.packed.forms()[0].weight); }, "See WeightSource.pattern.");
 
   module.def("pack", [](const WeightSource& source, const std::string& format, const std::optional<std::string>& isa) {
     const Isa chosen = isa ? isa_from_name(*isa) : active_isa();

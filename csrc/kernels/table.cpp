@@ -85,15 +85,4 @@ const Ops& ops_for(Isa isa) {
   return tables[static_cast<std::size_t>(isa)];
 }
 
-std::string auto_format(const WeightSource& source, Isa isa) {
-  const std::string dense = source.quantized() ? "dense_q8" : "dense_f32";
-  const std::string sparse = source.quantized() ? "gathered_q8" : "csr_f32";
-  const double crossover = source.quantized() ? 0.5 : 0.6;
-  const LinearKernel* kernel = find_linear(sparse, isa);
-  // A scalar sparse kernel beside a vector dense one is no gain.
-  const LinearKernel* rival = find_linear(dense, isa);
-  const bool same_isa = kernel != nullptr && (rival == nullptr || kernel->isa == rival->isa);
-  return same_isa && source.sparsity() >= crossover ? sparse : dense;
-}
-
 }  // namespace aerogel

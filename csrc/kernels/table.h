@@ -58,8 +58,4 @@ const LinearKernel* linear_kernel(const std::string& format, Isa isa);
 // The best available implementation of each op when `isa` is in use. Every pointer is set.
 const Ops& ops_for(Isa isa);
 
-// The format that serves these weights best when `isa` is in use: the sparse one from the sparsity at which it was
-// measured to win (docs/kernels.md), the dense one otherwise.
-std::string auto_format(const WeightSource& source, Isa isa);
-
 }  // namespace aerogel

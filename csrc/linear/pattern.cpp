@@ -34,24 +34,33 @@ void count_row(const T* row, std::int64_t k, Pattern& pattern, std::uint8_t* col
 
 }  // namespace
 
-Pattern find_pattern(const WeightSource& source) {
-  const std::int64_t n = source.n(), k = source.k();
+namespace {
+
+// row(n, out) writes row n.
+template <class T, class Row>
+Pattern count_rows(std::int64_t n, std::int64_t k, const Row& row) {
   Pattern pattern;
   pattern.least_in_row = k;
   std::vector<std::uint8_t> column_used(static_cast<std::size_t>(k));
-  std::vector<std::int8_t> codes(source.quantized() ? static_cast<std::size_t>(k) : 0);
-  std::vector<float> values(source.quantized() ? 0 : static_cast<std::size_t>(k));
-  for (std::int64_t row = 0; row < n; ++row) {
-    if (source.quantized()) {
-      source.row_q8(row, codes.data());
-      count_row(codes.data(), k, pattern, column_used.data());
-    } else {
-      source.row_f32(row, values.data());
-      count_row(values.data(), k, pattern, column_used.data());
-    }
+  std::vector<T> values(static_cast<std::size_t>(k));
+  for (std::int64_t i = 0; i < n; ++i) {
+    row(i, values.data());
+    count_row(values.data(), k, pattern, column_used.data());
   }
   pattern.empty_columns = std::count(column_used.begin(), column_used.end(), std::uint8_t{0});
   return pattern;
+}
+
+}  // namespace
+
+Pattern find_pattern(const WeightSource& source) {
+  if (source.quantized())
+    return count_rows<std::int8_t>(source.n(), source.k(), [&](std::int64_t n, std::int8_t* out) { source.row_q8(n, out); });
+  return count_rows<float>(source.n(), source.k(), [&](std::int64_t n, float* out) { source.row_f32(n, out); });
+}
+
+Pattern find_pattern(const Weight& weight) {
+  return count_rows<float>(weight.n(), weight.k(), [&](std::int64_t n, float* out) { weight.row_f32(n, out); });
 }
 
 }  // namespace aerogel

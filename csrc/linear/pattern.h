@@ -17,5 +17,6 @@ struct Pattern {
 };
 
 Pattern find_pattern(const WeightSource& source);
+Pattern find_pattern(const Weight& weight);  // slower: decodes every row
 
 }  // namespace aerogel

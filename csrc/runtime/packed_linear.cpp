@@ -55,6 +55,22 @@ PackedLinear pack_linear(const WeightSource& source, const std::vector<FormChoic
   return PackedLinear(std::move(forms));
 }
 
-std::vector<FormChoice> auto_forms(const WeightSource& source, Isa isa) { return {{auto_format(source, isa), kAnyRows}}; }
+std::vector<FormChoice> auto_forms(const WeightSource& source, Isa isa) {
+  const std::string dense = source.quantized() ? "dense_q8" : "dense_f32";
+  const double crossover = source.quantized() ? 0.5 : 0.6;
+  const LinearKernel* rival = find_linear(dense, isa);
+  if (source.sparsity() < crossover) return {{dense}};
+  // A scalar sparse kernel beside a vector dense one is no gain.
+  const auto serves = [&](const char* format) {
+    const LinearKernel* kernel = find_linear(format, isa);
+    return kernel != nullptr && kernel->isa == rival->isa;
+  };
+  if (!source.quantized()) return {{serves("csr_f32") ? "csr_f32" : dense}};
+  if (!serves("gathered_q8")) return {{dense}};
+  // Tokens on the lanes win from about this many on.
+  constexpr std::int64_t kFewRows = 24;
+  if (serves("quads_q8")) return {{"gathered_q8", kFewRows}, {"quads_q8"}};
+  return {{"gathered_q8"}};
+}
 
 }  // namespace aerogel

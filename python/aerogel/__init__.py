@@ -29,6 +29,7 @@ from aerogel.errors import (
 if TYPE_CHECKING:
     from aerogel._version import __version__
     from aerogel.compression import CompressReport, TensorReport, compress
+    from aerogel.explanation import Explanation, LayerReport, explain
     from aerogel.linear import Linear, csr_matmul
     from aerogel.model import Model, load
 
@@ -38,7 +39,9 @@ __all__ = [
     "CompressReport",
     "ConfigError",
     "DataError",
+    "Explanation",
     "IsaError",
+    "LayerReport",
     "Linear",
     "MissingTensorsError",
     "Model",
@@ -50,6 +53,7 @@ __all__ = [
     "__version__",
     "compress",
     "csr_matmul",
+    "explain",
     "isa",
     "kernels",
     "load",
@@ -61,6 +65,9 @@ _LAZY = {
     "CompressReport": "aerogel.compression",
     "TensorReport": "aerogel.compression",
     "compress": "aerogel.compression",
+    "Explanation": "aerogel.explanation",
+    "LayerReport": "aerogel.explanation",
+    "explain": "aerogel.explanation",
     "Linear": "aerogel.linear",
     "csr_matmul": "aerogel.linear",
     "Model": "aerogel.model",

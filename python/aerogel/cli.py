@@ -20,7 +20,13 @@ app = typer.Typer(
 )
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="A packed model, or any model that aerogel reads.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads. [default: the cores that may be used]")]
+Memory = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Most bytes that a layer may take, times its dense form. [default: speed decides]"),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", "-t", min=1, help="Worker threads. [default: the cores that may be used]")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -72,12 +78,13 @@ def compress(
 def info(
     folder: Folder,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    memory: Memory = None,
     threads: Threads = None,
 ) -> None:
-    """Show a model layer by layer: shape, sparsity, kernel format, bits per weight."""
+    """Show a model layer by layer: shape, sparsity, kernel formats, bits per weight."""
     from aerogel.commands.info import run
 
-    run(folder, as_json, threads)
+    run(folder, as_json, memory, threads)
 
 
 @app.command()
@@ -137,6 +144,26 @@ def bench(
     from aerogel.commands.bench import run
 
     run(folder, dense, json_file, threads)
+
+
+@app.command()
+def explain(
+    folder: Folder,
+    batch: Annotated[int, typer.Option("--batch", "-b", min=1, help="Sequences.")] = 1,
+    tokens: Annotated[
+        int, typer.Option("--seq", "-s", min=1, help="Tokens of each; 1 shows a step of decoding.")
+    ] = 128,
+    memory: Memory = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write it all as JSON.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw time and sparsity of each layer (needs matplotlib).")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Say why a model is as fast as it is, layer by layer, and what would make it faster."""
+    from aerogel.commands.explain import run
+
+    run(folder, batch, tokens, memory, json_file, plot, threads)
 
 
 @app.command()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerogel import _core
-from aerogel.architectures import pack_parts
+from aerogel.architectures import weight_source
 from aerogel.checkpoint.base import Weight
 from aerogel.errors import AerogelError, DataError, RecipeError, ShapeError
 from aerogel.quantize import SCHEMES
+from aerogel.tuning import Forms, Tuner
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -24,7 +25,8 @@ class Linear:
         weight: [N,K], a float array or a scipy.sparse matrix. Zeros are recognised either way.
         bias: [N], or None.
         quant: "int8" (one scale per row of the weight, activations quantized per token inside), or "none" (float32).
-        format: "auto" picks by sparsity; or the name of a kernel format, see `aerogel.kernels`.
+        format: "auto" picks by measurement on this CPU, see `aerogel.load`; or the name of a kernel format, see
+            `aerogel.kernels`.
         threads: worker threads; the process's cores unless given.
     """
 
@@ -46,8 +48,14 @@ class Linear:
             raise ShapeError(f"bias: expected [{stored.shape[0]}], got {list(self.bias.shape)}")
         if self.bias is not None and not np.isfinite(self.bias).all():
             raise DataError("bias: holds NaN or infinite values")
-        self._weight = pack_parts([("weight", stored)], format)
         self.threads = threads or _core.default_threads()
+        source, alive = weight_source([("weight", stored)])
+        formats: Forms | str = format
+        if format == "auto":
+            tuner = Tuner(self.threads)
+            formats = tuner.known(source) or tuner.measure(source)
+        self._weight = _core.pack(source, formats)
+        del alive
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,14 +63,10 @@ class Linear:
         return tuple(self._weight.shape)
 
     @property
-    def format(self) -> str:
-        """The kernel format that holds the weight."""
-        return str(self._weight.format)
-
-    @property
-    def isa(self) -> str:
-        """The instruction set of the kernel that runs."""
-        return str(self._weight.isa)
+    def forms(self) -> list[dict[str, Any]]:
+        """The packed forms of the weight: format, isa, nbytes, and max_rows, the most rows of x that it serves (None: any
+        number)."""
+        return list(self._weight.forms)
 
     @property
     def sparsity(self) -> float:
@@ -88,7 +92,8 @@ class Linear:
     def __repr__(self) -> str:
         n, k = self.shape
         return (
-            f"<aerogel.Linear [{n}, {k}] {self.format} on {self.isa}, {self.sparsity:.0%} zeros, {self.nbytes} bytes>"
+            f"<aerogel.Linear [{n}, {k}] {' + '.join(form['format'] for form in self.forms)} on {self.forms[0]['isa']}, "
+            f"{self.sparsity:.0%} zeros, {self.nbytes} bytes>"
         )
 
 

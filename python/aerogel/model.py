@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.pooling import Pooling
 from aerogel.errors import AerogelError, DataError, ShapeError, TokenizerError, UnsupportedModelError
 from aerogel.sampling import Sampling
+from aerogel.tuning import Tuner, cache_bytes
 
 if TYPE_CHECKING:
     from aerogel.checkpoint import Checkpoint
@@ -33,14 +36,19 @@ _SLOT = 0  # every generation has a session, and so a KV cache, of its own
 _announced = threading.Event()
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, format: str = "auto") -> Model:
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, format: str = "auto", memory: float | None = None
+) -> Model:
     """Loads a packed model, or any supported checkpoint as it is (uncompressed).
 
     Args:
         path: a packed model, a Hugging Face or sentence-transformers folder, a .gguf file, or a model id on the hub.
         threads: worker threads; unless given the cores that the process may use, container quotas included.
-        format: "auto" picks each layer's kernel format by its sparsity; "dense", or the name of one format
-            (see `aerogel.kernels`), forces it on every layer.
+        format: "auto" picks each layer's kernel formats by measurement on this CPU, once for every kind of layer (the
+            times are kept in the user's cache folder); "dense", or the name of one format (see `aerogel.kernels`),
+            forces it on every layer.
+        memory: most bytes that a layer may take, as a multiple of its dense form, where that can be kept; unless given,
+            speed decides.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
@@ -56,15 +64,34 @@ def load(path: str | os.PathLike[str], threads: int | None = None, format: str =
         pooling = Pooling("mean", normalize=False)
     architecture = architecture_of(checkpoint, pooling)
     program = _core.Program()
-    workers = threads or _core.default_threads()
-    with Weights(checkpoint, architecture.tensors(), format, workers) as weights:
+    tuner = Tuner(
+        threads or _core.default_threads(),
+        _is_streamed(architecture, checkpoint),
+        memory,
+        "generate" if architecture.generates else "encode",
+    )
+    start = time.perf_counter()
+    with Weights(checkpoint, architecture.tensors(), tuner, format) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
+    if tuner.measured:
+        log.info(
+            "%s: measured the kernels of %d kinds of layers on this CPU (loading took %.1f s; next time they are known)",
+            checkpoint.path,
+            len(tuner.measured),
+            time.perf_counter() - start,
+        )
     plan = _core.Plan(program, threads)
     if not _announced.is_set():
         _announced.set()
         log.info("aerogel runs on %s with %d threads (%s)", _core.isa(), plan.threads, _core.cpu_name())
-    return Model(checkpoint, architecture, pooling, plan, weights.table_bytes)
+    return Model(checkpoint, architecture, pooling, plan, tuner, weights.table_bytes)
+
+
+def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
+    """Whether the linears are too big for the caches, taken as dense int8."""
+    weights = sum(math.prod(checkpoint.shape(name)) for stack in architecture.stacks() for name in stack)
+    return weights > cache_bytes()
 
 
 def _is_bare(checkpoint: Checkpoint) -> bool:
@@ -81,12 +108,14 @@ class Model:
         architecture: Architecture,
         pooling: Pooling | None,
         plan: _core.Plan,
+        tuner: Tuner,
         table_bytes: int,
     ) -> None:
         self._checkpoint = checkpoint
         self._architecture = architecture
         self._pooling = pooling
         self._plan = plan
+        self._tuner = tuner
         self._table_bytes = table_bytes
         self._idle: deque[_core.Session] = deque()  # append and pop are atomic: no lock that a fork could leave closed
         self._warned_long = False
@@ -128,7 +157,8 @@ class Model:
         return min(limit, self._architecture.max_positions) if limit else self._architecture.max_positions
 
     def describe(self) -> list[dict[str, Any]]:
-        """The steps of a forward pass: op, name, shape, kernel format, ISA and bytes of each."""
+        """The steps of a forward pass: op and name; of linears also shape, nonzeros, bytes and the forms of the weights:
+        format, ISA, bytes, and the most rows that a form serves."""
         return list(self._plan.describe())
 
     def encode(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aerogel.architectures.base import Architecture, Config, Role, Tensor, Weights, pack_parts
+from aerogel.architectures.base import Architecture, Config, Role, Tensor, Weights, weight_source
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.llama import Llama
 from aerogel.errors import UnsupportedModelError
@@ -13,7 +13,7 @@ from aerogel.errors import UnsupportedModelError
 if TYPE_CHECKING:
     from aerogel.checkpoint import Checkpoint, Pooling
 
-__all__ = ["ARCHITECTURES", "Architecture", "Config", "Role", "Tensor", "Weights", "architecture_of", "pack_parts"]
+__all__ = ["ARCHITECTURES", "Architecture", "Config", "Role", "Tensor", "Weights", "architecture_of", "weight_source"]
 
 #: model_type -> family
 ARCHITECTURES: dict[str, type[Architecture]] = {

@@ -6,7 +6,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +16,7 @@ import numpy as np
 from aerogel import _core
 from aerogel.checkpoint.base import check_finite
 from aerogel.errors import ConfigError, ShapeError, UnsupportedModelError
+from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
 
 if TYPE_CHECKING:
     from aerogel.checkpoint import Checkpoint, Pooling, Weight
@@ -108,17 +109,16 @@ class Weights:
 
     Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
 
-    `format` is "auto", the name of a kernel format, or "dense": the dense format of whatever the values are.
+    `format` is "auto": `tuner` picks; the name of a kernel format; or "dense": the dense format of whatever the values are.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, tensors: Sequence[Tensor], format: str = "auto", threads: int = 1
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, tensors: Sequence[Tensor], tuner: Tuner, format: str = "auto") -> None:
         self._checkpoint = checkpoint
         self._tensors = {t.name: t for t in tensors}
+        self._tuner = tuner
         self._format = format
-        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aerogel-pack")
-        self._packing: dict[tuple[str, ...], Future[_core.Weight]] = {}
+        self._executor = ThreadPoolExecutor(max_workers=tuner.threads, thread_name_prefix="aerogel-pack")
+        self._packing: dict[tuple[str, ...], Future[_core.Weight | None]] = {}
         self.table_bytes = 0
 
     def __enter__(self) -> Weights:
@@ -135,7 +135,12 @@ class Weights:
     def linear(self, *names: str) -> _core.Weight:
         """The named parameters stacked along N and packed."""
         started = self._packing.pop(names, None)
-        return started.result() if started else self._pack(names)
+        packed = started.result() if started else None
+        if packed is None:  # its kernels have to be measured: alone, so that packing does not disturb
+            wait(self._packing.values())
+            packed = self._pack(names, measure=True)
+        assert packed is not None
+        return packed
 
     def table(self, name: str) -> _core.Table:
         """An embedding table, used where it lies in the file."""
@@ -164,16 +169,26 @@ class Weights:
         """Biases laid end to end, as stacked linears want them."""
         return np.concatenate([self.vector(name) for name in names])
 
-    def _pack(self, names: tuple[str, ...]) -> _core.Weight:
+    def _pack(self, names: tuple[str, ...], measure: bool = False) -> _core.Weight | None:
+        """Stacked and packed; None if the kernels of such a layer have not been measured yet and must not be now."""
         parts = [self._checkpoint.weight(name) for name in names]  # kept alive until packed
-        packed = pack_parts([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)], self._format)
+        source, alive = weight_source([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)])
+        formats: Forms | str | None = self._format
+        if formats == "auto":
+            formats = self._tuner.known(source)
+            if formats is None and measure:
+                formats = self._tuner.measure(source)
+        elif formats == "dense":
+            formats = dense_format(numbers_of(source))
+        packed = None if formats is None else _core.pack(source, formats)
+        del alive
         for name in names:  # so that a model is never in memory twice
             self._checkpoint.release(name)
         return packed
 
 
-def pack_parts(parts: Sequence[tuple[str, Weight]], format: str) -> _core.Weight:
-    """Weights of a checkpoint, stacked along N and packed for this machine."""
+def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[_core.WeightSource, list[np.ndarray]]:
+    """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
     quantized = {part.scale is not None for _, part in parts}
     if len(quantized) > 1:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
         log.info(
@@ -198,11 +213,7 @@ def pack_parts(parts: Sequence[tuple[str, Weight]], format: str) -> _core.Weight
             source.add_dense_q8(label, values, scale)
         else:
             source.add_dense(label, values)
-    if format == "dense":
-        format = "dense_q8" if source.quantized else "dense_f32"
-    weight = _core.pack(source, format)
-    del alive
-    return weight
+    return source, alive
 
 
 class Architecture(ABC):

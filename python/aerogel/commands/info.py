@@ -13,8 +13,8 @@ from aerogel.commands.console import megabytes, results
 from aerogel.model import Model, load
 
 
-def run(folder: str, as_json: bool, threads: int | None) -> None:
-    model = load(folder, threads)
+def run(folder: str, as_json: bool, memory: float | None, threads: int | None) -> None:
+    model = load(folder, threads, memory=memory)
     facts = describe(model, open_checkpoint(folder))
     if as_json:
         json.dump(facts, sys.stdout, indent=2)
@@ -22,14 +22,14 @@ def run(folder: str, as_json: bool, threads: int | None) -> None:
         return
     out = results()
     out.print(f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {facts['recipe'] or 'not compressed'}")
-    table = Table("layer", "shape", "sparsity", "format", "ISA", "bits/weight in memory", box=None, pad_edge=False)
+    table = Table("layer", "shape", "sparsity", "formats", "ISA", "bits/weight in memory", box=None, pad_edge=False)
     for layer in facts["layers"]:
         table.add_row(
             layer["name"],
             " x ".join(map(str, layer["shape"])),
             f"{layer['sparsity']:.1%}",
-            layer["format"],
-            layer["isa"],
+            forms_text(layer["forms"]),
+            layer["forms"][0]["isa"],
             f"{layer['bits_per_weight']:.2f}",
         )
     out.print(table)
@@ -41,19 +41,25 @@ def run(folder: str, as_json: bool, threads: int | None) -> None:
     )
 
 
+def forms_text(forms: list[dict[str, Any]]) -> str:
+    """The formats of a layer, and up to how many rows the first of two serves."""
+    return ", ".join(
+        form["format"] + ("" if form["max_rows"] is None else f" to {form['max_rows']} rows") for form in forms
+    )
+
+
 def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
     """What `info` shows, as plain values. Bits per weight are those of the packed form that runs."""
     layers: dict[str, dict[str, Any]] = {}
     for step in model.describe():
-        if "format" not in step:
+        if "forms" not in step:
             continue
         n, k = step["shape"]
         layers[step["name"]] = {  # a layer is a step of every output that needs it
             "name": step["name"],
             "shape": [n, k],
             "sparsity": 1 - step["nonzeros"] / (n * k),
-            "format": step["format"],
-            "isa": step["isa"],
+            "forms": step["forms"],
             "bytes": step["nbytes"],
             "bits_per_weight": 8 * step["nbytes"] / (n * k),
         }
