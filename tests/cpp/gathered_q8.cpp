@@ -65,6 +65,7 @@ std::vector<Matrix> matrices() {
 void check_vectors(const Matrix& m, const GatheredView& v, const char* isa) {
   const GatheredGeometry& g = v.geometry;
   const std::int64_t units = (m.n + v.block - 1) / v.block, half = 4 * g.rows;
+  const std::int64_t index_bytes = gathered_index_bytes(g), bytes = gathered_vector_bytes(g);
   std::vector<std::int8_t> seen(m.codes.size());
   std::int64_t last = 0;
   for (std::int64_t unit = 0; unit < units; ++unit) {
@@ -82,8 +83,9 @@ void check_vectors(const Matrix& m, const GatheredView& v, const char* isa) {
         for (std::int64_t i = segment[0]; i < segment[1]; ++i) {
           const std::int64_t begin = chunk * g.chunk + v.window[i] * g.step;
           for (std::int64_t slot = 0; slot < half; ++slot) {
-            const std::int64_t index = v.vectors[i * 2 * half + slot], column = begin + index;
-            const auto value = static_cast<std::int8_t>(v.vectors[i * 2 * half + half + slot]);
+            const std::uint8_t* vector = v.vectors + i * bytes;
+            const std::int64_t index = gathered_index(g, vector, slot), column = begin + index;
+            const auto value = static_cast<std::int8_t>(vector[index_bytes + slot]);
             CHECK(index < g.window, isa << ": index " << index << " outside the window");
             CHECK(column < m.k && column < (chunk + 1) * g.chunk, isa << ": column " << column << " outside the chunk");
             if (value != 0) {
@@ -94,7 +96,7 @@ void check_vectors(const Matrix& m, const GatheredView& v, const char* isa) {
               at = value;
             }
             if (g.safe_pairs && slot % 2 == 1) {
-              const auto other = static_cast<std::int8_t>(v.vectors[i * 2 * half + half + slot - 1]);
+              const auto other = static_cast<std::int8_t>(vector[index_bytes + slot - 1]);
               const int high = 255 * (value > 0 ? value : 0) + 255 * (other > 0 ? other : 0) + (value < 0 ? value : 0) + (other < 0 ? other : 0);
               const int low = 255 * (value < 0 ? value : 0) + 255 * (other < 0 ? other : 0) + (value > 0 ? value : 0) + (other > 0 ? other : 0);
               CHECK(high <= 32767 && low >= -32768, isa << ": pair " << int{other} << ", " << int{value} << " can saturate");
@@ -123,7 +125,7 @@ TEST(gathered_q8_packs_the_same_bytes_again) {
     const auto& w = *static_cast<const GatheredView*>(b->view());
     const std::int64_t vectors = v.segment[a->units() * v.chunks * v.groups_per_block];
     CHECK(a->bytes() == b->bytes() && vectors == w.segment[b->units() * w.chunks * w.groups_per_block], "sizes differ");
-    CHECK(std::memcmp(v.vectors, w.vectors, static_cast<std::size_t>(vectors * 8 * v.geometry.rows)) == 0, "vectors differ");
+    CHECK(std::memcmp(v.vectors, w.vectors, static_cast<std::size_t>(vectors * gathered_vector_bytes(v.geometry))) == 0, "vectors differ");
     CHECK(std::memcmp(v.window, w.window, static_cast<std::size_t>(vectors) * 2) == 0, "windows differ");
   }
 }

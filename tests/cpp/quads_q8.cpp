@@ -1,7 +1,8 @@
-// What the quads_q8 kernels trust: that the packer keeps every nonzero once and never builds half an octet that could
+// What the quads_q8 kernels trust: that the packer keeps every nonzero once and never lets a sum of 16 bits
 // overflow. Shapes that need more than one chunk are run too; linear.cpp covers the others.
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 
 #include "base/aligned.h"
 #include "check.h"
@@ -62,43 +63,38 @@ std::vector<Matrix> matrices() {
   return all;
 }
 
+// Whether activations in [1, 255] times these weights, summed, stay within 16 bits.
+bool fits(std::initializer_list<int> weights) {
+  int plus = 0, minus = 0;
+  for (int w : weights) (w > 0 ? plus : minus) += w;
+  return 255 * plus + minus <= 32767 && plus + 255 * minus >= -32768;
+}
+
 void check_quads(const Matrix& m, const QuadsView& v, const char* isa) {
   std::vector<std::int8_t> seen(m.codes.size());
-  for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk)
-    for (std::int64_t n = 0; n < m.n; ++n) {
-      const std::int64_t* begin = v.quad_begin + chunk * m.n + n;
-      for (std::int64_t i = begin[0]; i < begin[1]; ++i)
-        for (int slot = 0; slot < 4; ++slot) {
-          const Quad& quad = v.quads[i];
-          const std::int64_t column = chunk * v.chunk + quad.column[slot] / 8;
-          CHECK(quad.column[slot] % 8 == 0 && column < m.k, isa << ": column of a quad");
-          CHECK(quad.weight[slot] <= 127 && std::abs(quad.sign[slot / 2]) == 1, isa << ": weight or sign of a quad");
-          if (quad.weight[slot] == 0) continue;
-          std::int8_t& at = seen[static_cast<std::size_t>(n * m.k + column)];
-          CHECK(at == 0, isa << ": [" << n << ", " << column << "] in two quads");
-          at = static_cast<std::int8_t>(quad.weight[slot] * quad.sign[slot / 2]);
-        }
+  CHECK(v.begin[0] == 0, isa << ": the first list");
+  for (std::int64_t list = 0; list < v.chunks * m.n; ++list) {
+    const std::int64_t chunk = list / m.n, n = list % m.n;
+    CHECK(v.begin[list] <= v.light[list] && v.light[list] <= v.begin[list + 1], isa << ": lists do not follow each other");
+    CHECK((v.light[list] - v.begin[list]) % 2 == 0, isa << ": a light quad without its other");
+    for (std::uint32_t i = v.begin[list]; i < v.begin[list + 1]; ++i) {
+      const Quad& quad = v.quads[i];
+      const std::int8_t* w = quad.weight;
+      CHECK(fits({w[0], w[1]}) && fits({w[2], w[3]}), isa << ": a pair of a quad can saturate");
+      if (i < v.light[list] && (i - v.begin[list]) % 2 == 1) {
+        const std::int8_t* u = v.quads[i - 1].weight;
+        CHECK(fits({u[0], u[1], w[0], w[1]}) && fits({u[2], u[3], w[2], w[3]}), isa << ": a light pair can overflow");
+      }
+      for (int slot = 0; slot < 4; ++slot) {
+        const std::int64_t column = chunk * v.chunk + quad.column[slot] / 8;
+        CHECK(quad.column[slot] % 8 == 0 && column < m.k && column < (chunk + 1) * v.chunk, isa << ": column of a quad");
+        if (w[slot] == 0) continue;
+        std::int8_t& at = seen[static_cast<std::size_t>(n * m.k + column)];
+        CHECK(at == 0, isa << ": [" << n << ", " << column << "] in two quads");
+        at = w[slot];
+      }
     }
-  for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk)
-    for (std::int64_t n = 0; n < m.n; ++n) {
-      const std::int64_t* begin = v.octet_begin + chunk * m.n + n;
-      for (std::int64_t i = begin[0]; i < begin[1]; ++i)
-        for (int half = 0; half < 2; ++half) {
-          const Octet& octet = v.octets[i];
-          int magnitudes = 0;
-          for (int slot = 0; slot < 4; ++slot) {
-            const std::uint8_t* weight = octet.weight + 8 * half + 4 * (slot / 2) + slot % 2;
-            const std::int64_t column = chunk * v.chunk + octet.column[4 * half + slot] / 8;
-            CHECK(octet.column[4 * half + slot] % 8 == 0 && column < m.k, isa << ": column of an octet");
-            CHECK(weight[0] == weight[2] && weight[0] != 0 && std::abs(octet.sign[half]) == 1, isa << ": weight or sign of an octet");
-            std::int8_t& at = seen[static_cast<std::size_t>(n * m.k + column)];
-            CHECK(at == 0, isa << ": [" << n << ", " << column << "] in an octet and elsewhere");
-            at = static_cast<std::int8_t>(weight[0] * octet.sign[half]);
-            magnitudes += weight[0];
-          }
-          CHECK(127 * magnitudes <= 32767, isa << ": half an octet can overflow: " << magnitudes);
-        }
-    }
+  }
   CHECK(seen == m.codes, isa << ": the quads do not hold the weights of " << m.n << " x " << m.k);
 }
 
@@ -117,8 +113,7 @@ TEST(quads_q8_packs_the_same_bytes_again) {
     const auto& v = *static_cast<const QuadsView*>(a->view());
     const auto& w = *static_cast<const QuadsView*>(b->view());
     CHECK(a->bytes() == b->bytes(), "sizes differ");
-    CHECK(std::memcmp(v.octets, w.octets, static_cast<std::size_t>(v.octet_begin[m.n]) * sizeof(Octet)) == 0, "octets differ");
-    CHECK(std::memcmp(v.quads, w.quads, static_cast<std::size_t>(v.quad_begin[m.n]) * sizeof(Quad)) == 0, "quads differ");
+    CHECK(std::memcmp(v.quads, w.quads, v.begin[v.chunks * m.n] * sizeof(Quad)) == 0, "quads differ");
   }
 }
 

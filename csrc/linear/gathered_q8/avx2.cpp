@@ -69,37 +69,39 @@ inline __m256i add_vector(__m256i s, const std::uint8_t* window, __m256i index, 
   return _mm256_add_epi32(s, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-// sorted[T][8] = the sums of one group and T tokens (1, 2, 4 or 8) over vectors [window, end). Not inlined: the loop
-// needs most registers.
+// sorted[T][8] = the sums of one group and T <= 8 tokens over vectors [window, end). Not inlined: the loop needs most
+// registers.
 template <int T>
 __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std::uint16_t* window, const std::uint16_t* end,
                                            const std::uint8_t* columns, std::int64_t stride, std::int32_t* sorted) {
   const std::int64_t stride3 = 3 * stride;
-  const __m256i zero = _mm256_setzero_si256();
+  const __m256i zero = _mm256_setzero_si256(), low = _mm256_set1_epi8(15), shift = _mm256_setr_epi64x(0, 0, 4, 4);
   __m256i s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero, s7 = zero;
-  for (; window != end; ++window, vector += 64) {
+  for (; window != end; ++window, vector += 48) {
     // 16 KB ahead: less does not help a stream from memory.
     _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384, _MM_HINT_T0);
-    const __m256i index = load(vector), value = load(vector + 32);
+    const __m256i packed = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(vector)));
+    const __m256i index = _mm256_and_si256(_mm256_srlv_epi64(packed, shift), low), value = load(vector + 16);
     const std::uint8_t* at = columns + *window;
     s0 = add_vector(s0, at, index, value);
-    if (T >= 2) s1 = add_vector(s1, at + stride, index, value);
-    if (T >= 4) s2 = add_vector(s2, at + 2 * stride, index, value);
-    if (T >= 4) s3 = add_vector(s3, at + stride3, index, value);
+    if (T > 1) s1 = add_vector(s1, at + stride, index, value);
+    if (T > 2) s2 = add_vector(s2, at + 2 * stride, index, value);
+    if (T > 3) s3 = add_vector(s3, at + stride3, index, value);
     at += 4 * stride;
-    if (T == 8) s4 = add_vector(s4, at, index, value);
-    if (T == 8) s5 = add_vector(s5, at + stride, index, value);
-    if (T == 8) s6 = add_vector(s6, at + 2 * stride, index, value);
-    if (T == 8) s7 = add_vector(s7, at + stride3, index, value);
+    if (T > 4) s4 = add_vector(s4, at, index, value);
+    if (T > 5) s5 = add_vector(s5, at + stride, index, value);
+    if (T > 6) s6 = add_vector(s6, at + 2 * stride, index, value);
+    if (T > 7) s7 = add_vector(s7, at + stride3, index, value);
   }
   store(sorted, s0);
-  if (T >= 2) store(sorted + 8, s1);
-  if (T >= 4) store(sorted + 16, s2), store(sorted + 24, s3);
-  if (T == 8) store(sorted + 32, s4), store(sorted + 40, s5), store(sorted + 48, s6), store(sorted + 56, s7);
+  if (T > 1) store(sorted + 8, s1);
+  if (T > 2) store(sorted + 16, s2);
+  if (T > 3) store(sorted + 24, s3);
+  if (T > 4) store(sorted + 32, s4), store(sorted + 40, s5), store(sorted + 48, s6), store(sorted + 56, s7);
 }
 
 // T tokens from token t on, one unit. x: their rows as q + 128. The sums are brought back into the order of the rows
-// through memory, as vectors have no cheap scatter: 8 tokens as whole registers, [row][8], fewer number by number, [T][row].
+// through memory, as vectors have no cheap scatter: more than 4 tokens as whole registers, [row][8], fewer number by number, [T][row].
 template <int T>
 void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t t, const std::uint8_t* x,
               std::int64_t stride, std::int32_t* sums) {
@@ -108,10 +110,10 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     const std::int64_t* segment = v.segment + (unit * v.chunks + chunk) * v.groups_per_block;
     const std::uint8_t* row_at = v.row_at + unit * block;
     for (std::int64_t group = 0; group < v.groups_per_block; ++group, row_at += 8) {
-      alignas(32) std::int32_t sorted[T * 8];
-      add_vectors<T>(v.vectors + segment[group] * 64, v.window + segment[group], v.window + segment[group + 1],
+      alignas(32) std::int32_t sorted[(T > 4 ? 8 : T) * 8];
+      add_vectors<T>(v.vectors + segment[group] * 48, v.window + segment[group], v.window + segment[group + 1],
                      x + chunk * v.geometry.chunk, stride, sorted);
-      if (T == 8) {
+      if (T > 4) {
         __m256i row[8];
         transpose8(sorted, 8, row);
 #pragma GCC unroll 8
@@ -133,7 +135,7 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     const Writer write(task, v, n);
     const __m256i offset = load(v.offset + n);
     __m256i sum[8];
-    if (T == 8)
+    if (T > 4)
       transpose8(sums + 8 * r, 8, sum);
     else
       for (int j = 0; j < T; ++j) sum[j] = load(sums + j * block + r);
@@ -141,7 +143,21 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
   }
 }
 
-// Tokens [t, t_end), at most kGatheredAvx2Tokens. Every vector is fetched from memory once: units outside, tiles of 8, 4, 2, 1 tokens inside.
+void run_unit_of(std::int64_t tokens, const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t t,
+                 const std::uint8_t* x, std::int64_t stride, std::int32_t* sums) {
+  switch (tokens) {
+    case 1: return run_unit<1>(task, v, unit, t, x, stride, sums);
+    case 2: return run_unit<2>(task, v, unit, t, x, stride, sums);
+    case 3: return run_unit<3>(task, v, unit, t, x, stride, sums);
+    case 4: return run_unit<4>(task, v, unit, t, x, stride, sums);
+    case 5: return run_unit<5>(task, v, unit, t, x, stride, sums);
+    case 6: return run_unit<6>(task, v, unit, t, x, stride, sums);
+    case 7: return run_unit<7>(task, v, unit, t, x, stride, sums);
+    default: return run_unit<8>(task, v, unit, t, x, stride, sums);
+  }
+}
+
+// Tokens [t, t_end), at most kGatheredAvx2Tokens. Every vector is fetched from memory once: units outside, tiles of at most 8 tokens inside.
 void run_tokens(const LinearTask& task, const GatheredView& v, std::int64_t t, std::int64_t t_end) {
   const std::int64_t stride = gathered_avx2_stride(v.k), padded_k = gathered_padded_k(v.k);
   auto* rows = static_cast<std::uint8_t*>(task.scratch);
@@ -153,23 +169,12 @@ void run_tokens(const LinearTask& task, const GatheredView& v, std::int64_t t, s
     for (std::int64_t k = 0; k < padded_k; k += 32) store(to + k, _mm256_xor_si256(load(from + k), flip));
     store(to + padded_k, flip);  // a window may reach 15 columns beyond K, where no weight is
   }
+  const std::int64_t tiles = (t_end - t + 7) / 8;
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit)
-    for (std::int64_t i = t; i < t_end;) {
-      const std::uint8_t* x = rows + (i - t) * stride;
-      const std::int64_t left = t_end - i;
-      if (left >= 8) {
-        run_unit<8>(task, v, unit, i, x, stride, sums);
-        i += 8;
-      } else if (left >= 4) {
-        run_unit<4>(task, v, unit, i, x, stride, sums);
-        i += 4;
-      } else if (left >= 2) {
-        run_unit<2>(task, v, unit, i, x, stride, sums);
-        i += 2;
-      } else {
-        run_unit<1>(task, v, unit, i, x, stride, sums);
-        i += 1;
-      }
+    for (std::int64_t i = 0, from = t; i < tiles; ++i) {
+      const std::int64_t to = t + (t_end - t) * (i + 1) / tiles;  // tiles differ by one token at most
+      run_unit_of(to - from, task, v, unit, from, rows + (from - t) * stride, stride, sums);
+      from = to;
     }
 }
 

@@ -3,15 +3,18 @@
 //     one vector = R rows x 4 slots (R = 16 for AVX-512, 8 for AVX2), all slots inside one window of W columns:
 //
 //                row 0          row 1                  row R-1
-//     index  | i0 i1 i2 i3 | i0 i1 i2 i3 |  ...  | i0 i1 i2 i3 |   column - window start, 0 <= i < W, bytes
+//     index  | i0 i1 i2 i3 | i0 i1 i2 i3 |  ...  | i0 i1 i2 i3 |   column - window start, 0 <= i < W
 //     value  | v0 v1 v2 v3 | v0 v1 v2 v3 |  ...  | v0 v1 v2 v3 |   signed codes; a free slot is index 0, value 0
 //     window   u16, the window's first column is chunk start + window * step
+//
+// AVX-512 stores an index as a byte. Those of AVX2, where W = 16, share bytes: slot s of 32 is the low half of byte s for
+// s < 16 and the high half of byte s - 16 for the others, so that one shift puts the second half of a register right.
 //
 // A byte shuffle of the window by `index` fetches, for every row, the activations its four values need.
 // Windows slide: each starts at the first nonzero left in any row of the group, rounded down to the step.
 //
 // Rows are sorted by their number of nonzeros inside a *block* (32 or 64 rows, the unit of LinearTask), because
-//  a group is as long as its longest row; groups of R sorted rows follow each other. K is cut into *chunks*, so
+// a group is as long as its longest row; groups of R sorted rows follow each other. K is cut into *chunks*, so
 // that the windows of a token tile stay in L1:
 //
 //     vectors:  block 0 [ chunk 0 [ group 0 | group 1 .. ] chunk 1 [ group 0 | .. ] ]  block 1 [ .. ]
@@ -34,6 +37,7 @@ struct GatheredGeometry {
   std::int32_t window;   // W
   std::int32_t step;     // window starts are multiples of it
   std::int32_t chunk;    // at most this many columns in a chunk
+  bool half_bytes;       // two indices in a byte
   bool safe_pairs;
 };
 
@@ -46,12 +50,20 @@ struct GatheredView {
 
   const std::int64_t* segment;
   const std::uint16_t* window;    // [vectors]
-  const std::uint8_t* vectors;    // [vectors][ index 4R | value 4R ], 64-byte aligned
+  const std::uint8_t* vectors;    // [vectors][ index 4R or 2R bytes | value 4R bytes ], the first 64-byte aligned
   const std::uint8_t* row_at;     // [units * block]: sorted position -> row of the block. A permutation of 0..block-1
   const std::uint8_t* position;   // [units * block]: row of the block -> sorted position, the inverse
   const std::int32_t* offset;     // [units * block]: 128 * sum of the row's weights; 0 beyond N
   const float* scale;             // [units * block]; 0 beyond N
 };
+
+static inline std::int64_t gathered_index_bytes(const GatheredGeometry& g) { return g.half_bytes ? 2 * g.rows : 4 * g.rows; }
+static inline std::int64_t gathered_vector_bytes(const GatheredGeometry& g) { return gathered_index_bytes(g) + 4 * g.rows; }
+static inline std::int64_t gathered_index(const GatheredGeometry& g, const std::uint8_t* vector, std::int64_t slot) {
+  if (!g.half_bytes) return vector[slot];
+  const std::int64_t half = 2 * g.rows;
+  return slot < half ? vector[slot] & 15 : vector[slot - half] >> 4;
+}
 
 // Scratch of each kernel, in bytes (see the kernel for what it holds).
 static inline std::int64_t gathered_padded_k(std::int64_t k) { return (k + 63) / 64 * 64; }

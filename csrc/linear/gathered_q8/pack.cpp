@@ -11,8 +11,8 @@
 namespace aerogel {
 namespace {
 
-constexpr GatheredGeometry kAvx2 = {8, 16, 1, 32768, true};
-constexpr GatheredGeometry kAvx512 = {16, 64, 32, 768, false};
+constexpr GatheredGeometry kAvx2 = {8, 16, 1, 32768, true, true};
+constexpr GatheredGeometry kAvx512 = {16, 64, 32, 768, false, false};
 
 struct Nonzero {
   std::int32_t column;
@@ -64,8 +64,9 @@ struct Lane {
   Nonzero* end = nullptr;
 };
 
-// Takes up to four nonzeros with columns in [begin, begin + W) out of `lane`, first ones first; the others stay.
-void take_quad(const GatheredGeometry& g, std::int32_t begin, Lane& lane, std::uint8_t* index, std::uint8_t* value) {
+// Takes up to four nonzeros with columns in [begin, begin + W) out of `lane`, first ones first, into the slots from `first_slot` on
+// of a vector of zeros; the others stay.
+void take_quad(const GatheredGeometry& g, std::int32_t begin, Lane& lane, std::uint8_t* vector, int first_slot) {
   const Nonzero* taken[4];
   int slot[4] = {0, 1, 2, 3}, count = 0;
   Nonzero* const first = lane.next;
@@ -82,8 +83,15 @@ void take_quad(const GatheredGeometry& g, std::int32_t begin, Lane& lane, std::u
     }
   }
   for (int i = 0; i < count; ++i) {
-    index[slot[i]] = static_cast<std::uint8_t>(taken[i]->column - begin);
-    value[slot[i]] = static_cast<std::uint8_t>(taken[i]->weight);
+    const int at = first_slot + slot[i], half = 2 * g.rows;
+    const auto index = static_cast<std::uint8_t>(taken[i]->column - begin);
+    if (!g.half_bytes)
+      vector[at] = index;
+    else if (at < half)
+      vector[at] |= index;
+    else
+      vector[at - half] |= static_cast<std::uint8_t>(index << 4);
+    vector[gathered_index_bytes(g) + at] = static_cast<std::uint8_t>(taken[i]->weight);
   }
   // Close the gaps: what was passed over moves up to the end of the looked-at part, in order.
   Nonzero* to = window_end;
@@ -99,7 +107,7 @@ void take_quad(const GatheredGeometry& g, std::int32_t begin, Lane& lane, std::u
 }
 
 void pack_group(const GatheredGeometry& g, std::int32_t chunk_begin, std::vector<Lane>& lanes, Vectors& out) {
-  const std::size_t half = static_cast<std::size_t>(g.rows) * 4;
+  const auto bytes = static_cast<std::size_t>(gathered_vector_bytes(g));
   for (;;) {
     std::int32_t first = -1;
     for (const Lane& lane : lanes)
@@ -108,9 +116,9 @@ void pack_group(const GatheredGeometry& g, std::int32_t chunk_begin, std::vector
     const std::int32_t window = (first - chunk_begin) / g.step;
     out.window.push_back(static_cast<std::uint16_t>(window));
     const std::size_t at = out.bytes.size();
-    out.bytes.resize(at + 2 * half, 0);
+    out.bytes.resize(at + bytes, 0);
     for (std::size_t r = 0; r < lanes.size(); ++r)
-      take_quad(g, chunk_begin + window * g.step, lanes[r], &out.bytes[at + 4 * r], &out.bytes[at + half + 4 * r]);
+      take_quad(g, chunk_begin + window * g.step, lanes[r], &out.bytes[at], static_cast<int>(4 * r));
   }
 }
 
@@ -183,14 +191,15 @@ class GatheredWeight final : public Weight {
   void row_f32(std::int64_t n, float* out) const override {
     const GatheredView& v = view_;
     const std::int64_t unit = n / v.block, place = v.position[n], group = place / v.geometry.rows, lane = place % v.geometry.rows;
-    const std::int64_t half = 4 * v.geometry.rows;
+    const std::int64_t bytes = gathered_vector_bytes(v.geometry), index_bytes = gathered_index_bytes(v.geometry);
     std::fill(out, out + v.k, 0.0f);
     for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
       const std::int64_t* segment = v.segment + (unit * v.chunks + chunk) * v.groups_per_block + group;
       for (std::int64_t i = segment[0]; i < segment[1]; ++i)
         for (std::int64_t slot = 4 * lane; slot < 4 * lane + 4; ++slot) {
-          const auto value = static_cast<std::int8_t>(v.vectors[i * 2 * half + half + slot]);
-          const std::int64_t column = chunk * v.geometry.chunk + v.window[i] * v.geometry.step + v.vectors[i * 2 * half + slot];
+          const std::uint8_t* vector = v.vectors + i * bytes;
+          const auto value = static_cast<std::int8_t>(vector[index_bytes + slot]);
+          const std::int64_t column = chunk * v.geometry.chunk + v.window[i] * v.geometry.step + gathered_index(v.geometry, vector, slot);
           if (value != 0) out[column] = static_cast<float>(value) * v.scale[n];
         }
     }

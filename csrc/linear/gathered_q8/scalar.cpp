@@ -5,7 +5,8 @@ namespace aerogel {
 
 void run_gathered_q8_scalar(const LinearTask& task) {
   const auto& v = *static_cast<const GatheredView*>(task.weight);
-  const std::int64_t rows = v.geometry.rows, half = 4 * rows;
+  const std::int64_t rows = v.geometry.rows;
+  const std::int64_t bytes = gathered_vector_bytes(v.geometry), index_bytes = gathered_index_bytes(v.geometry);
   const auto* x = static_cast<const std::int8_t*>(task.x);
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit)
     for (std::int64_t place = 0; place < v.block; ++place) {
@@ -19,8 +20,9 @@ void run_gathered_q8_scalar(const LinearTask& task) {
           const std::int8_t* from = x + t * task.ldx + chunk * v.geometry.chunk;
           for (std::int64_t i = segment[0]; i < segment[1]; ++i) {
             const std::int8_t* window = from + v.window[i] * v.geometry.step;
-            const std::uint8_t* index = v.vectors + i * 2 * half + slot;
-            for (int s = 0; s < 4; ++s) sum += static_cast<std::int8_t>(index[half + s]) * window[index[s]];
+            const std::uint8_t* vector = v.vectors + i * bytes;
+            for (std::int64_t s = slot; s < slot + 4; ++s)
+              sum += static_cast<std::int8_t>(vector[index_bytes + s]) * window[gathered_index(v.geometry, vector, s)];
           }
         }
         const float factor = task.x_scale[t] * v.scale[n];

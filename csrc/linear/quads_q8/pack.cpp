@@ -1,6 +1,7 @@
 // Packs quads_q8 (layout.h draws it).
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <vector>
 
 #include "base/aligned.h"
@@ -11,20 +12,20 @@
 namespace aerogel {
 namespace {
 
-// Half an octet: 127 * 258 fits 16 bits.
-constexpr std::int32_t kHalfOctet = 258;
+// 255 * 128 fits 16 bits.
+constexpr std::int32_t kLight = 128;
+
+// A chunk of 32 tokens fills three quarters of a 32 KB L1.
+constexpr std::int64_t kChunk = 768;
 
 struct Nonzero {
   std::int32_t column;
   std::int32_t weight;
 };
 
-template <class T>
-AlignedBuffer<T> copy_of(const std::vector<T>& from) {
-  auto buffer = AlignedBuffer<T>::zeros(from.size() + 1);  // never null, also when there is nothing
-  std::copy(from.begin(), from.end(), buffer.data());
-  return buffer;
-}
+struct Pair {
+  Nonzero a, b;
+};
 
 class QuadsWeight final : public Weight {
  public:
@@ -35,33 +36,51 @@ class QuadsWeight final : public Weight {
     QuadsView& v = view_;
     v.n = source.n();
     v.k = source.k();
-    v.chunk = kQuadsChunk;
-    v.chunks = (v.k + kQuadsChunk - 1) / kQuadsChunk;
-    codes_.resize(static_cast<std::size_t>(v.k));
-    scale_ = AlignedBuffer<float>::zeros(static_cast<std::size_t>(units() * kQuadsRows));
-    for (std::int64_t n = 0; n < v.n; ++n) scale_[static_cast<std::size_t>(n)] = source.scale(n);
-    make_quads(source);
-    v.octet_begin = octet_begin_.data();
-    v.octets = octets_.data();
-    v.quad_begin = quad_begin_.data();
+    v.chunks = (v.k + kChunk - 1) / kChunk;
+    v.chunk = round_up<std::int64_t>((v.k + v.chunks - 1) / v.chunks, 64);
+    v.chunks = (v.k + v.chunk - 1) / v.chunk;
+    const auto lists = static_cast<std::size_t>(v.chunks * v.n), padded = static_cast<std::size_t>(units() * kQuadsRows);
+    begin_ = AlignedBuffer<std::uint32_t>(lists + 1);
+    light_ = AlignedBuffer<std::uint32_t>(lists);
+    offset_ = AlignedBuffer<std::int32_t>::zeros(padded);
+    scale_ = AlignedBuffer<float>::zeros(padded);
+    // Chunks outside would decode every row as often as there are chunks: rows outside, then the lists are put in order.
+    std::vector<std::vector<Quad>> of_chunk(static_cast<std::size_t>(v.chunks));
+    for (std::int64_t n = 0; n < v.n; ++n) add_row(source, n, of_chunk);
+    std::size_t count = 0;
+    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
+      for (std::size_t list = static_cast<std::size_t>(chunk * v.n); list < static_cast<std::size_t>((chunk + 1) * v.n); ++list) {
+        begin_[list] += static_cast<std::uint32_t>(count);
+        light_[list] += static_cast<std::uint32_t>(count);
+      }
+      count += of_chunk[static_cast<std::size_t>(chunk)].size();
+    }
+    if (count > std::numeric_limits<std::uint32_t>::max()) throw ShapeError("quads_q8: more than 2^32 quads");
+    begin_[lists] = static_cast<std::uint32_t>(count);
+    quads_ = AlignedBuffer<Quad>::zeros(count + 1);  // never null, also when there is nothing
+    Quad* to = quads_.data();
+    for (const std::vector<Quad>& quads : of_chunk) to = std::copy(quads.begin(), quads.end(), to);
+
+    v.begin = begin_.data();
+    v.light = light_.data();
     v.quads = quads_.data();
+    v.offset = offset_.data();
     v.scale = scale_.data();
   }
 
   const void* view() const override { return &view_; }
   std::size_t bytes() const override {
-    return octet_begin_.bytes() + octets_.bytes() + quad_begin_.bytes() + quads_.bytes() + scale_.bytes();
+    return begin_.bytes() + light_.bytes() + quads_.bytes() + offset_.bytes() + scale_.bytes();
   }
   std::int64_t units() const override { return (view_.n + kQuadsRows - 1) / kQuadsRows; }
 
   std::int64_t cost(std::int64_t unit) const override {
-    // An octet costs three halves of a quad; the rows' own cost (writing the outputs) is about that of two quads a row.
+    // The rows' own cost (starting a list, writing the outputs) is about that of two quads a row.
     const std::int64_t row = std::min(unit * kQuadsRows, view_.n);
-    std::int64_t sum = 4 * row;
-    for (std::int64_t chunk = 0; chunk < view_.chunks; ++chunk) {
-      const auto begin = static_cast<std::size_t>(chunk * view_.n), end = static_cast<std::size_t>(chunk * view_.n + row);
-      sum += 3 * (octet_begin_[end] - octet_begin_[begin]) + 2 * (quad_begin_[end] - quad_begin_[begin]);
-    }
+    std::int64_t sum = 2 * row;
+    for (std::int64_t chunk = 0; chunk < view_.chunks; ++chunk)
+      sum += std::int64_t{begin_[static_cast<std::size_t>(chunk * view_.n + row)]} -
+             std::int64_t{begin_[static_cast<std::size_t>(chunk * view_.n)]};
     return sum;
   }
 
@@ -70,129 +89,119 @@ class QuadsWeight final : public Weight {
   void row_f32(std::int64_t n, float* out) const override {
     const QuadsView& v = view_;
     std::fill(out, out + v.k, 0.0f);
-    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
-      const std::int64_t list = chunk * v.n + n;
-      float* const at = out + chunk * v.chunk;
-      for (std::int64_t i = v.octet_begin[list]; i < v.octet_begin[list + 1]; ++i)
-        for (int slot = 0; slot < 8; ++slot) {
-          const int weight = v.octets[i].weight[slot / 2 * 4 + slot % 2] * v.octets[i].sign[slot / 4];
-          if (weight != 0) at[v.octets[i].column[slot] / 8] = static_cast<float>(weight) * v.scale[n];
-        }
-      for (std::int64_t i = v.quad_begin[list]; i < v.quad_begin[list + 1]; ++i)
-        for (int slot = 0; slot < 4; ++slot) {
-          const int weight = v.quads[i].weight[slot] * v.quads[i].sign[slot / 2];
-          if (weight != 0) at[v.quads[i].column[slot] / 8] = static_cast<float>(weight) * v.scale[n];
-        }
-    }
+    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk)
+      for (std::uint32_t i = v.begin[chunk * v.n + n]; i < v.begin[chunk * v.n + n + 1]; ++i)
+        for (int slot = 0; slot < 4; ++slot)
+          if (const int weight = v.quads[i].weight[slot]; weight != 0)
+            out[chunk * v.chunk + v.quads[i].column[slot] / 8] = static_cast<float>(weight) * v.scale[n];
   }
 
  private:
-  // The nonzeros of one sign of a row, and what was made of them.
+  // The nonzeros of one sign of a list by magnitude, smallest first: `rest`, which the other sign has no partners for, then
+  // 2 * pairs that make light pairs, then the largest.
   struct OneSign {
     std::vector<Nonzero> list, sorted;
-    std::size_t count = 0, halves = 0;
+    std::size_t count = 0, rest = 0, pairs = 0;
 
-    // Sorts by magnitude and finds how many halves of octets the smallest weights make: half i of h is the folded
-    // {i, 2h - 1 - i, 2h + i, 4h - 1 - i}, whose sums are close to each other.
-    void fold() {
+    void sort() {
       std::size_t begin[129] = {};
-      for (std::size_t i = 0; i < count; ++i) ++begin[list[i].weight + 1];
+      for (std::size_t i = 0; i < count; ++i) ++begin[std::abs(list[i].weight) + 1];
       for (int w = 1; w < 129; ++w) begin[w] += begin[w - 1];
       sorted.resize(count);
-      for (std::size_t i = 0; i < count; ++i) sorted[begin[list[i].weight]++] = list[i];
-      for (halves = count / 4; halves != 0 && !fits(); --halves) {
+      for (std::size_t i = 0; i < count; ++i) sorted[begin[std::abs(list[i].weight)]++] = list[i];
+    }
+    void fold() {
+      for (pairs = (count - rest) / 2; pairs != 0 && !fits(); --pairs) {
       }
     }
     bool fits() const {
-      for (std::size_t i = 0; i < halves; ++i) {
-        std::int32_t sum = 0;
-        for (int slot = 0; slot < 4; ++slot) sum += half(i, slot).weight;
-        if (sum > kHalfOctet) return false;
-      }
+      for (std::size_t i = 0; i < pairs; ++i)
+        if (std::abs(pair(i).a.weight + pair(i).b.weight) > kLight) return false;
       return true;
     }
-    const Nonzero& half(std::size_t i, int slot) const {
-      const std::size_t base = (slot & 2) != 0 ? 2 * halves : 0;
-      return sorted[(slot & 1) != 0 ? base + 2 * halves - 1 - i : base + i];
-    }
+    Pair pair(std::size_t i) const { return {sorted[rest + i], sorted[rest + 2 * pairs - 1 - i]}; }
   };
 
-  void make_quads(const WeightSource& source) {
-    std::vector<Octet> octets;
-    std::vector<Quad> quads;
-    const std::size_t lists = static_cast<std::size_t>(view_.chunks * view_.n);
-    octet_begin_ = AlignedBuffer<std::int64_t>(lists + 1);
-    quad_begin_ = AlignedBuffer<std::int64_t>(lists + 1);
-    OneSign of_sign[2];
-    for (std::size_t list = 0; list < lists; ++list) {
-      octet_begin_[list] = static_cast<std::int64_t>(octets.size());
-      quad_begin_[list] = static_cast<std::int64_t>(quads.size());
-      const std::int64_t begin = static_cast<std::int64_t>(list) / view_.n * kQuadsChunk, end = std::min(view_.k, begin + kQuadsChunk);
-      source.row_q8(static_cast<std::int64_t>(list) % view_.n, codes_.data());
-      for (OneSign& sign : of_sign) {
-        sign.list.resize(static_cast<std::size_t>(end - begin) + 1);
+  void add_row(const WeightSource& source, std::int64_t n, std::vector<std::vector<Quad>>& of_chunk) {
+    const QuadsView& v = view_;
+    codes_.resize(static_cast<std::size_t>(v.k));
+    source.row_q8(n, codes_.data());
+    std::int32_t sum = 0;
+    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
+      const std::int64_t first = chunk * v.chunk, end = std::min(v.k, first + v.chunk);
+      for (OneSign& sign : of_sign_) {
+        sign.list.resize(static_cast<std::size_t>(end - first) + 1);
         sign.count = 0;
       }
-      for (std::int64_t k = begin; k < end; ++k) {  // no branch, a mask of nonzeros cannot be predicted
+      for (std::int64_t k = first; k < end; ++k) {  // no branch: a mask of nonzeros cannot be predicted
         const int weight = codes_[static_cast<std::size_t>(k)];
-        const Nonzero nz = {static_cast<std::int32_t>(8 * (k - begin)), std::abs(weight)};
-        of_sign[0].list[of_sign[0].count] = nz;
-        of_sign[1].list[of_sign[1].count] = nz;
-        of_sign[0].count += weight > 0;
-        of_sign[1].count += weight < 0;
+        const Nonzero nz = {static_cast<std::int32_t>(8 * (k - first)), weight};
+        of_sign_[0].list[of_sign_[0].count] = nz;
+        of_sign_[1].list[of_sign_[1].count] = nz;
+        of_sign_[0].count += weight > 0;
+        of_sign_[1].count += weight < 0;
+        sum += weight;
       }
-      add_row(of_sign, octets, quads);
+      const auto list = static_cast<std::size_t>(chunk * v.n + n);
+      std::vector<Quad>& quads = of_chunk[static_cast<std::size_t>(chunk)];
+      begin_[list] = static_cast<std::uint32_t>(quads.size());
+      light_[list] = static_cast<std::uint32_t>(quads.size() + add_list(quads));
     }
-    octet_begin_[lists] = static_cast<std::int64_t>(octets.size());
-    quad_begin_[lists] = static_cast<std::int64_t>(quads.size());
-    octets_ = copy_of(octets);
-    quads_ = copy_of(quads);
+    // 128 * sum may wrap: so does the sum that it is taken off from, and the difference fits.
+    offset_[static_cast<std::size_t>(n)] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * 128u);
+    scale_[static_cast<std::size_t>(n)] = source.scale(n);
   }
 
-  static void add_row(OneSign* of_sign, std::vector<Octet>& octets, std::vector<Quad>& quads) {
-    of_sign[0].fold();
-    of_sign[1].fold();
-    if ((of_sign[0].halves + of_sign[1].halves) % 2 != 0)  // an octet needs two; fewer, of smaller weights, still fit
-      --of_sign[of_sign[0].halves < of_sign[1].halves].halves;
-    const std::size_t halves = of_sign[0].halves + of_sign[1].halves;
-    for (std::size_t i = 0; i < halves; ++i) {
-      if (i % 2 == 0) octets.emplace_back();
-      const int sign = i < of_sign[0].halves ? 0 : 1;
-      const std::size_t h = sign == 0 ? i : i - of_sign[0].halves, place = i % 2;
-      Octet& octet = octets.back();
-      octet.sign[place] = sign == 0 ? 1 : -1;
-      for (int slot = 0; slot < 4; ++slot) {
-        const Nonzero& nz = of_sign[sign].half(h, slot);
-        octet.column[4 * place + static_cast<std::size_t>(slot)] = static_cast<std::uint16_t>(nz.column);
-        std::uint8_t* weight = octet.weight + 8 * place + 4 * (slot / 2) + slot % 2;
-        weight[0] = weight[2] = static_cast<std::uint8_t>(nz.weight);
-      }
+  // Appends the quads of of_sign_; returns how many of them are in light pairs.
+  std::size_t add_list(std::vector<Quad>& quads) {
+    OneSign &plus = of_sign_[0], &minus = of_sign_[1];
+    for (OneSign& sign : of_sign_) {
+      sign.sort();
+      sign.rest = sign.count - std::min(plus.count, minus.count);
+      sign.fold();
     }
-    std::size_t pair = 0;
-    for (int sign = 0; sign < 2; ++sign)
-      for (std::size_t i = 4 * of_sign[sign].halves; i < of_sign[sign].count; i += 2, ++pair) {
-        const Nonzero& a = of_sign[sign].sorted[i];
-        const Nonzero b = i + 1 < of_sign[sign].count ? of_sign[sign].sorted[i + 1] : Nonzero{a.column, 0};
-        if (pair % 2 == 0) quads.emplace_back();
-        put_pair(quads.back(), pair % 2, a, b, sign == 0 ? 1 : -1);
-      }
-    if (pair % 2 != 0) put_pair(quads.back(), 1, {quads.back().column[0], 0}, {quads.back().column[0], 0}, 1);
+    // Half a light pair of quads: a light pair of each sign, one in each of the two quads. Fewer pairs still fit.
+    plus.pairs = minus.pairs = std::min(plus.pairs, minus.pairs) / 2 * 2;
+    for (std::size_t i = 0; i < plus.pairs; i += 2) {
+      put(quads, plus.pair(i), plus.pair(i + 1));
+      put(quads, minus.pair(i), minus.pair(i + 1));
+    }
+    // The largest of both signs; then what one sign has more of, large ones with small ones.
+    pairs_.clear();
+    for (std::size_t p = plus.count, m = minus.count; p > plus.rest + 2 * plus.pairs;)
+      pairs_.push_back({plus.sorted[--p], minus.sorted[--m]});
+    const OneSign& more = plus.rest != 0 ? plus : minus;
+    for (std::size_t low = 0, high = more.rest; low < high;) {
+      const Nonzero& large = more.sorted[--high];
+      const bool joined = low < high && std::abs(large.weight + more.sorted[low].weight) <= kLight;
+      pairs_.push_back({large, joined ? more.sorted[low] : Nonzero{large.column, 0}});
+      low += joined;
+    }
+    for (std::size_t i = 0; i < pairs_.size(); i += 2) {
+      const std::int32_t column = pairs_[i].a.column;
+      put(quads, pairs_[i], i + 1 < pairs_.size() ? pairs_[i + 1] : Pair{{column, 0}, {column, 0}});
+    }
+    return plus.pairs;
   }
 
-  static void put_pair(Quad& quad, std::size_t half, const Nonzero& a, const Nonzero& b, int sign) {
-    quad.column[2 * half] = static_cast<std::uint16_t>(a.column);
-    quad.column[2 * half + 1] = static_cast<std::uint16_t>(b.column);
-    quad.weight[2 * half] = static_cast<std::uint8_t>(a.weight);
-    quad.weight[2 * half + 1] = static_cast<std::uint8_t>(b.weight);
-    quad.sign[half] = static_cast<std::int16_t>(sign);
+  static void put(std::vector<Quad>& quads, const Pair& first, const Pair& second) {
+    Quad quad;
+    const Nonzero slots[4] = {first.a, first.b, second.a, second.b};
+    for (int i = 0; i < 4; ++i) {
+      quad.column[i] = static_cast<std::uint16_t>(slots[i].column);
+      quad.weight[i] = static_cast<std::int8_t>(slots[i].weight);
+    }
+    quads.push_back(quad);
   }
 
   Scratch scratch_;
   QuadsView view_{};
   std::vector<std::int8_t> codes_;
-  AlignedBuffer<std::int64_t> octet_begin_, quad_begin_;
-  AlignedBuffer<Octet> octets_;
+  OneSign of_sign_[2];
+  std::vector<Pair> pairs_;
+  AlignedBuffer<std::uint32_t> begin_, light_;
   AlignedBuffer<Quad> quads_;
+  AlignedBuffer<std::int32_t> offset_;
   AlignedBuffer<float> scale_;
 };
 

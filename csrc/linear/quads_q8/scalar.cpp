@@ -1,4 +1,4 @@
-// Walks octets and quads as they are stored, one row at a time.
+// Walks the quads as they are stored, one row at a time.
 #include "linear/quads_q8/layout.h"
 
 namespace aerogel {
@@ -13,16 +13,8 @@ void run_quads_q8_scalar(const LinearTask& task) {
       for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
         const std::int8_t* from = x + t * task.ldx + chunk * v.chunk;
         const std::int64_t list = chunk * v.n + n;
-        for (std::int64_t i = v.octet_begin[list]; i < v.octet_begin[list + 1]; ++i)
-          for (int slot = 0; slot < 8; ++slot) {
-            const Octet& octet = v.octets[i];
-            sum += octet.sign[slot / 4] * octet.weight[slot / 2 * 4 + slot % 2] * from[octet.column[slot] / 8];
-          }
-        for (std::int64_t i = v.quad_begin[list]; i < v.quad_begin[list + 1]; ++i)
-          for (int slot = 0; slot < 4; ++slot) {
-            const Quad& quad = v.quads[i];
-            sum += quad.sign[slot / 2] * quad.weight[slot] * from[quad.column[slot] / 8];
-          }
+        for (std::uint32_t i = v.begin[list]; i < v.begin[list + 1]; ++i)
+          for (int slot = 0; slot < 4; ++slot) sum += v.quads[i].weight[slot] * from[v.quads[i].column[slot] / 8];
       }
       const float factor = task.x_scale[t] * v.scale[n];
       float y = static_cast<float>(sum) * factor;

@@ -1,0 +1,55 @@
+// blocks_q8: int8 weights pruned in blocks of 1x4: four aligned columns of a row, 4j .. 4j + 3, are kept or not stored at all.
+// Any pattern is correct (a block stores its zeros), but only block patterns are small and fast.
+//
+//     one block, 6 bytes:   column | u16, 8 * (j - first block of the chunk)
+//                           weight | w0 w1 w2 w3 | signed codes of columns 4j .. 4j + 3
+//
+//     row n of a chunk:     blocks begin[list] .. begin[list + 1], by column; list = chunk * N + n
+//
+// A kernel has tokens on its lanes: a tile of tokens is transposed once so that one block is one broadcast of its weights
+// times registers of [tokens][4] activations.
+//
+//     tile      subtile 0: tokens 0..15                             subtile 1: tokens 16..31   ..
+//               | block 0: t0 k0..3 | t1 k0..3 | .. t15 k0..3 | block 1: .. |
+//
+// Columns are stored times 8 because x86 scales an index by at most 8, and a block of a subtile is 64 = 8 * 8 bytes long. K is
+// cut into chunks, so that the tile's part stays in L1.
+//
+// The AVX-512 kernel multiplies q + 128, unsigned; what that adds to a sum, 128 * sum(w), is `offset`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "linear/linear.h"
+
+namespace aerogel {
+
+struct Block {
+  std::uint16_t column;
+  std::int8_t weight[4];
+};
+
+struct BlocksView {
+  std::int64_t n, k;
+  std::int64_t chunk, chunks;  // columns of each chunk but the last (a multiple of 64), and the number of chunks
+  const std::uint32_t* begin;  // [chunks * N + 1]
+  const Block* blocks;
+  const std::int32_t* offset;  // [N rounded up to 8]: 128 * sum of the row's weights; 0 beyond N
+  const float* scale;          // [N rounded up to 8]; 0 beyond N
+};
+
+// A unit is 8 rows.
+constexpr std::int64_t kBlocksRows = 8;
+
+static inline std::int64_t blocks_padded_k(std::int64_t k) { return (k + 63) / 64 * 64; }
+
+// Scratch: the tile of a kernel, and the sums of a set of rows.
+constexpr std::int64_t kBlocksSetRows = 64;
+constexpr std::int64_t kBlocksAvx2Tokens = 32;
+constexpr std::int64_t kBlocksAvx512Tokens = 64;
+static inline std::size_t blocks_scratch(std::int64_t k, std::int64_t tokens) {
+  return static_cast<std::size_t>(blocks_padded_k(k) * tokens + kBlocksSetRows * tokens * 4);
+}
+
+}  // namespace aerogel
