@@ -1,0 +1,108 @@
+// masked_q8 on AVX2.
+#include <immintrin.h>
+
+#include "linear/dense_q8/tile_avx2.h"
+#include "linear/linear.h"
+#include "linear/masked_q8/layout.h"
+
+namespace aerogel {
+namespace {
+
+// Byte shuffles that bring up to 8 + 8 values to where two bytes of mask want them, each into the high byte of an int16
+// (the value times 256) over a low byte of 0. A byte is the place of its value among the 16 loaded, or 128: none.
+//
+//     low[m] + high[m'] = | places of m | places of m', behind the values of m |
+//                  low[m] = | places of m | how many values m has, 8 times |
+//                high[m'] = | 0           | places of m'                  |
+struct Shuffles {
+  alignas(32) std::uint8_t low[256][32];
+  alignas(32) std::uint8_t high[256][32];
+
+  constexpr Shuffles() : low(), high() {
+    for (int m = 0; m < 256; ++m) {
+      int place = 0;
+      for (int b = 0; b < 8; ++b) {
+        const bool there = (m >> b & 1) != 0;
+        low[m][2 * b] = high[m][16 + 2 * b] = 128;
+        low[m][2 * b + 1] = high[m][16 + 2 * b + 1] = static_cast<std::uint8_t>(there ? place : 128);
+        place += there;
+      }
+      for (int b = 0; b < 8; ++b) low[m][16 + 2 * b + 1] = static_cast<std::uint8_t>(place);
+    }
+  }
+};
+constexpr Shuffles kShuffles;
+
+inline __m256i load(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
+
+// 8 rows x 2 columns, times 256.
+inline __m256i expand(std::uint64_t bits, const std::int8_t* values) {
+  const __m256i places = _mm256_add_epi8(load(kShuffles.low[bits & 255]), load(kShuffles.high[bits >> 8 & 255]));
+  const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
+  return _mm256_shuffle_epi8(both, places);
+}
+
+// The weights of a panel, expanded as they are read; with Keep also stored.
+template <bool Keep>
+struct Expanded {
+  static constexpr int kShift = Keep ? 0 : 8;
+  const std::uint64_t* mask;
+  const std::int8_t* values;
+  std::int16_t* words;
+  std::uint64_t bits;
+
+  void enter() {
+    bits = *mask++;
+    _mm_prefetch(reinterpret_cast<const char*>(mask) + kPrefetchBytes, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(values + kPrefetchBytes), _MM_HINT_T0);
+  }
+  template <int I>
+  Pair pair() {
+    const std::uint64_t here = bits >> (32 * I);
+    Pair made;
+    made.low = expand(here, values);
+    values += __builtin_popcountll(here & 0xffff);
+    made.high = expand(here >> 16, values);
+    values += __builtin_popcountll(here >> 16 & 0xffff);
+    if (Keep) {
+      made.low = _mm256_srai_epi16(made.low, 8);
+      made.high = _mm256_srai_epi16(made.high, 8);
+      store_pair(words, made);
+      words += 32;
+    }
+    return made;
+  }
+};
+
+struct Panels {
+  const MaskedQ8View& w;
+  const std::uint64_t* mask;
+  const std::int8_t* values;
+
+  void begin(std::int64_t panel) {
+    mask = w.mask + panel * kRows * w.k_padded / 64;
+    values = w.values + w.panel_begin[panel];
+  }
+  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+    Expanded<false> chunk{mask, values, nullptr, 0};
+    tile_of(t, chunk, x, columns, sums, accumulate);
+    mask = chunk.mask;
+    values = chunk.values;
+  }
+  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+    Expanded<true> chunk{mask, values, words, 0};
+    tile_of(t, chunk, x, columns, sums, accumulate);
+    mask = chunk.mask;
+    values = chunk.values;
+  }
+};
+
+}  // namespace
+
+void run_masked_q8_avx2(const LinearTask& task) {
+  const MaskedQ8View& w = *static_cast<const MaskedQ8View*>(task.weight);
+  Panels panels{w, nullptr, nullptr};
+  run_panels(task, w.n, w.k_padded, w.scale, kMaskedQ8TilingAvx2, panels);
+}
+
+}  // namespace aerogel
