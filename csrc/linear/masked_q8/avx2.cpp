@@ -35,35 +35,35 @@ constexpr Shuffles kShuffles;
 
 inline __m256i load(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
 
-// 8 rows x 2 columns, times 256.
-inline __m256i expand(std::uint64_t bits, const std::int8_t* values) {
-  const __m256i places = _mm256_add_epi8(load(kShuffles.low[bits & 255]), load(kShuffles.high[bits >> 8 & 255]));
-  const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
-  return _mm256_shuffle_epi8(both, places);
+inline __m256i load_both(const std::int8_t* p) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 
 // The weights of a panel, expanded as they are read; with Keep also stored.
 template <bool Keep>
 struct Expanded {
   static constexpr int kShift = Keep ? 0 : 8;
-  const std::uint64_t* mask;
+  const std::uint8_t* mask;
   const std::int8_t* values;
   std::int16_t* words;
-  std::uint64_t bits;
 
   void enter() {
-    bits = *mask++;
     _mm_prefetch(reinterpret_cast<const char*>(mask) + kPrefetchBytes, _MM_HINT_T0);
     _mm_prefetch(reinterpret_cast<const char*>(values + kPrefetchBytes), _MM_HINT_T0);
   }
   template <int I>
   Pair pair() {
-    const std::uint64_t here = bits >> (32 * I);
     Pair made;
-    made.low = expand(here, values);
-    values += __builtin_popcountll(here & 0xffff);
-    made.high = expand(here >> 16, values);
-    values += __builtin_popcountll(here >> 16 & 0xffff);
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, mask, 4);
+    const std::int8_t* const end = values + __builtin_popcount(bits);
+    const __m256i up = _mm256_add_epi8(load(kShuffles.low[mask[0]]), load(kShuffles.high[mask[1]]));
+    made.low = _mm256_shuffle_epi8(load_both(values), up);
+    const __m256i down =
+        _mm256_sub_epi8(_mm256_sub_epi8(_mm256_set1_epi8(15), load(kShuffles.low[mask[2]])), load(kShuffles.high[mask[3]]));
+    made.high = _mm256_shuffle_epi8(load_both(end - 16), down);
+    values = end;
+    mask += 4;
     if (Keep) {
       made.low = _mm256_srai_epi16(made.low, 8);
       made.high = _mm256_srai_epi16(made.high, 8);
@@ -76,21 +76,21 @@ struct Expanded {
 
 struct Panels {
   const MaskedQ8View& w;
-  const std::uint64_t* mask;
+  const std::uint8_t* mask;
   const std::int8_t* values;
 
   void begin(std::int64_t panel) {
-    mask = w.mask + panel * kRows * w.k_padded / 64;
+    mask = reinterpret_cast<const std::uint8_t*>(w.mask + panel * kRows * w.k_padded / 64);
     values = w.values + w.panel_begin[panel];
   }
   void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
-    Expanded<false> chunk{mask, values, nullptr, 0};
+    Expanded<false> chunk{mask, values, nullptr};
     tile_of(t, chunk, x, columns, sums, accumulate);
     mask = chunk.mask;
     values = chunk.values;
   }
   void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
-    Expanded<true> chunk{mask, values, words, 0};
+    Expanded<true> chunk{mask, values, words};
     tile_of(t, chunk, x, columns, sums, accumulate);
     mask = chunk.mask;
     values = chunk.values;
