@@ -55,6 +55,7 @@ Cpu detect() {
   const bool avx512 = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
   cpu.avx512vnni = cpu.avx2 && zmm && avx512 && bit(c, 11);
   if (cpu.avx512vnni && bit(c, 1)) cpu.features |= kVbmi;
+  if (cpu.avx512vnni && bit(c, 6)) cpu.features |= kVbmi2;
   return cpu;
 }
 #elif defined(__aarch64__)

@@ -13,7 +13,8 @@ enum class Isa : std::uint8_t { scalar, avx2, avx512vnni, neon };
 // What a kernel may need beyond its ISA.
 enum Feature : std::uint32_t {
   kNoFeature = 0,
-  kVbmi = 1u << 0,  // AVX512_VBMI: vpermb
+  kVbmi = 1u << 0,   // AVX512_VBMI: vpermb
+  kVbmi2 = 1u << 1,  // AVX512_VBMI2: vpexpandb
 };
 
 const char* isa_name(Isa isa);
