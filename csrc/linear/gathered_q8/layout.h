@@ -2,7 +2,7 @@
 //
 // 1. Vectors ("gathered quads"): output rows on the int32 lanes, few tokens or many. Always present.
 //
-//      one vector = R rows x 4 slots (R = 16 for AVX-512, 8 for AVX2), all slots inside one window of W columns:
+//      one vector = R rows x 4 slots (R = 16 for AVX-512, 8 for AVX2 and AVX-VNNI, 4 for NEON), all slots inside one window of W columns:
 //
 //                 row 0          row 1                  row R-1
 //      index  | i0 i1 i2 i3 | i0 i1 i2 i3 |  ...  | i0 i1 i2 i3 |   column - window start, 0 <= i < W, bytes
@@ -113,6 +113,22 @@ constexpr std::int64_t kGatheredAvx512Tokens = 16;
 constexpr std::int64_t kGatheredAvx512SetRows = 512;
 static inline std::size_t gathered_scratch_avx512(std::int64_t chunk) {
   return static_cast<std::size_t>(chunk / 32 * kGatheredAvx512Tokens * 64 + kGatheredAvx512SetRows * kGatheredAvx512Tokens * 4);
+}
+
+// AVX-VNNI: activations + 128 of a block of tokens, [chunk][token][stride], and the sums of one unit. The stride is a constant,
+// so that the tokens of a tile are displacements of one address, and a line more than a chunk: spreads tokens over L1 sets,
+// and a window may end 15 columns behind its chunk.
+constexpr std::int64_t kGatheredAvxVnniTokens = 64;
+constexpr std::int64_t kGatheredAvxVnniStride = 2048 + 64;
+static inline std::size_t gathered_scratch_avxvnni(std::int64_t chunks, std::int64_t block) {
+  return static_cast<std::size_t>(chunks * kGatheredAvxVnniTokens * kGatheredAvxVnniStride + block * 8 * 4);
+}
+
+// NEON with dot products: the windows of one chunk for 8 tokens, and the sums of a set of units for 8 tokens.
+constexpr std::int64_t kGatheredNeonDotTokens = 8;
+constexpr std::int64_t kGatheredNeonDotSetRows = 512;
+static inline std::size_t gathered_scratch_neondot(std::int64_t chunk) {
+  return static_cast<std::size_t>(chunk / 16 * kGatheredNeonDotTokens * 32 + kGatheredNeonDotSetRows * kGatheredNeonDotTokens * 4);
 }
 
 }  // namespace aerogel
