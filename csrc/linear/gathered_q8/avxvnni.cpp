@@ -45,7 +45,7 @@ __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std
   for (int s = 0; s < S; ++s)
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sum[s][t] = _mm256_setzero_si256();
-  for (; end - window >= S; window += S, vector += 64 * S)
+  for (const std::uint16_t* const whole = end - (end - window) % S; window != whole; window += S, vector += 64 * S)
 #pragma GCC unroll 4
     for (int s = 0; s < S; ++s) {
       // 16 KB ahead: less does not help a stream from memory.
@@ -55,7 +55,7 @@ __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) add_vector(sum[s][t], at + t * kStride, index, value);
     }
-  for (; S > 1 && window != end; ++window, vector += 64) {
+  for (; window != end; ++window, vector += 64) {
     const __m256i index = load(vector), value = load(vector + 32);
     const std::uint8_t* at = columns + *window;
 #pragma GCC unroll 8

@@ -47,7 +47,7 @@ void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, cons
   const std::uint8_t* vector = v.vectors + begin * 32;
   const std::uint16_t* window = v.window + begin;
   const std::uint16_t* const last = v.window + end;
-  for (; last - window >= S; window += S, vector += 32 * S) {
+  for (const std::uint16_t* const whole = last - (end - begin) % S; window != whole; window += S, vector += 32 * S) {
     UNROLL for (int s = 0; s < S; ++s) {
       if (s % 2 == 0) __builtin_prefetch(vector + 32 * s + 16384);  // less far does not help a stream from memory
       const uint8x16_t index = vld1q_u8(vector + 32 * s);
@@ -59,7 +59,7 @@ void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, cons
       }
     }
   }
-  for (; S > 1 && window != last; ++window, vector += 32) {
+  for (; window != last; ++window, vector += 32) {
     const uint8x16_t index = vld1q_u8(vector);
     const int8x16_t value = vreinterpretq_s8_u8(vld1q_u8(vector + 16));
     const std::int8_t* at = windows + std::size_t{*window} * (T * 32);
