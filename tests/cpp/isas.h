@@ -14,4 +14,7 @@ inline bool under_test(Isa isa, std::uint32_t features) {
   return runs && (std::getenv("AEROGEL_ISA") == nullptr || isa == active_isa());
 }
 
+// Whether each instruction of a kernel costs as much as a thousand of another's: its large cases are left out then.
+inline bool emulated(Isa isa) { return isa == Isa::avxvnni && emulates_vpdpbusd(); }
+
 }  // namespace aerogel::testing

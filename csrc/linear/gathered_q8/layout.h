@@ -128,7 +128,7 @@ static inline std::size_t gathered_scratch_avxvnni(std::int64_t chunks, std::int
 constexpr std::int64_t kGatheredNeonDotTokens = 8;
 constexpr std::int64_t kGatheredNeonDotSetRows = 512;
 static inline std::size_t gathered_scratch_neondot(std::int64_t chunk) {
-  return static_cast<std::size_t>(chunk / 16 * kGatheredNeonDotTokens * 32 + kGatheredNeonDotSetRows * kGatheredNeonDotTokens * 4);
+  return static_cast<std::size_t>(chunk / 8 * kGatheredNeonDotTokens * 32 + kGatheredNeonDotSetRows * kGatheredNeonDotTokens * 4);
 }
 
 }  // namespace aerogel

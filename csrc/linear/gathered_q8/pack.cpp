@@ -19,7 +19,7 @@ constexpr std::int32_t kHalfOctet = 258;
 
 constexpr GatheredGeometry kAvx2 = {8, 16, 1, 32768, true, true};
 constexpr GatheredGeometry kAvxVnni = {8, 16, 1, 2048, false, false};
-constexpr GatheredGeometry kNeonDot = {4, 32, 16, 1024, false, false};
+constexpr GatheredGeometry kNeonDot = {4, 32, 8, 768, false, false};
 constexpr GatheredGeometry kAvx512 = {16, 64, 32, 768, false, false};
 
 struct Nonzero {
