@@ -47,7 +47,7 @@ neon: $(VENV)/tools  ## the C++ tests for 64-bit Arm, under qemu
 	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
 	  echo "SKIPPED: neon: needs aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu qemu-user)"; exit 0; fi; \
 	cmake --preset aarch64 -Wno-dev && cmake --build --preset aarch64 && \
-	AEROGEL_UNDER_QEMU=1 qemu-aarch64 build/aarch64/aerogel_tests $(ONLY)
+	AEROGEL_UNDER_QEMU=1 qemu-aarch64 -cpu max build/aarch64/aerogel_tests $(ONLY)
 
 clang: $(VENV)/tools  ## the C++ tests, compiled with clang
 	@if ! command -v clang++ >/dev/null; then echo "SKIPPED: clang: needs clang++"; exit 0; fi; \

@@ -11,7 +11,7 @@ import pytest
 import aerogel
 from aerogel import _core
 
-ALL = ["scalar", "avx2", "avx512vnni", "neon"]
+ALL = ["scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot"]
 SCRIPT = """
 import numpy as np, aerogel
 rng = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def test_an_unsupported_isa_is_an_error():
 def test_an_unknown_isa_is_an_error():
     done = run("avx1024")
     assert done.returncode != 0
-    assert "unknown instruction set 'avx1024': expected one of avx512vnni, avx2, neon, scalar" in done.stderr
+    assert "unknown instruction set 'avx1024': expected one of avx512vnni, avxvnni, avx2, neondot, neon, scalar" in done.stderr
 
 
 def test_a_forked_child_runs_the_model(bert_folder):

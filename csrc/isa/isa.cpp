@@ -7,6 +7,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace aerogel {
@@ -20,15 +24,19 @@ struct Named {
 // Best first within an architecture.
 constexpr Named kIsas[] = {
     {Isa::avx512vnni, "avx512vnni"},
+    {Isa::avxvnni, "avxvnni"},
     {Isa::avx2, "avx2"},
+    {Isa::neondot, "neondot"},
     {Isa::neon, "neon"},
     {Isa::scalar, "scalar"},
 };
 
 struct Cpu {
   bool avx2 = false;
+  bool avxvnni = false;
   bool avx512vnni = false;
   bool neon = false;
+  bool neondot = false;
   std::uint32_t features = kNoFeature;
 };
 
@@ -56,12 +64,31 @@ Cpu detect() {
   cpu.avx512vnni = cpu.avx2 && zmm && avx512 && bit(c, 11);
   if (cpu.avx512vnni && bit(c, 1)) cpu.features |= kVbmi;
   if (cpu.avx512vnni && bit(c, 6)) cpu.features |= kVbmi2;
+#if AEROGEL_AVXVNNI
+  const std::uint32_t subleaves = a;
+  if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) cpu.avxvnni = cpu.avx2 && bit(a, 4);
+#endif
   return cpu;
 }
 #elif defined(__aarch64__)
+bool has_dot_product() {
+#if !AEROGEL_NEONDOT
+  return false;
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP) >> 20 & 1u) != 0;  // HWCAP_ASIMDDP
+#elif defined(__APPLE__)
+  int has = 0;
+  std::size_t bytes = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &bytes, nullptr, 0) == 0 && has != 0;
+#else
+  return false;
+#endif
+}
+
 Cpu detect() {
   Cpu cpu;
   cpu.neon = true;  // Advanced SIMD is part of the AArch64 base
+  cpu.neondot = has_dot_product();
   return cpu;
 }
 #else
@@ -99,7 +126,9 @@ Isa isa_from_name(const std::string& name) {
 bool isa_supported(Isa isa) {
   switch (isa) {
     case Isa::avx512vnni: return cpu().avx512vnni;
+    case Isa::avxvnni: return cpu().avxvnni;
     case Isa::avx2: return cpu().avx2;
+    case Isa::neondot: return cpu().neondot;
     case Isa::neon: return cpu().neon;
     case Isa::scalar: return true;
   }
@@ -133,8 +162,12 @@ Isa active_isa() {
 
 std::vector<Isa> isa_chain(Isa isa) {
   switch (isa) {
-    case Isa::avx512vnni: return {Isa::avx512vnni, Isa::avx2, Isa::scalar};
+    case Isa::avx512vnni:  // does not include AVX-VNNI, the same instructions in another encoding
+      if (isa_supported(Isa::avxvnni)) return {Isa::avx512vnni, Isa::avxvnni, Isa::avx2, Isa::scalar};
+      return {Isa::avx512vnni, Isa::avx2, Isa::scalar};
+    case Isa::avxvnni: return {Isa::avxvnni, Isa::avx2, Isa::scalar};
     case Isa::avx2: return {Isa::avx2, Isa::scalar};
+    case Isa::neondot: return {Isa::neondot, Isa::neon, Isa::scalar};
     case Isa::neon: return {Isa::neon, Isa::scalar};
     case Isa::scalar: return {Isa::scalar};
   }

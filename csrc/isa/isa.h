@@ -8,7 +8,7 @@
 namespace aerogel {
 
 // The same word is the file name of a kernel, the value of AEROGEL_ISA and the id of a test.
-enum class Isa : std::uint8_t { scalar, avx2, avx512vnni, neon };
+enum class Isa : std::uint8_t { scalar, avx2, avxvnni, avx512vnni, neon, neondot };
 
 // What a kernel may need beyond its ISA.
 enum Feature : std::uint32_t {

@@ -78,7 +78,7 @@ const LinearKernel* linear_kernel(const std::string& format, Isa isa) {
 const Ops& ops_for(Isa isa) {
   static const std::vector<Ops> tables = [] {
     std::vector<Ops> all;
-    for (Isa each : {Isa::scalar, Isa::avx2, Isa::avx512vnni, Isa::neon})
+    for (Isa each : {Isa::scalar, Isa::avx2, Isa::avxvnni, Isa::avx512vnni, Isa::neon, Isa::neondot})  // the enum's order
       all.push_back(isa_supported(each) ? resolve(each) : Ops{});
     return all;
   }();

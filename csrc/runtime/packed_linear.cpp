@@ -57,7 +57,8 @@ PackedLinear pack_linear(const WeightSource& source, const std::vector<FormChoic
 
 std::vector<FormChoice> auto_forms(const WeightSource& source, Isa isa) {
   const std::string dense = source.quantized() ? "dense_q8" : "dense_f32";
-  const double crossover = source.quantized() ? 0.5 : 0.6;
+  // neondot: modelled, half of the vector operations of a sparse product gather.
+  const double crossover = !source.quantized() ? 0.6 : isa == Isa::neondot ? 0.7 : 0.5;
   const LinearKernel* rival = find_linear(dense, isa);
   if (source.sparsity() < crossover) return {{dense}};
   // A scalar sparse kernel beside a vector dense one is no gain.

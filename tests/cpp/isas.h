@@ -1,15 +1,20 @@
 // Which kernels the tests run: every one of this CPU, or with AEROGEL_ISA set those of that instruction set alone, for
-// emulators, where the others were tested natively and time is dear.
+// emulators, where the others were tested natively and time is dear. Those of AVX-VNNI need only AVX2: see vpdpbusd.h.
 #pragma once
 
 #include <cstdlib>
 
 #include "kernels/table.h"
+#include "vpdpbusd.h"
 
 namespace aerogel::testing {
 
 inline bool under_test(Isa isa, std::uint32_t features) {
-  return kernel_available(isa, features) && (std::getenv("AEROGEL_ISA") == nullptr || isa == active_isa());
+  const bool runs = kernel_available(isa, features) || (isa == Isa::avxvnni && emulates_vpdpbusd());
+  return runs && (std::getenv("AEROGEL_ISA") == nullptr || isa == active_isa());
 }
+
+// Whether each instruction of a kernel costs as much as a thousand of another's: its large cases are left out then.
+inline bool emulated(Isa isa) { return isa == Isa::avxvnni && emulates_vpdpbusd(); }
 
 }  // namespace aerogel::testing

@@ -8,6 +8,7 @@
 #include "check.h"
 #include "isas.h"
 #include "kernels/table.h"
+#include "runtime/packed_linear.h"
 
 namespace aerogel {
 namespace {
@@ -162,6 +163,7 @@ void check_all(const std::vector<Case>& cases) {
     ++ran;
     bool with_bias = false;
     for (const Case& c : cases) {
+      if (emulated(kernel.isa) && c.m * c.n * c.k > 2500000) continue;
       with_bias = !with_bias;
       kernel.quantized_x ? check_q8(kernel, c, with_bias) : check_f32(kernel, c, with_bias);
     }
@@ -199,6 +201,39 @@ TEST(linear_every_format_has_a_scalar_kernel) {
     if (kernel.isa == Isa::scalar) scalar.insert(kernel.format);
   }
   CHECK(formats == scalar, "a format without a scalar reference");
+}
+
+// A sparse kernel is chosen only beside a dense one of its own instruction set: not the scalar one of a CPU with plain NEON.
+TEST(linear_auto_forms_never_trades_instruction_sets) {
+  const std::vector<std::int8_t> codes = [] {
+    std::vector<std::int8_t> values(1000, 0);
+    for (int i = 0; i < 100; ++i) values[static_cast<std::size_t>(10 * i)] = 7;
+    return values;
+  }();
+  const std::vector<float> scale(10, 1.0f);
+  WeightSource source(100);
+  WeightSource::Part part;
+  part.rows = 10;
+  part.q8 = codes.data();
+  part.scale = scale.data();
+  source.add("w", part, 1000);
+  for (Isa isa : supported_isas()) {
+    for (const FormChoice& form : auto_forms(source, isa)) {
+      CHECK(find_linear(form.format, isa)->isa == find_linear("dense_q8", isa)->isa, isa_name(isa) << ": " << form.format);
+      if (isa == Isa::neon) CHECK(form.format == "dense_q8", "neon: " << form.format);
+      if (isa == Isa::neondot || isa == Isa::avxvnni || isa == Isa::avx2)
+        CHECK(form.format != "dense_q8", isa_name(isa) << ": 90 % zeros, and " << form.format);
+    }
+  }
+}
+
+TEST(isa_chains_end_in_scalar_and_hold_only_what_the_first_includes) {
+  for (Isa isa : supported_isas()) {
+    const std::vector<Isa> chain = isa_chain(isa);
+    CHECK(chain.front() == isa && chain.back() == Isa::scalar, isa_name(isa));
+    for (Isa each : chain) CHECK(isa_supported(each), isa_name(isa) << ": its chain has " << isa_name(each));
+    CHECK(isa_from_name(isa_name(isa)) == isa, isa_name(isa));
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "isa/isa.h"
+#include "vpdpbusd.h"
 
 static bool wanted(const std::string& name, int argc, char** argv) {
   for (int i = 1; i < argc; ++i)
@@ -16,7 +17,7 @@ int main(int argc, char** argv) {
   using namespace aerogel::testing;
   std::printf("instruction sets here:");
   for (aerogel::Isa isa : aerogel::supported_isas()) std::printf(" %s", aerogel::isa_name(isa));
-  std::printf("\n");
+  std::printf("%s\n", emulates_vpdpbusd() ? " (avxvnni with vpdpbusd emulated)" : "");
   int passed = 0, failed = 0, skipped = 0;
   for (const Test& test : tests()) {
     if (!wanted(test.name, argc, argv)) continue;

@@ -17,7 +17,9 @@
 //                R   G   byte          why
 //     scalar     4  16   w             as neon, so that the reference reads what an ISA reads
 //     neon       4  16   w             one 16-byte register is 16 columns of one row: no broadcast of x is needed
+//     neondot    8   4   w             two q registers feed sdot: 4 rows x 4 columns each, x by lane
 //     avx2      16   2   w             widened to int16, two ymm feed vpmaddwd: 8 rows x 2 columns each
+//     avxvnni   16   4   w + 128       two ymm feed vpdpbusd as its unsigned side: 8 rows x 4 columns each
 //     avx512    32   4   w + 128       two zmm feed vpdpbusd as its unsigned side: 16 rows x 4 columns each
 //
 // vpdpbusd multiplies unsigned by signed. With the offset on the weights x is used as it stands, and what the offset adds,
@@ -44,7 +46,9 @@ struct DenseQ8Panel {
 };
 constexpr DenseQ8Panel kDenseQ8Scalar{4, 16, 0};
 constexpr DenseQ8Panel kDenseQ8Neon{4, 16, 0};
+constexpr DenseQ8Panel kDenseQ8NeonDot{8, 4, 0};
 constexpr DenseQ8Panel kDenseQ8Avx2{16, 2, 0};
+constexpr DenseQ8Panel kDenseQ8AvxVnni{16, 4, 128};
 constexpr DenseQ8Panel kDenseQ8Avx512{32, 4, 128};
 
 // Tiles and scratch of the x86 kernels. Columns are taken in chunks, tokens in blocks:
@@ -56,7 +60,7 @@ constexpr DenseQ8Panel kDenseQ8Avx512{32, 4, 128};
 //           for tile of tokens      in registers
 //
 //     scratch:  x [chunks, tokens, stride] | avx2: the panel's chunk as int16 | sums [tokens, R] int32
-//                                                                             | avx512: 128 * sum_k x [tokens] int32
+//                                                                     | avxvnni, avx512: 128 * sum_k x [tokens] int32
 //
 // `stride` is a constant, so that the tokens of a tile are displacements of one address, and a cache line more than the
 // chunk, so that they do not compete for the same L1 sets as they would in x.
@@ -69,6 +73,7 @@ struct DenseQ8Tiling {
   std::int64_t sums;         // int32 per token
 };
 constexpr DenseQ8Tiling kDenseQ8TilingAvx2{6, 512, 512 + 32, 2, 16 * 512 * 2, 16};
+constexpr DenseQ8Tiling kDenseQ8TilingAvxVnni{6, 1024, 1024 + 64, 1, 0, 16 + 1};
 constexpr DenseQ8Tiling kDenseQ8TilingAvx512{12, 768, 768 + 64, 1, 0, 32 + 1};
 
 static inline std::int64_t dense_q8_chunks(const DenseQ8Tiling& t, std::int64_t k_padded) {
@@ -93,6 +98,17 @@ static inline std::size_t dense_q8_scratch_bytes(const DenseQ8Tiling& t, std::in
   const std::int64_t tokens = m < block ? m : block;
   const std::int64_t x = dense_q8_chunks(t, k_padded) * tokens * t.stride * t.x_bytes;
   return static_cast<std::size_t>(x + t.panel_bytes + tokens * t.sums * 4);
+}
+
+// neondot: tokens in blocks whose x stays in a 192 KB share of L2; scratch is a block's x, tile by tile [k/16][tile][16].
+constexpr std::int64_t kDenseQ8NeonDotTile = 8;
+static inline std::int64_t dense_q8_neondot_block(std::int64_t k_padded) {
+  const std::int64_t fit = 192 * 1024 / k_padded / kDenseQ8NeonDotTile * kDenseQ8NeonDotTile;
+  return fit < 16 ? 16 : fit;
+}
+static inline std::size_t dense_q8_neondot_scratch_bytes(std::int64_t k_padded, std::int64_t m) {
+  const std::int64_t block = dense_q8_neondot_block(k_padded);
+  return static_cast<std::size_t>((m < block ? m : block) * k_padded);
 }
 
 }  // namespace aerogel

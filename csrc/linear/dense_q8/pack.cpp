@@ -18,8 +18,10 @@ void scatter(const std::int8_t* row, std::int64_t k_padded, std::int64_t step, s
 
 class DenseQ8 final : public Weight {
  public:
-  DenseQ8(const WeightSource& source, const DenseQ8Panel& panel, const DenseQ8Tiling* tiling)
-      : Weight(source.n(), source.k(), source.nonzeros()), panel_(panel), tiling_(tiling) {
+  using Scratch = std::size_t (*)(std::int64_t k_padded, std::int64_t m);
+
+  DenseQ8(const WeightSource& source, const DenseQ8Panel& panel, Scratch scratch)
+      : Weight(source.n(), source.k(), source.nonzeros()), panel_(panel), scratch_(scratch) {
     if (!source.quantized()) throw DataError("dense_q8: expected int8 codes with scales, got float weights");
     const std::int64_t k_padded = round_up<std::int64_t>(k(), 16);
     const std::int64_t n_padded = round_up(n(), panel_.rows);
@@ -48,7 +50,7 @@ class DenseQ8 final : public Weight {
   std::int64_t units() const override { return (n() + panel_.rows - 1) / panel_.rows; }
   std::int64_t cost(std::int64_t unit) const override { return unit * panel_.rows * view_.k_padded; }
   std::size_t scratch_bytes(std::int64_t m) const override {
-    return tiling_ == nullptr ? 0 : dense_q8_scratch_bytes(*tiling_, view_.k_padded, m);
+    return scratch_ == nullptr ? 0 : scratch_(view_.k_padded, m);
   }
   void row_f32(std::int64_t n, float* out) const override {
     for (std::int64_t i = 0; i < k(); ++i) {
@@ -64,7 +66,7 @@ class DenseQ8 final : public Weight {
   }
 
   const DenseQ8Panel panel_;
-  const DenseQ8Tiling* const tiling_;  // null: the kernel needs no scratch
+  const Scratch scratch_;  // null: the kernel needs none
   AlignedBuffer<std::int8_t> codes_;
   AlignedBuffer<float> scale_;
   DenseQ8View view_{};
@@ -77,15 +79,27 @@ std::unique_ptr<Weight> pack_dense_q8_scalar(const WeightSource& source) {
 }
 #if defined(__x86_64__)
 std::unique_ptr<Weight> pack_dense_q8_avx2(const WeightSource& source) {
-  return std::make_unique<DenseQ8>(source, kDenseQ8Avx2, &kDenseQ8TilingAvx2);
+  return std::make_unique<DenseQ8>(source, kDenseQ8Avx2, [](std::int64_t k_padded, std::int64_t m) {
+    return dense_q8_scratch_bytes(kDenseQ8TilingAvx2, k_padded, m);
+  });
+}
+std::unique_ptr<Weight> pack_dense_q8_avxvnni(const WeightSource& source) {
+  return std::make_unique<DenseQ8>(source, kDenseQ8AvxVnni, [](std::int64_t k_padded, std::int64_t m) {
+    return dense_q8_scratch_bytes(kDenseQ8TilingAvxVnni, k_padded, m);
+  });
 }
 std::unique_ptr<Weight> pack_dense_q8_avx512vnni(const WeightSource& source) {
-  return std::make_unique<DenseQ8>(source, kDenseQ8Avx512, &kDenseQ8TilingAvx512);
+  return std::make_unique<DenseQ8>(source, kDenseQ8Avx512, [](std::int64_t k_padded, std::int64_t m) {
+    return dense_q8_scratch_bytes(kDenseQ8TilingAvx512, k_padded, m);
+  });
 }
 #endif
 #if defined(__aarch64__)
 std::unique_ptr<Weight> pack_dense_q8_neon(const WeightSource& source) {
   return std::make_unique<DenseQ8>(source, kDenseQ8Neon, nullptr);
+}
+std::unique_ptr<Weight> pack_dense_q8_neondot(const WeightSource& source) {
+  return std::make_unique<DenseQ8>(source, kDenseQ8NeonDot, dense_q8_neondot_scratch_bytes);
 }
 #endif
 

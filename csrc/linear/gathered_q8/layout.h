@@ -1,13 +1,14 @@
 // gathered_q8: sparse int8 weights, any pattern of nonzeros, output rows on the int32 lanes ("gathered quads").
 //
-//     one vector = R rows x 4 slots (R = 16 for AVX-512, 8 for AVX2), all slots inside one window of W columns:
+//     one vector = R rows x 4 slots (R = 16 for AVX-512, 8 for AVX2 and AVX-VNNI, 4 for NEON), all slots inside one
+//     window of W columns:
 //
 //                row 0          row 1                  row R-1
 //     index  | i0 i1 i2 i3 | i0 i1 i2 i3 |  ...  | i0 i1 i2 i3 |   column - window start, 0 <= i < W
 //     value  | v0 v1 v2 v3 | v0 v1 v2 v3 |  ...  | v0 v1 v2 v3 |   signed codes; a free slot is index 0, value 0
 //     window   u16, the window's first column is chunk start + window * step
 //
-// AVX-512 stores an index as a byte. Those of AVX2, where W = 16, share bytes: slot s of 32 is the low half of byte s for
+// An index is a byte. Those of AVX2, where W = 16, share bytes: slot s of 32 is the low half of byte s for
 // s < 16 and the high half of byte s - 16 for the others, so that one shift puts the second half of a register right.
 //
 // A byte shuffle of the window by `index` fetches, for every row, the activations its four values need.
@@ -82,6 +83,22 @@ constexpr std::int64_t kGatheredAvx512Tokens = 16;
 constexpr std::int64_t kGatheredAvx512SetRows = 512;
 static inline std::size_t gathered_scratch_avx512(std::int64_t chunk) {
   return static_cast<std::size_t>(chunk / 32 * kGatheredAvx512Tokens * 64 + kGatheredAvx512SetRows * kGatheredAvx512Tokens * 4);
+}
+
+// AVX-VNNI: activations + 128 of a block of tokens, [chunk][token][stride], and the sums of one unit. The stride is a constant,
+// so that the tokens of a tile are displacements of one address, and a line more than a chunk: spreads tokens over L1 sets,
+// and a window may end 15 columns behind its chunk.
+constexpr std::int64_t kGatheredAvxVnniTokens = 64;
+constexpr std::int64_t kGatheredAvxVnniStride = 2048 + 64;
+static inline std::size_t gathered_scratch_avxvnni(std::int64_t chunks, std::int64_t block) {
+  return static_cast<std::size_t>(chunks * kGatheredAvxVnniTokens * kGatheredAvxVnniStride + block * 8 * 4);
+}
+
+// NEON with dot products: the windows of one chunk for 8 tokens, and the sums of a set of units for 8 tokens.
+constexpr std::int64_t kGatheredNeonDotTokens = 8;
+constexpr std::int64_t kGatheredNeonDotSetRows = 512;
+static inline std::size_t gathered_scratch_neondot(std::int64_t chunk) {
+  return static_cast<std::size_t>(chunk / 8 * kGatheredNeonDotTokens * 32 + kGatheredNeonDotSetRows * kGatheredNeonDotTokens * 4);
 }
 
 }  // namespace aerogel

@@ -12,6 +12,8 @@ namespace aerogel {
 namespace {
 
 constexpr GatheredGeometry kAvx2 = {8, 16, 1, 32768, true, true};
+constexpr GatheredGeometry kAvxVnni = {8, 16, 1, 2048, false, false};
+constexpr GatheredGeometry kNeonDot = {4, 32, 8, 768, false, false};
 constexpr GatheredGeometry kAvx512 = {16, 64, 32, 768, false, false};
 
 struct Nonzero {
@@ -283,6 +285,14 @@ std::unique_ptr<Weight> pack_gathered_q8_avx512vnni(const WeightSource& source) 
 
 std::unique_ptr<Weight> pack_gathered_q8_scalar(const WeightSource& source) {
   return pack(source, kAvx512, [](const GatheredView&) { return std::size_t{0}; });
+}
+
+std::unique_ptr<Weight> pack_gathered_q8_avxvnni(const WeightSource& source) {
+  return pack(source, kAvxVnni, [](const GatheredView& v) { return gathered_scratch_avxvnni(v.chunks, v.block); });
+}
+
+std::unique_ptr<Weight> pack_gathered_q8_neondot(const WeightSource& source) {
+  return pack(source, kNeonDot, [](const GatheredView& v) { return gathered_scratch_neondot(v.geometry.chunk); });
 }
 
 }  // namespace aerogel
