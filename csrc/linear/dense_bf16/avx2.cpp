@@ -1,5 +1,7 @@
 // One token: bound by reading the weights, half the bytes of dense_f32. Many: by the two FMA units, as dense_f32; a load, a shift and
-// an AND a column widen two registers of weights, on units that wait for the FMAs anyway.
+// an AND a column widen two registers of weights, on units that wait for the FMAs anyway, so no widened copy is kept.
+// Measured on one Zen 3 thread of a busy machine, interleaved with dense_f32, 10th percentiles: 2.0 to 2.3 times as fast for one
+// token at 4096x4096 from memory (15 GB/s), 1.2 times at 16 tokens, 1.0 to 1.05 times at 128 (768x768, 576x1536).
 #include "linear/dense_bf16/layout.h"
 #include "linear/dense_f32/tile_avx2.h"
 

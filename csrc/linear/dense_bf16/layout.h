@@ -3,7 +3,7 @@
 // Numbers: x is not rounded. A bf16 is a float whose lower half is 0, so widening a weight is exact, and the bound is that of the
 // f32 kernels over the rounded weights: |error| <= 2^-24 * (K + 2) * sum_k |x||w|, on every instruction set. On each, the result is
 // bit for bit that of its dense_f32 over the widened weights. Packing rounds floats to the nearest bf16, ties to even
-// (|w - bf16(w)| <= 2^-9 |w| for normal w); values that are bf16 already are stored as they are.
+// (|w - bf16(w)| <= 2^-8 |w| for normal w); values that are bf16 already are stored as they are.
 //
 // Why there is no kernel with vdpbf16ps (AVX512_BF16): it wants x as bf16 too, flushes denormals and rounds in its own way, so the
 // same file would give other answers where it is present, for twice the products a cycle and no gain for one token, whose
