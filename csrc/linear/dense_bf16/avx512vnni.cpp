@@ -1,5 +1,9 @@
 // One token: bound by reading the weights, half the bytes of dense_f32. Many: by the FMA units, as dense_f32; a shift and an AND a
 // column widen two registers of weights. Correct under emulation, not yet measured on a CPU.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own _mm512_undefined_epi32
+#endif
+
 #include "linear/dense_bf16/layout.h"
 #include "linear/dense_f32/tile_avx512vnni.h"
 

@@ -1,5 +1,9 @@
 // Sixteen weights are one vpexpandd of widened values. One token: bound by it and the instructions around it, unless memory is
 // slower. Many: by the FMA units, as dense_f32. Correct under emulation, not yet measured on a CPU.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own _mm512_undefined_epi32
+#endif
+
 #include "linear/dense_f32/tile_avx512vnni.h"
 #include "linear/masked_bf16/layout.h"
 
