@@ -23,11 +23,12 @@ struct PackedLinear {
 // Packs for the ISA in use. format "auto" picks by sparsity (auto_format). Throws Error if no kernel of the format runs here.
 PackedLinear pack_linear(const WeightSource& source, const std::string& format, Isa isa);
 
-// An embedding table, float or int8 with one scale per row. Borrows its arrays; `owner` keeps them alive.
+// An embedding table: float, bf16, or int8 with one scale per row. Borrows its arrays; `owner` keeps them alive.
 struct Table {
   std::string name;
   std::int64_t entries = 0, width = 0;
   const float* f32 = nullptr;
+  const std::uint16_t* bf16 = nullptr;
   const std::int8_t* q8 = nullptr;
   const float* scale = nullptr;
   std::shared_ptr<const void> owner;

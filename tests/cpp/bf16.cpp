@@ -157,6 +157,20 @@ TEST(bf16_dense_equals_dense_f32_of_the_same_weights) {
   CHECK(ran != 0, "no kernel could run");
 }
 
+TEST(bf16_embed) {
+  const std::uint16_t table[3][3] = {{0x3f80, 0xc000, 0x0001}, {0x0000, 0x7f7f, 0x4049}, {0x8000, 0x3f81, 0x4000}};
+  const std::int32_t ids[2] = {2, 0};
+  float y[7] = {10, 20, 30, 40, 50, 60, 70};
+  for (bool accumulate : {true, false}) {
+    ops_for(active_isa()).embed_bf16({ids, 2, 3, nullptr, nullptr, nullptr, accumulate, y, table[0]});
+    for (int t = 0; t < 2; ++t)
+      for (int k = 0; k < 3; ++k)
+        CHECK(y[3 * t + k] == bf16_to_float(table[ids[t]][k]) + (accumulate ? static_cast<float>(10 * (3 * t + k + 1)) : 0.0f),
+              accumulate << " at " << t << ", " << k);
+    CHECK(y[6] == 70, "wrote beyond");
+  }
+}
+
 TEST(bf16_auto_format_by_sparsity) {
   for (int zeros : {0, 40, 60, 90}) {
     std::vector<std::uint16_t> codes(100, 0x3f80);

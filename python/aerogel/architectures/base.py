@@ -146,7 +146,7 @@ class Weights:
         else:
             values, scale = np.ascontiguousarray(weight.values), weight.scale
         for array in (values, scale):
-            if array is not None and array.dtype == np.float32:
+            if array is not None and array.dtype != np.int8:
                 check_finite(label, array)
         self._checkpoint.release(name)  # rows come back as they are looked up
         self.table_bytes += values.nbytes + (0 if scale is None else scale.nbytes)
@@ -174,15 +174,13 @@ class Weights:
 
 def pack_parts(parts: Sequence[tuple[str, Weight]], format: str) -> _core.Weight:
     """Weights of a checkpoint, stacked along N and packed for this machine."""
-    quantized = {part.scale is not None for _, part in parts}
-    if len(quantized) > 1:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
-        log.info(
-            "%s: int8 and float32 parts are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
-        )
+    mixed = len({part.values.dtype for _, part in parts}) > 1
+    if mixed:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
+        log.info("%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts))
     source = _core.WeightSource(parts[0][1].shape[1])
     alive: list[np.ndarray] = []
     for label, part in parts:
-        if len(quantized) > 1 and part.scale is not None:
+        if mixed and part.values.dtype != np.float32:
             dense = np.ascontiguousarray(part.dense(), np.float32)
             alive.append(dense)
             source.add_dense(label, dense)
@@ -199,7 +197,7 @@ def pack_parts(parts: Sequence[tuple[str, Weight]], format: str) -> _core.Weight
         else:
             source.add_dense(label, values)
     if format == "dense":
-        format = "dense_q8" if source.quantized else "dense_f32"
+        format = "dense_q8" if source.quantized else "dense_bf16" if source.bf16 else "dense_f32"
     weight = _core.pack(source, format)
     del alive
     return weight
