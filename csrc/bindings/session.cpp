@@ -17,6 +17,7 @@ py::list describe(const Plan& plan) {
       if (step.kind == StepKind::linear) {
         const PackedLinear& linear = step.op->linear;
         row["shape"] = py::make_tuple(linear.n(), linear.k());
+        row["numbers"] = linear.numbers();
         row["forms"] = describe_forms(linear);
         row["nbytes"] = linear.bytes();
         row["nonzeros"] = linear.nonzeros();

@@ -9,26 +9,30 @@
 namespace aerogel {
 namespace {
 
-const std::int8_t* codes_or_null(const py::array& values) {
-  return values.dtype().is(py::dtype::of<std::int8_t>()) || values.dtype().equal(py::dtype::of<std::int8_t>())
-             ? static_cast<const std::int8_t*>(values.data())
-             : nullptr;
+// The elements if they are of type T, else null. An empty array may have no address; it must still say what it is.
+template <class T>
+const T* elements_or_null(const py::array& values) {
+  static const T kNothing{};
+  if (!values.dtype().is(py::dtype::of<T>()) && !values.dtype().equal(py::dtype::of<T>())) return nullptr;
+  return values.data() == nullptr ? &kNothing : static_cast<const T*>(values.data());
 }
 
 void add_part(WeightSource& source, const std::string& name, WeightSource::Part part, const py::array& values,
               py::ssize_t ndim, const py::object& scale) {
-  part.q8 = codes_or_null(values);
+  part.q8 = elements_or_null<std::int8_t>(values);
+  part.bf16 = elements_or_null<std::uint16_t>(values);
   if (part.q8 != nullptr) {
     (void)Array<std::int8_t>(values, name, ndim);
     if (scale.is_none()) throw DataError(name + ": int8 codes need a scale per row");
     const Array<float> scales(py::cast<py::array>(scale), name + " scale", 1);
     scales.expect(0, part.rows, name + " scale");
     part.scale = scales.data();
+  } else if (part.bf16 != nullptr) {
+    (void)Array<std::uint16_t>(values, name, ndim);
+    if (!scale.is_none()) throw DataError(name + ": bf16 values take no scale");
   } else {
-    part.f32 = Array<float>(values, name, ndim).data();
-    // An empty array may have no address; the part must still say that it is float.
-    static const float kNothing = 0.0f;
-    if (part.f32 == nullptr) part.f32 = &kNothing;
+    (void)Array<float>(values, name, ndim);
+    part.f32 = elements_or_null<float>(values);
     if (!scale.is_none()) throw DataError(name + ": float values take no scale");
   }
   const auto count = static_cast<std::int64_t>(values.size());
@@ -56,7 +60,7 @@ PyWeight pack_csr(std::int64_t k, const py::array& indptr, const py::array& indi
   LinearForm form;
   form.weight = csr_f32_from_arrays<Index>("csr", rows.size() - 1, k, rows.data(), columns.data(), values.data(), values.size());
   form.kernel = find_linear("csr_f32", active_isa());
-  return PyWeight{PackedLinear({std::move(form)})};
+  return PyWeight{PackedLinear({std::move(form)}, "float32")};
 }
 
 }  // namespace
@@ -104,7 +108,7 @@ void bind_weight(py::module_& module) {
       .def(py::init<std::int64_t>(), py::arg("k"))
       .def("add_dense", [](WeightSource& self, const std::string& name, const py::array& values) {
         add_dense(self, name, values, py::none());
-      }, py::arg("name"), py::arg("values"), py::keep_alive<1, 3>(), "float32 [N, K].")
+      }, py::arg("name"), py::arg("values"), py::keep_alive<1, 3>(), "float32 [N, K], or uint16 [N, K] that are bf16.")
       .def("add_dense_q8", &add_dense, py::arg("name"), py::arg("codes"), py::arg("scale"), py::keep_alive<1, 3>(),
            py::keep_alive<1, 4>(), "int8 [N, K] and float32 [N].")
       .def("add_bitmask", [](WeightSource& self, const std::string& name, std::int64_t rows, const py::array& mask,
@@ -118,11 +122,11 @@ void bind_weight(py::module_& module) {
         add_part(self, name, std::move(part), values, 1, scale);
       }, py::arg("name"), py::arg("rows"), py::arg("mask"), py::arg("values"), py::arg("scale") = py::none(),
            py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
-           "uint8 [N, ceil(K/8)], least significant bit first; the nonzeros row by row, float32 or int8; float32 [N] for int8.")
+           "uint8 [N, ceil(K/8)], least significant bit first; the nonzeros row by row, float32, uint16 (bf16) or int8; float32 [N] for int8.")
       .def_property_readonly("n", &WeightSource::n)
       .def_property_readonly("k", &WeightSource::k)
       .def_property_readonly("sparsity", &WeightSource::sparsity)
-      .def_property_readonly("quantized", &WeightSource::quantized)
+      .def_property_readonly("numbers", &WeightSource::numbers, "\"int8\", \"bf16\" or \"float32\".")
       .def("pattern", [](const WeightSource& self) { return pattern_of(self);
       }, "How the zeros lie: nonzeros of rows, of aligned windows of 4, 8 and 64 columns, and 1x4 blocks that are not empty.");
 

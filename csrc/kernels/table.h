@@ -28,8 +28,8 @@ struct Ops {
   X(layer_norm, NormTask) X(rms_norm, NormTask)                                                     \
   X(gelu_erf, ActivationTask) X(gelu_tanh, ActivationTask) X(relu, ActivationTask)                  \
   X(tanh_act, ActivationTask) X(silu, ActivationTask) X(silu_gate, ActivationTask)                  \
-  X(add, AddTask) X(embed_f32, EmbedTask) X(embed_q8, EmbedTask) X(rope, RopeTask)                  \
-  X(attention, AttentionTask) X(mean_pool, PoolTask) X(max_pool, PoolTask)                          \
+  X(add, AddTask) X(embed_f32, EmbedTask) X(embed_q8, EmbedTask) X(embed_bf16, EmbedTask)           \
+  X(rope, RopeTask) X(attention, AttentionTask) X(mean_pool, PoolTask) X(max_pool, PoolTask)        \
   X(l2_normalize, NormalizeTask)
 #define AEROGEL_OP_FIELD(op, task) void (*op)(const task&) = nullptr;
   AEROGEL_OPS(AEROGEL_OP_FIELD)

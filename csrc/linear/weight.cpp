@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <vector>
 
+#include "base/bf16.h"
 #include "base/error.h"
 
 namespace aerogel {
@@ -19,10 +21,10 @@ WeightSource::WeightSource(std::int64_t k) : k_(k) {
 
 void WeightSource::add(const std::string& name, Part part, std::int64_t values) {
   if (part.rows < 1) throw ShapeError(name + ": expected at least 1 row, got " + std::to_string(part.rows));
-  const bool quantized = part.q8 != nullptr;
-  if (quantized == (part.f32 != nullptr)) throw DataError(name + ": expected either float values or int8 codes");
-  if (!parts_.empty() && quantized != quantized_)
-    throw DataError(name + ": stacked weights must all be float or all int8");
+  const bool quantized = part.q8 != nullptr, bf16 = part.bf16 != nullptr;
+  if (quantized + bf16 + (part.f32 != nullptr) != 1) throw DataError(name + ": expected either float or bf16 values or int8 codes");
+  if (!parts_.empty() && (quantized != quantized_ || bf16 != bf16_))
+    throw DataError(name + ": stacked weights must all be float, all bf16 or all int8");
   if (quantized && part.scale == nullptr) throw DataError(name + ": int8 codes need a scale per row");
   if (quantized && k_ > kMaxQuantizedK)
     throw ShapeError(name + ": at most " + std::to_string(kMaxQuantizedK) + " columns keep int32 sums exact, got " +
@@ -64,6 +66,15 @@ void WeightSource::add(const std::string& name, Part part, std::int64_t values) 
     }
     if (lowest != 0) throw DataError(name + ": " + std::to_string(lowest) + " codes are -128, expected [-127, 127]");
     nonzeros_ += values - zeros;
+  } else if (bf16) {
+    std::int64_t zeros = 0;
+    for (std::int64_t i = 0; i < values; ++i) {
+      if (!bf16_is_finite(part.bf16[i]))
+        throw DataError(name + ": value " + std::to_string(i) + " is " + std::to_string(bf16_to_float(part.bf16[i])) +
+                        ", expected finite");
+      zeros += (part.bf16[i] & 0x7fff) == 0;
+    }
+    nonzeros_ += values - zeros;
   } else {
     std::int64_t zeros = 0;
     for (std::int64_t i = 0; i < values; ++i) {
@@ -74,6 +85,7 @@ void WeightSource::add(const std::string& name, Part part, std::int64_t values) 
     nonzeros_ += values - zeros;
   }
   quantized_ = quantized;
+  bf16_ = bf16;
   n_ += part.rows;
   parts_.push_back(std::move(part));
 }
@@ -95,10 +107,17 @@ const WeightSource::Part& WeightSource::part_of(std::int64_t n, std::int64_t* ro
 
 namespace {
 
-template <class T>
-void expand(const T* values, const std::uint8_t* mask, std::int64_t begin, std::int64_t k, T* out) {
-  const T* next = values + begin;
-  for (std::int64_t i = 0; i < k; ++i) out[i] = (mask[i / 8] >> (i % 8)) & 1 ? *next++ : T{0};
+// Row r of a part: decoded by `value`, 0 where nothing is stored.
+template <class T, class Out, class Decode>
+void decode(const WeightSource::Part& part, const T* values, std::int64_t r, std::int64_t k, Out* out, const Decode& value) {
+  if (part.mask == nullptr) {
+    const T* row = values + r * k;
+    for (std::int64_t i = 0; i < k; ++i) out[i] = value(row[i]);
+    return;
+  }
+  const std::uint8_t* mask = part.mask + r * ((k + 7) / 8);
+  const T* next = values + part.row_begin[r];
+  for (std::int64_t i = 0; i < k; ++i) out[i] = (mask[i / 8] >> (i % 8)) & 1 ? value(*next++) : Out{0};
 }
 
 }  // namespace
@@ -106,28 +125,25 @@ void expand(const T* values, const std::uint8_t* mask, std::int64_t begin, std::
 void WeightSource::row_q8(std::int64_t n, std::int8_t* out) const {
   std::int64_t r = 0;
   const Part& part = part_of(n, &r);
-  if (part.mask == nullptr)
-    std::memcpy(out, part.q8 + r * k_, static_cast<std::size_t>(k_));
-  else
-    expand(part.q8, part.mask + r * ((k_ + 7) / 8), part.row_begin[r], k_, out);
+  decode(part, part.q8, r, k_, out, [](std::int8_t code) { return code; });
+}
+
+void WeightSource::row_bf16(std::int64_t n, std::uint16_t* out) const {
+  std::int64_t r = 0;
+  const Part& part = part_of(n, &r);
+  if (part.bf16 != nullptr) return decode(part, part.bf16, r, k_, out, [](std::uint16_t code) { return code; });
+  std::vector<float> row(static_cast<std::size_t>(k_));
+  row_f32(n, row.data());
+  for (std::int64_t i = 0; i < k_; ++i) out[i] = bf16_from_float(row[static_cast<std::size_t>(i)]);
 }
 
 void WeightSource::row_f32(std::int64_t n, float* out) const {
   std::int64_t r = 0;
   const Part& part = part_of(n, &r);
-  if (part.f32 != nullptr) {
-    if (part.mask == nullptr)
-      std::memcpy(out, part.f32 + r * k_, static_cast<std::size_t>(k_) * sizeof(float));
-    else
-      expand(part.f32, part.mask + r * ((k_ + 7) / 8), part.row_begin[r], k_, out);
-    return;
-  }
-  const std::uint8_t* mask = part.mask == nullptr ? nullptr : part.mask + r * ((k_ + 7) / 8);
-  const std::int8_t* next = part.mask == nullptr ? part.q8 + r * k_ : part.q8 + part.row_begin[r];
-  for (std::int64_t i = 0; i < k_; ++i) {
-    const bool stored = mask == nullptr || ((mask[i / 8] >> (i % 8)) & 1);
-    out[i] = stored ? static_cast<float>(*next++) * part.scale[r] : 0.0f;
-  }
+  if (part.f32 != nullptr) return decode(part, part.f32, r, k_, out, [](float value) { return value; });
+  if (part.bf16 != nullptr) return decode(part, part.bf16, r, k_, out, bf16_to_float);
+  const float scale = part.scale[r];
+  decode(part, part.q8, r, k_, out, [scale](std::int8_t code) { return static_cast<float>(code) * scale; });
 }
 
 float WeightSource::scale(std::int64_t n) const {

@@ -15,10 +15,11 @@ namespace aerogel {
 // must outlive the packing, nothing longer. Parts are stacked along N, so that Q, K and V become one linear.
 class WeightSource {
  public:
-  // One stacked part. Values are float or int8 codes with one scale per row; dense, or only the nonzeros behind a bit mask.
+  // One stacked part. Values are float, bf16, or int8 codes with one scale per row; dense, or only the nonzeros behind a bit mask.
   struct Part {
     std::int64_t rows = 0;
     const float* f32 = nullptr;          // values, or null
+    const std::uint16_t* bf16 = nullptr; // values, or null
     const std::int8_t* q8 = nullptr;     // codes, or null
     const float* scale = nullptr;        // [rows], q8 only
     const std::uint8_t* mask = nullptr;  // [rows, ceil(K/8)], bit k%8 of byte k/8 is column k; null: dense
@@ -27,18 +28,22 @@ class WeightSource {
 
   explicit WeightSource(std::int64_t k);
 
-  // Checks everything that kernels trust and throws DataError or ShapeError, with `name` in the message: floats and
+  // Checks everything that kernels trust and throws DataError or ShapeError, with `name` in the message: values and
   // scales finite, codes in [-127, 127], mask bits beyond K clear, `values` (number of stored values) equal to the bits set.
   void add(const std::string& name, Part part, std::int64_t values);
 
   std::int64_t n() const { return n_; }
   std::int64_t k() const { return k_; }
-  bool quantized() const { return quantized_; }
+  bool quantized() const { return quantized_; }  // int8 codes
+  bool bf16() const { return bf16_; }
+  const char* numbers() const { return quantized_ ? "int8" : bf16_ ? "bf16" : "float32"; }
   std::int64_t nonzeros() const { return nonzeros_; }  // values that are not zero
   double sparsity() const;
 
-  // Row n, decoded to K elements. row_q8 needs quantized(), row_f32 works for both (codes times scale).
+  // Row n, decoded to K elements. row_q8 needs quantized(), the others work for all (codes times scale); row_bf16 rounds what
+  // is not bf16 to the nearest, ties to even.
   void row_q8(std::int64_t n, std::int8_t* out) const;
+  void row_bf16(std::int64_t n, std::uint16_t* out) const;
   void row_f32(std::int64_t n, float* out) const;
   float scale(std::int64_t n) const;  // q8 only
 
@@ -46,7 +51,7 @@ class WeightSource {
   const Part& part_of(std::int64_t n, std::int64_t* row) const;
 
   std::int64_t n_ = 0, k_ = 0, nonzeros_ = 0;
-  bool quantized_ = false;
+  bool quantized_ = false, bf16_ = false;
   std::vector<Part> parts_;
 };
 

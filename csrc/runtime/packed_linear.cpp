@@ -52,10 +52,12 @@ PackedLinear pack_linear(const WeightSource& source, const std::vector<FormChoic
     const LinearKernel* kernel = kernel_for(source, choice.format, isa);
     forms.push_back({std::shared_ptr<const Weight>(kernel->pack(source)), kernel, choice.max_rows});
   }
-  return PackedLinear(std::move(forms));
+  return PackedLinear(std::move(forms), source.numbers());
 }
 
 std::vector<FormChoice> auto_forms(const WeightSource& source, Isa isa) {
+  // As bf16: a mask saves bytes from half the weights on, and from 0.8 on skipping the multiplications wins for any tokens.
+  if (source.bf16()) return {{source.sparsity() >= 0.8 ? "csr_f32" : source.sparsity() >= 0.5 ? "masked_bf16" : "dense_bf16"}};
   const std::string dense = source.quantized() ? "dense_q8" : "dense_f32";
   // neondot: modelled, half of the vector operations of a sparse product gather.
   const double crossover = !source.quantized() ? 0.6 : isa == Isa::neondot ? 0.7 : 0.5;

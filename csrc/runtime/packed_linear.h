@@ -33,7 +33,8 @@ struct FormChoice {
 class PackedLinear {
  public:
   PackedLinear() = default;
-  explicit PackedLinear(std::vector<LinearForm> forms) : forms_(std::move(forms)) {}
+  // numbers: of the source, see WeightSource::numbers().
+  PackedLinear(std::vector<LinearForm> forms, const char* numbers) : forms_(std::move(forms)), numbers_(numbers) {}
 
   bool empty() const { return forms_.empty(); }
   const std::vector<LinearForm>& forms() const { return forms_; }
@@ -46,6 +47,7 @@ class PackedLinear {
   std::int64_t n() const { return forms_[0].weight->n(); }
   std::int64_t k() const { return forms_[0].weight->k(); }
   std::int64_t nonzeros() const { return forms_[0].weight->nonzeros(); }
+  const char* numbers() const { return numbers_; }
   bool quantized_x() const { return forms_[0].kernel->quantized_x; }
   std::size_t bytes() const;                                // resident, all forms together
   std::size_t scratch_bytes(std::int64_t max_rows) const;   // enough for every call of up to so many rows
@@ -53,6 +55,7 @@ class PackedLinear {
 
  private:
   std::vector<LinearForm> forms_;
+  const char* numbers_ = "";
 };
 
 // Packs for `isa`. Choices stand by rising max_rows, and the last serves any number of rows. Throws Error for an unknown

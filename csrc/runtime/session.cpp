@@ -286,8 +286,8 @@ void Session::run_step(const Step& step, Frame& frame, const Crew& crew) {
         for (std::int64_t r = begin; r < begin + count; r += kBlock) {
           const std::int64_t block = std::min(kBlock, begin + count - r);
           const auto sum = [&](const Table& table, const std::int32_t* rows_ids, bool accumulate) {
-            const EmbedTask task{rows_ids, block, width, table.f32, table.q8, table.scale, accumulate, y + r * width};
-            table.q8 != nullptr ? ops.embed_q8(task) : ops.embed_f32(task);
+            const EmbedTask task{rows_ids, block, width, table.f32, table.q8, table.scale, accumulate, y + r * width, table.bf16};
+            table.q8 != nullptr ? ops.embed_q8(task) : table.bf16 != nullptr ? ops.embed_bf16(task) : ops.embed_f32(task);
           };
           sum(*op.tokens, frame.batch.tokens + frame.first_token + r, false);
           if (op.positions != nullptr) {

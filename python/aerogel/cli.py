@@ -65,7 +65,7 @@ def compress(
     pattern: Annotated[
         str, typer.Option(help="unstructured, or Q:64 (such as 8:64): Q weights stay in each 64 columns.")
     ] = "unstructured",
-    quant: Annotated[str, typer.Option(help="int8, or none (float32).")] = "int8",
+    quant: Annotated[str, typer.Option(help="int8, bf16, or none (float32).")] = "int8",
     threads: Threads = None,
 ) -> None:
     """Prune and quantize a model into a packed model."""

@@ -116,7 +116,7 @@ def compress(
             that is not empty is left alone and refused.
         sparsity: fraction of weights to remove, 0.8 unless given; 0 gives a dense model.
         pattern: "unstructured", or "Q:64": Q weights stay in each 64 columns of a row (their sparsity is 1 - Q/64).
-        quant: "int8" (one scale per output channel) or "none" (float32).
+        quant: "int8" (one scale per output channel), "bf16" (half a float32) or "none" (float32).
         threads: how many tensors are worked on at once; the machine's cores unless given. The result is the same.
         progress: called as progress(done, total, name) after every tensor.
 

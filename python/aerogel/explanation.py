@@ -22,7 +22,6 @@ from aerogel.tuning import (
     curve,
     dense_format,
     layer_named,
-    numbers_of_format,
     pattern_name,
     remembered,
     serving,
@@ -172,12 +171,8 @@ def _profile(models: Sequence[Model], batch: int, tokens: int) -> list[list[tupl
     ]
 
 
-def _numbers(fact: dict[str, Any]) -> str:
-    return numbers_of_format(fact["forms"][0]["format"])
-
-
 def _shape_key(fact: dict[str, Any]) -> tuple[str, int, int]:
-    return (_numbers(fact), *fact["shape"])
+    return (fact["numbers"], *fact["shape"])
 
 
 def _curves(
@@ -208,7 +203,7 @@ def _layer(
     rows *= fact["terms"]
     forms = [(form["format"], form["max_rows"]) for form in fact["forms"]]
     facts = model._plan.weight(fact["name"]).pattern() if sparsity > 0 else None
-    numbers = _numbers(fact)
+    numbers = fact["numbers"]
     layer = layer_named(numbers, n, k, sparsity, facts, model._tuner.threads, model._tuner.streamed)
     times = remembered(layer)
     if times is not None:

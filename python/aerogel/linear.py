@@ -24,7 +24,8 @@ class Linear:
     Args:
         weight: [N,K], a float array or a scipy.sparse matrix. Zeros are recognised either way.
         bias: [N], or None.
-        quant: "int8" (one scale per row of the weight, activations quantized per token inside), or "none" (float32).
+        quant: "int8" (one scale per row of the weight, activations quantized per token inside), "bf16" (the weight alone
+            is rounded) or "none" (float32).
         format: "auto" picks by measurement on this CPU, see `aerogel.load`; or the name of a kernel format, see
             `aerogel.kernels`.
         threads: worker threads; the process's cores unless given.

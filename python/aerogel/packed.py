@@ -1,6 +1,6 @@
 """Writing a packed model: a folder with config.json, the tokenizer's files and model.safetensors.
 
-For a matrix parameter P, float32 or int8 codes w[n,k] = code[n,k] * P_scale[n]:
+For a matrix parameter P, float32, bf16, or int8 codes w[n,k] = code[n,k] * P_scale[n]:
 
     dense    P [N,K]                                                        (+ P_scale float32 [N] for int8)
     sparse   P_bitmask uint8 [N, ceil(K/8)] + P_values [nnz], row-major     (+ P_scale float32 [N] for int8)
@@ -28,7 +28,13 @@ FORMAT_VERSION = 1
 #: Suffixes of the tensors that hold a matrix parameter.
 BITMASK, VALUES, SCALE, SHAPE = "_bitmask", "_values", "_scale", "_shape"
 
-_DTYPES = {np.dtype("<i8"): "I64", np.dtype("<f4"): "F32", np.dtype("i1"): "I8", np.dtype("u1"): "U8"}
+_DTYPES = {
+    np.dtype("<i8"): "I64",
+    np.dtype("<f4"): "F32",
+    np.dtype("<u2"): "BF16",
+    np.dtype("i1"): "I8",
+    np.dtype("u1"): "U8",
+}
 
 
 class SafetensorsWriter:
@@ -41,7 +47,7 @@ class SafetensorsWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._spools: dict[int, Path] = {}
-        self._entries: dict[int, list[tuple[str, str, tuple[int, ...], int]]] = {8: [], 4: [], 1: []}
+        self._entries: dict[int, list[tuple[str, str, tuple[int, ...], int]]] = {8: [], 4: [], 2: [], 1: []}
         self._names: set[str] = set()
         for size in self._entries:
             self._spools[size] = path.with_name(f"{path.name}.spool{size}")

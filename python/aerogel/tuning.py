@@ -44,7 +44,12 @@ MEMORY_WORTH = 0.04
 #: Noise that a choice looks away from.
 NOISE = 0.03
 
-_SUFFIXES = {"int8": "q8", "bf16": "bf16", "float32": "f32"}
+#: Formats that can hold a kind of numbers; the dense one first.
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "int8": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "blocks_q8"),
+    "bf16": ("dense_bf16", "masked_bf16", "csr_f32"),
+    "float32": ("dense_f32", "csr_f32"),
+}
 Forms = list[tuple[str, "int | None"]]
 
 
@@ -103,19 +108,13 @@ def serving(forms: Forms, rows: int) -> str:
 
 def dense_format(numbers: str) -> str:
     """The dense format of a kind of numbers."""
-    return f"dense_{_SUFFIXES[numbers]}"
+    return FORMATS[numbers][0]
 
 
 def candidates(numbers: str) -> list[str]:
     """Formats that can serve such values here; those without a kernel for this CPU's vectors are left out."""
     isas = {row["format"]: row["isa"] for row in _core.linear_formats()}
-    suffix = "_" + _SUFFIXES[numbers]
-    return [format for format, isa in isas.items() if format.endswith(suffix) and isa == isas[dense_format(numbers)]]
-
-
-def numbers_of(source: _core.WeightSource) -> str:
-    """The kind of numbers that a source holds."""
-    return "int8" if source.quantized else "float32"
+    return [format for format in FORMATS[numbers] if isas[format] == isas[dense_format(numbers)]]
 
 
 def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
@@ -137,16 +136,10 @@ def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
     return "unstructured"
 
 
-def numbers_of_format(format: str) -> str:
-    """The kind of numbers that a format holds."""
-    suffix = format.rsplit("_", 1)[1]
-    return next(numbers for numbers, each in _SUFFIXES.items() if each == suffix)
-
-
 def layer_of(source: _core.WeightSource, threads: int, streamed: bool = False) -> Layer:
     """The kind of layer that a source makes."""
     facts = source.pattern() if source.sparsity >= WORTH_MEASURING else None
-    return layer_named(numbers_of(source), source.n, source.k, source.sparsity, facts, threads, streamed)
+    return layer_named(source.numbers, source.n, source.k, source.sparsity, facts, threads, streamed)
 
 
 def layer_named(
@@ -233,7 +226,7 @@ class Tuner:
     def known(self, source: _core.WeightSource) -> Forms | str | None:
         """The forms for these weights, or None if their kind of layer has to be measured first."""
         if source.sparsity < WORTH_MEASURING:
-            return dense_format(numbers_of(source))
+            return dense_format(source.numbers)
         if not enabled():
             return "auto"
         times = remembered(layer_of(source, self.threads, self.streamed))
@@ -247,7 +240,7 @@ class Tuner:
         return self._choose(source, times)
 
     def _choose(self, source: _core.WeightSource, times: Times) -> Forms:
-        return choose(times, self.weights, dense_format(numbers_of(source)), self.memory)
+        return choose(times, self.weights, dense_format(source.numbers), self.memory)
 
 
 def enabled() -> bool:
@@ -326,7 +319,11 @@ def random_source(
     if sparsity:
         w[np.abs(w) < np.quantile(np.abs(w[: max(1, 2**20 // k)]), sparsity)] = 0
     source = _core.WeightSource(k)
-    if numbers != "int8":
+    if numbers == "bf16":
+        codes = (w.view(np.uint32) >> 16).astype(np.uint16)
+        source.add_dense("random", codes)
+        return source, [codes]
+    if numbers == "float32":
         source.add_dense("random", w)
         return source, [w]
     scale = np.full(n, 0.03, np.float32)

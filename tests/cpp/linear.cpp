@@ -1,10 +1,11 @@
 // Every linear kernel of the table against plain loops over the unpacked weights, on awkward shapes and patterns.
-// q8: y bit for bit. f32: within the bound that linear.h states.
+// q8: y bit for bit. f32, also of bf16 weights: within the bound that linear.h states.
 #include <cmath>
 #include <cstring>
 #include <set>
 
 #include "base/aligned.h"
+#include "base/bf16.h"
 #include "check.h"
 #include "isas.h"
 #include "kernels/table.h"
@@ -119,7 +120,13 @@ void check_f32(const LinearKernel& kernel, const Case& c, bool with_bias) {
   Random random(static_cast<std::uint64_t>(c.m * 1000003 + c.n * 1009 + c.k * 31 + c.percent_zero));
   const std::vector<std::int8_t> codes = random_codes(c, random);
   std::vector<float> w(codes.size()), bias(c.n);
-  for (std::size_t i = 0; i < w.size(); ++i) w[i] = codes[i] * random.uniform(0.001f, 0.02f);
+  // A bf16 format is given floats that it has to round; what it is measured by are the rounded ones.
+  const bool bf16 = std::strstr(kernel.format, "bf16") != nullptr;
+  std::vector<float> given(codes.size());
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    given[i] = codes[i] * random.uniform(0.001f, 0.02f);
+    w[i] = bf16 ? bf16_to_float(bf16_from_float(given[i])) : given[i];
+  }
   for (float& b : bias) b = random.uniform(-1.0f, 1.0f);
   const std::int64_t ldx = c.k + random.below(2) * 5;
   std::vector<float> x(static_cast<std::size_t>(c.m * ldx));
@@ -128,7 +135,7 @@ void check_f32(const LinearKernel& kernel, const Case& c, bool with_bias) {
   WeightSource source(c.k);
   WeightSource::Part part;
   part.rows = c.n;
-  part.f32 = w.data();
+  part.f32 = given.data();
   source.add("w", part, c.n * c.k);
   const std::unique_ptr<Weight> weight = kernel.pack(source);
   std::vector<float> row(c.k);

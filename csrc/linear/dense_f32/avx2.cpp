@@ -2,197 +2,27 @@
 // Measured at 128 tokens on one Zen 3 thread while other work kept both cores busy, against an FMA loop in the same run
 // (at most 51.8 GMAC/s): medians of 51 to 64 % of it, and up to 84 % in quieter minutes; best single samples 46 GMAC/s, 89 %,
 // at 384x384, 32 to 38 GMAC/s at 4096x4096. Not yet measured on a quiet machine, and kChunk was not settled by that noise.
-#include <immintrin.h>
-
-#include <cstddef>
-#include <cstdint>
-
-#include "linear/dense_f32/layout.h"
-#include "linear/linear.h"
-
-// Loops over a register tile must be unrolled, or the tile lives in memory.
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "linear/dense_f32/tile_avx2.h"
 
 namespace aerogel {
 namespace {
 
-constexpr int kPanel = dense_f32::kAvx2.panel;
-constexpr int kTile = dense_f32::kAvx2.tile;
-constexpr int kChunk = dense_f32::kAvx2.chunk;
-constexpr int kBlock = dense_f32::kAvx2.block;
-constexpr std::int64_t kAheadFloats = 2048 / 4;  // prefetch distance of streams; 0.5 to 32 KB differed by less than the noise
+struct Source : dense_f32::View {
+  static constexpr std::int64_t kStep = 8;
 
-// What one register tile reads and writes.
-struct Tile {
-  const float* w;     // [k][kPanel]
-  const float* x;     // chunks of [T][kChunk]
-  std::int64_t k;
-  const float* bias;  // [kPanel lanes], or null: nothing to add
-  bool accumulate;    // y already holds the sum of earlier chunks
-  float* y;
-  std::int64_t ldy;
-  std::int64_t rows;  // lanes that exist
+  FloatRows stream(std::int64_t unit) const { return {panels + unit * kPanel * k}; }
+  FloatRows block(std::int64_t unit, std::int64_t begin, std::int64_t, float*) const {
+    return {panels + (unit * k + begin) * kPanel};
+  }
+  void fetch(std::int64_t unit, std::int64_t begin, std::int64_t end) const {
+    for (; begin < end; ++begin) _mm_prefetch(reinterpret_cast<const char*>(panels + (unit * k + begin) * kPanel), _MM_HINT_T1);
+  }
 };
-
-inline __m256i lane_mask(std::int64_t rows) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(rows)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-// T tokens times one panel. Few tokens keep several sums a lane (kPhases), or the latency of the FMA would bound them.
-// Stream: the weights come from memory and are used once, so they are prefetched far ahead.
-template <int T, bool Stream>
-__attribute__((noinline)) void multiply(const Tile& tile) {
-  constexpr int kPhases = T == 1 ? 4 : T <= 3 ? 2 : 1;
-  __m256 sum[kPhases][T][2];
-  UNROLL
-  for (int p = 0; p < kPhases; ++p)
-    UNROLL
-    for (int t = 0; t < T; ++t) sum[p][t][0] = sum[p][t][1] = _mm256_setzero_ps();
-  if (!Stream)
-    UNROLL
-    for (int t = 0; t < T; ++t) _mm_prefetch(reinterpret_cast<const char*>(tile.y + t * tile.ldy), _MM_HINT_T0);
-
-  const float* w = tile.w;
-  const float* x_chunk = tile.x;
-  for (std::int64_t left = tile.k; left > 0; left -= kChunk, x_chunk += T * kChunk) {
-    const float* x = x_chunk;
-    const float* const end = x_chunk + (left < kChunk ? left : kChunk);
-    for (; end - x >= kPhases; x += kPhases) {
-      UNROLL
-      for (int p = 0; p < kPhases; ++p, w += kPanel) {
-        if (Stream) _mm_prefetch(reinterpret_cast<const char*>(w + kAheadFloats), _MM_HINT_T0);
-        __m256 w0 = _mm256_load_ps(w), w1 = _mm256_load_ps(w + 8);
-        // Keeps both in registers: GCC would rather read w1 again for every token, a load too many per cycle.
-        __asm__("" : "+x"(w0), "+x"(w1));
-        UNROLL
-        for (int t = 0; t < T; ++t) {
-          const __m256 value = _mm256_broadcast_ss(x + p + t * kChunk);
-          sum[p][t][0] = _mm256_fmadd_ps(value, w0, sum[p][t][0]);
-          sum[p][t][1] = _mm256_fmadd_ps(value, w1, sum[p][t][1]);
-        }
-      }
-    }
-    if (kPhases > 1)
-      for (; x < end; ++x, w += kPanel) {
-        const __m256 w0 = _mm256_load_ps(w), w1 = _mm256_load_ps(w + 8);
-        UNROLL
-        for (int t = 0; t < T; ++t) {
-          const __m256 value = _mm256_broadcast_ss(x + t * kChunk);
-          sum[0][t][0] = _mm256_fmadd_ps(value, w0, sum[0][t][0]);
-          sum[0][t][1] = _mm256_fmadd_ps(value, w1, sum[0][t][1]);
-        }
-      }
-  }
-  UNROLL
-  for (int p = 1; p < kPhases; ++p)
-    UNROLL
-    for (int t = 0; t < T; ++t)
-      UNROLL
-      for (int half = 0; half < 2; ++half) sum[0][t][half] = _mm256_add_ps(sum[0][t][half], sum[p][t][half]);
-
-  if (tile.rows == kPanel) {
-    UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const __m256 bias = tile.bias == nullptr ? _mm256_setzero_ps() : _mm256_loadu_ps(tile.bias + 8 * half);
-      UNROLL
-      for (int t = 0; t < T; ++t) {
-        float* y = tile.y + t * tile.ldy + 8 * half;
-        _mm256_storeu_ps(y, _mm256_add_ps(sum[0][t][half], tile.accumulate ? _mm256_loadu_ps(y) : bias));
-      }
-    }
-    return;
-  }
-  UNROLL
-  for (int half = 0; half < 2; ++half) {
-    const __m256i mask = lane_mask(tile.rows - 8 * half);
-    const __m256 bias = tile.bias == nullptr ? _mm256_setzero_ps() : _mm256_maskload_ps(tile.bias + 8 * half, mask);
-    UNROLL
-    for (int t = 0; t < T; ++t) {
-      float* y = tile.y + t * tile.ldy + 8 * half;
-      _mm256_maskstore_ps(y, mask, _mm256_add_ps(sum[0][t][half], tile.accumulate ? _mm256_maskload_ps(y, mask) : bias));
-    }
-  }
-}
-
-template <bool Stream>
-void multiply_tokens(std::int64_t tokens, const Tile& tile) {
-  switch (tokens) {
-    case 1: return multiply<1, Stream>(tile);
-    case 2: return multiply<2, Stream>(tile);
-    case 3: return multiply<3, Stream>(tile);
-    case 4: return multiply<4, Stream>(tile);
-    case 5: return multiply<5, Stream>(tile);
-    default: return multiply<6, Stream>(tile);
-  }
-}
-
-// columns [k, k + count) of `tokens` tokens, kChunk apart.
-void copy_chunk(const float* x, std::int64_t ldx, std::int64_t tokens, std::int64_t count, float* out) {
-  for (std::int64_t t = 0; t < tokens; ++t, x += ldx, out += kChunk) {
-    std::int64_t k = 0;
-    for (; k + 8 <= count; k += 8) _mm256_store_ps(out + k, _mm256_loadu_ps(x + k));
-    for (; k < count; ++k) out[k] = x[k];
-  }
-}
-
-// At most kTile tokens: each panel is read once, from end to end.
-void run_few(const LinearTask& task, const dense_f32::View& view) {
-  float* scratch = static_cast<float*>(task.scratch);
-  const float* x = static_cast<const float*>(task.x);
-  for (std::int64_t k = 0; k < view.k; k += kChunk)
-    copy_chunk(x + k, task.ldx, task.m, view.k - k < kChunk ? view.k - k : kChunk, scratch + k * task.m);
-  for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
-    const std::int64_t first = unit * kPanel;
-    multiply_tokens<true>(task.m, {view.panels + first * view.k, scratch, view.k, task.bias ? task.bias + first : nullptr, false,
-                                   task.y + first, task.ldy, view.n - first < kPanel ? view.n - first : kPanel});
-  }
-}
-
-// A block of tokens: a chunk of a panel stays in L1 while all its tiles pass, their x in L2.
-void run_block(const LinearTask& task, const dense_f32::View& view, std::int64_t token, std::int64_t tokens) {
-  float* scratch = static_cast<float*>(task.scratch);
-  // Tiles and chunks of nearly equal size: a last tile of one token would cost as much as one of four.
-  const std::int64_t tiles = (tokens + kTile - 1) / kTile;
-  const std::int64_t chunks = (view.k + kChunk - 1) / kChunk;
-  const std::int64_t width = ((view.k + chunks - 1) / chunks + 7) / 8 * 8;
-  for (std::int64_t k = 0; k < view.k; k += width) {
-    const std::int64_t count = view.k - k < width ? view.k - k : width;
-    copy_chunk(static_cast<const float*>(task.x) + token * task.ldx + k, task.ldx, tokens, count, scratch);
-    for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
-      const std::int64_t first = unit * kPanel;
-      const float* w = view.panels + (first * view.k + k * kPanel);
-      Tile tile{w, scratch, count, task.bias ? task.bias + first : nullptr, k != 0, task.y + token * task.ldy + first, task.ldy,
-                view.n - first < kPanel ? view.n - first : kPanel};
-      // Each tile fetches its share of the next panel's chunk.
-      const float* next = w + view.k * kPanel;
-      std::int64_t fetched = 0;
-      for (std::int64_t i = 0; i < tiles; ++i) {
-        if (unit + 1 < task.unit_end)
-          for (const std::int64_t until = count * (i + 1) / tiles; fetched < until; ++fetched)
-            _mm_prefetch(reinterpret_cast<const char*>(next + fetched * kPanel), _MM_HINT_T1);
-        const std::int64_t size = tokens * (i + 1) / tiles - tokens * i / tiles;
-        multiply_tokens<false>(size, tile);
-        tile.x += size * kChunk;
-        tile.y += size * task.ldy;
-      }
-    }
-  }
-}
 
 }  // namespace
 
 void run_dense_f32_avx2(const LinearTask& task) {
-  const auto& view = *static_cast<const dense_f32::View*>(task.weight);
-  if (task.m <= kTile) return run_few(task, view);
-  const std::int64_t blocks = (task.m + kBlock - 1) / kBlock;
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    const std::int64_t begin = task.m * b / blocks;
-    run_block(task, view, begin, task.m * (b + 1) / blocks - begin);
-  }
+  run_panels(task, Source{*static_cast<const dense_f32::View*>(task.weight)});
 }
 
 }  // namespace aerogel

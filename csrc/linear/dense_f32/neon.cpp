@@ -1,179 +1,25 @@
 // Bound by the FMA pipes: 16 FMA by element per k, 2 weight loads, and 2 loads of x. Correct under emulation, not measured.
-#include <arm_neon.h>
-
-#include <cstddef>
-#include <cstdint>
-
-#include "linear/dense_f32/layout.h"
-#include "linear/linear.h"
-
-// Loops over a register tile must be unrolled, or the tile lives in memory.
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "linear/dense_f32/tile_neon.h"
 
 namespace aerogel {
 namespace {
 
-constexpr int kPanel = dense_f32::kNeon.panel;
-constexpr int kTile = dense_f32::kNeon.tile;
-constexpr int kChunk = dense_f32::kNeon.chunk;
-constexpr int kBlock = dense_f32::kNeon.block;
+struct Source : dense_f32::View {
+  static constexpr std::int64_t kStep = 4;
 
-// What one register tile reads and writes.
-struct Tile {
-  const float* w;     // [k][kPanel]
-  const float* x;     // chunks of [T][kChunk]
-  std::int64_t k;
-  const float* bias;  // [kPanel lanes], or null: nothing to add
-  bool accumulate;    // y already holds the sum of earlier chunks
-  float* y;
-  std::int64_t ldy;
-  std::int64_t rows;  // lanes that exist
+  FloatRows stream(std::int64_t unit) const { return {panels + unit * kPanel * k}; }
+  FloatRows block(std::int64_t unit, std::int64_t begin, std::int64_t, float*) const {
+    return {panels + (unit * k + begin) * kPanel};
+  }
+  void fetch(std::int64_t unit, std::int64_t begin, std::int64_t end) const {
+    for (; begin < end; ++begin) __builtin_prefetch(panels + (unit * k + begin) * kPanel, 0, 2);
+  }
 };
-
-template <int T, int Lane>
-inline void multiply_lane(const float* w, const float32x4_t (&x)[T], float32x4_t (&sum)[T][2]) {
-  const float32x4_t w0 = vld1q_f32(w + Lane * kPanel), w1 = vld1q_f32(w + Lane * kPanel + 4);
-  UNROLL
-  for (int t = 0; t < T; ++t) {
-    sum[t][0] = vfmaq_laneq_f32(sum[t][0], w0, x[t], Lane);
-    sum[t][1] = vfmaq_laneq_f32(sum[t][1], w1, x[t], Lane);
-  }
-}
-
-// T tokens times one panel. One or two tokens keep several sums a lane, or the latency of the FMA would bound them.
-template <int T>
-__attribute__((noinline)) void multiply(const Tile& tile) {
-  constexpr int kPhases = T <= 2 ? 2 : 1;
-  float32x4_t sum[kPhases][T][2];
-  UNROLL
-  for (int p = 0; p < kPhases; ++p) {
-    UNROLL
-    for (int t = 0; t < T; ++t) sum[p][t][0] = sum[p][t][1] = vdupq_n_f32(0.0f);
-  }
-  const float* w = tile.w;
-  const float* x_chunk = tile.x;
-  for (std::int64_t left = tile.k; left > 0; left -= kChunk, x_chunk += T * kChunk) {
-    const float* x = x_chunk;
-    const float* const end = x_chunk + (left < kChunk ? left : kChunk);
-    for (; end - x >= 4; x += 4, w += 4 * kPanel) {
-      float32x4_t value[T];
-      UNROLL
-      for (int t = 0; t < T; ++t) value[t] = vld1q_f32(x + t * kChunk);
-      multiply_lane<T, 0>(w, value, sum[0]);
-      multiply_lane<T, 1>(w, value, sum[kPhases - 1]);
-      multiply_lane<T, 2>(w, value, sum[0]);
-      multiply_lane<T, 3>(w, value, sum[kPhases - 1]);
-    }
-    for (; x < end; ++x, w += kPanel) {
-      const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);
-      UNROLL
-      for (int t = 0; t < T; ++t) {
-        sum[0][t][0] = vfmaq_n_f32(sum[0][t][0], w0, x[t * kChunk]);
-        sum[0][t][1] = vfmaq_n_f32(sum[0][t][1], w1, x[t * kChunk]);
-      }
-    }
-  }
-
-  UNROLL
-  for (int t = 0; t < T; ++t) {
-    UNROLL
-    for (int half = 0; half < 2; ++half) {
-      float32x4_t total = sum[0][t][half];
-      if (kPhases == 2) total = vaddq_f32(total, sum[kPhases - 1][t][half]);
-      float* y = tile.y + t * tile.ldy + 4 * half;
-      const std::int64_t rows = tile.rows - 4 * half;
-      const float* plus = tile.accumulate ? y : tile.bias == nullptr ? nullptr : tile.bias + 4 * half;
-      if (rows >= 4) {
-        vst1q_f32(y, plus == nullptr ? total : vaddq_f32(total, vld1q_f32(plus)));
-      } else {
-        float lanes[4];
-        vst1q_f32(lanes, total);
-        for (std::int64_t r = 0; r < rows; ++r) y[r] = plus == nullptr ? lanes[r] : lanes[r] + plus[r];
-      }
-    }
-  }
-}
-
-void multiply_tokens(std::int64_t tokens, const Tile& tile) {
-  switch (tokens) {
-    case 1: return multiply<1>(tile);
-    case 2: return multiply<2>(tile);
-    case 3: return multiply<3>(tile);
-    case 4: return multiply<4>(tile);
-    case 5: return multiply<5>(tile);
-    case 6: return multiply<6>(tile);
-    case 7: return multiply<7>(tile);
-    default: return multiply<8>(tile);
-  }
-}
-
-// columns [k, k + count) of `tokens` tokens, kChunk apart.
-void copy_chunk(const float* x, std::int64_t ldx, std::int64_t tokens, std::int64_t count, float* out) {
-  for (std::int64_t t = 0; t < tokens; ++t, x += ldx, out += kChunk) {
-    std::int64_t k = 0;
-    for (; k + 4 <= count; k += 4) vst1q_f32(out + k, vld1q_f32(x + k));
-    for (; k < count; ++k) out[k] = x[k];
-  }
-}
-
-// At most kTile tokens: each panel is read once, from end to end.
-void run_few(const LinearTask& task, const dense_f32::View& view) {
-  float* scratch = static_cast<float*>(task.scratch);
-  const float* x = static_cast<const float*>(task.x);
-  for (std::int64_t k = 0; k < view.k; k += kChunk)
-    copy_chunk(x + k, task.ldx, task.m, view.k - k < kChunk ? view.k - k : kChunk, scratch + k * task.m);
-  for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
-    const std::int64_t first = unit * kPanel;
-    multiply_tokens(task.m, {view.panels + first * view.k, scratch, view.k, task.bias ? task.bias + first : nullptr, false,
-                                   task.y + first, task.ldy, view.n - first < kPanel ? view.n - first : kPanel});
-  }
-}
-
-// A block of tokens: a chunk of a panel stays in L1 while all its tiles pass, their x in L2.
-void run_block(const LinearTask& task, const dense_f32::View& view, std::int64_t token, std::int64_t tokens) {
-  float* scratch = static_cast<float*>(task.scratch);
-  // Tiles and chunks of nearly equal size: a last tile of one token would cost as much as one of four.
-  const std::int64_t tiles = (tokens + kTile - 1) / kTile;
-  const std::int64_t chunks = (view.k + kChunk - 1) / kChunk;
-  const std::int64_t width = ((view.k + chunks - 1) / chunks + 3) / 4 * 4;
-  for (std::int64_t k = 0; k < view.k; k += width) {
-    const std::int64_t count = view.k - k < width ? view.k - k : width;
-    copy_chunk(static_cast<const float*>(task.x) + token * task.ldx + k, task.ldx, tokens, count, scratch);
-    for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
-      const std::int64_t first = unit * kPanel;
-      const float* w = view.panels + (first * view.k + k * kPanel);
-      Tile tile{w, scratch, count, task.bias ? task.bias + first : nullptr, k != 0, task.y + token * task.ldy + first, task.ldy,
-                view.n - first < kPanel ? view.n - first : kPanel};
-      // Each tile fetches its share of the next panel's chunk.
-      const float* next = w + view.k * kPanel;
-      std::int64_t fetched = 0;
-      for (std::int64_t i = 0; i < tiles; ++i) {
-        if (unit + 1 < task.unit_end)
-          for (const std::int64_t until = count * (i + 1) / tiles; fetched < until; ++fetched)
-            __builtin_prefetch(next + fetched * kPanel, 0, 2);
-        const std::int64_t size = tokens * (i + 1) / tiles - tokens * i / tiles;
-        multiply_tokens(size, tile);
-        tile.x += size * kChunk;
-        tile.y += size * task.ldy;
-      }
-    }
-  }
-}
 
 }  // namespace
 
 void run_dense_f32_neon(const LinearTask& task) {
-  const auto& view = *static_cast<const dense_f32::View*>(task.weight);
-  if (task.m <= kTile) return run_few(task, view);
-  const std::int64_t blocks = (task.m + kBlock - 1) / kBlock;
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    const std::int64_t begin = task.m * b / blocks;
-    run_block(task, view, begin, task.m * (b + 1) / blocks - begin);
-  }
+  run_panels(task, Source{*static_cast<const dense_f32::View*>(task.weight)});
 }
 
 }  // namespace aerogel

@@ -35,11 +35,7 @@ class DenseF32 final : public Weight {
   std::int64_t units() const override { return units_; }
   std::int64_t cost(std::int64_t unit) const override { return unit; }
 
-  std::size_t scratch_bytes(std::int64_t m) const override {
-    if (shape_.chunk == 1) return 0;  // the kernel reads x where it stands
-    const std::int64_t chunks = m <= shape_.tile ? (k() + shape_.chunk - 1) / shape_.chunk : 1;
-    return static_cast<std::size_t>(std::min<std::int64_t>(m, shape_.block) * chunks * shape_.chunk) * sizeof(float);
-  }
+  std::size_t scratch_bytes(std::int64_t m) const override { return dense_f32::scratch_bytes(shape_, k(), m); }
 
   void row_f32(std::int64_t n, float* out) const override {
     const float* lane = panels_.data() + n / shape_.panel * k() * shape_.panel + n % shape_.panel;

@@ -1,3 +1,4 @@
+#include "base/bf16.h"
 #include "ops/ops.h"
 
 namespace aerogel {
@@ -7,6 +8,15 @@ void embed_f32_scalar(const EmbedTask& task) {
     const float* entry = task.f32 + task.ids[t] * task.width;
     float* y = task.y + t * task.width;
     for (std::int64_t k = 0; k < task.width; ++k) y[k] = task.accumulate ? y[k] + entry[k] : entry[k];
+  }
+}
+
+// For every instruction set: a shift an element, which compilers turn into vectors of the baseline.
+void embed_bf16_scalar(const EmbedTask& task) {
+  for (std::int64_t t = 0; t < task.rows; ++t) {
+    const std::uint16_t* entry = task.bf16 + task.ids[t] * task.width;
+    float* y = task.y + t * task.width;
+    for (std::int64_t k = 0; k < task.width; ++k) y[k] = task.accumulate ? y[k] + bf16_to_float(entry[k]) : bf16_to_float(entry[k]);
   }
 }
 

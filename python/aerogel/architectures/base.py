@@ -16,7 +16,7 @@ import numpy as np
 from aerogel import _core
 from aerogel.checkpoint.base import check_finite
 from aerogel.errors import ConfigError, ShapeError, UnsupportedModelError
-from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
+from aerogel.tuning import Forms, Tuner, dense_format
 
 if TYPE_CHECKING:
     from aerogel.checkpoint import Checkpoint, Pooling, Weight
@@ -151,7 +151,7 @@ class Weights:
         else:
             values, scale = np.ascontiguousarray(weight.values), weight.scale
         for array in (values, scale):
-            if array is not None and array.dtype == np.float32:
+            if array is not None and array.dtype != np.int8:
                 check_finite(label, array)
         self._checkpoint.release(name)  # rows come back as they are looked up
         self.table_bytes += values.nbytes + (0 if scale is None else scale.nbytes)
@@ -179,7 +179,7 @@ class Weights:
             if formats is None and measure:
                 formats = self._tuner.measure(source)
         elif formats == "dense":
-            formats = dense_format(numbers_of(source))
+            formats = dense_format(source.numbers)
         packed = None if formats is None else _core.pack(source, formats)
         del alive
         for name in names:  # so that a model is never in memory twice
@@ -189,15 +189,13 @@ class Weights:
 
 def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[_core.WeightSource, list[np.ndarray]]:
     """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
-    quantized = {part.scale is not None for _, part in parts}
-    if len(quantized) > 1:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
-        log.info(
-            "%s: int8 and float32 parts are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
-        )
+    mixed = len({part.values.dtype for _, part in parts}) > 1
+    if mixed:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
+        log.info("%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts))
     source = _core.WeightSource(parts[0][1].shape[1])
     alive: list[np.ndarray] = []
     for label, part in parts:
-        if len(quantized) > 1 and part.scale is not None:
+        if mixed and part.values.dtype != np.float32:
             dense = np.ascontiguousarray(part.dense(), np.float32)
             alive.append(dense)
             source.add_dense(label, dense)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.bf16 import finite, widen
 from aerogel.errors import DataError, MissingTensorsError, ShapeError
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """A matrix w[N,K] in canonical form: float32 or int8 codes, dense or only the nonzeros behind a bit mask.
+    """A matrix w[N,K] in canonical form: float32, bf16 or int8 codes; dense, or only the nonzeros behind a bit mask.
 
     Attributes:
         shape: (N, K).
-        values: float32, or int8 codes in [-127, 127]. Without a mask [N,K]; with one, a vector of the stored
-            values in row-major order.
-        scale: float32 [N] for codes: w[n,k] = scale[n] * code[n,k]. None for floats.
+        values: float32, uint16 that are bf16, or int8 codes in [-127, 127]. Without a mask [N,K]; with one, a vector of
+            the stored values in row-major order.
+        scale: float32 [N] for int8: w[n,k] = scale[n] * code[n,k]. None for float32 and bf16.
         mask: uint8 [N, ceil(K/8)]; bit k%8 of byte k//8 says that column k is stored. None: all are.
     """
 
@@ -38,8 +39,8 @@ class Weight:
 
     def __post_init__(self) -> None:
         n, k = self.shape
-        if self.values.dtype not in (np.float32, np.int8):
-            raise ShapeError(f"weight: expected float32 or int8 values, got {self.values.dtype}")
+        if self.values.dtype not in (np.float32, np.uint16, np.int8):
+            raise ShapeError(f"weight: expected float32, uint16 (bf16) or int8 values, got {self.values.dtype}")
         if self.mask is None:
             _expect("values", self.values.shape, (n, k))
         else:
@@ -59,6 +60,8 @@ class Weight:
             stored = np.unpackbits(self.mask, axis=1, count=self.shape[1], bitorder="little").view(bool)
             values = np.zeros(self.shape, self.values.dtype)
             values[stored] = self.values
+        if values.dtype == np.uint16:
+            return widen(values)
         if self.scale is None:
             return values
         return values.astype(np.float32) * self.scale[:, None]
@@ -148,15 +151,21 @@ def _expect(what: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
 
 
 def check_finite(where: str, values: NDArray[Any]) -> None:
-    """Raises DataError, with the count, if `values` holds NaN or infinity."""
+    """Raises DataError, with the count, if `values`, floats or bf16 codes, hold NaN or infinity."""
+    if values.dtype == np.uint16:
+        _refuse(where, values.size - int(np.count_nonzero(finite(values))), values.size)
+        return
     # A sum passes NaN and infinity on, so one pass without temporaries clears nearly every tensor; an overflow of the
     # sum itself is told apart below.
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(values.sum()):
             return
-    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    _refuse(where, values.size - int(np.count_nonzero(np.isfinite(values))), values.size)
+
+
+def _refuse(where: str, bad: int, size: int) -> None:
     if bad:
-        raise DataError(f"{where}: expected finite values, got {bad} of {values.size} that are NaN or infinite")
+        raise DataError(f"{where}: expected finite values, got {bad} of {size} that are NaN or infinite")
 
 
 def check_matrix(where: str, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -5,8 +5,10 @@
 and whose model.safetensors stores each parameter P as
 
     dense float32     P          F32 [...]
+    dense bf16        P          BF16 [N,K]
     dense int8        P          I8 [N,K]             P_scale   F32 [N]
     sparse float32    P_bitmask  U8 [N, ceil(K/8)]    P_values  F32 [nonzeros]
+    sparse bf16       P_bitmask  U8 [N, ceil(K/8)]    P_values  BF16 [nonzeros]
     sparse int8       P_bitmask  U8 [N, ceil(K/8)]    P_values  I8 [nonzeros]     P_scale  F32 [N]
 
 Bit k%8 of byte k//8 in a row of the mask says that column k is stored; values are in row-major order; codes are in
@@ -93,7 +95,7 @@ class PackedCheckpoint(FolderCheckpoint):
         parameter = self._find(name)
         if parameter.scale is not None or parameter.mask is not None:
             return self.weight(name).dense()
-        values = self._file.raw(parameter.values)
+        values = self._file.float32(parameter.values)
         check_finite(f"{self._file.path}: {name}", values)
         return values
 
@@ -167,11 +169,11 @@ def _parameters(file: SafetensorsFile) -> dict[str, _Parameter]:
             raise MissingTensorsError(file.path, [values])
         scale = name + "_scale" if name + "_scale" in entries else None
         dtype, shape = entries[values].dtype, entries[values].shape
-        if dtype not in ("F32", "I8"):
-            raise fail(values, "F32 or I8", dtype)
+        if dtype not in ("F32", "BF16", "I8"):
+            raise fail(values, "F32, BF16 or I8", dtype)
         if (scale is not None) != (dtype == "I8"):
             raise fail(
-                name + "_scale", "one with I8 values and none with F32", f"{dtype}{', a scale' if scale else ''}"
+                name + "_scale", "one with I8 values and none with others", f"{dtype}{', a scale' if scale else ''}"
             )
         if sparse:
             mask = entries[name + "_bitmask"]

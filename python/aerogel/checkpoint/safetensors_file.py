@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.bf16 import widen
 from aerogel.errors import CheckpointError, UnsupportedModelError
 
 _DTYPES = {
@@ -87,7 +88,7 @@ class SafetensorsFile:
             raise UnsupportedModelError(f"{self.path}: {name}: expected one of {', '.join(_FLOATS)}, got {dtype}")
         array = self.raw(name)
         if dtype == "BF16":
-            return (array.astype(np.uint32) << 16).view(np.float32)
+            return widen(array)
         return array.astype(np.float32, copy=False)
 
     def release(self, name: str) -> None:

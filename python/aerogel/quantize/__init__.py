@@ -11,12 +11,13 @@ import numpy as np
 
 from aerogel.errors import RecipeError
 from aerogel.quantize.base import Quantized
+from aerogel.quantize.bf16 import bf16
 from aerogel.quantize.int8 import int8
 from aerogel.quantize.none import none
 
-__all__ = ["SCHEMES", "Quantized", "int8", "none", "scheme"]
+__all__ = ["SCHEMES", "Quantized", "bf16", "int8", "none", "scheme"]
 
-SCHEMES: dict[str, Callable[[np.ndarray], Quantized]] = {"int8": int8, "none": none}
+SCHEMES: dict[str, Callable[[np.ndarray], Quantized]] = {"int8": int8, "bf16": bf16, "none": none}
 
 
 def scheme(name: str) -> Callable[[np.ndarray], Quantized]:
