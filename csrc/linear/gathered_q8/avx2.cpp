@@ -1,9 +1,10 @@
 // gathered_q8 on AVX2: a byte shuffle gathers four activations for each of 8 rows from a window of 16.
 //
-// 4 vector instructions and a broadcast load for 32 slots and one token: one cycle (measured 1.25 with 8 tokens; 3 with
-// one token, bound by the L2), but only .89/.73/.57/.35/.21 of the slots are used at 50/70/80/90/95 % sparsity, as a
-// 16-column window seldom holds four nonzeros of every row. abs/sign instead of the packer's safe pairs would be a fifth
-// instruction, on the multiply ports, against slots used .90/.77/.64/.40/.22.
+// 4 vector instructions and a broadcast load for 32 slots and one token, 2 of them on the two multiply ports: one cycle
+// (measured 1.3 with 8 tokens, the two that unpack the indices included; one token is bound by L2 and L3), but only
+// .89/.75/.58/.35/.21 of the slots are used at 50/70/80/90/95 % sparsity, as a 16-column window seldom holds four nonzeros of
+// every row. abs/sign instead of the packer's safe pairs would be a fifth instruction, against slots used
+// .90/.77/.64/.40/.22; groups of 4 rows would use .92/.79/.63/.39/.24.
 #include <immintrin.h>
 
 #include "linear/gathered_q8/layout.h"
