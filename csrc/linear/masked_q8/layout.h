@@ -45,8 +45,9 @@ struct MaskedQ8View {
 // Up to this many bytes behind the last value may be read.
 constexpr std::int64_t kMaskedQ8Slack = 64;
 
-// The dense tilings; with AVX-512 the expanded chunk of a panel has its place in scratch too.
-constexpr DenseQ8Tiling kMaskedQ8TilingAvx2 = kDenseQ8TilingAvx2;
-constexpr DenseQ8Tiling kMaskedQ8TilingAvx512{12, 768, 768 + 64, 1, 32 * 768, 32 + 1};
+// The dense tilings, with room for the expanded chunk of a panel in scratch and blocks of more tokens, as every block expands the
+// panels again.
+constexpr DenseQ8Tiling kMaskedQ8TilingAvx2{6, 512, 512 + 32, 2, 16 * 512 * 2, 16, 72};
+constexpr DenseQ8Tiling kMaskedQ8TilingAvx512{12, 768, 768 + 64, 1, 32 * 768, 32 + 1, 72};
 
 }  // namespace aerogel
