@@ -67,7 +67,7 @@ struct DenseQ8Tiling {
   std::int64_t x_bytes;      // bytes of an element in the copy of x
   std::int64_t panel_bytes;  // of a chunk as int16
   std::int64_t sums;         // int32 per token
-  std::int64_t least;        // tokens that a block holds however long they are
+  std::int64_t least;        // tokens in a block, however many bytes they are
 };
 constexpr DenseQ8Tiling kDenseQ8TilingAvx2{6, 512, 512 + 32, 2, 16 * 512 * 2, 16, 24};
 constexpr DenseQ8Tiling kDenseQ8TilingAvx512{12, 768, 768 + 64, 1, 0, 32 + 1, 24};
