@@ -10,9 +10,10 @@
 // That is 17 Gweights/s at 2.5 GHz whatever the sparsity: far slower than dense_q8 while weights come from a cache (.37), a
 // little faster when they come from a memory of less than 17 GB/s a core.
 //
-// Measured on a busy 2-core Zen 3 (2.5 GHz), one thread, one token, 4096 x 4096 from DRAM (a bare read 13-17 GB/s; 10th
-// percentile, Gweights/s): dense_q8 13.4; 14.9/15.3/15.8/17.0/17.1 at 50/60/70/80/90 %. Two threads: .8 to .9 of dense_q8. With more tokens the cost of expanding is spread: at 80 %,
-// .5 of the speed of dense_q8 in cache at 2 tokens, .6 at 6, .75 at 13, .8 at 16, .9 at 32, .92 to .96 from 64 on.
+// Measured on a busy 2-core Zen 3 (2.5 GHz), one token, 4096 x 4096 from DRAM (a bare read 13-17 GB/s a core; 10th percentile,
+// Gweights/s): dense_q8 13.4; 14.9/15.3/15.8/17.0/17.1 at 50/60/70/80/90 %. Two threads: .8 to .9 of dense_q8. With more tokens
+// the cost of expanding is spread: at 80 %, .5 of the speed of dense_q8 in cache at 2 tokens, .6 at 6, .75 at 13, .8 at 16, .9
+// at 32, .92 to .96 from 64 on.
 #include <immintrin.h>
 
 #include "linear/dense_q8/tile_avx2.h"
