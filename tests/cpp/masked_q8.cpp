@@ -72,6 +72,15 @@ Matrix random_matrix(std::int64_t n, std::int64_t k, int percent_zero, bool odd_
   return m;
 }
 
+// Those that this CPU, or the one that is emulated, can run.
+std::vector<const LinearKernel*> runnable() {
+  std::vector<const LinearKernel*> found;
+  for (const LinearKernel* kernel : kernels())
+    if (under_test(kernel->isa, kernel->features)) found.push_back(kernel);
+  if (found.empty()) skip("AEROGEL_ISA has no masked_q8 kernel that this CPU can run");
+  return found;
+}
+
 // One call of `tokens` tokens against plain loops.
 void check_sums(const LinearKernel& kernel, const Weight& weight, const Matrix& m, std::int64_t tokens, Random& random) {
   const std::int64_t ldx = round_up<std::int64_t>(m.k, 64);
@@ -145,8 +154,7 @@ TEST(masked_q8_random_shapes_and_patterns) {
     const int zeros[] = {0, 5, 30, 50, 70, 80, 90, 97, 100};
     const Matrix m = random_matrix(1 + random.below(100), 1 + random.below(round % 8 == 0 ? 1500 : 150), zeros[round % 9], random.below(2) == 0, random);
     const std::int64_t tokens = 1 + random.below(round % 2 == 0 ? 8 : 40);
-    for (const LinearKernel* kernel : kernels())
-      if (under_test(kernel->isa, kernel->features)) check_sums(*kernel, *m.pack(*kernel), m, tokens, random);
+    for (const LinearKernel* kernel : runnable()) check_sums(*kernel, *m.pack(*kernel), m, tokens, random);
   }
 }
 
@@ -154,8 +162,7 @@ TEST(masked_q8_random_shapes_and_patterns) {
 TEST(masked_q8_token_counts) {
   Random random(4);
   const Matrix m = random_matrix(35, 600, 70, true, random);
-  for (const LinearKernel* kernel : kernels()) {
-    if (!under_test(kernel->isa, kernel->features)) continue;
+  for (const LinearKernel* kernel : runnable()) {
     const std::unique_ptr<Weight> weight = m.pack(*kernel);
     for (std::int64_t tokens = 1; tokens <= 27; ++tokens) check_sums(*kernel, *weight, m, tokens, random);
     for (std::int64_t tokens : {95, 96, 97, 200}) check_sums(*kernel, *weight, m, tokens, random);
@@ -170,8 +177,7 @@ TEST(masked_q8_extremes) {
       Matrix m(3, k);
       for (std::size_t i = 0; i < m.codes.size(); ++i)
         m.codes[i] = static_cast<std::int8_t>(dense || random.below(5) == 0 ? (static_cast<std::int64_t>(i) < k ? 127 : code(random, true)) : 0);
-      for (const LinearKernel* kernel : kernels()) {
-        if (!under_test(kernel->isa, kernel->features)) continue;
+      for (const LinearKernel* kernel : runnable()) {
         const std::unique_ptr<Weight> weight = m.pack(*kernel);
         for (std::int64_t tokens : {1, 7, 13}) check_sums(*kernel, *weight, m, tokens, random);
       }

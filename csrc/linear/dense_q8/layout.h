@@ -55,7 +55,7 @@ constexpr DenseQ8Panel kDenseQ8Avx512{32, 4, 128};
 //
 //     for block of tokens           its copy of x stays in L2 (at most kBytes of the 512 KB that small cores have)
 //       copy x of the block
-//       for panel of the task       at least kMin tokens make use of a panel that comes from L3 or memory
+//       for panel of the task       at least 24 tokens make use of a panel that comes from L3 or memory
 //         for chunk of columns      the panel's chunk stays in L1, the int32 sums wait in scratch between chunks
 //           for tile of tokens      in registers
 //
@@ -71,10 +71,11 @@ struct DenseQ8Tiling {
   std::int64_t x_bytes;      // bytes of an element in the copy of x
   std::int64_t panel_bytes;  // of a chunk as int16
   std::int64_t sums;         // int32 per token
+  std::int64_t least;        // tokens in a block, however many bytes they are
 };
-constexpr DenseQ8Tiling kDenseQ8TilingAvx2{6, 512, 512 + 32, 2, 16 * 512 * 2, 16};
-constexpr DenseQ8Tiling kDenseQ8TilingAvxVnni{6, 1024, 1024 + 64, 1, 0, 16 + 1};
-constexpr DenseQ8Tiling kDenseQ8TilingAvx512{12, 768, 768 + 64, 1, 0, 32 + 1};
+constexpr DenseQ8Tiling kDenseQ8TilingAvx2{6, 512, 512 + 32, 2, 16 * 512 * 2, 16, 24};
+constexpr DenseQ8Tiling kDenseQ8TilingAvxVnni{6, 1024, 1024 + 64, 1, 0, 16 + 1, 24};
+constexpr DenseQ8Tiling kDenseQ8TilingAvx512{12, 768, 768 + 64, 1, 0, 32 + 1, 24};
 
 static inline std::int64_t dense_q8_chunks(const DenseQ8Tiling& t, std::int64_t k_padded) {
   return (k_padded + t.chunk - 1) / t.chunk;
@@ -88,9 +89,9 @@ static inline std::int64_t dense_q8_chunk(const DenseQ8Tiling& t, std::int64_t k
 
 // The most tokens in a block.
 static inline std::int64_t dense_q8_block(const DenseQ8Tiling& t, std::int64_t k_padded) {
-  const std::int64_t kMin = 24, kMax = 96, kBytes = 192 * 1024;
+  const std::int64_t kMax = 96, kBytes = 192 * 1024;
   const std::int64_t fit = kBytes / (k_padded * t.x_bytes) / t.tile * t.tile;
-  return fit < kMin ? kMin : fit > kMax ? kMax : fit;
+  return fit < t.least ? t.least : fit > kMax ? kMax : fit;
 }
 
 static inline std::size_t dense_q8_scratch_bytes(const DenseQ8Tiling& t, std::int64_t k_padded, std::int64_t m) {
