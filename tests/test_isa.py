@@ -52,7 +52,8 @@ def test_an_unsupported_isa_is_an_error():
 def test_an_unknown_isa_is_an_error():
     done = run("avx1024")
     assert done.returncode != 0
-    assert "unknown instruction set 'avx1024': expected one of avx512vnni, avxvnni, avx2, neondot, neon, scalar" in done.stderr
+    known = "avx512vnni, avxvnni, avx2, neondot, neon, scalar"
+    assert f"unknown instruction set 'avx1024': expected one of {known}" in done.stderr
 
 
 def test_a_forked_child_runs_the_model(bert_folder):

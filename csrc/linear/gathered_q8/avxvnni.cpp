@@ -2,7 +2,7 @@
 // adds all 32, for every one of 8 tokens whose sums stay in registers; index and value vectors are loaded once for them.
 //
 // Bound by the shuffle and multiply ports: vpshufb goes to 1 and 5 and vpdpbusd to 0 and 1 of Alder Lake's large cores, so a pair
-// costs 2/3 of a cycle, where the dense kernel's vpdpbusd alone costs 1/2. Of the slots .90/.77/.64/.40/.22 are used at
+// costs 2/3 of a cycle, where the dense kernel's vpdpbusd alone costs 1/2. Of the slots .89/.78/.65/.40/.23 are used at
 // 50/70/80/90/95 % sparsity. No pair can saturate, so the packer may fill slots in any order. A prototype on Zen 5, over our
 // dense kernel of that instruction set, 768 x 768, 128 tokens: 1.1/1.28/1.49/1.82/2.3/2.85x at 50/60/70/80/90/95 %. This
 // kernel is not yet timed on hardware.
