@@ -176,7 +176,9 @@ def pack_parts(parts: Sequence[tuple[str, Weight]], format: str) -> _core.Weight
     """Weights of a checkpoint, stacked along N and packed for this machine."""
     mixed = len({part.values.dtype for _, part in parts}) > 1
     if mixed:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
-        log.info("%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts))
+        log.info(
+            "%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
+        )
     source = _core.WeightSource(parts[0][1].shape[1])
     alive: list[np.ndarray] = []
     for label, part in parts:
