@@ -11,6 +11,7 @@ from __future__ import annotations
 import aerogel._core as core
 import numpy as np
 import pytest
+
 from aerogel.bf16 import narrow, widen
 
 SHAPES = [(384, 384), (1536, 384), (384, 1536), (768, 768), (3072, 768)]
