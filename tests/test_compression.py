@@ -6,7 +6,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import aerogel
+from aerogel.bf16 import widen
 from aerogel.checkpoint import open_checkpoint
+from aerogel.checkpoint.safetensors_file import SafetensorsFile
 from aerogel.errors import CheckpointError, DataError, RecipeError
 
 from . import tiny_models
@@ -17,7 +19,7 @@ UP = "encoder.layer.1.intermediate.dense.weight"
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.8, 0.95, 1.0])
-@pytest.mark.parametrize("quant", ["int8", "none"])
+@pytest.mark.parametrize("quant", ["int8", "bf16", "none"])
 def test_round_trip_of_a_bert(bert_folder, tmp_path, sparsity, quant):
     report = aerogel.compress(bert_folder, tmp_path / "out", sparsity=sparsity, quant=quant)
     source, packed = open_checkpoint(bert_folder), open_checkpoint(tmp_path / "out")
@@ -32,9 +34,11 @@ def test_round_trip_of_a_bert(bert_folder, tmp_path, sparsity, quant):
             found = w.size - np.count_nonzero(got)
             # A kept weight may quantize to zero.
             assert found == zeros if quant == "none" else found >= zeros
-            w = np.where(got != 0, w, 0) if quant == "none" else w
+            w = np.where(got != 0, w, 0) if quant != "int8" else w
         if quant == "none":
             assert np.array_equal(w, got)
+        elif quant == "bf16":
+            assert np.array_equal(widen(reference.bf16(w)), got)
         elif tensor.role == "embedding":
             codes, scales = reference.int8(w)
             assert np.array_equal(got, codes * scales[:, None])
@@ -204,6 +208,36 @@ def test_a_decoder_keeps_its_head_dense(llama_folder, tmp_path):
     ids = dense.tokenizer.encode(["the cat sat on the mat"])[0]
     a, b = dense.forward(ids), packed.forward(ids)
     assert (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b) > 0.995
+
+
+def test_bf16_on_disk_and_in_memory(bert_folder, tmp_path):
+    for sparsity, format in ((0.0, "dense_bf16"), (0.6, "masked_bf16")):
+        aerogel.compress(bert_folder, tmp_path / "out", sparsity=sparsity, quant="bf16")
+        file = SafetensorsFile(tmp_path / "out" / "model.safetensors")
+        stored = UP if sparsity == 0 else UP + "_values"
+        assert file.entries[stored].dtype == "BF16" and UP + "_scale" not in file.entries
+        assert (UP + "_bitmask" in file.entries) == (sparsity > 0)
+        assert file.entries["embeddings.word_embeddings.weight"].dtype == "BF16"
+        packed = aerogel.load(tmp_path / "out")
+        assert {step["format"] for step in packed.describe() if "format" in step} == {format}
+    a, b = aerogel.load(bert_folder).encode("the cat"), aerogel.load(tmp_path / "out", format="dense").encode("the cat")
+    assert np.allclose(b, packed.encode("the cat"), atol=1e-5) and a.shape == b.shape
+
+
+def test_a_bf16_decoder(llama_folder, tmp_path):
+    aerogel.compress(llama_folder, tmp_path / "out", sparsity=0, quant="bf16")
+    dense, packed = aerogel.load(llama_folder), aerogel.load(tmp_path / "out")
+    ids = dense.tokenizer.encode(["the cat sat on the mat"])[0]
+    a, b = dense.forward(ids), packed.forward(ids)
+    assert (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+
+
+def test_minilm_in_bf16(minilm, tmp_path):
+    texts = ["A cat sat on the mat.", "Interest rates rose again.", "naïve café", ""]
+    report = aerogel.compress(minilm, tmp_path / "out", sparsity=0, quant="bf16")
+    assert report.file_bytes < 0.51 * report.dense_bytes
+    expected = aerogel.load(minilm).encode(texts)
+    assert np.abs(aerogel.load(tmp_path / "out").encode(texts) - expected).max() < 2e-3
 
 
 def test_minilm_at_80_percent(minilm, tmp_path):

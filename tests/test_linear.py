@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import aerogel
+from aerogel.bf16 import narrow, widen
 from aerogel.errors import AerogelError, DataError, RecipeError, ShapeError
 
 scipy_sparse = pytest.importorskip("scipy.sparse")
@@ -42,6 +43,26 @@ def test_int8_weights_are_exact_in_integers(kind, format):
     assert format in ("auto", layer.forms[-1]["format"])
 
 
+@pytest.mark.parametrize("zeros", [0.0, 0.6, 0.9, 1.0])
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+@pytest.mark.parametrize("format", ["auto", "dense_bf16", "masked_bf16", "dense_f32", "csr_f32"])
+def test_bf16_weights_are_all_that_is_rounded(zeros, kind, format):
+    w, b, x = problem(zeros=zeros)
+    layer = aerogel.Linear(w if kind == "dense" else scipy_sparse.csr_matrix(w), b, quant="bf16", format=format)
+    rounded = widen(narrow(w))
+    bound = 2.0**-24 * (w.shape[1] + 3) * (np.abs(x) @ np.abs(rounded).T + np.abs(b))
+    assert (np.abs(layer(x) - (x.astype(np.float64) @ rounded.T + b)) <= bound + 1e-30).all()
+    assert (np.abs(layer(x) - (x @ w.T + b)) <= 2.0**-7.9 * (np.abs(x) @ np.abs(w).T) + 1e-5).all()
+    assert format in ("auto", layer.format)
+
+
+def test_bf16_is_half_the_size():
+    w, _, _ = problem(n=64, k=1024, zeros=0)
+    full, half = aerogel.Linear(w, quant="none"), aerogel.Linear(w, quant="bf16")
+    assert half.format == "dense_bf16" and half.nbytes * 2 == full.nbytes
+    assert aerogel.Linear(problem(n=64, k=1024, zeros=0.6)[0], quant="bf16").nbytes < 0.6 * half.nbytes
+
+
 def test_any_leading_shape():
     w, b, x = problem()
     layer = aerogel.Linear(w, b, quant="none")
@@ -72,7 +93,7 @@ def test_what_linear_refuses():
         broken = w.copy()
         broken[3, 4] = bad
         for given in (broken, scipy_sparse.csr_matrix(broken)):
-            for quant in ("int8", "none"):
+            for quant in ("int8", "bf16", "none"):
                 with pytest.raises(DataError):
                     aerogel.Linear(given, quant=quant)
 

@@ -3,8 +3,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from aerogel.checkpoint.safetensors_file import SafetensorsFile
 from aerogel.packed import SafetensorsWriter, to_weight
-from aerogel.quantize import int8, none
+from aerogel.quantize import bf16, int8, none
 
 
 def test_the_safetensors_package_reads_what_is_written(tmp_path):
@@ -30,6 +31,17 @@ def test_the_safetensors_package_reads_what_is_written(tmp_path):
         assert file.metadata() == {"format": "aerogel"}
 
 
+def test_bf16_is_announced_as_such(tmp_path):
+    codes = np.array([[0x3F80, 0xC000, 0x0001]], np.uint16)
+    writer = SafetensorsWriter(tmp_path / "model.safetensors")
+    writer.add("byte", np.ones(1, np.int8))
+    writer.add("codes", codes)
+    writer.close({})
+    with safe_open(tmp_path / "model.safetensors", "numpy") as file:
+        assert file.get_slice("codes").get_dtype() == "BF16" and file.get_slice("codes").get_shape() == [1, 3]
+    assert np.array_equal(SafetensorsFile(tmp_path / "model.safetensors").raw("codes"), codes)
+
+
 def test_a_name_is_written_once(tmp_path):
     writer = SafetensorsWriter(tmp_path / "model.safetensors")
     writer.add("a", np.zeros(1, np.float32))
@@ -38,7 +50,7 @@ def test_a_name_is_written_once(tmp_path):
 
 
 @pytest.mark.parametrize("k", [1, 7, 8, 9, 64, 65])
-@pytest.mark.parametrize("scheme", [int8, none])
+@pytest.mark.parametrize("scheme", [int8, bf16, none])
 @pytest.mark.parametrize("sparse", [None, False, True])
 def test_the_stored_form_is_the_weight(k, scheme, sparse):
     w = np.random.default_rng(k).standard_normal((6, k)).astype(np.float32)

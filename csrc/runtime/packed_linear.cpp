@@ -56,8 +56,8 @@ PackedLinear pack_linear(const WeightSource& source, const std::vector<FormChoic
 }
 
 std::vector<FormChoice> auto_forms(const WeightSource& source, Isa isa) {
-  // As bf16: a mask saves bytes from half the weights on, and from 0.8 on skipping the multiplications wins for any tokens.
-  if (source.bf16()) return {{source.sparsity() >= 0.8 ? "csr_f32" : source.sparsity() >= 0.5 ? "masked_bf16" : "dense_bf16"}};
+  // As bf16: a mask saves bytes from half the weights on; from 0.75 on skipping multiplications gains more.
+  if (source.bf16()) return {{source.sparsity() >= 0.75 ? "csr_f32" : source.sparsity() >= 0.5 ? "masked_bf16" : "dense_bf16"}};
   const std::string dense = source.quantized() ? "dense_q8" : "dense_f32";
   // neondot: modelled, half of the vector operations of a sparse product gather.
   const double crossover = !source.quantized() ? 0.6 : isa == Isa::neondot ? 0.7 : 0.5;

@@ -191,7 +191,9 @@ def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[_core.WeightSour
     """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
     mixed = len({part.values.dtype for _, part in parts}) > 1
     if mixed:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
-        log.info("%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts))
+        log.info(
+            "%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
+        )
     source = _core.WeightSource(parts[0][1].shape[1])
     alive: list[np.ndarray] = []
     for label, part in parts:
