@@ -35,7 +35,6 @@ from aerogel.bench.variants import (
     model_variants,
     own_contestants,
     peer_contestants,
-    pruned,
     sentences,
     text_ids,
 )

@@ -5,11 +5,20 @@ It chooses its kernels for Intel CPUs; on others it runs its general ones.
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import scipy.sparse
-import sparse_dot_mkl
 
 from . import Engine as Base
+
+# The wheel `mkl` puts the library beside the interpreter, where the loader does not look.
+for _library in sorted((Path(sys.prefix) / "lib").glob("libmkl_rt.*")):
+    os.environ.setdefault("MKL_RT", str(_library))
+
+import sparse_dot_mkl  # noqa: E402  (after its library is known)
 
 
 class Engine(Base):

