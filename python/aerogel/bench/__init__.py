@@ -211,6 +211,7 @@ def _hold(
     step("the machine's limits")
     rows: dict[str, dict[str, Any]] = {}
     workers: dict[str, Worker] = {}
+    shape = list(next(iter(cases.values()))[0].shape)
     turns: dict[str, dict[str, list[Turn]]] = {}
 
     def fail(name: str, why: str) -> None:
@@ -225,7 +226,7 @@ def _hold(
         for contestant in contestants:
             name = contestant.name
             try:
-                workers[name] = Worker(contestant.engine, dict(contestant.job), contestant.python)
+                workers[name] = Worker(contestant.engine, {**contestant.job, "shape": shape}, contestant.python)
                 rows[name] = {"name": name, "engine": contestant.engine, "precision": contestant.job["precision"]}
                 rows[name] |= workers[name].facts
                 outputs = {case: workers[name].output(*arrays) for case, arrays in cases.items()}

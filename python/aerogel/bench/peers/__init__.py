@@ -51,7 +51,8 @@ class Engine(ABC):
     """One engine with one model in one precision.
 
     `job` has: kind, precision, threads, model (a folder, a file, or for "linear" a .npz with weight [N,K] and calibration
-    [M,K]), onnx (the exported graph, if the row needs it), cache (where converted files may stay), key (which names them).
+    [M,K]), onnx (the exported graph, if the row needs it), cache (where converted files may stay), key (which names them),
+    calibration (a .npz of inputs), shape (of the first case's input).
     """
 
     def __init__(self, job: dict) -> None:
