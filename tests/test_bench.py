@@ -22,6 +22,7 @@ from . import tiny_models
 @pytest.fixture(autouse=True)
 def short(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(run, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(bench, "ENCODER_CASES", ((1, 8), (2, 16)))
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -163,9 +164,7 @@ def test_a_peer_that_fails_says_why_and_the_run_goes_on(monkeypatch, tmp_path, c
 def test_a_peer_that_fails_later(monkeypatch, tmp_path):
     code = "  def load(self): self.calls = 0; self.w = np.load(self.model)['weight']\n  def run(self, x):\n"
     code += "    self.calls += 1\n    if self.calls > 3: raise MemoryError('too much')\n    return x @ self.w.T"
-    found = bench.bench_linear(
-        32, 64, [0.9], tokens=[2], threads=1, rounds=3, peers=_peer(monkeypatch, tmp_path, code)
-    )
+    found = bench.bench_linear(32, 64, [0.9], tokens=[2], threads=1, rounds=3, peers=_peer(monkeypatch, tmp_path, code))
     assert len(found["variants"]) == 4 and found["skipped"] == ["banana fp32: MemoryError: too much"]
 
 
@@ -271,7 +270,9 @@ def _command(*args, code=0):
 
 def test_the_command(tmp_path):
     out = tmp_path / "out.json"
-    printed = _command("32x64", "--sparsity", "0.9", "-b", "1", "-s", "1,4", "-r", 1, "-t", 1, "--peers", "none", "--json", out)
+    printed = _command(
+        "32x64", "--sparsity", "0.9", "-b", "1", "-s", "1,4", "-r", 1, "-t", 1, "--peers", "none", "--json", out
+    )
     assert "x dense int8" in printed.stdout and "sparse int8 90%" in printed.stdout and "GMAC/s" in printed.stdout
     assert json.loads(out.read_text())["target"] == "32x64"
     assert "DRAM" in _command("--limits", "-t", 1).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from datetime import datetime, timezone
@@ -32,9 +33,15 @@ def machine(threads: int | None = None, limits: bool = True) -> dict[str, Any]:
         "numpy": importlib.metadata.version("numpy"),
     }
     if limits:
-        found["limits_1"] = _core.limits(1)
-        found["limits"] = _core.limits(count) if count > 1 else found["limits_1"]
+        found["limits_1"] = dict(_limits(1))
+        found["limits"] = dict(_limits(count))
     return found
+
+
+@functools.cache
+def _limits(threads: int) -> dict[str, Any]:
+    """Measured once a process: they are the machine's, not the moment's."""
+    return _core.limits(threads)
 
 
 def limits_line(limits: dict[str, Any]) -> str:
