@@ -110,6 +110,7 @@ def decoder(model: Path, quick: bool, threads: int, folder: Path) -> tuple[str, 
         rounds=3,
         peers=Peers("auto"),
     )
+    result["target"] = model.name
     plot.plot(folder / "decoder.png", result)
     return markdown(result) + "\n![side by side](img/decoder.png)", notes(result)
 

@@ -42,9 +42,9 @@ def plot(file: Path, result: dict[str, Any]) -> None:
         axis.set_title(f"{case} tokens", fontsize=10)
         axis.set_xlabel("speed-up over dense int8")
         axis.set_xlim(0, 1.15 * max(values))
-        axis.invert_yaxis()
         axis.spines[["top", "right"]].set_visible(False)
-    _save(plt, figure, file, caption(result["machine"], result["target"]))
+    axes[0][0].invert_yaxis()  # shared: once for all
+    _save(plt, figure, file, caption(result["machine"], Path(result["target"]).name))
 
 
 def lines(
