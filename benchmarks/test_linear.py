@@ -1,9 +1,10 @@
 """Every linear kernel of the table, on one thread, beside the dense kernel of the same ISA.
 
     pytest benchmarks/test_linear.py --benchmark-group-by=group --benchmark-columns=median,ops
+    pytest benchmarks/test_linear.py --shapes all --tokens all --sparsities all --weights random,real --isas all
 
-A group is one shape, token count, number type and ISA; its dense row is the baseline. `extra_info` has the useful
-multiplications a second (GMAC/s of the *dense* product: what the zeros are worth shows as a higher figure).
+A group is one shape, token count, number type and ISA; its dense row is the baseline. `extra_info` has the
+multiplications a second of the *dense* product (what the zeros are worth shows as a higher figure) and of those done.
 """
 
 from __future__ import annotations
@@ -12,53 +13,54 @@ import aerogel._core as core
 import numpy as np
 import pytest
 
+import layers
 from aerogel.bf16 import narrow, widen
-
-SHAPES = [(384, 384), (1536, 384), (384, 1536), (768, 768), (3072, 768)]
-TOKENS = [1, 16, 128]
-SPARSITIES = [0.5, 0.8, 0.9, 0.95]
+from conftest import PATTERNS, SHAPES, SPARSITIES
 
 
-def _kernels():
+def pytest_generate_tests(metafunc):
+    def asked(option: str, everything) -> list[str]:
+        text = metafunc.config.getoption(option)
+        return list(everything) if text == "all" else [word.strip() for word in text.split(",")]
+
+    shapes = [tuple(map(int, shape.split("x"))) for shape in asked("--shapes", SHAPES)]
+    tokens = [int(m) for m in asked("--tokens", (1, 4, 16, 128, 512))]
+    isas = asked("--isas", core.supported_isas())
+    cases = []
     for row in core.kernels():
-        if row["kind"] == "linear" and row["available"]:
-            dense = row["name"].startswith("dense")
-            for sparsity in [0.0] if dense else SPARSITIES:
-                yield pytest.param(row["name"], row["isa"], sparsity, id=f"{row['isa']}-{row['name']}-{sparsity:.0%}")
+        if row["kind"] != "linear" or not row["available"] or row["isa"] not in isas:
+            continue
+        dense = row["name"].startswith("dense")
+        for origin in asked("--weights", ()):
+            for pattern in ["0"] if dense else asked("--sparsities", SPARSITIES + PATTERNS):
+                name = f"{row['isa']}-{row['name']}-{origin}-{pattern}"
+                cases.append(pytest.param(row["name"], row["isa"], origin, pattern, id=name))
+    metafunc.parametrize("name, isa, origin, pattern", cases)
+    metafunc.parametrize("shape", shapes, ids=lambda shape: f"{shape[0]}x{shape[1]}")
+    metafunc.parametrize("tokens", tokens)
 
 
-def _weights(rng: np.random.Generator, n: int, k: int, sparsity: float) -> np.ndarray:
-    """Gaussian weights with the smallest removed, as magnitude pruning leaves them: [n, k] float32."""
-    w = rng.standard_normal((n, k)).astype(np.float32)
-    if sparsity:
-        w[np.abs(w) < np.quantile(np.abs(w), sparsity)] = 0
-    return w
-
-
-@pytest.mark.parametrize("tokens", TOKENS)
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
-@pytest.mark.parametrize("name, isa, sparsity", _kernels())
-def test_linear(benchmark, name, isa, sparsity, shape, tokens):
+def test_linear(benchmark, name, isa, origin, pattern, shape, tokens):
     n, k = shape
-    rng = np.random.default_rng(0)
-    w = _weights(rng, n, k, sparsity)
-    x = rng.standard_normal((tokens, k)).astype(np.float32)
-    source = core.WeightSource(k)
+    weights = layers.real(n, k) if origin == "real" else layers.gaussian(n, k)
+    if weights is None:
+        pytest.skip(f"no real weights [{n}, {k}]: AEROGEL_MINILM names a model that has some")
+    w = layers.pruned(weights, pattern) if pattern != "0" else weights
+    x = np.random.default_rng(0).standard_normal((tokens, k)).astype(np.float32)
     if name.endswith("q8"):
-        scale = np.abs(w).max(axis=1) / np.float32(127)
-        codes = np.rint(w / scale[:, None]).astype(np.int8)
-        source.add_dense_q8("w", codes, scale)
+        codes, scale = layers.quantized(w)
         expected = x @ (codes * scale[:, None]).T
         tolerance = 0.02 * np.abs(expected).max()  # x is rounded to 8 bits
     else:
         if name.endswith("bf16"):
             w = widen(narrow(w))
-        source.add_dense("w", w)
         expected = x @ w.T
         tolerance = 1e-4 * np.abs(expected).max()
-    weight = core.pack(source, format=name, isa=isa)
-    benchmark.group = f"{isa} {'int8' if name.endswith('q8') else 'fp32'} {n}x{k} M={tokens}"
+    weight = layers.pack(w, name, isa)
+    benchmark.group = f"{isa} {'int8' if name.endswith('q8') else 'fp32'} {n}x{k} M={tokens} {origin}"
     y = benchmark(core.linear, weight, x)
     assert np.abs(y - expected).max() <= tolerance
-    benchmark.extra_info["dense_gmacs"] = tokens * n * k / benchmark.stats.stats.median / 1e9
+    median = benchmark.stats.stats.median
+    benchmark.extra_info["dense_gmacs"] = tokens * n * k / median / 1e9
+    benchmark.extra_info["useful_gmacs"] = tokens * weight.nonzeros / median / 1e9
     benchmark.extra_info["weight_bytes"] = weight.nbytes

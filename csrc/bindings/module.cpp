@@ -36,4 +36,5 @@ PYBIND11_MODULE(_core, module) {
   aerogel::bind_weight(module);
   aerogel::bind_program(module);
   aerogel::bind_session(module);
+  aerogel::bind_limits(module);
 }

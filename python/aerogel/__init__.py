@@ -28,6 +28,7 @@ from aerogel.errors import (
 
 if TYPE_CHECKING:
     from aerogel._version import __version__
+    from aerogel.bench.limits import machine
     from aerogel.compression import CompressReport, TensorReport, compress
     from aerogel.explanation import Explanation, LayerReport, explain
     from aerogel.linear import Linear, csr_matmul
@@ -57,6 +58,7 @@ __all__ = [
     "isa",
     "kernels",
     "load",
+    "machine",
 ]
 
 # Loaded at first use: `aerogel info` need not wait for what only compression imports.
@@ -72,6 +74,7 @@ _LAZY = {
     "csr_matmul": "aerogel.linear",
     "Model": "aerogel.model",
     "load": "aerogel.model",
+    "machine": "aerogel.bench.limits",
 }
 
 # A library is silent unless its user asks: logging.getLogger("aerogel").

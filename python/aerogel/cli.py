@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -128,22 +128,106 @@ def generate(
     run(folder, prompt, count, temperature, top_k, top_p, seed, threads)
 
 
+def _counts(text: str | None) -> list[int] | None:
+    """ "1,16" as [1, 16]."""
+    return None if text is None else [_number(word, int, 1, 1 << 20) for word in text.split(",")]
+
+
+def _fractions(text: str | None) -> list[float] | None:
+    return None if text is None else [_number(word, float, 0, 0.999) for word in text.split(",")]
+
+
+def _number(word: str, kind: type, least: float, most: float) -> Any:
+    try:
+        value = kind(word)
+    except ValueError:
+        value = None
+    if value is None or not least <= value <= most:
+        raise typer.BadParameter(f"expected numbers from {least} to {most} with commas between, got {word!r}")
+    return value
+
+
+def _pythons(entries: list[str] | None) -> dict[str, str]:
+    pairs = dict(entry.partition("=")[::2] for entry in entries or [])
+    for name, path in pairs.items():
+        if not path:
+            raise typer.BadParameter(f"expected NAME=PATH, got {name!r}")
+    return pairs
+
+
 @app.command()
 def bench(
-    folder: Folder,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="DIR|NxK", help="A packed model, any model that aerogel reads, or a layer: 768x768."),
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option("--batch", "-b", metavar="LIST", help="Encoder: sequences, such as 1,16.")
+    ] = None,
+    seq: Annotated[
+        str | None, typer.Option("--seq", "-s", metavar="LIST", help="Encoder: tokens each; with NxK: tokens.")
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", metavar="LIST", help="Language model: tokens of a prompt. [default: 128]"),
+    ] = None,
+    new: Annotated[
+        str | None, typer.Option("--new", "-n", metavar="LIST", help="Language model: tokens generated. [default: 32]")
+    ] = None,
+    sparsity: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="With NxK: fractions of weights to remove. [default: 0.5,0.8,0.9]"),
+    ] = None,
     dense: Annotated[
         str | None,
         typer.Option(
             metavar="SOURCE", help="The uncompressed model to compare with. [default: DIR's weights, unpacked]"
         ),
     ] = None,
+    peers: Annotated[
+        str,
+        typer.Option(metavar="none|auto|NAME,...", help="Other engines; NAME or NAME:int8. auto: the installed ones."),
+    ] = "auto",
+    python: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="The interpreter of another environment that has peer NAME."),
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Turns of everyone in each case.")] = 7,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", "-t", min=1, help="Threads of everyone. [default: the cores that may be used]"),
+    ] = None,
+    limits: Annotated[bool, typer.Option("--limits", help="Only measure what this machine can do at most.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
-    threads: Threads = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures as CSV.")] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Plot the speed-ups (needs matplotlib).")
+    ] = None,
 ) -> None:
-    """Measure a packed model beside its dense fp32 and dense int8 forms."""
-    from aerogel.commands.bench import run
+    """Measure a model or one layer: dense fp32, dense int8 and sparse side by side, and the peers that are installed."""
+    from aerogel.commands.bench import Options, run, show_limits
 
-    run(folder, dense, json_file, threads)
+    if limits:
+        show_limits(threads)
+        return
+    if target is None:
+        raise typer.BadParameter("expected a model's folder, or a shape such as 768x768", param_hint="DIR|NxK")
+    options = Options(
+        dense=dense,
+        sparsities=_fractions(sparsity),
+        batches=_counts(batch),
+        lengths=_counts(seq),
+        prompts=_counts(prompt),
+        news=_counts(new),
+        threads=threads,
+        rounds=rounds,
+        peers=peers,
+        pythons=_pythons(python),
+        json_file=json_file,
+        csv_file=csv_file,
+        plot_file=plot_file,
+    )
+    run(target, options)
 
 
 @app.command()

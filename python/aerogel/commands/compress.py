@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aerogel.commands.console import console, megabytes, progress_bar
+from aerogel.commands.console import console, progress_bar
 from aerogel.compression import compress
+from aerogel.units import megabytes
 
 
 def run(source: str, out: Path, sparsity: float | None, pattern: str, quant: str, threads: int | None) -> None:

@@ -37,8 +37,3 @@ def progress_bar(title: str) -> Iterator[Callback]:
             progress.update(task, completed=done, total=total, at="" if done == total else name)
 
         yield step
-
-
-def megabytes(size: float) -> str:
-    """Bytes as "15.7 MB"."""
-    return f"{size / 1e6:.1f} MB"

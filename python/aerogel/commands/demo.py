@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from aerogel.bench import measure, sentences
+from aerogel.bench import bench_variants, sentences
 from aerogel.commands.bench import show, write_json
 from aerogel.commands.console import console, progress_bar, results
 from aerogel.demo import QUERIES, Hit, prepare, searches
@@ -23,7 +23,7 @@ def run(model: str | None, json_file: Path | None, threads: int | None) -> None:
         found = searches(variants, threads)
         _show_hits(out, found)
         with progress_bar("Measuring") as progress:
-            result = measure(variants, threads, progress)
+            result = bench_variants(variants, threads=threads, progress=progress, target=Path(source).name)
     out.print()
     show(result)
     out.print(

@@ -9,8 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.commands.console import megabytes, results
+from aerogel.commands.console import results
 from aerogel.model import Model, load
+from aerogel.units import megabytes
 
 
 def run(folder: str, as_json: bool, memory: float | None, threads: int | None) -> None:

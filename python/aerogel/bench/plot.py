@@ -1,0 +1,98 @@
+"""Plots of a run. matplotlib comes with `pip install aerogel[bench]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aerogel.bench.report import cases
+from aerogel.errors import AerogelError
+
+#: Aerogel's own variants, and everyone else.
+OWN, OTHERS, BASE = "#1b6ca8", "#b8b8b8", "#5a5a5a"
+
+
+def require() -> Any:
+    """matplotlib.pyplot, drawing to files only; an error that says what to do where it is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise AerogelError("plots need matplotlib: pip install 'aerogel[bench]' (or matplotlib)") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def plot(file: Path, result: dict[str, Any]) -> None:
+    """Speed-up over dense int8 of every variant, one panel a case."""
+    plt = require()
+    names = cases(result)
+    height = 1.2 + 0.28 * len(result["variants"])
+    figure, axes = plt.subplots(1, len(names), figsize=(4.6 * len(names), height), squeeze=False, sharey=True)
+    for axis, case in zip(axes[0], names):
+        rows = [v for v in result["variants"] if case in v["latency_ms"]]
+        values = [v["latency_ms"][case].get("speedup", 0.0) for v in rows]
+        colours = [_colour(v) for v in rows]
+        axis.barh([v["name"] for v in rows], values, color=colours)
+        axis.axvline(1, color=BASE, linewidth=0.8)
+        for i, value in enumerate(values):
+            axis.text(value, i, f" {value:.2f}", va="center", fontsize=8)
+        axis.set_title(f"{case} tokens", fontsize=10)
+        axis.set_xlabel("speed-up over dense int8")
+        axis.set_xlim(0, 1.15 * max(values))
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].invert_yaxis()  # shared: once for all
+    _save(plt, figure, file, caption(result["machine"], Path(result["target"]).name))
+
+
+def lines(
+    file: Path,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    note: str,
+    one: bool = False,
+    log: bool = False,
+) -> None:
+    """Curves over one axis; `one` draws the line at 1, where nothing is gained."""
+    plt = require()
+    figure, axis = plt.subplots(figsize=(7, 4.2))
+    for name, (x, y) in curves.items():
+        axis.plot(x, y, marker="o", markersize=3, linewidth=1.3, label=name)
+    if one:
+        axis.axhline(1, color=BASE, linewidth=0.8)
+    if log:
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.legend(fontsize=8, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    _save(plt, figure, file, note)
+
+
+def caption(machine: Mapping[str, Any], what: str) -> str:
+    """What a plot is worth nothing without."""
+    return (
+        f"{what} · {machine['cpu']}, {machine['isa']}, {machine['threads']} threads · "
+        f"aerogel {machine['aerogel']} · {machine['when'][:10]}"
+    )
+
+
+def _colour(variant: Mapping[str, Any]) -> str:
+    if variant["engine"] != "aerogel":
+        return OTHERS
+    return BASE if variant["name"].startswith("dense") else OWN
+
+
+def _save(plt: Any, figure: Any, file: Path, note: str) -> None:
+    figure.text(0.01, 0.005, note, fontsize=7, color=BASE)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    try:
+        figure.savefig(file, dpi=130)
+    except ValueError as error:  # a suffix that it does not know
+        raise AerogelError(f"{file}: {error}") from error
+    finally:
+        plt.close(figure)
