@@ -58,7 +58,7 @@ def test_the_same_numbers_as_floats_give_the_same_result(tmp_path: Path, packed:
     floats = {name: widen(array) if array.dtype == np.uint16 else array for name, array in arrays.items()}
     a = aerogel.load(write(tmp_path / "a", arrays, packed))
     b = aerogel.load(write(tmp_path / "b", floats, packed))
-    assert {step["format"] for step in a.describe() if "format" in step} == {"dense_bf16"}
+    assert {form["format"] for step in a.describe() for form in step.get("forms", ())} == {"dense_bf16"}
     assert a.nbytes < 0.6 * b.nbytes
     ids, offsets = [5, 6, 7, 8, 5, 6, 7, 9, 10], [0, 3, 9]
     np.testing.assert_array_equal(a.forward(ids, offsets), b.forward(ids, offsets))

@@ -43,28 +43,28 @@ class Engine(Base):
         return aerogel.__version__
 
     def facts(self) -> dict:
-        """Multiply-adds of all linears for one token, and the bytes of weights that they read."""
+        """Multiply-adds of all linears for one token, and the bytes of weights that one token reads."""
         if self.kind == "linear":
             n, k = self.layer.shape
-            zeros = self.layer.sparsity if not self.layer.format.startswith("dense") else 0.0
+            zeros = self.layer.sparsity if not self.layer.forms[-1]["format"].startswith("dense") else 0.0
             return {
                 "disk_bytes": self.model.stat().st_size,
                 "macs": round(n * k * (1 - zeros)),
                 "dense_macs": n * k,
-                "weight_bytes": self.layer.nbytes,
+                "weight_bytes": self.layer.forms[0]["nbytes"],
                 "sparsity": self.layer.sparsity,
-                "formats": [self.layer.format],
+                "formats": [form["format"] for form in self.layer.forms],
             }
         steps = [s for s in self.loaded.describe() if s["op"] == "linear" and s["output"] == self.output]
         shapes = [s["shape"][0] * s["shape"][1] for s in steps]
-        dense = [s["format"].startswith("dense") for s in steps]
+        dense = [s["forms"][-1]["format"].startswith("dense") for s in steps]
         return {
             "disk_bytes": self._disk_bytes(),
             "macs": sum(whole if d else s["nonzeros"] for s, whole, d in zip(steps, shapes, dense)),
             "dense_macs": sum(shapes),
-            "weight_bytes": sum(s["nbytes"] for s in steps),
+            "weight_bytes": sum(s["forms"][0]["nbytes"] for s in steps),
             "sparsity": 1 - sum(s["nonzeros"] for s in steps) / sum(shapes),
-            "formats": sorted({s["format"] for s in steps}),
+            "formats": sorted({form["format"] for s in steps for form in s["forms"]}),
         }
 
     def _disk_bytes(self) -> int:
