@@ -8,6 +8,22 @@
 
 namespace aerogel {
 
+// ---- the vocabulary of the bodies that all vector instruction sets share -------------------------------------------
+
+using Vector = __m256;
+constexpr std::int64_t kLanes = 8;
+
+static inline Vector load(const float* p) { return _mm256_loadu_ps(p); }
+static inline void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
+static inline Vector splat(float v) { return _mm256_set1_ps(v); }
+static inline Vector broadcast(const float* p) { return _mm256_broadcast_ss(p); }
+static inline Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
+static inline Vector sub(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
+static inline Vector mul(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
+static inline Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }  // a * b + c
+static inline Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }  // b where one is a NaN
+static inline void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+
 // ---- loads and stores of the last n < 8 elements ----------------------------------------------------------------
 
 static inline __m256i first_lanes(std::int64_t n) {
@@ -26,6 +42,11 @@ static inline void store_first(float* p, __m256 v, std::int64_t n) {
   if (n > 0) _mm256_maskstore_ps(p, first_lanes(n), v);
 }
 
+// The first n < 8 lanes of a, the rest of b.
+static inline Vector select_first(std::int64_t n, Vector a, Vector b) {
+  return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(first_lanes(n)));
+}
+
 // ---- horizontal --------------------------------------------------------------------------------------------------
 
 static inline float sum_lanes(__m256 v) {
@@ -38,6 +59,12 @@ static inline float max_lanes(__m256 v) {
   __m128 half = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   half = _mm_max_ps(half, _mm_movehl_ps(half, half));
   return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+}
+
+// p[0..3] = the sums of the lanes of a, b, c, d.
+static inline void store_sums_of_four(float* p, Vector a, Vector b, Vector c, Vector d) {
+  const __m256 sum = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+  _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1)));
 }
 
 static inline std::uint32_t max_lanes_i32(__m256i v) {
@@ -68,6 +95,32 @@ static inline __m256 exp2_256(__m256 t) {
   const __m256 f = _mm256_sub_ps(t, _mm256_sub_ps(shifted, exp2_bias()));
   const __m256 p = polynomial5(f, 1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151299f, 0.00132647261f);
   return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
+}
+
+// 2^t for a softmax, t in [-127, 127]: t = k + j/8 + f, with 2^(j/8) from a table of eight that a permutation looks up and
+// |f| <= 1/16, so that degree 3 is enough: four multiply-adds instead of eight. Adding 1.5 * 2^20 rounds to eighths; a
+// shift by 20 leaves j above k's power of two, and the table takes it away. 2^0 = 1 and 2^-127 = 0 exactly.
+// With the maximum, the load, the store and the sum of a softmax 16 operations for four pipes: 4 cycles; measured: 5.
+static inline __m256 exp2_reduce(__m256 t, __m256* power) {
+  const __m256 table = _mm256_castsi256_ps(_mm256_setr_epi32(0x0, -0x46a3e, -0x7c810, -0xa0129, -0xafb0d, -0xa98d6, -0x8bb03, -0x53f39));
+  const __m256 bias = _mm256_set1_ps(1572864.0f + 127.0f);
+  const __m256 shifted = _mm256_add_ps(t, bias);
+  const __m256i steps = _mm256_castps_si256(shifted);
+  *power = _mm256_castsi256_ps(
+      _mm256_add_epi32(_mm256_castps_si256(_mm256_permutevar8x32_ps(table, steps)), _mm256_slli_epi32(steps, 20)));
+  return _mm256_sub_ps(t, _mm256_sub_ps(shifted, bias));
+}
+
+static inline __m256 exp2_fraction(__m256 f, __m256 power) {
+  const __m256 p = _mm256_fmadd_ps(_mm256_fmadd_ps(f, _mm256_set1_ps(0.0554962218f), _mm256_set1_ps(0.24025763f)), f,
+                                   _mm256_set1_ps(0.693147214f));
+  return _mm256_fmadd_ps(_mm256_mul_ps(p, f), power, power);
+}
+
+static inline Vector exp2(Vector t) {
+  __m256 power;
+  const __m256 f = exp2_reduce(t, &power);
+  return exp2_fraction(f, power);
 }
 
 // e^f - 1 = f * expm1_over(f) for |f| <= ln(2) / 2.

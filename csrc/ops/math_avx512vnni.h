@@ -17,6 +17,22 @@
 
 namespace aerogel {
 
+// ---- the vocabulary of the bodies that all vector instruction sets share -------------------------------------------
+
+using Vector = __m512;
+constexpr std::int64_t kLanes = 16;
+
+static inline Vector load(const float* p) { return _mm512_loadu_ps(p); }
+static inline void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
+static inline Vector splat(float v) { return _mm512_set1_ps(v); }
+static inline Vector broadcast(const float* p) { return _mm512_set1_ps(*p); }
+static inline Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
+static inline Vector sub(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
+static inline Vector mul(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
+static inline Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }  // a * b + c
+static inline Vector max(Vector a, Vector b) { return _mm512_max_ps(a, b); }  // b where one is a NaN
+static inline void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+
 // ---- the first n elements: n may be under 0 or over 16; what lies beyond n is 0, and not touched ---------------------
 
 static inline __mmask16 first_lanes(std::int64_t n) {
@@ -26,6 +42,9 @@ static inline __mmask16 first_lanes(std::int64_t n) {
 static inline __m512 load_first(const float* p, std::int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 
 static inline void store_first(float* p, __m512 v, std::int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+
+// The first n lanes of a, the rest of b.
+static inline Vector select_first(std::int64_t n, Vector a, Vector b) { return _mm512_mask_blend_ps(first_lanes(n), b, a); }
 
 // ---- horizontal --------------------------------------------------------------------------------------------------
 
@@ -44,6 +63,15 @@ static inline float max_lanes(__m512 v) {
   v = _mm512_max_ps(v, swap_quarters(v));
   v = _mm512_max_ps(v, _mm512_permute_ps(v, 0x4e));
   return _mm512_cvtss_f32(_mm512_max_ps(v, _mm512_permute_ps(v, 0xb1)));
+}
+
+// p[0..3] = the sums of the lanes of a, b, c, d.
+static inline void store_sums_of_four(float* p, Vector a, Vector b, Vector c, Vector d) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512 sum = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps(sum, 1));
+  _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
 
 static inline std::uint32_t max_lanes_i32(__m512i v) {
@@ -75,6 +103,21 @@ static inline __m512 exp2_512(__m512 t) {
   const __m512 f = _mm512_sub_ps(t, _mm512_sub_ps(shifted, exp2_bias()));
   const __m512 p = polynomial5(f, 1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151299f, 0.00132647261f);
   return _mm512_mul_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
+}
+
+// 2^t for a softmax, t in [-127, 127]: t = k + j/16 + f, with 2^(j/16) from a table of sixteen that a permutation looks up and
+// |f| <= 1/32, so that degree 3 is enough: four multiply-adds instead of eight. Adding 1.5 * 2^19 rounds to sixteenths; a
+// shift by 19 leaves j above k's power of two, and the table takes it away. 2^0 = 1 and 2^-127 = 0 exactly.
+static inline Vector exp2(Vector t) {
+  const __m512i table = _mm512_setr_epi32(0x0, -0x2553d, -0x46a3e, -0x63c2d, -0x7c810, -0x90ace, -0xa0129, -0xaa7c1, -0xafb0d, -0xaf75c, -0xa98d6, -0x9db74, -0x8bb03, -0x73321, -0x53f39, -0x2da83);
+  const __m512 bias = _mm512_set1_ps(786432.0f + 127.0f);
+  const __m512 shifted = _mm512_add_ps(t, bias);
+  const __m512 f = _mm512_sub_ps(t, _mm512_sub_ps(shifted, bias));
+  const __m512i steps = _mm512_castps_si512(shifted);
+  const __m512 power = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_permutexvar_epi32(steps, table), _mm512_slli_epi32(steps, 19)));
+  const __m512 p = _mm512_fmadd_ps(_mm512_fmadd_ps(f, _mm512_set1_ps(0.0555021365f), _mm512_set1_ps(0.240234288f)), f,
+                                   _mm512_set1_ps(0.693147183f));
+  return _mm512_fmadd_ps(_mm512_mul_ps(p, f), power, power);
 }
 
 // e^f - 1 = f * expm1_over(f) for |f| <= ln(2) / 2.

@@ -8,6 +8,22 @@
 
 namespace aerogel {
 
+// ---- the vocabulary of the bodies that all vector instruction sets share -------------------------------------------
+
+using Vector = float32x4_t;
+constexpr std::int64_t kLanes = 4;
+
+static inline Vector load(const float* p) { return vld1q_f32(p); }
+static inline void store(float* p, Vector v) { vst1q_f32(p, v); }
+static inline Vector splat(float v) { return vdupq_n_f32(v); }
+static inline Vector broadcast(const float* p) { return vld1q_dup_f32(p); }
+static inline Vector add(Vector a, Vector b) { return vaddq_f32(a, b); }
+static inline Vector sub(Vector a, Vector b) { return vsubq_f32(a, b); }
+static inline Vector mul(Vector a, Vector b) { return vmulq_f32(a, b); }
+static inline Vector fma(Vector a, Vector b, Vector c) { return vfmaq_f32(c, a, b); }  // a * b + c
+static inline Vector max(Vector a, Vector b) { return vmaxq_f32(a, b); }  // a NaN where one is
+static inline void prefetch(const float* p) { __builtin_prefetch(p); }
+
 // ---- loads and stores of the last n < 4 elements ----------------------------------------------------------------
 
 // Lanes from n on are 0. n may be 0 or less: nothing is touched.
@@ -32,6 +48,17 @@ static inline uint32x4_t first_lanes(std::int64_t n) {
 
 static inline float32x4_t keep(float32x4_t v, uint32x4_t lanes) {
   return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), lanes));
+}
+
+// The first n < 4 lanes of a, the rest of b.
+static inline Vector select_first(std::int64_t n, Vector a, Vector b) { return vbslq_f32(first_lanes(n), a, b); }
+
+static inline float max_lanes(Vector v) { return vmaxvq_f32(v); }
+static inline float sum_lanes(Vector v) { return vaddvq_f32(v); }
+
+// p[0..3] = the sums of the lanes of a, b, c, d.
+static inline void store_sums_of_four(float* p, Vector a, Vector b, Vector c, Vector d) {
+  vst1q_f32(p, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
 }
 
 // a * b + c
@@ -63,6 +90,8 @@ static inline float32x4_t exp2_128(float32x4_t t) {
   const float32x4_t p = polynomial5(f, 1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151299f, 0.00132647261f);
   return vmulq_f32(p, power_of(shifted));
 }
+
+static inline Vector exp2(Vector t) { return exp2_128(t); }
 
 // e^f - 1 = f * expm1_over(f) for |f| <= ln(2) / 2.
 static inline float32x4_t expm1_over(float32x4_t f) {

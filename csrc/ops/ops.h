@@ -95,32 +95,34 @@ struct RopeTask {
   const float* sin;
 };
 
-// attention: one head, some queries of one sequence against its keys.
+// attention: some queries of one sequence against its keys; one key/value head and the query heads that share it. For each
 //     s[i,j] = scale * sum_c q[i,c] k[j,c];   p = softmax_j(s);   y[i,c] = sum_j p[i,j] v[j,c]
 // causal: query i sees keys j <= first_key_limit + i only (first_key_limit is the position of query 0 among the keys).
 struct AttentionTask {
-  const float* q;                  // [queries, ldq]
+  const float* q;                  // [queries, ldq]: `heads` heads of d columns from column 0
   std::int64_t ldq;
   const float* k;                  // [keys, ldk]
   std::int64_t ldk;
   const float* v;                  // [keys, ldv]
   std::int64_t ldv;
   std::int64_t queries, keys, d;   // d <= 256
+  std::int64_t heads;
   bool causal;
   std::int64_t first_key_limit;
   float scale;
-  float* y;                        // [queries, ldy]
+  const float* next_k;             // keys that the next call will probably read, as many, to be fetched ahead; or null
+  float* y;                        // [queries, ldy], heads as in q
   std::int64_t ldy;
   void* scratch;                   // attention_scratch_bytes(queries, keys, d), 64-byte aligned, this call's own
 };
 
 // Enough for any attention kernel here; each documents what it puts there.
 static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d) {
-  const std::size_t block = static_cast<std::size_t>(queries < 64 ? queries : 64) + 16;
+  const std::size_t block = static_cast<std::size_t>(queries < 48 ? queries : 48) + 2;
   const std::size_t padded_keys = static_cast<std::size_t>((keys + 31) / 32 * 32);
   const std::size_t padded_d = static_cast<std::size_t>((d + 31) / 32 * 32);
-  // scores of a block of queries, the block's queries transposed or its outputs, and a packed panel of keys or values
-  return 4 * (block * padded_keys + 2 * block * padded_d + 2 * padded_keys * padded_d) + 256;
+  // a block of queries and their scores, and a packed panel of keys and values
+  return 4 * (block * (padded_keys + 32) + block * padded_d + 2 * padded_keys * padded_d) + 256;
 }
 
 // mean_pool: y[c] = mean_t x[t,c]       max_pool: y[c] = max_t x[t,c]       (rows >= 1)

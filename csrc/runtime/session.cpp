@@ -15,6 +15,7 @@ constexpr std::int64_t kPartElements = 12'000;
 // Attention below this many multiplications is not worth waking anybody for.
 constexpr std::int64_t kSerialAttention = 300'000;
 constexpr std::int64_t kQueryBlock = 128;
+constexpr std::int64_t kSharedQueries = 5;
 // Tokens that a thread works on when sequences are run side by side: enough to reuse each weight that is loaded from
 // cache many times, few enough that the activations stay in the cache.
 constexpr std::int64_t kFrameTokens = 256;
@@ -459,6 +460,8 @@ void Session::run_attention(const Step& step, Frame& frame, const Crew& crew) {
     work += length * keys * q_width * 2;
   }
 
+  // A part is a head of a query block. Where so few queries are that reading the keys is what takes time, the query heads
+  // that share them go together, as the part of the first one.
   const auto run_part = [&](std::int64_t part, int thread) {
     const std::int64_t head = part % op.heads;
     std::int64_t block = part / op.heads, s = 0, begin = 0, length = 0;
@@ -470,25 +473,25 @@ void Session::run_attention(const Step& step, Frame& frame, const Crew& crew) {
       block -= here;
     }
     const std::int64_t first = block * kQueryBlock, queries = std::min(kQueryBlock, length - first), kv_head = head / group;
+    const bool shared = queries < kSharedQueries;
+    if (shared && head % group != 0) return;
     AttentionTask task{};
     task.q = qkv + (begin + first) * ld + head * d;
     task.ldq = ld;
-    std::int64_t held = 0;
-    if (cached) {
-      const KvSequence& cache = *frame.caches[frame.first_sequence + s];
-      held = cache.length();
-      task.k = cache.keys(op.layer, kv_head);
-      task.v = cache.values(op.layer, kv_head);
-      task.ldk = task.ldv = d;
-    } else {
-      task.k = qkv + begin * ld + q_width + kv_head * d;
-      task.v = task.k + kv_width;
-      task.ldk = task.ldv = ld;
-    }
+    const KvSequence* cache = cached ? frame.caches[frame.first_sequence + s] : nullptr;
+    const std::int64_t held = cached ? cache->length() : 0;
+    const auto keys_of = [&](std::int64_t h) { return cached ? cache->keys(op.layer, h) : qkv + begin * ld + q_width + h * d; };
+    task.k = keys_of(kv_head);
+    task.v = cached ? cache->values(op.layer, kv_head) : task.k + kv_width;
+    task.ldk = task.ldv = cached ? d : ld;
     task.queries = queries;
     // Keys behind the block's last query are never seen.
     task.keys = op.causal ? held + first + queries : length;
     task.d = d;
+    task.heads = shared ? group : 1;
+    // This thread's next head, if the threads take turns.
+    const std::int64_t next = (head + crew.size()) / group;
+    task.next_k = next < op.kv_heads && next != kv_head ? keys_of(next) : nullptr;
     task.causal = op.causal;
     task.first_key_limit = held + first;
     task.scale = op.scale;

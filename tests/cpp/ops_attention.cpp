@@ -12,11 +12,12 @@ struct Case {
   std::int64_t queries, keys, d;
   bool causal;
   std::int64_t limit;
+  std::int64_t heads = 1;  // that share the keys
 };
 
 void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) {
   Random random(static_cast<std::uint64_t>(c.queries * 7919 + c.keys * 104729 + c.d));
-  const std::int64_t ldq = c.d + 3, ldk = 2 * c.d + 1, ldv = c.d + 8, ldy = c.d + 5;
+  const std::int64_t width = c.heads * c.d, ldq = width + 3, ldk = 2 * c.d + 1, ldv = c.d + 8, ldy = width + 5;
   const std::vector<float> q = random_floats(random, c.queries * ldq, -magnitude, magnitude);
   std::vector<float> k = random_floats(random, c.keys * ldk, -magnitude, magnitude), v = random_floats(random, c.keys * ldv);
   // Rows that no query sees are poison.
@@ -28,20 +29,22 @@ void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) 
   AlignedBuffer<std::uint8_t> scratch(bytes + 64);
   std::memset(scratch.data(), 0xff, scratch.size());  // NaN, if taken for floats
   std::vector<float> y(static_cast<std::size_t>(c.queries * ldy), kCanary);
-  const AttentionTask task{q.data(), ldq, k.data(), ldk, v.data(), ldv, c.queries, c.keys, c.d, c.causal, c.limit, scale, y.data(), ldy, scratch.data()};
+  const AttentionTask task{q.data(), ldq, k.data(), ldk, v.data(), ldv, c.queries, c.keys, c.d, c.heads, c.causal, c.limit, scale,
+                           nullptr, y.data(), ldy, scratch.data()};
   ops_for(isa).attention(task);
 
   const std::string where = std::string("attention ") + isa_name(isa) + " queries " + std::to_string(c.queries) + " keys " +
-                            std::to_string(c.keys) + " d " + std::to_string(c.d) + (c.causal ? " causal from " + std::to_string(c.limit) : "");
+                            std::to_string(c.keys) + " d " + std::to_string(c.d) + " heads " + std::to_string(c.heads) + (c.causal ? " causal from " + std::to_string(c.limit) : "");
   for (std::size_t i = bytes; i < scratch.size(); ++i) CHECK(scratch[i] == 0xff, where << " wrote beyond its scratch");
-  for (std::int64_t i = 0; i < c.queries; ++i) {
+  for (std::int64_t row = 0; row < c.queries * c.heads; ++row) {
+    const std::int64_t i = row / c.heads, column = row % c.heads * c.d;
     const std::int64_t keys = c.causal ? std::min(c.keys, c.limit + i + 1) : c.keys;
     std::vector<double> p(static_cast<std::size_t>(keys));
     double largest = -INFINITY, products = 0.0, scores = 0.0, sum = 0.0;
     for (std::int64_t j = 0; j < keys; ++j) {
       double score = 0.0, size = 0.0;
       for (std::int64_t e = 0; e < c.d; ++e) {
-        const double product = static_cast<double>(q[i * ldq + e]) * k[j * ldk + e];
+        const double product = static_cast<double>(q[i * ldq + column + e]) * k[j * ldk + e];
         score += product;
         size += std::fabs(product);
       }
@@ -60,10 +63,10 @@ void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) 
         value += p[j] / sum * v[j * ldv + e];
         size += p[j] / sum * std::fabs(v[j * ldv + e]);
       }
-      const float got = y[i * ldy + e];
-      CHECK(std::fabs(got - value) <= relative * size + 1e-30, where << " [" << i << ", " << e << "]: " << got << ", expected " << value << " +- " << relative * size);
+      const float got = y[i * ldy + column + e];
+      CHECK(std::fabs(got - value) <= relative * size + 1e-30, where << " [" << i << ", " << column + e << "]: " << got << ", expected " << value << " +- " << relative * size);
     }
-    for (std::int64_t e = c.d; e < ldy; ++e) CHECK(y[i * ldy + e] == kCanary, where << " wrote beyond row " << i);
+    for (std::int64_t e = width; e < ldy; ++e) CHECK(y[i * ldy + e] == kCanary, where << " wrote beyond row " << i);
   }
 
   // What a query does not see must not touch it, not even times 0.
@@ -74,7 +77,7 @@ void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) 
     const std::vector<float> before = y;
     ops_for(isa).attention(task);
     for (std::int64_t i = 0; i < c.queries; ++i)
-      for (std::int64_t e = 0; e < c.d; ++e) {
+      for (std::int64_t e = 0; e < width; ++e) {
         const bool sees = c.limit + i >= poisoned;
         const float got = y[i * ldy + e];
         CHECK(sees ? std::isnan(got) : same_bits(got, before[i * ldy + e]), where << " and a NaN at key " << poisoned << ": [" << i << ", " << e << "] is " << got);
@@ -102,6 +105,17 @@ TEST(ops_attention_causal) {
         }
 }
 
+// Query heads that share their keys and values.
+TEST(ops_attention_heads) {
+  for (Isa isa : tested_isas())
+    for (std::int64_t d : {1, 8, 20, 40, 64, 128})
+      for (std::int64_t heads : {2, 3, 4, 7, 8})
+        for (std::int64_t queries : {1, 2, 6}) {
+          check(isa, {queries, 33, d, false, 0, heads});
+          check(isa, {queries, queries + 20, d, true, 20, heads});
+        }
+}
+
 TEST(ops_attention_large) {
   for (Isa isa : tested_isas()) {
     check(isa, {128, 128, 32, false, 0});
@@ -110,6 +124,7 @@ TEST(ops_attention_large) {
     check(isa, {20, 3000, 32, true, 2980});
     check(isa, {1, 3001, 128, true, 3000});
     check(isa, {1, 1027, 80, false, 0});
+    check(isa, {1, 1027, 64, true, 1026, 3});
   }
 }
 
