@@ -70,7 +70,7 @@ def test_parts_of_several_types_run_as_floats(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level("INFO", "aerogel"):
         model = aerogel.load(write(tmp_path / "m", arrays))
     assert "parts of several types are stacked" in caplog.text
-    formats = {step["name"]: step["format"] for step in model.describe() if "format" in step}
+    formats = {step["name"]: step["forms"][0]["format"] for step in model.describe() if "forms" in step}
     assert formats.pop("layers.0.attention.qkv") == "dense_f32" and set(formats.values()) == {"dense_bf16"}
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from aerogel.commands.console import megabytes, progress_bar, results
+from aerogel.commands.console import progress_bar, results
 from aerogel.explanation import Explanation, LayerReport, explain
+from aerogel.units import megabytes
 
 
 def run(
