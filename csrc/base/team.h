@@ -2,7 +2,7 @@
 //
 // Parts are claimed one by one, never assigned: a thread that the system has taken off its core, or that sleeps, holds
 // nobody up, the others do its share. So the team degrades in proportion beside other processes and under a CPU quota.
-// Idle threads spin for some microseconds, since the next part of a forward pass comes that soon, and then sleep.
+// Idle threads spin for a moment, since the next part of a forward pass comes that soon, and then sleep.
 #pragma once
 
 #include <atomic>

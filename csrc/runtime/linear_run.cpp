@@ -16,6 +16,10 @@ constexpr std::int64_t kPartWork = 200'000;
 // activations anew.
 constexpr std::int64_t kPartsPerThread = 3;
 
+// Tokens are shared out in whole groups, of which a part has several: the widest tile of a kernel.
+constexpr std::int64_t kTokenGroup = 32;
+constexpr std::int64_t kPartTokens = 64;
+
 // First unit whose cost reaches `share` / `shares` of the whole.
 std::int64_t cut(const Weight& weight, std::int64_t share, std::int64_t shares) {
   const std::int64_t units = weight.units();
@@ -37,28 +41,37 @@ void run_linear(const PackedLinear& linear, const void* x, const float* x_scale,
                 const float* bias, float* y, const Crew& crew, ScratchPool& scratch) {
   const LinearForm& form = linear.form(m);
   const Weight& weight = *form.weight;
-  std::int64_t parts = 1;
+  std::int64_t token_parts = 1, unit_parts = 1;
   if (crew.size() > 1) {
     const std::int64_t work = std::max<std::int64_t>(weight.nonzeros(), weight.n()) * m;
-    parts = std::clamp<std::int64_t>(work / kPartWork, 1, crew.size() * kPartsPerThread);
+    const std::int64_t most = crew.size() * kPartsPerThread;
+    std::int64_t parts = std::clamp<std::int64_t>(work / kPartWork, 1, most);
     if (parts > crew.size()) parts = parts / crew.size() * crew.size();
-    parts = std::min(parts, weight.units());
+    // Tokens are shared out first: kernels prepare the tokens of a call, and what is shared out twice is prepared twice.
+    token_parts = std::clamp<std::int64_t>(m / kPartTokens, 1, parts);
+    unit_parts = std::min(token_parts >= 2 * crew.size() ? 1 : (parts + token_parts - 1) / token_parts, weight.units());
   }
+  const std::size_t x_bytes = linear.quantized_x() ? 1 : sizeof(float);
   const LinearRun run = form.kernel->run;
-  crew.run(parts, [&](std::int64_t part, int thread) noexcept {
+  crew.run(token_parts * unit_parts, [&](std::int64_t part, int thread) noexcept {
+    const std::int64_t unit_part = part / token_parts, token_part = part % token_parts;
+    // Whole groups of tokens, so that only the last part has an odd number.
+    const std::int64_t groups = (m + kTokenGroup - 1) / kTokenGroup;
+    const std::int64_t first = groups * token_part / token_parts * kTokenGroup;
+    const std::int64_t end = std::min(groups * (token_part + 1) / token_parts * kTokenGroup, m);
     LinearTask task{};
     task.weight = weight.view();
-    task.x = x;
-    task.x_scale = x_scale;
+    task.x = static_cast<const char*>(x) + static_cast<std::size_t>(first * ldx) * x_bytes;
+    task.x_scale = x_scale == nullptr ? nullptr : x_scale + first;
     task.ldx = ldx;
-    task.m = m;
-    task.unit_begin = cut(weight, part, parts);
-    task.unit_end = cut(weight, part + 1, parts);
+    task.m = end - first;
+    task.unit_begin = cut(weight, unit_part, unit_parts);
+    task.unit_end = cut(weight, unit_part + 1, unit_parts);
     task.bias = bias;
-    task.y = y;
     task.ldy = weight.n();
+    task.y = y + first * task.ldy;
     task.scratch = scratch.of(thread);
-    if (task.unit_begin < task.unit_end) run(task);
+    if (task.unit_begin < task.unit_end && task.m > 0) run(task);
   });
 }
 

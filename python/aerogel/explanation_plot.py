@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerogel.errors import AerogelError
+from aerogel.bench.plot import require
 from aerogel.model import load
 
 if TYPE_CHECKING:
@@ -19,17 +19,9 @@ CELLS = 48
 MAPS = 24
 
 
-def require_matplotlib() -> None:
-    """Raises unless plots can be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise AerogelError("plots need matplotlib: pip install 'aerogel[bench]'") from error
-
-
 def draw(found: Explanation, folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> None:
     """Writes the picture; its kind goes by the file's ending."""
-    require_matplotlib()
+    require()
     from matplotlib.figure import Figure
 
     layers = found.layers

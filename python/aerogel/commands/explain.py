@@ -23,9 +23,9 @@ def run(
     threads: int | None,
 ) -> None:
     if plot is not None:
-        from aerogel.explanation_plot import require_matplotlib
+        from aerogel.bench.plot import require
 
-        require_matplotlib()  # before the work, not after it
+        require()  # before the work, not after it
     with progress_bar("Measuring shapes") as progress:
         found = explain(folder, batch, tokens, threads, memory, progress)
     show(found)
