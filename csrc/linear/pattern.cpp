@@ -6,25 +6,37 @@
 namespace aerogel {
 namespace {
 
+// Numbers of set bits in each of the 16 groups of 4 bits, and in each of the 8 bytes.
+std::uint64_t bits_in_4(std::uint64_t word) {
+  word -= (word >> 1) & 0x5555555555555555u;
+  return (word & 0x3333333333333333u) + ((word >> 2) & 0x3333333333333333u);
+}
+std::uint64_t bits_in_8(std::uint64_t word) {
+  const std::uint64_t in_4 = bits_in_4(word);
+  return (in_4 + (in_4 >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+}
+
+std::int64_t largest(std::uint64_t fields, int width) {
+  std::uint64_t most = 0;
+  for (; fields != 0; fields >>= width) most = std::max(most, fields & ((std::uint64_t{1} << width) - 1));
+  return static_cast<std::int64_t>(most);
+}
+
+// A row at a time, as a mask of 64 columns a word.
 template <class T>
-void count_row(const T* row, std::int64_t k, Pattern& pattern, std::uint8_t* column_used) {
-  std::int64_t in_row = 0, in_64 = 0, in_8 = 0;
-  for (std::int64_t begin = 0; begin < k; begin += 4) {
-    if (begin % 64 == 0) in_64 = 0;
-    if (begin % 8 == 0) in_8 = 0;
-    std::int64_t in_4 = 0;
-    for (std::int64_t i = begin; i < std::min(begin + 4, k); ++i) {
-      const bool there = row[i] != T{0};
-      in_4 += there;
-      column_used[i] |= static_cast<std::uint8_t>(there);
-    }
-    in_row += in_4;
-    in_8 += in_4;
-    in_64 += in_4;
-    pattern.blocks4 += in_4 != 0;
-    pattern.most_in_4 = std::max(pattern.most_in_4, in_4);
-    pattern.most_in_8 = std::max(pattern.most_in_8, in_8);
+void count_row(const T* row, std::int64_t k, Pattern& pattern, std::uint64_t* columns_used) {
+  std::int64_t in_row = 0;
+  for (std::int64_t begin = 0; begin < k; begin += 64) {
+    std::uint64_t word = 0;
+    const std::int64_t end = std::min(begin + 64, k);
+    for (std::int64_t i = begin; i < end; ++i) word |= static_cast<std::uint64_t>(row[i] != T{0}) << (i - begin);
+    columns_used[begin / 64] |= word;
+    const std::int64_t in_64 = __builtin_popcountll(word);
+    in_row += in_64;
     pattern.most_in_64 = std::max(pattern.most_in_64, in_64);
+    if (pattern.most_in_8 < 8) pattern.most_in_8 = std::max(pattern.most_in_8, largest(bits_in_8(word), 8));
+    if (pattern.most_in_4 < 4) pattern.most_in_4 = std::max(pattern.most_in_4, largest(bits_in_4(word), 4));
+    pattern.blocks4 += __builtin_popcountll((word | word >> 1 | word >> 2 | word >> 3) & 0x1111111111111111u);
   }
   pattern.nonzeros += in_row;
   pattern.empty_rows += in_row == 0;
@@ -41,13 +53,14 @@ template <class T, class Row>
 Pattern count_rows(std::int64_t n, std::int64_t k, const Row& row) {
   Pattern pattern;
   pattern.least_in_row = k;
-  std::vector<std::uint8_t> column_used(static_cast<std::size_t>(k));
+  std::vector<std::uint64_t> columns_used(static_cast<std::size_t>((k + 63) / 64));
   std::vector<T> values(static_cast<std::size_t>(k));
   for (std::int64_t i = 0; i < n; ++i) {
     row(i, values.data());
-    count_row(values.data(), k, pattern, column_used.data());
+    count_row(values.data(), k, pattern, columns_used.data());
   }
-  pattern.empty_columns = std::count(column_used.begin(), column_used.end(), std::uint8_t{0});
+  pattern.empty_columns = k;
+  for (const std::uint64_t word : columns_used) pattern.empty_columns -= __builtin_popcountll(word);
   return pattern;
 }
 

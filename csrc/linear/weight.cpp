@@ -1,5 +1,6 @@
 #include "linear/weight.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -107,6 +108,14 @@ const WeightSource::Part& WeightSource::part_of(std::int64_t n, std::int64_t* ro
 
 namespace {
 
+// The next 64 bits of a mask of which `columns` are left.
+std::uint64_t mask_word(const std::uint8_t* mask, std::int64_t columns) {
+  std::uint64_t word = 0;
+  const std::int64_t bytes = std::min<std::int64_t>(8, (columns + 7) / 8);
+  for (std::int64_t i = 0; i < bytes; ++i) word |= static_cast<std::uint64_t>(mask[i]) << (8 * i);
+  return word;
+}
+
 // Row r of a part: decoded by `value`, 0 where nothing is stored.
 template <class T, class Out, class Decode>
 void decode(const WeightSource::Part& part, const T* values, std::int64_t r, std::int64_t k, Out* out, const Decode& value) {
@@ -117,7 +126,9 @@ void decode(const WeightSource::Part& part, const T* values, std::int64_t r, std
   }
   const std::uint8_t* mask = part.mask + r * ((k + 7) / 8);
   const T* next = values + part.row_begin[r];
-  for (std::int64_t i = 0; i < k; ++i) out[i] = (mask[i / 8] >> (i % 8)) & 1 ? value(*next++) : Out{0};
+  std::fill(out, out + k, Out{0});
+  for (std::int64_t i = 0; i < k; i += 64)  // set bit by set bit: most are not
+    for (std::uint64_t word = mask_word(mask + i / 8, k - i); word != 0; word &= word - 1) out[i + __builtin_ctzll(word)] = value(*next++);
 }
 
 }  // namespace
