@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import aerogel
+from aerogel import _core, tuning
 from aerogel.bf16 import narrow, widen
 from aerogel.errors import AerogelError, DataError, RecipeError, ShapeError
 
@@ -142,3 +143,21 @@ def test_broken_csr(csr, message):
 def test_csr_and_x_that_do_not_fit():
     with pytest.raises(ShapeError, match=r"x: expected \[4, M\], got \[5, 2\]"):
         aerogel.csr_matmul(scipy_sparse.csr_matrix((3, 4)), np.ones((5, 2), np.float32))
+
+
+@pytest.mark.parametrize("rows", [63, 64, 65, 127, 128, 129, 200, 333])
+def test_threads_share_tokens_and_rows_without_changing_the_answer(rows):
+    rng = np.random.default_rng(rows)
+    x = rng.standard_normal((rows, 192)).astype(np.float32)
+    for numbers in tuning.FORMATS:
+        source, alive = tuning.random_source(numbers, 136, 192, 0.5)
+        for format in tuning.FORMATS[numbers]:
+            weight = _core.pack(source, format)
+            alone = _core.linear(weight, x, threads=1)
+            for threads in (2, 3):
+                shared = _core.linear(weight, x, threads=threads)
+                if numbers == "int8":
+                    np.testing.assert_array_equal(shared, alone, f"{format}, {threads} threads")
+                else:
+                    np.testing.assert_allclose(shared, alone, atol=1e-4, err_msg=f"{format}, {threads} threads")
+        del alive
