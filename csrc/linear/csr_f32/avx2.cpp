@@ -105,12 +105,15 @@ inline void multiply_row(const float* values, const Column* columns, const float
     for (int v = 0; v < V; ++v) sum[p][v] = _mm256_setzero_ps();
   }
   for (; values != values_end; values += kStep, columns += kStep) {
+    // One load for four values: shuffles leave the load ports to xt.
+    const __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(values));
+    const __m256 value[kStep] = {_mm256_permute_ps(four, 0x00), _mm256_permute_ps(four, 0x55), _mm256_permute_ps(four, 0xaa),
+                                 _mm256_permute_ps(four, 0xff)};
     UNROLL
     for (int p = 0; p < kStep; ++p) {
-      const __m256 value = _mm256_broadcast_ss(values + p);
       const float* x = xt + static_cast<std::size_t>(columns[p]) * (8 * V);
       UNROLL
-      for (int v = 0; v < V; ++v) sum[p][v] = _mm256_fmadd_ps(value, _mm256_load_ps(x + 8 * v), sum[p][v]);
+      for (int v = 0; v < V; ++v) sum[p][v] = _mm256_fmadd_ps(value[p], _mm256_load_ps(x + 8 * v), sum[p][v]);
     }
   }
   UNROLL
