@@ -105,8 +105,9 @@ inline void multiply_row(const float* values, const Column* columns, const float
     for (int v = 0; v < V; ++v) sum[p][v] = _mm256_setzero_ps();
   }
   for (; values != values_end; values += kStep, columns += kStep) {
-    // One load for four values: shuffles leave the load ports to xt.
-    const __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(values));
+    // One load for four values: shuffles leave the load ports to xt. Compilers would make four loads of it again.
+    __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(values));
+    __asm__("" : "+x"(four));
     const __m256 value[kStep] = {_mm256_permute_ps(four, 0x00), _mm256_permute_ps(four, 0x55), _mm256_permute_ps(four, 0xaa),
                                  _mm256_permute_ps(four, 0xff)};
     UNROLL
@@ -143,10 +144,27 @@ void run_tile(const LinearTask& task, const View& view, const Column* columns, s
   }
 }
 
+// The same for 4 tokens.
+template <class Column>
+inline void multiply_row4(const float* values, const Column* columns, const float* values_end, const float* xt, float* sums) {
+  __m128 sum[kStep] = {_mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps()};
+  for (; values != values_end; values += kStep, columns += kStep) {
+    __m128 four = _mm_load_ps(values);
+    __asm__("" : "+x"(four));
+    const __m128 value[kStep] = {_mm_permute_ps(four, 0x00), _mm_permute_ps(four, 0x55), _mm_permute_ps(four, 0xaa),
+                                 _mm_permute_ps(four, 0xff)};
+    UNROLL
+    for (int p = 0; p < kStep; ++p)
+      sum[p] = _mm_fmadd_ps(value[p], _mm_load_ps(xt + static_cast<std::size_t>(columns[p]) * 4), sum[p]);
+  }
+  _mm_store_ps(sums, _mm_add_ps(_mm_add_ps(sum[0], sum[1]), _mm_add_ps(sum[2], sum[3])));
+}
+
 // Two to four tokens.
 template <class Column>
 void run_four(const LinearTask& task, const View& view, const Column* columns, std::int64_t token, std::int64_t valid) {
   float* xt = static_cast<float*>(task.scratch);
+  alignas(16) float sums[16] = {};
   const float* x[4];
   for (int t = 0; t < 4; ++t)
     x[t] = static_cast<const float*>(task.x) + (token + (t < valid ? t : valid - 1)) * task.ldx;
@@ -163,18 +181,20 @@ void run_four(const LinearTask& task, const View& view, const Column* columns, s
     for (int t = 0; t < 4; ++t) xt[4 * k + t] = x[t][k];
 
   const std::int64_t end = task.unit_end * kUnit < view.n ? task.unit_end * kUnit : view.n;
-  for (std::int64_t row = task.unit_begin * kUnit; row < end; ++row) {
-    __m128 sum[kStep] = {_mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps()};
-    for (std::int64_t i = view.row_begin[row]; i < view.row_begin[row + 1]; i += kStep) {
-      UNROLL
-      for (int p = 0; p < kStep; ++p)
-        sum[p] = _mm_fmadd_ps(_mm_broadcast_ss(view.values + i + p),
-                              _mm_load_ps(xt + static_cast<std::size_t>(columns[i + p]) * 4), sum[p]);
+  for (std::int64_t row = task.unit_begin * kUnit; row < end; row += 4) {
+    const std::int64_t rows = end - row < 4 ? end - row : 4;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t begin = view.row_begin[row + r];
+      multiply_row4(view.values + begin, columns + begin, view.values + view.row_begin[row + r + 1], xt, sums + 4 * r);
     }
-    alignas(16) float total[4];
-    const __m128 bias = task.bias == nullptr ? _mm_setzero_ps() : _mm_broadcast_ss(task.bias + row);
-    _mm_store_ps(total, _mm_add_ps(_mm_add_ps(_mm_add_ps(sum[0], sum[1]), _mm_add_ps(sum[2], sum[3])), bias));
-    for (std::int64_t t = 0; t < valid; ++t) task.y[(token + t) * task.ldy + row] = total[t];
+    __m128 a = _mm_load_ps(sums), b = _mm_load_ps(sums + 4), c = _mm_load_ps(sums + 8), d = _mm_load_ps(sums + 12);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    const __m128 of_token[4] = {a, b, c, d};
+    const __m128i mask = _mm256_castsi256_si128(lane_mask(rows));
+    const __m128 bias = task.bias == nullptr ? _mm_setzero_ps() : _mm_maskload_ps(task.bias + row, mask);
+    UNROLL
+    for (int t = 0; t < 4; ++t)
+      if (t < valid) _mm_maskstore_ps(task.y + (token + t) * task.ldy + row, mask, _mm_add_ps(of_token[t], bias));
   }
 }
 
