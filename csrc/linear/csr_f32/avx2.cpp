@@ -95,6 +95,20 @@ void store_y(const float* sums, std::int64_t width, std::int64_t rows, std::int6
   }
 }
 
+// The columns of a step by one load where they are 16-bit: loads bound the loops, and shifts are free beside them.
+inline void load_columns(const std::uint16_t* columns, std::size_t out[kStep]) {
+  static_assert(kStep == 4, "a word of 64 bits");
+  std::uint64_t word;
+  __builtin_memcpy(&word, columns, sizeof word);
+  UNROLL
+  for (int p = 0; p < kStep; ++p) out[p] = static_cast<std::uint16_t>(word >> (16 * p));
+}
+
+inline void load_columns(const std::uint32_t* columns, std::size_t out[kStep]) {
+  UNROLL
+  for (int p = 0; p < kStep; ++p) out[p] = columns[p];
+}
+
 // sums[8*V tokens] of one row. Each of the kStep nonzeros of a step has its own sums, or FMA latency would bound them.
 template <int V, class Column>
 inline void multiply_row(const float* values, const Column* columns, const float* values_end, const float* xt, float* sums) {
@@ -110,9 +124,11 @@ inline void multiply_row(const float* values, const Column* columns, const float
     __asm__("" : "+x"(four));
     const __m256 value[kStep] = {_mm256_permute_ps(four, 0x00), _mm256_permute_ps(four, 0x55), _mm256_permute_ps(four, 0xaa),
                                  _mm256_permute_ps(four, 0xff)};
+    std::size_t column[kStep];
+    load_columns(columns, column);
     UNROLL
     for (int p = 0; p < kStep; ++p) {
-      const float* x = xt + static_cast<std::size_t>(columns[p]) * (8 * V);
+      const float* x = xt + column[p] * (8 * V);
       UNROLL
       for (int v = 0; v < V; ++v) sum[p][v] = _mm256_fmadd_ps(value[p], _mm256_load_ps(x + 8 * v), sum[p][v]);
     }
@@ -201,10 +217,12 @@ void run_four(const LinearTask& task, const View& view, const Column* columns, s
 // Four products of one token.
 template <class Column>
 inline __m128 multiply_step(const float* values, const Column* columns, const float* x, __m128 sum) {
-  __m128 four = _mm_load_ss(x + columns[0]);
-  four = _mm_insert_ps(four, _mm_load_ss(x + columns[1]), 0x10);
-  four = _mm_insert_ps(four, _mm_load_ss(x + columns[2]), 0x20);
-  four = _mm_insert_ps(four, _mm_load_ss(x + columns[3]), 0x30);
+  std::size_t column[kStep];
+  load_columns(columns, column);
+  __m128 four = _mm_load_ss(x + column[0]);
+  four = _mm_insert_ps(four, _mm_load_ss(x + column[1]), 0x10);
+  four = _mm_insert_ps(four, _mm_load_ss(x + column[2]), 0x20);
+  four = _mm_insert_ps(four, _mm_load_ss(x + column[3]), 0x30);
   return _mm_fmadd_ps(_mm_load_ps(values), four, sum);
 }
 
