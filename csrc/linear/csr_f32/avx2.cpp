@@ -1,9 +1,13 @@
-// Bound by loads: a nonzero times 16 tokens is 2 FMAs that each read xt, and a broadcast: 3 loads, 1.5 cycles while xt is in
-// L1, and one cache line a nonzero from L2. By the ratio to dense_f32 in the same process, tiles of 32 tokens gave 0.74 to
-// 1.02x of this, median 0.84x (three runs each, 70 and 90 %). Passes over parts of xt that fit L1 gave 0.3 to 0.8x with 4096
-// columns and 0.9 to 1.2x with 768 (one run each).
-// Over dense_f32, one Zen 3 thread on a busy machine, 128 tokens, at 50/60/70/80/90/95 % (one run): 768x768
-// 0.7/1.0/1.6/2.4/4.6/7.7x; 4096x4096 0.6/0.9/1.4/1.8/4.2/7.4x. Other runs differ by 10 to 20 %, at times more.
+// Bound by loads, of which Zen 3 sustained two a cycle, those of columns included: a step of 4 nonzeros times 16 tokens is 8 FMAs
+// that each read xt, one load of the values, shuffled into place, and one of the columns: 5 cycles; 7.5 to 8.3 measured at 768
+// columns. xt is 64 bytes a column: beyond 500 columns it comes from L2, and the larger it is the less is gained.
+// Times faster than dense_f32 on one Zen 3 thread of a busy machine (alternating calls, shortest of each), at 80/90/95 %:
+//     128 tokens  768x768  2.5/5.2/10   3072x768  2.6/4.8/7.5   768x3072  2.2/4.2/6.5 (outputs x inputs)
+//      16 tokens  768x768  3.3/5.7/9.7  3072x768  4.1/6.6/12    768x3072  3.5/8.1/14, where dense_f32 waits for its weights
+//       1 token   768x768  0.8/1.6/2.8
+// Tried at 768x768 and not kept: tiles of 32 tokens (0.92 to 1.1x of the speed), of 24 (0.87 to 1.06x; 0.74x with 3072 columns) and
+// of 12 or 20 (slower than the next wider); passes over 400 columns (1.01 to 1.03x), over 256 and fewer (0.7 to 0.98x); columns
+// stored as byte offsets (1.03x).
 #include <immintrin.h>
 
 #include <cstddef>
