@@ -1,9 +1,13 @@
-// Bound by loads: a nonzero times 16 tokens is 2 FMAs that each read xt, and a broadcast: 3 loads, 1.5 cycles while xt is in
-// L1, and one cache line a nonzero from L2. By the ratio to dense_f32 in the same process, tiles of 32 tokens gave 0.74 to
-// 1.02x of this, median 0.84x (three runs each, 70 and 90 %). Passes over parts of xt that fit L1 gave 0.3 to 0.8x with 4096
-// columns and 0.9 to 1.2x with 768 (one run each).
-// Over dense_f32, one Zen 3 thread on a busy machine, 128 tokens, at 50/60/70/80/90/95 % (one run): 768x768
-// 0.7/1.0/1.6/2.4/4.6/7.7x; 4096x4096 0.6/0.9/1.4/1.8/4.2/7.4x. Other runs differ by 10 to 20 %, at times more.
+// Bound by loads, of which Zen 3 sustained two a cycle, those of columns included: a step of 4 nonzeros times 16 tokens is 8 FMAs
+// that each read xt, one load of the values, shuffled into place, and one of the columns: 5 cycles; 7.5 to 8.3 measured at 768
+// columns. xt is 64 bytes a column: beyond 500 columns it comes from L2, and the larger it is the less is gained.
+// Times faster than dense_f32 on one Zen 3 thread of a busy machine (alternating calls, shortest of each), at 80/90/95 %:
+//     128 tokens  768x768  2.5/5.2/10   3072x768  2.6/4.8/7.5   768x3072  2.2/4.2/6.5 (outputs x inputs)
+//      16 tokens  768x768  3.3/5.7/9.7  3072x768  4.1/6.6/12    768x3072  3.5/8.1/14, where dense_f32 waits for its weights
+//       1 token   768x768  0.8/1.6/2.8
+// Tried at 768x768 and not kept: tiles of 32 tokens (0.92 to 1.1x of the speed), of 24 (0.87 to 1.06x; 0.74x with 3072 columns) and
+// of 12 or 20 (slower than the next wider); passes over 400 columns (1.01 to 1.03x), over 256 and fewer (0.7 to 0.98x); columns
+// stored as byte offsets (1.03x).
 #include <immintrin.h>
 
 #include <cstddef>
@@ -95,6 +99,20 @@ void store_y(const float* sums, std::int64_t width, std::int64_t rows, std::int6
   }
 }
 
+// The columns of a step by one load where they are 16-bit: loads bound the loops, and shifts are free beside them.
+inline void load_columns(const std::uint16_t* columns, std::size_t out[kStep]) {
+  static_assert(kStep == 4, "a word of 64 bits");
+  std::uint64_t word;
+  __builtin_memcpy(&word, columns, sizeof word);
+  UNROLL
+  for (int p = 0; p < kStep; ++p) out[p] = static_cast<std::uint16_t>(word >> (16 * p));
+}
+
+inline void load_columns(const std::uint32_t* columns, std::size_t out[kStep]) {
+  UNROLL
+  for (int p = 0; p < kStep; ++p) out[p] = columns[p];
+}
+
 // sums[8*V tokens] of one row. Each of the kStep nonzeros of a step has its own sums, or FMA latency would bound them.
 template <int V, class Column>
 inline void multiply_row(const float* values, const Column* columns, const float* values_end, const float* xt, float* sums) {
@@ -105,12 +123,18 @@ inline void multiply_row(const float* values, const Column* columns, const float
     for (int v = 0; v < V; ++v) sum[p][v] = _mm256_setzero_ps();
   }
   for (; values != values_end; values += kStep, columns += kStep) {
+    // One load for four values: shuffles leave the load ports to xt. Compilers would make four loads of it again.
+    __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(values));
+    __asm__("" : "+x"(four));
+    const __m256 value[kStep] = {_mm256_permute_ps(four, 0x00), _mm256_permute_ps(four, 0x55), _mm256_permute_ps(four, 0xaa),
+                                 _mm256_permute_ps(four, 0xff)};
+    std::size_t column[kStep];
+    load_columns(columns, column);
     UNROLL
     for (int p = 0; p < kStep; ++p) {
-      const __m256 value = _mm256_broadcast_ss(values + p);
-      const float* x = xt + static_cast<std::size_t>(columns[p]) * (8 * V);
+      const float* x = xt + column[p] * (8 * V);
       UNROLL
-      for (int v = 0; v < V; ++v) sum[p][v] = _mm256_fmadd_ps(value, _mm256_load_ps(x + 8 * v), sum[p][v]);
+      for (int v = 0; v < V; ++v) sum[p][v] = _mm256_fmadd_ps(value[p], _mm256_load_ps(x + 8 * v), sum[p][v]);
     }
   }
   UNROLL
@@ -140,10 +164,27 @@ void run_tile(const LinearTask& task, const View& view, const Column* columns, s
   }
 }
 
+// The same for 4 tokens.
+template <class Column>
+inline void multiply_row4(const float* values, const Column* columns, const float* values_end, const float* xt, float* sums) {
+  __m128 sum[kStep] = {_mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps()};
+  for (; values != values_end; values += kStep, columns += kStep) {
+    __m128 four = _mm_load_ps(values);
+    __asm__("" : "+x"(four));
+    const __m128 value[kStep] = {_mm_permute_ps(four, 0x00), _mm_permute_ps(four, 0x55), _mm_permute_ps(four, 0xaa),
+                                 _mm_permute_ps(four, 0xff)};
+    UNROLL
+    for (int p = 0; p < kStep; ++p)
+      sum[p] = _mm_fmadd_ps(value[p], _mm_load_ps(xt + static_cast<std::size_t>(columns[p]) * 4), sum[p]);
+  }
+  _mm_store_ps(sums, _mm_add_ps(_mm_add_ps(sum[0], sum[1]), _mm_add_ps(sum[2], sum[3])));
+}
+
 // Two to four tokens.
 template <class Column>
 void run_four(const LinearTask& task, const View& view, const Column* columns, std::int64_t token, std::int64_t valid) {
   float* xt = static_cast<float*>(task.scratch);
+  alignas(16) float sums[16] = {};
   const float* x[4];
   for (int t = 0; t < 4; ++t)
     x[t] = static_cast<const float*>(task.x) + (token + (t < valid ? t : valid - 1)) * task.ldx;
@@ -160,28 +201,32 @@ void run_four(const LinearTask& task, const View& view, const Column* columns, s
     for (int t = 0; t < 4; ++t) xt[4 * k + t] = x[t][k];
 
   const std::int64_t end = task.unit_end * kUnit < view.n ? task.unit_end * kUnit : view.n;
-  for (std::int64_t row = task.unit_begin * kUnit; row < end; ++row) {
-    __m128 sum[kStep] = {_mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps()};
-    for (std::int64_t i = view.row_begin[row]; i < view.row_begin[row + 1]; i += kStep) {
-      UNROLL
-      for (int p = 0; p < kStep; ++p)
-        sum[p] = _mm_fmadd_ps(_mm_broadcast_ss(view.values + i + p),
-                              _mm_load_ps(xt + static_cast<std::size_t>(columns[i + p]) * 4), sum[p]);
+  for (std::int64_t row = task.unit_begin * kUnit; row < end; row += 4) {
+    const std::int64_t rows = end - row < 4 ? end - row : 4;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t begin = view.row_begin[row + r];
+      multiply_row4(view.values + begin, columns + begin, view.values + view.row_begin[row + r + 1], xt, sums + 4 * r);
     }
-    alignas(16) float total[4];
-    const __m128 bias = task.bias == nullptr ? _mm_setzero_ps() : _mm_broadcast_ss(task.bias + row);
-    _mm_store_ps(total, _mm_add_ps(_mm_add_ps(_mm_add_ps(sum[0], sum[1]), _mm_add_ps(sum[2], sum[3])), bias));
-    for (std::int64_t t = 0; t < valid; ++t) task.y[(token + t) * task.ldy + row] = total[t];
+    __m128 a = _mm_load_ps(sums), b = _mm_load_ps(sums + 4), c = _mm_load_ps(sums + 8), d = _mm_load_ps(sums + 12);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    const __m128 of_token[4] = {a, b, c, d};
+    const __m128i mask = _mm256_castsi256_si128(lane_mask(rows));
+    const __m128 bias = task.bias == nullptr ? _mm_setzero_ps() : _mm_maskload_ps(task.bias + row, mask);
+    UNROLL
+    for (int t = 0; t < 4; ++t)
+      if (t < valid) _mm_maskstore_ps(task.y + (token + t) * task.ldy + row, mask, _mm_add_ps(of_token[t], bias));
   }
 }
 
 // Four products of one token.
 template <class Column>
 inline __m128 multiply_step(const float* values, const Column* columns, const float* x, __m128 sum) {
-  __m128 four = _mm_load_ss(x + columns[0]);
-  four = _mm_insert_ps(four, _mm_load_ss(x + columns[1]), 0x10);
-  four = _mm_insert_ps(four, _mm_load_ss(x + columns[2]), 0x20);
-  four = _mm_insert_ps(four, _mm_load_ss(x + columns[3]), 0x30);
+  std::size_t column[kStep];
+  load_columns(columns, column);
+  __m128 four = _mm_load_ss(x + column[0]);
+  four = _mm_insert_ps(four, _mm_load_ss(x + column[1]), 0x10);
+  four = _mm_insert_ps(four, _mm_load_ss(x + column[2]), 0x20);
+  four = _mm_insert_ps(four, _mm_load_ss(x + column[3]), 0x30);
   return _mm_fmadd_ps(_mm_load_ps(values), four, sum);
 }
 

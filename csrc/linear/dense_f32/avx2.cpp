@@ -1,7 +1,8 @@
 // Bound by the two FMA units: 12 FMA, 2 weight loads and 6 broadcasts per k, 6 cycles.
-// Measured at 128 tokens on one Zen 3 thread while other work kept both cores busy, against an FMA loop in the same run
-// (at most 51.8 GMAC/s): medians of 51 to 64 % of it, and up to 84 % in quieter minutes; best single samples 46 GMAC/s, 89 %,
-// at 384x384, 32 to 38 GMAC/s at 4096x4096. Not yet measured on a quiet machine, and kChunk was not settled by that noise.
+// Measured on one Zen 3 thread of a busy machine against an FMA loop in the same run (51.8 GMAC/s), shortest of many calls:
+// 768x768 and 192x768 at 128 tokens 47.3 GMAC/s, 91 to 92 %; 3072x768 and 768x3072, timed by slices of a call, 82 to 85 %; 16 tokens
+// 84 to 86 %. In minutes when neighbours press on the caches whole runs stay at 65 to 75 % while the FMA loop loses nothing.
+// Chunks of 192, 256 and 320 columns instead of 384: 0.97 to 1.01x.
 #include "linear/dense_f32/tile_avx2.h"
 
 namespace aerogel {
