@@ -22,7 +22,6 @@ from aerogel.tuning import (
     curve,
     dense_format,
     layer_named,
-    pattern_name,
     remembered,
     serving,
 )
@@ -41,7 +40,7 @@ class LayerReport:
         name: of the layer.
         shape: (N, K).
         sparsity: fraction of zeros, counted.
-        pattern: how the zeros lie: "unstructured", "Q:64", "2:4", "4:8", "1x4".
+        pattern: how the zeros lie: "unstructured", "Q:64", "2:4", "4:8", "1x4", "empty"; "dense" if they are few.
         numbers: "int8", "bf16" or "float32".
         forms: the packed forms: format, isa, nbytes, max_rows.
         format: of the form that ran.
@@ -202,7 +201,7 @@ def _layer(
     sparsity = 1 - fact["nonzeros"] / (n * k)
     rows *= fact["terms"]
     forms = [(form["format"], form["max_rows"]) for form in fact["forms"]]
-    facts = model._plan.weight(fact["name"]).pattern() if sparsity > 0 else None
+    facts = model._plan.weight(fact["name"]).pattern() if sparsity >= WORTH_MEASURING else None
     numbers = fact["numbers"]
     layer = layer_named(numbers, n, k, sparsity, facts, model._tuner.threads, model._tuner.streamed)
     times = remembered(layer)
@@ -214,7 +213,7 @@ def _layer(
         name=fact["name"],
         shape=(n, k),
         sparsity=sparsity,
-        pattern="dense" if facts is None else pattern_name(facts, n, k),
+        pattern=layer.pattern,
         numbers=numbers,
         forms=fact["forms"],
         format=serving(forms, rows),
