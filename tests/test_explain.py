@@ -148,6 +148,12 @@ def test_a_layer_with_few_zeros_is_dense(llama_folder, tmp_path, monkeypatch):
     assert {layer.pattern for layer in layers if layer.sparsity < 0.25} == {"dense"}  # the head: codes that round to 0
 
 
+def test_a_cpu_whose_only_sparse_kernel_is_for_blocks(packed, monkeypatch):
+    monkeypatch.setattr(tuning, "candidates", lambda numbers: ["dense_q8", "blocks_q8"])
+    found = aerogel.explain(packed, tokens=8, threads=1)
+    assert all(layer.wins_from is None and layer.format == "dense_q8" for layer in found.layers)
+
+
 def test_density_maps_are_those_of_the_weights(packed):
     weight = aerogel.load(packed)._plan.weight("layers.0.ffn.up")
     cells = explanation_plot.density_map(weight)

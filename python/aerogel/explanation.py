@@ -18,9 +18,7 @@ from aerogel.model import Model, load
 from aerogel.tuning import (
     WORTH_MEASURING,
     Curve,
-    candidates,
     curve,
-    dense_format,
     layer_named,
     remembered,
     serving,
@@ -185,10 +183,7 @@ def _curves(
         if progress is not None:
             progress(done, len(keys), f"{numbers} {n}x{k}")
         key = (numbers, n, k)
-        sparse = [f for f in candidates(numbers) if f != dense_format(numbers)]
-        found[key] = (
-            curve(numbers, n, k, rows * terms[key], model._tuner.threads, model._tuner.streamed) if sparse else None
-        )
+        found[key] = curve(numbers, n, k, rows * terms[key], model._tuner.threads, model._tuner.streamed)
     if progress is not None:
         progress(len(keys), len(keys), "")
     return found

@@ -308,13 +308,16 @@ SPARSITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 CURVE_WEIGHTS = 1 << 22
 
 
-def curve(numbers: str, n: int, k: int, rows: int, threads: int, streamed: bool = False) -> Curve:
-    """The curve of a shape at a number of rows, measured now or remembered."""
+def curve(numbers: str, n: int, k: int, rows: int, threads: int, streamed: bool = False) -> Curve | None:
+    """The curve of a shape at a number of rows, measured now or remembered; None if no sparse format serves here."""
     part = min(n, max(64, CURVE_WEIGHTS // k // 64 * 64))
     dense, sparse = [], []
     for sparsity in SPARSITIES:
+        layer = Layer(numbers, part, k, sparsity, "unstructured", threads, streamed)
+        if len(formats_of(layer)) == 1:
+            return None
         source, alive = random_source(numbers, part, k, sparsity)
-        times = measured(source, Layer(numbers, part, k, sparsity, "unstructured", threads, streamed))
+        times = measured(source, layer)
         del alive
         dense.append(n / part * times.at(dense_format(numbers), rows))
         sparse.append(n / part * min(times.at(f, rows) for f in times.seconds if f != dense_format(numbers)))
