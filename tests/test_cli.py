@@ -10,6 +10,7 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 import aerogel
+from aerogel import cli
 from aerogel.cli import app
 from aerogel.errors import AerogelError
 
@@ -121,6 +122,22 @@ def test_an_error_is_one_line(tmp_path):
         assert result.returncode == 1 and b"Traceback" in result.stderr
     result = shell("embed", tmp_path / "no file at all", stdin=b"text")
     assert result.returncode == 1 and b"Traceback" not in result.stderr
+
+
+def test_names_with_brackets_are_no_markup(packed, tmp_path):
+    folder = tmp_path / "model[/v2]"
+    run("compress", packed, "-o", folder, "--sparsity", "0.9")
+    assert f"{folder}: bert" in run("info", folder).stdout.replace("\n", "")
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def greedy():
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "app", greedy)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == "aerogel: not enough memory\n"
 
 
 def test_text_that_is_not_utf8(packed):

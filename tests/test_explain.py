@@ -123,6 +123,37 @@ def test_a_plot_without_matplotlib_is_refused_before_the_work(packed, tmp_path, 
         CliRunner().invoke(app, ["explain", str(packed), "--plot", str(tmp_path / "e.png")], catch_exceptions=False)
 
 
+@pytest.mark.parametrize(
+    "flag, name, said",
+    [
+        ("--plot", "none/e.png", "there is no folder"),
+        ("--json", "none/e.json", "there is no folder"),
+        ("--plot", "e.banana", "expected a picture's name such as e.png, not .banana"),
+    ],
+)
+def test_files_that_cannot_be_written_are_refused_before_the_work(packed, tmp_path, monkeypatch, flag, name, said):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("aerogel.commands.explain.explain", lambda *_: pytest.fail("measured"))
+    with pytest.raises(AerogelError, match=said):
+        CliRunner().invoke(app, ["explain", str(packed), flag, str(tmp_path / name)], catch_exceptions=False)
+
+
+def test_a_layer_with_few_zeros_is_dense(llama_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("aerogel.explanation.SECONDS", 0.1)
+    monkeypatch.setattr(tuning, "SPARSITIES", (0.5, 0.9))
+    aerogel.compress(llama_folder, tmp_path / "packed", sparsity=1.0)
+    layers = aerogel.explain(tmp_path / "packed", tokens=1, threads=1).layers
+    assert {layer.pattern for layer in layers if layer.sparsity == 1} == {"empty"}
+    assert {layer.pattern for layer in layers if layer.sparsity < 0.25} == {"dense"}  # the head: codes that round to 0
+
+
+def test_a_cpu_whose_only_sparse_kernel_is_for_blocks(packed, monkeypatch):
+    monkeypatch.setattr(tuning, "candidates", lambda numbers: ["dense_q8", "blocks_q8"])
+    found = aerogel.explain(packed, tokens=8, threads=1)
+    assert all(layer.wins_from is None and layer.format == "dense_q8" for layer in found.layers)
+
+
 def test_density_maps_are_those_of_the_weights(packed):
     weight = aerogel.load(packed)._plan.weight("layers.0.ffn.up")
     cells = explanation_plot.density_map(weight)

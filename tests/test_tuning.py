@@ -132,8 +132,27 @@ def test_dense_layers_are_not_measured(tuned):
     del alive
 
 
+def entry(second="1", nbytes="1"):
+    """A cache file whose one layer has these numbers."""
+    rows = ", ".join(f'"{r}": {second}' for r in ROWS)
+    return f'{{"layers": {{"x": {{"seconds": {{"dense_q8": {{{rows}}}}}, "nbytes": {{"dense_q8": {nbytes}}}}}}}}}'
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{}", '{"layers": {"x": 1}}', '{"layers": {"x": {"seconds": {}, "nbytes": {}}}}', "\xff"]
+    "content",
+    [
+        "",
+        "{}",
+        '{"layers": {"x": 1}}',
+        '{"layers": {"x": {"seconds": {}, "nbytes": {}}}}',
+        "\xff",
+        "[" * 100_000,
+        entry("NaN"),
+        entry("Infinity"),
+        entry("0"),
+        entry(nbytes="Infinity"),
+        entry(nbytes="0"),
+    ],
 )
 def test_a_broken_cache_is_replaced(tuned, content, caplog):
     source, alive = tuning.random_source("int8", 32, 64, 0.8)
@@ -148,6 +167,55 @@ def test_a_broken_cache_is_replaced(tuned, content, caplog):
     tuning._Cache._shared.clear()
     assert Tuner(1).known(source) is not None
     del alive
+
+
+@pytest.mark.parametrize("unknown", [True, False])
+def test_times_of_other_formats_are_not_used(tuned, unknown):
+    source, alive = tuning.random_source("int8", 32, 64, 0.8)
+    Tuner(1).measure(source)
+    (file,) = tuned.iterdir()
+    stored = json.loads(file.read_text())
+    (times,) = stored["layers"].values()
+    dense = times["seconds"]["dense_q8"] if unknown else times["seconds"].pop("dense_q8")
+    if unknown:
+        times["seconds"]["banana"], times["nbytes"]["banana"] = dense, 1
+    file.write_text(json.dumps(stored))
+    tuning._Cache._shared.clear()
+    assert Tuner(1).known(source) is None
+    assert Tuner(1).measure(source)
+    del alive
+
+
+def test_layers_of_other_processes_are_kept(tuned):
+    first, alive = tuning.random_source("int8", 32, 64, 0.8)
+    second, also = tuning.random_source("int8", 64, 64, 0.8)
+    Tuner(1).measure(first)
+    ours = tuning._Cache._shared.copy()
+    tuning._Cache._shared.clear()
+    Tuner(1).measure(second)
+    tuning._Cache._shared.update(ours)
+    Tuner(1).measure(second)
+    tuning._Cache._shared.clear()
+    assert Tuner(1).known(first) and Tuner(1).known(second)
+    assert [file.suffix for file in tuned.iterdir()] == [".json"]  # nothing half written is left
+    del alive, also
+
+
+def test_a_user_without_a_home(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("AEROGEL_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(tuning.Path, "home", homeless)
+    assert tuning.cache_folder().name.startswith("aerogel-")
+
+
+def test_a_limit_of_memory_needs_measuring(monkeypatch, caplog):
+    monkeypatch.setenv("AEROGEL_TUNE", "off")
+    with caplog.at_level(logging.WARNING, "aerogel"):
+        Tuner(1, memory=1.0)
+    assert "the limit of memory is not kept" in caplog.text
 
 
 def test_a_cache_folder_that_cannot_be_written_is_no_error(tuned, tmp_path, monkeypatch):

@@ -167,7 +167,10 @@ void bind_weight(py::module_& module) {
   module.def("time_linears", [](const std::vector<const PyWeight*>& weights, std::int64_t rows, int threads, int rounds,
                                 double seconds, std::size_t evict_bytes) {
     std::vector<PackedLinear> candidates;
-    for (const PyWeight* weight : weights) candidates.push_back(weight->packed);
+    for (const PyWeight* weight : weights) {
+      if (weight == nullptr) throw Error("time_linears: expected weights, got None");
+      candidates.push_back(weight->packed);
+    }
     py::gil_scoped_release release;
     return time_linears(candidates, {rows, threads, rounds, seconds, evict_bytes});
   }, py::arg("weights"), py::arg("rows"), py::arg("threads") = 0, py::arg("rounds") = 5, py::arg("seconds") = 0.05,

@@ -72,7 +72,7 @@ class Weight {
   virtual std::int64_t units() const = 0;        // independent groups of output rows
   // Work of units [0, unit), in any one measure; cost(0) = 0. The runtime balances threads by it.
   virtual std::int64_t cost(std::int64_t unit) const = 0;
-  // What a call with m tokens needs in LinearTask::scratch.
+  // What any call with up to m tokens needs in LinearTask::scratch: never less for a larger m.
   virtual std::size_t scratch_bytes(std::int64_t m) const = 0;
   // Row n decoded to K floats (code times scale): exact, slow; for tests, tied embeddings and explanations.
   virtual void row_f32(std::int64_t n, float* out) const = 0;

@@ -271,13 +271,13 @@ def main() -> None:
 
     try:
         app()
-    except (AerogelError, OSError) as error:
+    except (AerogelError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError):  # `aerogel embed ... | head`: nobody reads any more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         if os.environ.get("AEROGEL_DEBUG", "0") not in ("", "0"):
             raise
-        sys.stderr.write(f"aerogel: {error}\n")
+        sys.stderr.write(f"aerogel: {str(error) or 'not enough memory'}\n")
         sys.exit(1)
 
 

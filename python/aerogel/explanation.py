@@ -18,11 +18,8 @@ from aerogel.model import Model, load
 from aerogel.tuning import (
     WORTH_MEASURING,
     Curve,
-    candidates,
     curve,
-    dense_format,
     layer_named,
-    pattern_name,
     remembered,
     serving,
 )
@@ -41,7 +38,7 @@ class LayerReport:
         name: of the layer.
         shape: (N, K).
         sparsity: fraction of zeros, counted.
-        pattern: how the zeros lie: "unstructured", "Q:64", "2:4", "4:8", "1x4".
+        pattern: how the zeros lie: "unstructured", "Q:64", "2:4", "4:8", "1x4", "empty"; "dense" if they are few.
         numbers: "int8", "bf16" or "float32".
         forms: the packed forms: format, isa, nbytes, max_rows.
         format: of the form that ran.
@@ -186,10 +183,7 @@ def _curves(
         if progress is not None:
             progress(done, len(keys), f"{numbers} {n}x{k}")
         key = (numbers, n, k)
-        sparse = [f for f in candidates(numbers) if f != dense_format(numbers)]
-        found[key] = (
-            curve(numbers, n, k, rows * terms[key], model._tuner.threads, model._tuner.streamed) if sparse else None
-        )
+        found[key] = curve(numbers, n, k, rows * terms[key], model._tuner.threads, model._tuner.streamed)
     if progress is not None:
         progress(len(keys), len(keys), "")
     return found
@@ -202,7 +196,7 @@ def _layer(
     sparsity = 1 - fact["nonzeros"] / (n * k)
     rows *= fact["terms"]
     forms = [(form["format"], form["max_rows"]) for form in fact["forms"]]
-    facts = model._plan.weight(fact["name"]).pattern() if sparsity > 0 else None
+    facts = model._plan.weight(fact["name"]).pattern() if sparsity >= WORTH_MEASURING else None
     numbers = fact["numbers"]
     layer = layer_named(numbers, n, k, sparsity, facts, model._tuner.threads, model._tuner.streamed)
     times = remembered(layer)
@@ -214,7 +208,7 @@ def _layer(
         name=fact["name"],
         shape=(n, k),
         sparsity=sparsity,
-        pattern="dense" if facts is None else pattern_name(facts, n, k),
+        pattern=layer.pattern,
         numbers=numbers,
         forms=fact["forms"],
         format=serving(forms, rows),

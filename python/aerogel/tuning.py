@@ -10,13 +10,16 @@ AEROGEL_TUNE=off goes by the sparsity alone, without measuring. AEROGEL_CACHE na
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import os
 import sys
+import tempfile
 import threading
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -115,6 +118,11 @@ def candidates(numbers: str) -> list[str]:
     """Formats that can serve such values here; those without a kernel for this CPU's vectors are left out."""
     isas = {row["format"]: row["isa"] for row in _core.linear_formats()}
     return [format for format in FORMATS[numbers] if isas[format] == isas[dense_format(numbers)]]
+
+
+def formats_of(layer: Layer) -> list[str]:
+    """The formats that are measured for a kind of layer."""
+    return [f for f in candidates(layer.numbers) if layer.pattern == "1x4" or not f.startswith("blocks")]
 
 
 def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
@@ -222,6 +230,8 @@ class Tuner:
         self.memory = memory
         self.weights = PURPOSES[purpose]
         self.measured: list[Layer] = []  # by this tuner, not found in the cache
+        if memory is not None and not enabled():
+            log.warning("AEROGEL_TUNE=off: formats go by the sparsity alone, the limit of memory is not kept")
 
     def known(self, source: _core.WeightSource) -> Forms | str | None:
         """The forms for these weights, or None if their kind of layer has to be measured first."""
@@ -298,13 +308,16 @@ SPARSITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 CURVE_WEIGHTS = 1 << 22
 
 
-def curve(numbers: str, n: int, k: int, rows: int, threads: int, streamed: bool = False) -> Curve:
-    """The curve of a shape at a number of rows, measured now or remembered."""
+def curve(numbers: str, n: int, k: int, rows: int, threads: int, streamed: bool = False) -> Curve | None:
+    """The curve of a shape at a number of rows, measured now or remembered; None if no sparse format serves here."""
     part = min(n, max(64, CURVE_WEIGHTS // k // 64 * 64))
     dense, sparse = [], []
     for sparsity in SPARSITIES:
+        layer = Layer(numbers, part, k, sparsity, "unstructured", threads, streamed)
+        if len(formats_of(layer)) == 1:
+            return None
         source, alive = random_source(numbers, part, k, sparsity)
-        times = measured(source, Layer(numbers, part, k, sparsity, "unstructured", threads, streamed))
+        times = measured(source, layer)
         del alive
         dense.append(n / part * times.at(dense_format(numbers), rows))
         sparse.append(n / part * min(times.at(f, rows) for f in times.seconds if f != dense_format(numbers)))
@@ -334,9 +347,7 @@ def random_source(
 
 
 def _measure(source: _core.WeightSource, layer: Layer) -> Times:
-    formats = candidates(layer.numbers)
-    if layer.pattern != "1x4":
-        formats = [f for f in formats if not f.startswith("blocks")]
+    formats = formats_of(layer)
     packed = [_core.pack(source, format) for format in formats]
     times = Times({f: {} for f in formats}, {f: w.nbytes for f, w in zip(formats, packed, strict=True)})
     for rows in ROWS:
@@ -364,9 +375,12 @@ def cache_folder() -> Path:
     """Where measurements are kept: AEROGEL_CACHE, or the user's cache folder."""
     if os.environ.get("AEROGEL_CACHE"):
         return Path(os.environ["AEROGEL_CACHE"])
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/aerogel"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aerogel"
+    try:
+        if sys.platform == "darwin":
+            return Path.home() / "Library/Caches/aerogel"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aerogel"
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path(tempfile.gettempdir()) / f"aerogel-{os.getuid()}"
 
 
 class _Cache:
@@ -390,7 +404,9 @@ class _Cache:
         self._writing = threading.Lock()
 
     def get(self, layer: Layer) -> Times | None:
-        return self._times.get(str(layer))
+        times = self._times.get(str(layer))
+        # Of other formats: from another version of this file, or not from aerogel.
+        return times if times is not None and set(times.seconds) == set(formats_of(layer)) else None
 
     def put(self, layer: Layer, times: Times) -> None:
         with self._writing:
@@ -404,7 +420,7 @@ class _Cache:
             return {name: _times_of(values) for name, values in layers.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             log.warning("%s: not usable (%s), kernels are measured again", self._file, error)
             return {}
 
@@ -415,20 +431,26 @@ class _Cache:
             "isa": _core.isa(),
             "layers": {name: asdict(times) for name, times in self._times.items()},
         }
-        partial = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        # A name that nobody else has: containers that share the folder may share their process numbers too.
+        partial = self._file.with_name(f"{self._file.name}.{uuid.uuid4().hex}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             os.replace(partial, self._file)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
             log.info("%s: cannot be written (%s): kernels are measured again next time", self._file, error)
 
 
 def _times_of(values: Mapping[str, Any]) -> Times:
     seconds = {f: {int(r): float(s) for r, s in by_rows.items()} for f, by_rows in values["seconds"].items()}
-    if not seconds or any(set(by_rows) != set(ROWS) or min(by_rows.values()) <= 0 for by_rows in seconds.values()):
-        raise ValueError("times are missing or not positive")
-    return Times(seconds, {f: int(values["nbytes"][f]) for f in seconds})
+    nbytes = {f: int(values["nbytes"][f]) for f in seconds}
+    if not seconds or any(set(by_rows) != set(ROWS) for by_rows in seconds.values()):
+        raise ValueError("times are missing")
+    if not all(0 < s < math.inf for by_rows in seconds.values() for s in by_rows.values()) or min(nbytes.values()) <= 0:
+        raise ValueError("times or bytes are not positive numbers")
+    return Times(seconds, nbytes)
 
 
 def _fingerprint() -> str:

@@ -234,6 +234,28 @@ TEST(linear_auto_forms_never_trades_instruction_sets) {
   }
 }
 
+// A session makes room for its largest call, and then runs calls of fewer tokens too.
+TEST(fewer_tokens_never_need_more_scratch) {
+  const std::int64_t n = 3, k = 9000;
+  const std::vector<float> values(static_cast<std::size_t>(n * k), 0.5f), scale(n, 1.0f);
+  const std::vector<std::int8_t> codes(values.size(), 5);
+  for (const LinearKernel& kernel : linear_kernels()) {
+    if (!isa_supported(kernel.isa)) continue;
+    WeightSource source(k);
+    WeightSource::Part part;
+    part.rows = n;
+    if (kernel.quantized_x) part.q8 = codes.data(), part.scale = scale.data();
+    else part.f32 = values.data();
+    source.add("w", part, n * k);
+    const std::unique_ptr<Weight> weight = kernel.pack(source);
+    for (std::int64_t m = 1, last = 0; m <= 300; ++m) {
+      const auto bytes = static_cast<std::int64_t>(weight->scratch_bytes(m));
+      CHECK(bytes >= last, kernel.format << "/" << isa_name(kernel.isa) << ": " << bytes << " bytes for " << m << " tokens, " << last << " for fewer");
+      last = bytes;
+    }
+  }
+}
+
 TEST(isa_chains_end_in_scalar_and_hold_only_what_the_first_includes) {
   for (Isa isa : supported_isas()) {
     const std::vector<Isa> chain = isa_chain(isa);

@@ -42,11 +42,12 @@ constexpr Shape kAvx2{16, 6, 384, 144};
 constexpr Shape kAvx512{32, 14, 192, 224};
 constexpr Shape kNeon{8, 8, 256, 128};
 
-// Of the copies of x, for m tokens.
+// Of the copies of x, for calls of up to m tokens: one tile has all its chunks there, a block of more tokens one chunk at a time.
 static inline std::size_t scratch_bytes(const Shape& shape, std::int64_t k, std::int64_t m) {
   if (shape.chunk == 1) return 0;  // the kernel reads x where it stands
-  const std::int64_t chunks = m <= shape.tile ? (k + shape.chunk - 1) / shape.chunk : 1;
-  return static_cast<std::size_t>((m < shape.block ? m : shape.block) * chunks * shape.chunk) * sizeof(float);
+  const std::int64_t few = (m < shape.tile ? m : shape.tile) * ((k + shape.chunk - 1) / shape.chunk);
+  const std::int64_t many = m <= shape.tile ? 0 : m < shape.block ? m : shape.block;
+  return static_cast<std::size_t>((few > many ? few : many) * shape.chunk) * sizeof(float);
 }
 
 }  // namespace aerogel::dense_f32

@@ -25,6 +25,17 @@ def require() -> Any:
     return plt
 
 
+def check(file: Path) -> None:
+    """Whether such a file can be drawn: before the work, not after it."""
+    require()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    ending = file.suffix[1:].lower()
+    if ending and ending not in known:  # without one it becomes a PNG
+        raise AerogelError(f"{file}: expected a picture's name such as {file.stem}.png, not .{ending}")
+
+
 def plot(file: Path, result: dict[str, Any]) -> None:
     """Speed-up over dense int8 of every variant, one panel a case."""
     plt = require()

@@ -14,7 +14,7 @@ from rich.table import Table
 from aerogel.bench import LINEAR_TOKENS, ROUNDS, Peers, bench_linear, bench_model, machine
 from aerogel.bench.limits import limits_line
 from aerogel.bench.report import blocks, notes, write_csv
-from aerogel.commands.console import console, progress_bar, results
+from aerogel.commands.console import check_outputs, console, progress_bar, results
 from aerogel.errors import AerogelError
 
 SHAPE = re.compile(r"(\d+)[x×](\d+)")
@@ -45,10 +45,8 @@ def run(target: str, options: Options) -> None:
     if options.plot_file is not None:  # before minutes of measuring, not after
         from aerogel.bench import plot
 
-        plot.require()
-    for file in (options.json_file, options.csv_file, options.plot_file):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise AerogelError(f"{file}: there is no folder {file.absolute().parent}")
+        plot.check(options.plot_file)
+    check_outputs(options.json_file, options.csv_file, options.plot_file)
     peers = Peers(options.peers, options.pythons)
     shape = shape_of(target)
     with progress_bar("Measuring") as progress:

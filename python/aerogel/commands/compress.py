@@ -14,5 +14,6 @@ def run(source: str, out: Path, sparsity: float | None, pattern: str, quant: str
         report = compress(source, out, sparsity, pattern, quant, threads, progress)
     console.print(
         f"{out}: {megabytes(report.file_bytes)}, {report.dense_bytes / report.file_bytes:.1f}x smaller than float32; "
-        f"{report.sparsity:.1%} of the linear weights are zero ({report.seconds:.1f} s)"
+        f"{report.sparsity:.1%} of the linear weights are zero ({report.seconds:.1f} s)",
+        markup=False,
     )

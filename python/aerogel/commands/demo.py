@@ -10,11 +10,12 @@ from rich.table import Table
 
 from aerogel.bench import bench_variants, sentences
 from aerogel.commands.bench import show, write_json
-from aerogel.commands.console import console, progress_bar, results
+from aerogel.commands.console import check_outputs, console, progress_bar, results
 from aerogel.demo import QUERIES, Hit, prepare, searches
 
 
 def run(model: str | None, json_file: Path | None, threads: int | None) -> None:
+    check_outputs(json_file)
     out = results()
     source = model or _sample_model()
     with tempfile.TemporaryDirectory(prefix="aerogel-demo-") as work:

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel.commands.console import console
+from aerogel.commands.console import check_outputs, console
 from aerogel.errors import DataError
 from aerogel.model import load
 
 
 def run(folder: str, file: str, as_json: bool, npy: Path | None, threads: int | None) -> None:
+    check_outputs(npy)
     texts = read_lines(file)
     embeddings = load(folder, threads).encode(texts)
     if npy is not None:
         with npy.open("wb") as out:  # np.save would add a suffix to a name that has none
             np.save(out, embeddings)
-        console.print(f"{npy}: float32 {list(embeddings.shape)}")
+        console.print(f"{npy}: float32 {list(embeddings.shape)}", markup=False)
         return
     for text, embedding in zip(texts, embeddings, strict=True):
         if as_json:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from aerogel.commands.console import progress_bar, results
+from aerogel.commands.console import check_outputs, progress_bar, results
 from aerogel.explanation import Explanation, LayerReport, explain
 from aerogel.units import megabytes
 
@@ -22,10 +22,11 @@ def run(
     plot: Path | None,
     threads: int | None,
 ) -> None:
-    if plot is not None:
-        from aerogel.bench.plot import require
+    if plot is not None:  # before the work, not after it
+        from aerogel.bench.plot import check
 
-        require()  # before the work, not after it
+        check(plot)
+    check_outputs(json_file, plot)
     with progress_bar("Measuring shapes") as progress:
         found = explain(folder, batch, tokens, threads, memory, progress)
     show(found)
@@ -62,11 +63,11 @@ def show(found: Explanation) -> None:
         )
     out = results()
     out.print(table)
-    rest = ", ".join(
-        f"{op} {ms:.2f}" for op, ms in sorted(found.rest_ms.items(), key=lambda pair: -pair[1]) if ms >= 0.005
+    rest = "".join(
+        f", {op} {ms:.2f}" for op, ms in sorted(found.rest_ms.items(), key=lambda pair: -pair[1]) if ms >= 0.005
     )
     out.print(
-        f"\nlinear layers {found.linear_ms:.2f} ms, {rest}\n"
+        f"\nlinear layers {found.linear_ms:.2f} ms{rest}\n"
         f"all {found.total_ms:.2f} ms, {found.dense_total_ms / found.total_ms:.2f}x faster than its dense form "
         f"({found.dense_total_ms:.2f} ms)\n"
     )

@@ -22,7 +22,10 @@ def run(folder: str, as_json: bool, memory: float | None, threads: int | None) -
         sys.stdout.write("\n")
         return
     out = results()
-    out.print(f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {facts['recipe'] or 'not compressed'}")
+    out.print(
+        f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {facts['recipe'] or 'not compressed'}",
+        markup=False,
+    )
     table = Table("layer", "shape", "sparsity", "formats", "ISA", "bits/weight in memory", box=None, pad_edge=False)
     for layer in facts["layers"]:
         table.add_row(
