@@ -2,8 +2,8 @@
 
 A sparse kernel that wins on one CPU, shape and number of rows loses on another, so nothing is assumed: the formats that
 may serve a layer are packed and run against each other, once for every kind of layer, and the times are kept in a file.
-`choose` then picks one form of the weights, or two (one for few rows, one for many), so that no number of rows is slower
-than dense.
+`choose` then picks one form of the weights, or two (one for few rows, one for many), so that none of the measured numbers of
+rows is slower than dense.
 
 AEROGEL_TUNE=off goes by the sparsity alone, without measuring. AEROGEL_CACHE names the folder of the file.
 """
@@ -115,9 +115,10 @@ def dense_format(numbers: str) -> str:
 
 
 def candidates(numbers: str) -> list[str]:
-    """Formats that can serve such values here; those without a kernel for this CPU's vectors are left out."""
+    """Formats that can serve such values here; the scalar reference is no rival of vectors, so it is left out."""
     isas = {row["format"]: row["isa"] for row in _core.linear_formats()}
-    return [format for format in FORMATS[numbers] if isas[format] == isas[dense_format(numbers)]]
+    dense = dense_format(numbers)
+    return [format for format in FORMATS[numbers] if isas[format] != "scalar" or isas[dense] == "scalar"]
 
 
 def formats_of(layer: Layer) -> list[str]:
