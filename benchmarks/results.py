@@ -77,7 +77,7 @@ def sweep(quick: bool, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def encoder(model: Path, quick: bool, threads: int, folder: Path) -> tuple[str, list[str]]:
+def encoder(model: Path, quick: bool, threads: int, peers: str, folder: Path) -> tuple[str, list[str]]:
     """A real encoder, dense and pruned to 80 and 90 %, beside the peers with its dense weights."""
     with tempfile.TemporaryDirectory(prefix="aerogel-results-") as work:
         variants = dense_variants(model, Path(work), threads)
@@ -92,7 +92,7 @@ def encoder(model: Path, quick: bool, threads: int, folder: Path) -> tuple[str, 
             lengths=lengths,
             threads=threads,
             rounds=3 if quick else 7,
-            peers="auto",
+            peers=Peers(peers),
             target=model.name,
             source=model,
         )
@@ -100,7 +100,7 @@ def encoder(model: Path, quick: bool, threads: int, folder: Path) -> tuple[str, 
     return markdown(result) + "\n![side by side](img/encoder.png)", notes(result)
 
 
-def decoder(model: Path, quick: bool, threads: int, folder: Path) -> tuple[str, list[str]]:
+def decoder(model: Path, quick: bool, threads: int, peers: str, folder: Path) -> tuple[str, list[str]]:
     """A real language model beside the peers."""
     result: dict[str, Any] = bench_model(
         model,
@@ -108,7 +108,7 @@ def decoder(model: Path, quick: bool, threads: int, folder: Path) -> tuple[str, 
         news=[16 if quick else 32],
         threads=threads,
         rounds=3,
-        peers=Peers("auto"),
+        peers=Peers(peers),
     )
     result["target"] = model.name
     plot.plot(folder / "decoder.png", result)
@@ -120,6 +120,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less of everything, about two minutes")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs", metavar="FOLDER")
     parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--peers", default="auto", metavar="NAMES", help="engines beside an encoder, as in aerogel bench"
+    )
+    parser.add_argument("--decoder-peers", default="auto", metavar="NAMES", help="engines beside a language model")
     options = parser.parse_args()
     plot.require()
     folder = options.out / "img"
@@ -156,6 +160,12 @@ def main() -> None:
         sections.append(f"## {title}\n\n{text}")
         remarks.extend(f"{title}: {line}" for line in lines)
         print(f"{title}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        write()  # each as soon as it is there: the run is long
+
+    def write() -> None:
+        remarked = "## Remarks\n\n" + "\n".join(f"- {line}" for line in remarks)
+        parts = sections + ([remarked] if remarks else [])
+        (options.out / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
     def csr_table() -> tuple[str, list[str]]:
         tokens, sparsities = ([1, 16], [0.9]) if options.quick else ([1, 4, 16, 64, 128], [0.8, 0.9])
@@ -177,19 +187,17 @@ def main() -> None:
     section("The kernels, one thread", lambda: sweep(options.quick, folder))
     section(
         "An encoder beside other engines",
-        lambda: encoder(Path(os.environ["AEROGEL_MINILM"]), options.quick, threads, folder),
+        lambda: encoder(Path(os.environ["AEROGEL_MINILM"]), options.quick, threads, options.peers, folder),
         "AEROGEL_MINILM",
     )
     section(
         "A language model beside other engines",
-        lambda: decoder(Path(os.environ["AEROGEL_SMOLLM2"]), options.quick, threads, folder),
+        lambda: decoder(Path(os.environ["AEROGEL_SMOLLM2"]), options.quick, threads, options.decoder_peers, folder),
         "AEROGEL_SMOLLM2",
     )
     section("CSR in float", csr_table)
     section("Cost against size", smoothness)
-    if remarks:
-        sections.append("## Remarks\n\n" + "\n".join(f"- {line}" for line in remarks))
-    (options.out / "results.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    write()
     print(options.out / "results.md")
 
 
