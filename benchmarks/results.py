@@ -61,7 +61,7 @@ def sweep(quick: bool, folder: Path) -> str:
                 gains = [dense / t for t in times[i * len(patterns) : (i + 1) * len(patterns)]]
                 lines.append(f"| {n}x{k} ({origin}) | {name} | " + " | ".join(f"{g:.2f}" for g in gains) + " |")
                 share = [100 * float(s) for s in SPARSITIES]
-                curves[f"{n}x{k} {name} ({origin})"] = (share, gains[: len(SPARSITIES)])
+                curves[f"{name} · {n}x{k} ({origin})"] = (share, gains[: len(SPARSITIES)])
         note = plot.caption(machine(1, limits=False), "10th percentile of interleaved calls")
         file = folder / f"speedup-{m}.png"
         plot.lines(
@@ -69,7 +69,7 @@ def sweep(quick: bool, folder: Path) -> str:
             f"speed-up over dense int8, {m} tokens",
             "zeros, %",
             "times faster than dense_q8",
-            curves,
+            dict(sorted(curves.items(), key=lambda item: sparse.index(item[0].split(" · ")[0]))),
             note,
             one=True,
         )

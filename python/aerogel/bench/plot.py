@@ -68,18 +68,28 @@ def lines(
     one: bool = False,
     log: bool = False,
 ) -> None:
-    """Curves over one axis; `one` draws the line at 1, where nothing is gained."""
+    """Curves over one axis; `one` draws the line at 1, where nothing is gained.
+
+    Names of two parts, "format · shape", get a colour by the first and a line style by the second.
+    """
     plt = require()
-    figure, axis = plt.subplots(figsize=(7, 4.2))
+    figure, axis = plt.subplots(figsize=(7, 4.2) if len(curves) <= 10 else (9.5, 4.6))
+    firsts = list(dict.fromkeys(name.split(" · ")[0] for name in curves))
+    seconds = list(dict.fromkeys(name.partition(" · ")[2] for name in curves))
     for name, (x, y) in curves.items():
-        axis.plot(x, y, marker="o", markersize=3, linewidth=1.3, label=name)
+        first, _, second = name.partition(" · ")
+        style = ("-", "--", "-.", ":")[seconds.index(second) % 4]
+        axis.plot(x, y, style, color=f"C{firsts.index(first)}", marker="o", markersize=3, linewidth=1.3, label=name)
     if one:
         axis.axhline(1, color=BASE, linewidth=0.8)
     if log:
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axis.legend(fontsize=8, frameon=False)
+    if len(curves) > 10:
+        axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    else:
+        axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     _save(plt, figure, file, note)
 
