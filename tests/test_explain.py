@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import aerogel
-from aerogel import explanation_plot, tuning
+from aerogel import explanation_plot
 from aerogel.cli import app
 from aerogel.errors import AerogelError
 from aerogel.explanation import LayerReport, _advice
@@ -21,7 +21,7 @@ def packed(bert_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("AEROGEL_TUNE", "on")
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("aerogel.explanation.SECONDS", 0.1)
-    monkeypatch.setattr(tuning, "SPARSITIES", (0.5, 0.9))
+    monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
     aerogel.compress(bert_folder, tmp_path / "packed", sparsity=0.75)
     return tmp_path / "packed"
 
@@ -45,7 +45,7 @@ def test_the_facts_are_the_models(packed):
 def test_a_generating_model_and_one_token(llama_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("aerogel.explanation.SECONDS", 0.1)
-    monkeypatch.setattr(tuning, "SPARSITIES", (0.5, 0.9))
+    monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
     found = aerogel.explain(llama_folder, tokens=1, threads=1)
     assert all(layer.numbers == "float32" and layer.pattern == "dense" for layer in found.layers)
     assert "compress with --quant int8" in found.advice[0]
@@ -141,7 +141,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(packed, tmp_pa
 def test_a_layer_with_few_zeros_is_dense(llama_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("aerogel.explanation.SECONDS", 0.1)
-    monkeypatch.setattr(tuning, "SPARSITIES", (0.5, 0.9))
+    monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
     aerogel.compress(llama_folder, tmp_path / "packed", sparsity=1.0)
     layers = aerogel.explain(tmp_path / "packed", tokens=1, threads=1).layers
     assert {layer.pattern for layer in layers if layer.sparsity == 1} == {"empty"}
@@ -149,7 +149,7 @@ def test_a_layer_with_few_zeros_is_dense(llama_folder, tmp_path, monkeypatch):
 
 
 def test_a_cpu_whose_only_sparse_kernel_is_for_blocks(packed, monkeypatch):
-    monkeypatch.setattr(tuning, "candidates", lambda numbers: ["dense_q8", "blocks_q8"])
+    monkeypatch.setattr("aerogel.tuning.layers.candidates", lambda numbers: ["dense_q8", "blocks_q8"])
     found = aerogel.explain(packed, tokens=8, threads=1)
     assert all(layer.wins_from is None and layer.format == "dense_q8" for layer in found.layers)
 

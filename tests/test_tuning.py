@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import aerogel
 from aerogel import _core, tuning
 from aerogel.errors import AerogelError
 from aerogel.tuning import ROWS, Layer, Times, Tuner, choose
+from aerogel.tuning.cache import Cache
 
 EVEN = dict.fromkeys(ROWS, 1.0)
 
@@ -119,7 +121,7 @@ def test_measuring_is_remembered(tuned, numbers):
     (file,) = tuned.glob("kernels-*.json")
     stored = json.loads(file.read_text())
     assert stored["isa"] == aerogel.isa() and len(stored["layers"]) == 1
-    tuning._Cache._shared.clear()  # as a new process
+    Cache._shared.clear()  # as a new process
     assert Tuner(1).known(source) == forms
     assert Tuner(2).known(source) is None  # of other threads nothing is known
     del alive
@@ -159,12 +161,12 @@ def test_a_broken_cache_is_replaced(tuned, content, caplog):
     Tuner(1).measure(source)
     (file,) = tuned.glob("*.json")
     file.write_text(content, encoding="latin-1")
-    tuning._Cache._shared.clear()
+    Cache._shared.clear()
     with caplog.at_level(logging.WARNING, "aerogel"):
         assert Tuner(1).known(source) is None
     assert "measured again" in caplog.text
     Tuner(1).measure(source)
-    tuning._Cache._shared.clear()
+    Cache._shared.clear()
     assert Tuner(1).known(source) is not None
     del alive
 
@@ -180,7 +182,7 @@ def test_times_of_other_formats_are_not_used(tuned, unknown):
     if unknown:
         times["seconds"]["banana"], times["nbytes"]["banana"] = dense, 1
     file.write_text(json.dumps(stored))
-    tuning._Cache._shared.clear()
+    Cache._shared.clear()
     assert Tuner(1).known(source) is None
     assert Tuner(1).measure(source)
     del alive
@@ -190,12 +192,12 @@ def test_layers_of_other_processes_are_kept(tuned):
     first, alive = tuning.random_source("int8", 32, 64, 0.8)
     second, also = tuning.random_source("int8", 64, 64, 0.8)
     Tuner(1).measure(first)
-    ours = tuning._Cache._shared.copy()
-    tuning._Cache._shared.clear()
+    ours = Cache._shared.copy()
+    Cache._shared.clear()
     Tuner(1).measure(second)
-    tuning._Cache._shared.update(ours)
+    Cache._shared.update(ours)
     Tuner(1).measure(second)
-    tuning._Cache._shared.clear()
+    Cache._shared.clear()
     assert Tuner(1).known(first) and Tuner(1).known(second)
     assert [file.suffix for file in tuned.iterdir()] == [".json"]  # nothing half written is left
     del alive, also
@@ -207,7 +209,7 @@ def test_a_user_without_a_home(monkeypatch):
 
     monkeypatch.delenv("AEROGEL_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(tuning.Path, "home", homeless)
+    monkeypatch.setattr(Path, "home", homeless)
     assert tuning.cache_folder().name.startswith("aerogel-")
 
 

@@ -2,7 +2,7 @@
 //
 // No format is the fastest for every number of rows: some put output rows on the lanes and shine when few tokens are
 // multiplied, others put tokens there and need many. So a layer may hold two forms of the same weights, each for its
-// range of rows. Whoever packs decides (Python measures, see python/aerogel/tuning.py); here the choice is only obeyed.
+// range of rows. Whoever packs decides (Python measures, see python/aerogel/tuning/); here the choice is only obeyed.
 #pragma once
 
 #include <cstdint>

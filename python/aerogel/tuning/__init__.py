@@ -1,0 +1,53 @@
+"""Which formats serve a linear layer best: measured on this CPU, and remembered.
+
+A sparse kernel that wins on one CPU, shape and number of rows loses on another, so nothing is assumed: the formats that
+may serve a layer are packed and run against each other, once for every kind of layer, and the times are kept in a file.
+`choose` then picks one form of the weights, or two (one for few rows, one for many), so that none of the measured numbers of
+rows is slower than dense.
+
+AEROGEL_TUNE=off goes by the sparsity alone, without measuring. AEROGEL_CACHE names the folder of the file.
+"""
+
+from __future__ import annotations
+
+from aerogel.tuning.cache import cache_folder
+from aerogel.tuning.choice import ROWS, Forms, Times, choose, serving
+from aerogel.tuning.curves import Curve, curve, random_source
+from aerogel.tuning.layers import (
+    FORMATS,
+    WORTH_MEASURING,
+    Layer,
+    candidates,
+    dense_format,
+    formats_of,
+    layer_named,
+    layer_of,
+    pattern_name,
+)
+from aerogel.tuning.measure import Tuner, cache_bytes, enabled, measured, remembered
+
+__all__ = [
+    "FORMATS",
+    "ROWS",
+    "WORTH_MEASURING",
+    "Curve",
+    "Forms",
+    "Layer",
+    "Times",
+    "Tuner",
+    "cache_bytes",
+    "cache_folder",
+    "candidates",
+    "choose",
+    "curve",
+    "dense_format",
+    "enabled",
+    "formats_of",
+    "layer_named",
+    "layer_of",
+    "measured",
+    "pattern_name",
+    "random_source",
+    "remembered",
+    "serving",
+]

@@ -1,0 +1,98 @@
+"""Kinds of layers: what they share a measurement by, and the formats that may serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aerogel import _core
+
+#: Below this sparsity no sparse kernel has won anywhere, so nothing is measured.
+WORTH_MEASURING = 0.25
+
+#: Formats that can hold a kind of numbers; the dense one first.
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "int8": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "blocks_q8"),
+    "bf16": ("dense_bf16", "masked_bf16", "csr_f32"),
+    "float32": ("dense_f32", "csr_f32"),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A kind of layer: layers that agree in this share their measurement.
+
+    Attributes:
+        numbers: "int8", "bf16" or "float32".
+        n: outputs.
+        k: inputs.
+        sparsity: fraction of zeros, rounded.
+        pattern: how the zeros lie, see `pattern_name`.
+        threads: of the team that runs it.
+        streamed: the model does not fit in the caches, so that weights come from DRAM whenever few tokens are run.
+    """
+
+    numbers: str
+    n: int
+    k: int
+    sparsity: float
+    pattern: str
+    threads: int
+    streamed: bool = False
+
+    def __str__(self) -> str:
+        where = "streamed" if self.streamed else "cached"
+        return f"{self.numbers} {self.n}x{self.k} {self.sparsity:.1%} {self.pattern} {self.threads} threads {where}"
+
+
+def dense_format(numbers: str) -> str:
+    """The dense format of a kind of numbers."""
+    return FORMATS[numbers][0]
+
+
+def candidates(numbers: str) -> list[str]:
+    """Formats that can serve such values here; the scalar reference is no rival of vectors, so it is left out."""
+    isas = {row["format"]: row["isa"] for row in _core.linear_formats()}
+    dense = dense_format(numbers)
+    return [format for format in FORMATS[numbers] if isas[format] != "scalar" or isas[dense] == "scalar"]
+
+
+def formats_of(layer: Layer) -> list[str]:
+    """The formats that are measured for a kind of layer."""
+    return [f for f in candidates(layer.numbers) if layer.pattern == "1x4" or not f.startswith("blocks")]
+
+
+def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
+    """ "Q:64", "2:4", "4:8", "1x4" or "unstructured", from `WeightSource.pattern`.
+
+    A pattern has its name if it is also filled: 5 % more zeros than it asks for are overlooked.
+    """
+    nonzeros = facts["nonzeros"]
+    if not nonzeros:
+        return "empty"
+    if nonzeros >= 0.9 * 4 * facts["blocks4"]:
+        return "1x4"
+    for name, most, width in (("2:4", 2, 4), ("4:8", 4, 8)):
+        if facts[f"most_in_{width}"] == most and nonzeros >= 0.95 * most * n * k / width:
+            return name
+    most = facts["most_in_64"]
+    if most < 64 and nonzeros >= 0.95 * most * n * k / 64:
+        return f"{most}:64"
+    return "unstructured"
+
+
+def layer_of(source: _core.WeightSource, threads: int, streamed: bool = False) -> Layer:
+    """The kind of layer that a source makes."""
+    facts = source.pattern() if source.sparsity >= WORTH_MEASURING else None
+    return layer_named(source.numbers, source.n, source.k, source.sparsity, facts, threads, streamed)
+
+
+def layer_named(
+    numbers: str, n: int, k: int, sparsity: float, facts: Mapping[str, int] | None, threads: int, streamed: bool
+) -> Layer:
+    """The kind of a layer with such zeros; `facts` are those of its pattern."""
+    if sparsity < WORTH_MEASURING or facts is None:
+        return Layer(numbers, n, k, 0.0, "dense", threads, streamed)
+    step = 0.05 if sparsity < 0.875 else 0.025
+    rounded = min(1.0, round(round(sparsity / step) * step, 3))
+    return Layer(numbers, n, k, rounded, pattern_name(facts, n, k), threads, streamed)
