@@ -7,13 +7,11 @@
 //
 // Bound, one token: the number of instructions. 64 weights are 53 (12 vector loads, 8 of them from tables; 16 to make 8 table
 // addresses; 8 multiply and add), at six a cycle 8.8 cycles, and 25 loads at three a cycle 8.3; dense_q8 has 14 for the same.
-// That is 17 Gweights/s at 2.5 GHz whatever the sparsity: far slower than dense_q8 while weights come from a cache (.37), a
-// little faster when they come from a memory of less than 17 GB/s a core.
+// That is at most 17 Gweights/s at 2.5 GHz whatever the sparsity, so on this instruction set the format saves memory, not time.
 //
-// Measured on a busy 2-core Zen 3 (2.5 GHz), one token, 4096 x 4096 from DRAM (a bare read 13-17 GB/s a core; 10th percentile,
-// Gweights/s): dense_q8 13.4; 14.9/15.3/15.8/17.0/17.1 at 50/60/70/80/90 %. Two threads: .8 to .9 of dense_q8. With more tokens
-// the cost of expanding is spread: at 80 %, .5 of the speed of dense_q8 in cache at 2 tokens, .6 at 6, .75 at 13, .8 at 16, .9
-// at 32, .92 to .96 from 64 on.
+// Measured on a 2-core Zen 3, times as fast as dense_q8. One token, 4096 x 4096 from DRAM (a bare read 13-17 GB/s a core): .80 to
+// .89 at 50-90 % with one thread, .72 to .84 with two; best 10th percentiles of another, busier hour 1.1 to 1.3 with one. From
+// L2 and L3 (768 x 768) 1.0 to 1.25. With more tokens the cost of expanding is spread: .87 at 16, .93 to .99 at 128.
 #include <immintrin.h>
 
 #include "linear/dense_q8/tile_avx2.h"
