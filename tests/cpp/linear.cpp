@@ -170,7 +170,7 @@ void check_all(const std::vector<Case>& cases) {
     ++ran;
     bool with_bias = false;
     for (const Case& c : cases) {
-      if (emulated(kernel.isa) && c.m * c.n * c.k > 300000) continue;
+      if (emulated(kernel.isa) && c.m * c.n * c.k > 2500000) continue;
       with_bias = !with_bias;
       kernel.quantized_x ? check_q8(kernel, c, with_bias) : check_f32(kernel, c, with_bias);
     }

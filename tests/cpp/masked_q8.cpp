@@ -184,23 +184,5 @@ TEST(masked_q8_extremes) {
     }
 }
 
-TEST(masked_q8_refuses_float_weights) {
-  const float values[4] = {1, 2, 3, 4};
-  WeightSource source(4);
-  WeightSource::Part part;
-  part.rows = 1;
-  part.f32 = values;
-  source.add("w", part, 4);
-  for (const LinearKernel* kernel : kernels()) {
-    bool refused = false;
-    try {
-      kernel->pack(source);
-    } catch (const std::exception&) {
-      refused = true;
-    }
-    CHECK(refused, isa_name(kernel->isa) << " packed float weights");
-  }
-}
-
 }  // namespace
 }  // namespace aerogel

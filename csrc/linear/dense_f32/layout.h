@@ -36,6 +36,17 @@ struct Shape {
   int panel, tile, chunk, block;
 };
 
+// What one register tile reads and writes beside the weights. Plain data: kernel files may share it.
+struct Tile {
+  const float* x;     // chunks of [tokens][Shape::chunk]
+  std::int64_t k;
+  const float* bias;  // [Shape::panel], or null: nothing to add
+  bool accumulate;    // y already holds the sum of earlier chunks
+  float* y;
+  std::int64_t ldy;
+  std::int64_t rows;  // lanes that exist
+};
+
 // One panel chunk (panel * chunk * 4 bytes) fits L1 beside one x tile; a block of x chunks (block * chunk * 4) fits L2.
 constexpr Shape kScalar{8, 1, 1, 1};
 constexpr Shape kAvx2{16, 6, 384, 144};

@@ -1,13 +1,5 @@
 // The register tile of the AVX-512 kernels whose weights become panels of floats: dense_f32, dense_bf16, masked_bf16. Everything has
-// internal linkage: each kernel file compiles its own copy. What differs between the formats is a Source:
-//
-//     kStep                            chunks of columns are multiples of it
-//     stream(unit)                     the rows of one panel from its first column to its last, to be read once
-//     block(unit, k, count, spare)     columns [k, k + count) of a panel, to be read by many tiles; `spare` holds a chunk of a
-//                                      panel as floats, for a format that expands its weights once for all of them
-//     fetch(unit, k, until)            asks the cache for columns [k, until) of a panel
-//
-// stream and block give rows: next<Stream>(w0, w1) loads the floats of the next column; Stream: from memory, prefetched ahead.
+// internal linkage: each kernel file compiles its own copy. panels.h says what a Source and its rows are.
 #pragma once
 
 #include <immintrin.h>
@@ -52,17 +44,6 @@ struct FloatRows {
   }
 };
 
-// What one register tile reads and writes beside the weights.
-struct Tile {
-  const float* x;     // chunks of [T][kChunk]
-  std::int64_t k;
-  const float* bias;  // [kPanel lanes], or null: nothing to add
-  bool accumulate;    // y already holds the sum of earlier chunks
-  float* y;
-  std::int64_t ldy;
-  std::int64_t rows;  // lanes that exist
-};
-
 inline __mmask16 lane_mask(std::int64_t lanes) {
   return static_cast<__mmask16>(lanes >= 16 ? 0xffff : lanes <= 0 ? 0 : (1 << lanes) - 1);
 }
@@ -70,7 +51,7 @@ inline __mmask16 lane_mask(std::int64_t lanes) {
 // T tokens times one panel. Few tokens keep several sums a lane (kPhases), or the latency of the FMA would bound them.
 // Stream: the weights come from memory and are used once, so they are prefetched far ahead.
 template <int T, bool Stream, class Rows>
-__attribute__((noinline)) void multiply(const Tile& tile, Rows rows) {
+__attribute__((noinline)) void multiply(const dense_f32::Tile& tile, Rows rows) {
   constexpr int kPhases = T == 1 ? 4 : T <= 3 ? 2 : 1;
   __m512 sum[kPhases][T][2];
   UNROLL
@@ -136,7 +117,7 @@ __attribute__((noinline)) void multiply(const Tile& tile, Rows rows) {
 }
 
 template <bool Stream, class Rows>
-void multiply_tokens(std::int64_t tokens, const Tile& tile, Rows rows) {
+void multiply_tokens(std::int64_t tokens, const dense_f32::Tile& tile, Rows rows) {
   switch (tokens) {
     case 1: return multiply<1, Stream>(tile, rows);
     case 2: return multiply<2, Stream>(tile, rows);
@@ -163,59 +144,7 @@ void copy_chunk(const float* x, std::int64_t ldx, std::int64_t tokens, std::int6
   }
 }
 
-// At most kTile tokens: each panel is read once, from end to end.
-template <class Source>
-void run_few(const LinearTask& task, const Source& source) {
-  float* scratch = static_cast<float*>(task.scratch);
-  const float* x = static_cast<const float*>(task.x);
-  for (std::int64_t k = 0; k < source.k; k += kChunk)
-    copy_chunk(x + k, task.ldx, task.m, source.k - k < kChunk ? source.k - k : kChunk, scratch + k * task.m);
-  for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
-    const std::int64_t first = unit * kPanel;
-    const Tile tile{scratch, source.k, task.bias ? task.bias + first : nullptr, false, task.y + first, task.ldy,
-                    source.n - first < kPanel ? source.n - first : kPanel};
-    multiply_tokens<true>(task.m, tile, source.stream(unit));
-  }
-}
-
-// A block of tokens: a chunk of a panel stays in L1 while all its tiles pass, their x in L2.
-template <class Source>
-void run_block(const LinearTask& task, const Source& source, std::int64_t token, std::int64_t tokens) {
-  float* scratch = static_cast<float*>(task.scratch);
-  float* spare = scratch + (task.m < kBlock ? task.m : kBlock) * kChunk;
-  // Tiles and chunks of nearly equal size: a last tile of one token would cost as much as one of four.
-  const std::int64_t tiles = (tokens + kTile - 1) / kTile;
-  const std::int64_t chunks = (source.k + kChunk - 1) / kChunk;
-  const std::int64_t width = ((source.k + chunks - 1) / chunks + Source::kStep - 1) / Source::kStep * Source::kStep;
-  for (std::int64_t k = 0; k < source.k; k += width) {
-    const std::int64_t count = source.k - k < width ? source.k - k : width;
-    copy_chunk(static_cast<const float*>(task.x) + token * task.ldx + k, task.ldx, tokens, count, scratch);
-    for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
-      const std::int64_t first = unit * kPanel;
-      Tile tile{scratch, count, task.bias ? task.bias + first : nullptr, k != 0, task.y + token * task.ldy + first, task.ldy,
-                source.n - first < kPanel ? source.n - first : kPanel};
-      const auto rows = source.block(unit, k, count, spare);
-      // Each tile fetches its share of the next panel's chunk.
-      for (std::int64_t i = 0; i < tiles; ++i) {
-        if (unit + 1 < task.unit_end) source.fetch(unit + 1, k + count * i / tiles, k + count * (i + 1) / tiles);
-        const std::int64_t size = tokens * (i + 1) / tiles - tokens * i / tiles;
-        multiply_tokens<false>(size, tile, rows);
-        tile.x += size * kChunk;
-        tile.y += size * task.ldy;
-      }
-    }
-  }
-}
-
-template <class Source>
-void run_panels(const LinearTask& task, const Source& source) {
-  if (task.m <= kTile) return run_few(task, source);
-  const std::int64_t blocks = (task.m + kBlock - 1) / kBlock;
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    const std::int64_t begin = task.m * b / blocks;
-    run_block(task, source, begin, task.m * (b + 1) / blocks - begin);
-  }
-}
+#include "linear/dense_f32/panels.h"
 
 }  // namespace
 }  // namespace aerogel

@@ -8,60 +8,10 @@
 #include <immintrin.h>
 
 #include "linear/gathered_q8/layout.h"
+#include "linear/rows8_avx2.h"
 
 namespace aerogel {
 namespace {
-
-inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
-
-// Writes y[t][n .. n + 8) = float(sum) * (x_scale[t] * scale) + bias: fewer behind the last row.
-struct Writer {
-  __m256 scale, bias;
-  __m256i mask;
-  bool whole;
-  const float* x_scale;
-  float* y;
-  std::int64_t ldy;
-
-  Writer(const LinearTask& task, const GatheredView& v, std::int64_t n)
-      : scale(_mm256_loadu_ps(v.scale + n)), whole(v.n - n >= 8), x_scale(task.x_scale), y(task.y + n), ldy(task.ldy) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(whole ? 8 : static_cast<int>(v.n - n)), lane);
-    // Adding -0 changes no bit of any number: "no bias" needs no branch.
-    bias = task.bias != nullptr ? _mm256_maskload_ps(task.bias + n, mask) : _mm256_set1_ps(-0.0f);
-  }
-
-  void operator()(std::int64_t t, __m256i sum) const {
-    const __m256 factor = _mm256_mul_ps(_mm256_broadcast_ss(x_scale + t), scale);
-    const __m256 out = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor), bias);
-    if (whole)
-      _mm256_storeu_ps(y + t * ldy, out);
-    else
-      _mm256_maskstore_ps(y + t * ldy, mask, out);
-  }
-};
-
-// out[i] = element i of each of the 8 registers at from, from + stride, ..
-inline __attribute__((always_inline)) void transpose8(const std::int32_t* from, std::int64_t stride, __m256i (&out)[8]) {
-  __m256i s[8];
-#pragma GCC unroll 2
-  for (int j = 0; j < 8; j += 4) {
-    const __m256i r0 = load(from + j * stride), r1 = load(from + (j + 1) * stride);
-    const __m256i r2 = load(from + (j + 2) * stride), r3 = load(from + (j + 3) * stride);
-    const __m256i a = _mm256_unpacklo_epi32(r0, r1), b = _mm256_unpackhi_epi32(r0, r1);
-    const __m256i c = _mm256_unpacklo_epi32(r2, r3), d = _mm256_unpackhi_epi32(r2, r3);
-    s[j] = _mm256_unpacklo_epi64(a, c);
-    s[j + 1] = _mm256_unpackhi_epi64(a, c);
-    s[j + 2] = _mm256_unpacklo_epi64(b, d);
-    s[j + 3] = _mm256_unpackhi_epi64(b, d);
-  }
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    out[j] = _mm256_permute2x128_si256(s[j], s[j + 4], 0x20);
-    out[j + 4] = _mm256_permute2x128_si256(s[j], s[j + 4], 0x31);
-  }
-}
 
 // s + one vector's products for one token.
 inline __m256i add_vector(__m256i s, const std::uint8_t* window, __m256i index, __m256i value) {

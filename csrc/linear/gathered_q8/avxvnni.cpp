@@ -9,15 +9,13 @@
 #include <immintrin.h>
 
 #include "linear/gathered_q8/layout.h"
+#include "linear/rows8_avx2.h"
 
 namespace aerogel {
 namespace {
 
 constexpr std::int64_t kStride = kGatheredAvxVnniStride;
 constexpr std::int64_t kTokens = kGatheredAvxVnniTokens;
-
-inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
 struct Window {
   std::uint8_t column[16];
@@ -69,46 +67,13 @@ __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std
   }
 }
 
-// out[i] = element i of each of the 8 registers at from, from + 8, ..
-inline __attribute__((always_inline)) void transpose8(const std::int32_t* from, __m256i (&out)[8]) {
-  __m256i s[8];
-#pragma GCC unroll 2
-  for (int j = 0; j < 8; j += 4) {
-    const __m256i r0 = load(from + 8 * j), r1 = load(from + 8 * j + 8), r2 = load(from + 8 * j + 16), r3 = load(from + 8 * j + 24);
-    const __m256i a = _mm256_unpacklo_epi32(r0, r1), b = _mm256_unpackhi_epi32(r0, r1);
-    const __m256i c = _mm256_unpacklo_epi32(r2, r3), d = _mm256_unpackhi_epi32(r2, r3);
-    s[j] = _mm256_unpacklo_epi64(a, c);
-    s[j + 1] = _mm256_unpackhi_epi64(a, c);
-    s[j + 2] = _mm256_unpacklo_epi64(b, d);
-    s[j + 3] = _mm256_unpackhi_epi64(b, d);
-  }
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    out[j] = _mm256_permute2x128_si256(s[j], s[j + 4], 0x20);
-    out[j + 4] = _mm256_permute2x128_si256(s[j], s[j + 4], 0x31);
-  }
-}
-
-// Writes y[token][n .. n + 8), fewer behind the last row, for T tokens from t on. sum: T registers of 8 rows.
+// Writes rows n .. n + 7 of T tokens from t on. sum: T registers of 8 rows.
 template <int T>
 void write(const LinearTask& task, const GatheredView& v, std::int64_t n, std::int64_t t, const __m256i* sum) {
-  const bool whole = v.n - n >= 8;
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i rows = _mm256_cmpgt_epi32(_mm256_set1_epi32(whole ? 8 : static_cast<int>(v.n - n)), lane);
+  const Writer writer(task, v, n);
   const __m256i offset = load(v.offset + n);
-  const __m256 scale = _mm256_loadu_ps(v.scale + n);
-  const __m256 bias = task.bias != nullptr ? _mm256_maskload_ps(task.bias + n, rows) : _mm256_setzero_ps();
 #pragma GCC unroll 8
-  for (int j = 0; j < T; ++j) {
-    const __m256 factor = _mm256_mul_ps(_mm256_broadcast_ss(task.x_scale + t + j), scale);
-    __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum[j], offset)), factor);
-    if (task.bias != nullptr) value = _mm256_add_ps(value, bias);
-    float* y = task.y + (t + j) * task.ldy + n;
-    if (whole)
-      _mm256_storeu_ps(y, value);
-    else
-      _mm256_maskstore_ps(y, rows, value);
-  }
+  for (int j = 0; j < T; ++j) writer(t + j, _mm256_sub_epi32(sum[j], offset));
 }
 
 // T tokens from token t on, one unit. x: their rows of chunk 0. The sums are brought back into the order of the rows through
@@ -125,7 +90,7 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
       add_vectors<T>(v.vectors + segment[group] * 64, v.window + segment[group], v.window + segment[group + 1], x, sorted);
       if (T >= 4) {
         __m256i row[8];
-        transpose8(sorted, row);
+        transpose8(sorted, 8, row);
 #pragma GCC unroll 8
         for (int lane = 0; lane < 8; ++lane) {
           std::int32_t* to = sums + row_at[lane] * 8;
@@ -145,7 +110,7 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
   for (std::int64_t r = 0; r < block && unit * block + r < v.n; r += 8) {
     __m256i sum[8];
     if (T >= 4)
-      transpose8(sums + 8 * r, sum);
+      transpose8(sums + 8 * r, 8, sum);
     else
       for (int j = 0; j < T; ++j) sum[j] = load(sums + j * block + r);
     write<T>(task, v, unit * block + r, t, sum);
