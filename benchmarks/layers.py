@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import aerogel._core as core
 import numpy as np
 
+from aerogel.bf16 import narrow, widen
 from aerogel.checkpoint import open_checkpoint
 from aerogel.prune import magnitude, parse_pattern
 
@@ -49,6 +50,20 @@ def pack(weights: np.ndarray, format: str, isa: str | None = None) -> core.Weigh
 def quantized(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.maximum(np.abs(weights).max(axis=1) / np.float32(127), np.float32(1e-12))
     return np.rint(weights / scale[:, None]).astype(np.int8), scale
+
+
+def check(weight: core.Weight, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """Fails unless y is x times the weights that `pack` was given, as exactly as the format can be."""
+    format = weight.forms[0]["format"]
+    tolerance = 1e-4
+    if format.endswith("q8"):
+        codes, scale = quantized(weights)
+        weights = codes * scale[:, None]
+        tolerance = 0.02  # x is rounded to 8 bits
+    elif format.endswith("bf16"):
+        weights = widen(narrow(np.ascontiguousarray(weights)))
+    expected = x @ weights.T
+    assert np.abs(y - expected).max() <= tolerance * np.abs(expected).max(), f"{format}: a wrong result"
 
 
 def formats() -> list[str]:

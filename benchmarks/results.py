@@ -53,8 +53,11 @@ def sweep(quick: bool, folder: Path) -> str:
             weights = layers.real(n, k)
             origin = "random" if weights is None else "real"
             weights = layers.gaussian(n, k) if weights is None else weights
-            packed = [layers.pack(weights, "dense_q8")]
-            packed += [layers.pack(layers.pruned(weights, p), name) for name in sparse for p in patterns]
+            kinds = [("dense_q8", weights)]
+            kinds += [(name, layers.pruned(weights, p)) for name in sparse for p in patterns]
+            packed = [layers.pack(w, name) for name, w in kinds]
+            for weight, (_, w) in zip(packed, kinds):
+                layers.check(weight, w, x, core.linear(weight, x))
             runs = [lambda w=w, x=x: core.linear(w, x) for w in packed]
             dense, *times = layers.microseconds(runs, 0.5 if quick else 6.0)
             for i, name in enumerate(sparse):

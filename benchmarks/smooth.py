@@ -42,8 +42,10 @@ def case(axis: str, value: float, format: str):
     key = (n, k, sparsity, format)
     if key not in _packed:
         weights = layers.gaussian(n, k)
-        _packed[key] = layers.pack(weights if dense else layers.pruned(weights, str(sparsity)), format)
-    weight, x = _packed[key], np.random.default_rng(0).standard_normal((m, k)).astype(np.float32)
+        weights = weights if dense else layers.pruned(weights, str(sparsity))
+        _packed[key] = layers.pack(weights, format), weights
+    (weight, weights), x = _packed[key], np.random.default_rng(0).standard_normal((m, k)).astype(np.float32)
+    layers.check(weight, weights, x, core.linear(weight, x))
     return (lambda: core.linear(weight, x)), (weight.nonzeros if axis == "zeros" else value)
 
 
