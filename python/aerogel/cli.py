@@ -63,15 +63,37 @@ def compress(
         ),
     ] = None,
     pattern: Annotated[
-        str, typer.Option(help="unstructured, or Q:64 (such as 8:64): Q weights stay in each 64 columns.")
-    ] = "unstructured",
-    quant: Annotated[str, typer.Option(help="int8, bf16, or none (float32).")] = "int8",
+        str | None, typer.Option(help="unstructured, Q:64 (8:64: 8 weights in each 64 columns), N:M (2:4), 1x4 or 2x1.")
+    ] = None,
+    quant: Annotated[
+        str | None, typer.Option(help="int8, int8:g64, int4:g64, int4:g64:asym, codebook:16, bf16 or none (float32).")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="magnitude, wanda, obs, admm. [default: admm with calibration texts, else magnitude]"),
+    ] = None,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option("--calibrate", "-c", metavar="FILE", help="Texts (.txt .csv .tsv .jsonl) that show what matters."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="How layers share the sparsity: uniform, global, owl, sensitivity.")
+    ] = None,
+    pack: Annotated[str | None, typer.Option(help="plain, or small: entropy-coded, the smallest file.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="A recipe; the options given besides replace its values.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what is chosen at random.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report of every tensor as JSON.")
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Prune and quantize a model into a packed model."""
     from aerogel.commands.compress import run
 
-    run(source, out, sparsity, pattern, quant, threads)
+    given = {"sparsity": sparsity, "pattern": pattern, "quant": quant, "method": method, "budget": budget, "pack": pack}
+    run(source, out, {**given, "calibrate": calibrate, "recipe": recipe, "seed": seed}, json_file, threads)
 
 
 @app.command()

@@ -101,7 +101,7 @@ def to_weight(quantized: Quantized, sparse: bool | None = None) -> Weight:
     return Weight((n, k), values[stored], quantized.scale, np.packbits(stored, axis=1, bitorder="little"))
 
 
-def add_weight(writer: SafetensorsWriter, name: str, weight: Weight) -> int:
+def add_weight(writer: SafetensorsWriter, name: str, weight: Weight, small: bool = False) -> int:
     """Writes one matrix parameter; returns its bytes."""
     size = 0
     if weight.mask is None:
@@ -116,7 +116,9 @@ def add_weight(writer: SafetensorsWriter, name: str, weight: Weight) -> int:
     return size
 
 
-def packed_config(config: Mapping[str, Any], recipe: Mapping[str, Any], version: str) -> dict[str, Any]:
+def packed_config(
+    config: Mapping[str, Any], recipe: Mapping[str, Any], version: str, sources: Mapping[str, str]
+) -> dict[str, Any]:
     """The model's config with the entry that says how it was packed."""
     return {
         **config,
@@ -125,6 +127,7 @@ def packed_config(config: Mapping[str, Any], recipe: Mapping[str, Any], version:
             "format_version": FORMAT_VERSION,
             "aerogel_version": version,
             "recipe": dict(recipe),
+            "sources": dict(sources),
         },
     }
 
