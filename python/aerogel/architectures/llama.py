@@ -53,6 +53,8 @@ class Llama(Architecture):
         self.qkv_bias = self.out_bias = c.boolean("attention_bias", False)
         if config["model_type"] == "qwen2":
             self.qkv_bias, self.out_bias = True, False
+        if not any(self.heads):
+            raise ConfigError("config: attention_heads: expected at least one layer with heads, got none")
         self.ffn_bias = c.boolean("mlp_bias", False)
         for key, widths, block in (
             ("num_attention_heads", self.heads, "attention"),
