@@ -26,8 +26,8 @@ def open_checkpoint(path_or_id: str | os.PathLike[str]) -> Checkpoint:
 
     Args:
         path_or_id: a packed model, a Hugging Face (compressed-tensors too) or sentence-transformers folder, a .gguf or
-            .safetensors file, or a model id such as "sentence-transformers/all-MiniLM-L6-v2", which is downloaded (and cached) unless
-            HF_HUB_OFFLINE is set. A path wins over an id of the same name.
+            .safetensors file, or a model id such as "sentence-transformers/all-MiniLM-L6-v2", which is downloaded (and
+            cached) unless HF_HUB_OFFLINE is set. A path wins over an id of the same name.
 
     Raises:
         CheckpointError: there is no such model, or its files are broken.

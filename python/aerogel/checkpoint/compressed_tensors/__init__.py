@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from aerogel.checkpoint.compressed_tensors.config import (
     without_compression,
 )
 from aerogel.checkpoint.compressed_tensors.quantized import (
+    EIGHT_BIT_FLOATS,
     PARTS,
     Quantized,
     StaticInput,
@@ -113,6 +114,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         found = self._find(name)
         if isinstance(found, Quantized):
             return found.weight().dense()
+        _expect_floats(found)
         values = to_float32(found)
         check_finite(found.where, values)
         return values
@@ -129,6 +131,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
                     lowest,
                 )
             return weight
+        _expect_floats(found)
         shape = check_matrix(found.where, found.shape)
         stored = found.sparse()
         values = found.dense() if stored is None else stored[0]
@@ -194,7 +197,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         quantized: dict[str, Quantized] = {}
         as_they_are: list[str] = []
         for name, stored in plain.items():  # a weight without a scale beside it: named below
-            if stored.dtype not in _FLOATS and name.endswith(".weight"):
+            if stored.dtype in ("I8", *EIGHT_BIT_FLOATS) and name.endswith(".weight"):
                 modules.setdefault(name.removesuffix(".weight"), {})
         for module, parts in modules.items():
             weight = plain.get(module + ".weight")
@@ -204,6 +207,13 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
             if weight is not None:
                 parts["weight"] = plain.pop(module + ".weight")
             quantized[module + ".weight"] = self._matrix(module, parts, where)
+        rounded = [module for module in modules if self._runs_as_codes(module + ".weight", quantized, where)]
+        if rounded:
+            log.info(
+                "%s: %d matrices stay integers, so the engine quantizes their inputs too, though the config does not",
+                where,
+                len(rounded),
+            )
         if as_they_are:
             log.info(
                 "%s: weights that have scales but are floats are taken as they are: %s", where, ", ".join(as_they_are)
@@ -216,3 +226,12 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
             reason = "no group targets it, or ignore names it" if group is None else f"{group.name} has no weights"
             raise CheckpointError(f"{where}: {module} is stored quantized, but {reason}")
         return Quantized(module, parts, group.weights, self.compression)
+
+    def _runs_as_codes(self, name: str, quantized: dict[str, Quantized], where: str) -> bool:
+        group = group_of(name.removesuffix(".weight"), self.compression, where)
+        return name in quantized and quantized[name].has_row_scales and group is not None and group.activations is None
+
+
+def _expect_floats(stored: Stored) -> None:
+    if stored.dtype not in _FLOATS:
+        raise UnsupportedModelError(f"{stored.where}: expected one of {', '.join(_FLOATS)}, got {stored.dtype}")

@@ -31,7 +31,7 @@ PARTS = ("weight_packed", "weight_shape", "weight_scale", "weight_zero_point", "
 
 _LARGEST = 127
 _FLOATS = ("F32", "F16", "BF16")
-_EIGHT_BIT_FLOATS = {"F8_E4M3": widen_e4m3, "F8_E5M2": widen_e5m2}
+EIGHT_BIT_FLOATS = {"F8_E4M3": widen_e4m3, "F8_E5M2": widen_e5m2}
 _PRESET_GROUP = 128
 
 
@@ -70,9 +70,14 @@ class Quantized:
         codes = self._checked(self._dense())
         return self._as_codes(codes, scale, zero, None) or Weight(self.shape, self._decode(codes, scale, zero))
 
+    @property
+    def has_row_scales(self) -> bool:
+        """Integers with one scale a row, which `weight` leaves as they are if they fit."""
+        return not self._args.is_float and self._grid[1] == 1 and self._args.strategy != "block"
+
     def lowest_codes(self) -> int:
         """How many codes of a matrix with one scale a row are -128, the one number that keeps it from staying codes."""
-        if self._args.is_float or self._grid[1] != 1 or "weight_zero_point" in self._parts:
+        if not self.has_row_scales or "weight_zero_point" in self._parts:
             return 0
         return int(np.count_nonzero(self._dense() == -128))
 
@@ -88,7 +93,7 @@ class Quantized:
         mask: NDArray[np.uint8] | None,
     ) -> Weight | None:
         """One scale a row, and integers that fit."""
-        if self._args.is_float or scale.shape[1] != 1 or np.any(scale < 0) or self._args.strategy == "block":
+        if not self.has_row_scales or np.any(scale < 0):
             return None
         if zero is not None and zero.any():
             codes = codes.astype(np.int16) - zero.astype(np.int16)
@@ -147,7 +152,7 @@ class Quantized:
         return unpack(packed.dense(), self.shape[1], self._args.bits, self._version, packed.where)
 
     def _numbers(self, raw: NDArray[np.generic]) -> NDArray[np.generic]:
-        decode = _EIGHT_BIT_FLOATS.get(self._parts["weight"].dtype)
+        decode = EIGHT_BIT_FLOATS.get(self._parts["weight"].dtype)
         return raw if decode is None else decode(raw)
 
     def _checked(self, codes: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -197,7 +202,7 @@ class Quantized:
     def _check_weight(self) -> tuple[int, int]:
         if "weight" in self._parts:
             weight = self._parts["weight"]
-            expected = tuple(_EIGHT_BIT_FLOATS) if self._args.is_float else ("I8",)
+            expected = tuple(EIGHT_BIT_FLOATS) if self._args.is_float else ("I8",)
             if weight.dtype not in expected:
                 raise CheckpointError(f"{weight.where}: expected {' or '.join(expected)}, got {weight.dtype}")
             return check_matrix(weight.where, weight.shape)
@@ -231,7 +236,7 @@ class Quantized:
                 raise ShapeError(
                     f"{zero.where}: packed zero points: expected I32 [words, {grid[1]}], got {list(zero.shape)}"
                 )
-        elif zero is not None and (zero.dtype not in ("I8", *_FLOATS, *_EIGHT_BIT_FLOATS) or zero.shape not in shapes):
+        elif zero is not None and (zero.dtype not in ("I8", *_FLOATS, *EIGHT_BIT_FLOATS) or zero.shape not in shapes):
             raise ShapeError(f"{zero.where}: expected I8 {list(scale.shape)}, got {zero.dtype} {list(zero.shape)}")
         order = self._parts.get("weight_g_idx")
         if order is not None and (order.dtype not in ("I32", "I64") or order.shape != (self.shape[1],)):
@@ -253,7 +258,7 @@ def to_float32(stored: Stored) -> NDArray[np.float32]:
     raw = stored.dense()
     if stored.dtype == "BF16":
         return widen(raw)
-    decode = _EIGHT_BIT_FLOATS.get(stored.dtype)
+    decode = EIGHT_BIT_FLOATS.get(stored.dtype)
     return raw.astype(np.float32) if decode is None else decode(raw)
 
 
