@@ -97,6 +97,21 @@ def compress(
 
 
 @app.command()
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder for the dense model.")],
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    shard_mb: Annotated[
+        int | None, typer.Option("--shard-mb", min=1, help="Most MB of one file. [default: one file]")
+    ] = None,
+) -> None:
+    """Write a model as a plain dense folder that transformers loads, zeros in place."""
+    from aerogel.commands.export import run
+
+    run(folder, out, dtype, None if shard_mb is None else shard_mb * 10**6)
+
+
+@app.command()
 def info(
     folder: Folder,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

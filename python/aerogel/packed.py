@@ -29,6 +29,7 @@ _DTYPES = {
     np.dtype("<i8"): "I64",
     np.dtype("<f4"): "F32",
     np.dtype("<u2"): "BF16",
+    np.dtype("<f2"): "F16",
     np.dtype("i1"): "I8",
     np.dtype("u1"): "U8",
 }
