@@ -28,6 +28,25 @@ Threads = Annotated[
     int | None, typer.Option("--threads", "-t", min=1, help="Worker threads. [default: the cores that may be used]")
 ]
 
+Sts = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Rows sentence,sentence,score (csv or tsv): rank correlation of cosines."),
+]
+Classify = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Rows sentence<TAB>label or sentence<TAB>sentence<TAB>label: accuracy."),
+]
+TextFile = Annotated[
+    Path | None, typer.Option("--text", metavar="FILE", help="A text: perplexity; with --against also KL to dense.")
+]
+Retrieval = Annotated[
+    tuple[Path, Path, Path] | None,
+    typer.Option(
+        metavar="CORPUS QUERIES QRELS", help="BEIR's files (jsonl or tsv, and qrels as tsv): nDCG@10, recall, MRR@10."
+    ),
+]
+Context = Annotated[int, typer.Option(min=2, metavar="N", help="With --text: tokens of a window.")]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -285,6 +304,34 @@ def explain(
     from aerogel.commands.explain import run
 
     run(folder, batch, tokens, memory, json_file, plot, threads)
+
+
+@app.command("eval")
+def evaluate(
+    folder: Folder,
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    retrieval: Retrieval = None,
+    context: Context = 512,
+    against: Annotated[
+        str | None, typer.Option(metavar="DENSE", help="The uncompressed model: what of its score is kept.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write it all as JSON.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Measure accuracy: one of --sts, --classify, --text and --retrieval, with 95 % confidence intervals."""
+    from aerogel.commands.eval import chosen_task, run
+
+    _exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
+    run(folder, chosen_task(sts, classify, text, retrieval, context), against, json_file, threads)
+
+
+def _exactly_one(**tasks: Any) -> None:
+    given = [f"--{name}" for name, value in tasks.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(f"--{name}" for name in tasks)
+        raise typer.BadParameter(f"expected one of {names}, got {' and '.join(given) or 'none'}")
 
 
 @app.command()
