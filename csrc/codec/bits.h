@@ -3,16 +3,22 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace aerogel {
 
-// Compilers make one load of it where the machine is little endian.
 template <class Int>
 Int load_le(const std::uint8_t* bytes) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  Int value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+#else
   Int value = 0;
   for (std::size_t i = 0; i < sizeof(Int); ++i) value = static_cast<Int>(value | static_cast<Int>(bytes[i]) << (8 * i));
   return value;
+#endif
 }
 
 template <class Int>

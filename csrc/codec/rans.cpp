@@ -12,7 +12,7 @@ namespace aerogel {
 namespace {
 
 // Long enough that the 36 bytes of a chunk do not count, short enough that a core's share of a large tensor is many.
-constexpr std::int64_t kShortest = 8192, kLongest = 65536;
+constexpr std::int64_t kShortest = 16384, kLongest = 65536;
 constexpr std::int64_t kChunkBytes = 4 + 4 * kRansLanes;
 
 // A multiple of kRansChunks chunks of one length, where they are not too short then.

@@ -1,3 +1,4 @@
+#include "codec/bits.h"
 #include "codec/step.h"
 
 namespace aerogel {
@@ -13,10 +14,10 @@ void steps_of(const std::uint32_t* table, RansChunk& chunk, std::int64_t steps) 
     for (int lane = 0; lane < kRansLanes; ++lane) {
       const std::uint32_t entry = table[state[lane] & (kRansTotal - 1)];
       const std::uint32_t x = (entry >> 20) * (state[lane] >> kRansBits) + (entry >> 8 & (kRansTotal - 1));
-      const std::uint32_t more = x << 16 | words[0] | static_cast<std::uint32_t>(words[1]) << 8;
-      const bool low = x < kRansLow;
-      state[lane] = low ? more : x;
-      words += low ? 2 : 0;
+      // By arithmetic: as a branch, which compilers make of a choice, it would be mispredicted half the time.
+      const std::uint32_t low = x < kRansLow;
+      state[lane] = x << 16 * low | (load_le<std::uint16_t>(words) & (0 - low));
+      words += 2 * low;
       out[lane] = static_cast<std::uint8_t>(entry);
     }
   }
