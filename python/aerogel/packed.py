@@ -6,7 +6,7 @@ For a matrix parameter P, float32, bf16, or int8 codes w[n,k] = code[n,k] * P_sc
     sparse   P_bitmask uint8 [N, ceil(K/8)] + P_values [nnz], row-major     (+ P_scale float32 [N] for int8)
 
 Column k is bit k % 8 of byte k // 8 of its row; where K is not a multiple of 8, P_shape int64 [2] holds N and K. Norms
-and biases are float32 under their own names. The same model and recipe give the same bytes. `aerogel.checkpoint` reads
+and biases are float32 under their own names. A U8 or I8 tensor X may be compressed: X_small U8 [bytes]. The same model and recipe give the same bytes. `aerogel.checkpoint` reads
 it.
 """
 
@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from aerogel import _core
 from aerogel.checkpoint.base import Weight
+from aerogel.checkpoint.small import SUFFIX as SMALL
 from aerogel.quantize import Quantized
 
 FORMAT_VERSION = 1
@@ -40,12 +42,15 @@ _DTYPES = {
 class SafetensorsWriter:
     """Writes a safetensors file tensor by tensor, never holding more than one in memory.
 
+    With `small`, byte tensors are compressed where that makes them smaller: X stands as X_small then.
+
     A header comes first in the file and depends on everything after it, so data wait in one spool file an element size
     beside the result, and `close` joins them: larger elements first, which keeps all of them aligned.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, small: bool = False) -> None:
         self._path = path
+        self._small = small
         self._spools: dict[int, Path] = {}
         self._entries: dict[int, list[tuple[str, str, tuple[int, ...], int]]] = {8: [], 4: [], 2: [], 1: []}
         self._names: set[str] = set()
@@ -54,10 +59,14 @@ class SafetensorsWriter:
             self._spools[size].write_bytes(b"")
 
     def add(self, name: str, array: np.ndarray) -> int:
-        """Appends one tensor; returns its bytes."""
+        """Appends one tensor; returns its bytes in the file."""
         if name in self._names:
             raise ValueError(f"{name} is written twice")
         self._names.add(name)
+        if self._small and array.dtype in (np.uint8, np.int8):
+            coded = _core.encode_bytes(np.ascontiguousarray(array))
+            if coded is not None:
+                name, array = name + SMALL, coded
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         with self._spools[array.itemsize].open("ab") as spool:
             spool.write(array.reshape(-1).view(np.uint8).data)

@@ -12,7 +12,8 @@ and whose model.safetensors stores each parameter P as
     sparse int8       P_bitmask  U8 [N, ceil(K/8)]    P_values  I8 [nonzeros]     P_scale  F32 [N]
 
 Bit k%8 of byte k//8 in a row of the mask says that column k is stored; values are in row-major order; codes are in
-[-127, 127]. K is 8 times the mask's columns, unless P_shape (I64 [2]) says [N, K].
+[-127, 127]. K is 8 times the mask's columns, unless P_shape (I64 [2]) says [N, K]. Any U8 or I8 tensor X may be
+compressed instead, as X_small (see `aerogel.checkpoint.small`); here it looks plain.
 
 Shapes and types are checked when the file is opened; what needs a look at the data (as many values as mask bits, finite
 numbers, codes in range) when a weight is read.
@@ -33,6 +34,7 @@ from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.pooling import read_sentence_transformer
 from aerogel.checkpoint.safetensors import FolderCheckpoint
 from aerogel.checkpoint.safetensors_file import SafetensorsFile
+from aerogel.checkpoint.small import SmallSafetensorsFile
 from aerogel.errors import CheckpointError, DataError, MissingTensorsError
 
 FORMAT_VERSION = 1
@@ -64,7 +66,7 @@ class _Parameter(NamedTuple):
 
 
 class PackedCheckpoint(FolderCheckpoint):
-    """A packed model; arrays and weights are views of the mapped file."""
+    """A packed model; arrays and weights are views of the mapped file, or decoded where it is compressed."""
 
     kind: ClassVar[str] = "packed"
 
@@ -72,7 +74,7 @@ class PackedCheckpoint(FolderCheckpoint):
         config = read_config(path)
         check_format(config, path / "config.json")
         super().__init__(path, path, read_sentence_transformer(path), config)
-        self._file = SafetensorsFile(path / "model.safetensors")
+        self._file = SmallSafetensorsFile(path / "model.safetensors")
         parameters = _parameters(self._file)
         self._parameters = {
             name: parameters[stored] for name, stored in normalize_all(parameters, self._file.path).items()
