@@ -152,9 +152,9 @@ def add_weight(writer: SafetensorsWriter, name: str, weight: Weight) -> int:
 
 
 def packed_config(
-    config: Mapping[str, Any], recipe: Mapping[str, Any], version: str, sources: Mapping[str, str]
+    config: Mapping[str, Any], recipe: Mapping[str, Any], version: str, sources: Mapping[str, str], folded: bool = False
 ) -> dict[str, Any]:
-    """The model's config with the entry that says how it was packed."""
+    """The model's config with the entry that says how it was packed; `folded`: see `aerogel.architectures.is_folded`."""
     return {
         **config,
         "quantization_config": {
@@ -163,6 +163,7 @@ def packed_config(
             "aerogel_version": version,
             "recipe": dict(recipe),
             "sources": dict(sources),
+            **({"folded": True} if folded else {}),
         },
     }
 

@@ -19,7 +19,7 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
 from aerogel.quantize import scheme
+from aerogel.structure.recipe import StructureRecipe
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class Prune:
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
         budget: how the sparsity is shared out among layers, one of `aerogel.budget.BUDGETS`.
         threshold: weights below this magnitude go, instead of a sparsity.
+        steps: the sparsity of each layer rises to its goal in so many steps, ever smaller ones (calibrated methods only).
         correct: fit the results of the dense model although the layers before are already pruned (calibrated methods only).
         layers: sparsity of layers of their own, by a pattern of their label or name such as "layers.*.ffn.up"; the last one
             that matches counts, the budget does not touch them.
@@ -75,6 +77,7 @@ class Prune:
     pattern: str = "unstructured"
     budget: str = "uniform"
     threshold: float | None = None
+    steps: int = 1
     correct: bool = True
     layers: Mapping[str, float] = field(default_factory=dict)
 
@@ -82,6 +85,7 @@ class Prune:
         if self.method is not None and self.method not in METHODS:
             raise RecipeError(f"prune.method: {self.method!r} is unknown, only {', '.join(METHODS)}")
         parse_pattern(self.pattern, self.sparsity)
+        _at_least("prune.steps", self.steps, 1)
         for name, sparsity in self.layers.items():
             _fraction(f"prune.layers.{name}", sparsity)
         if self.threshold is not None:
@@ -139,11 +143,13 @@ class Recipe:
     """A whole compression; see the parts.
 
     Attributes:
+        structure: what is taken out as a whole before anything else.
         pack: "plain", or "small": entropy-coded, slower to load.
         seed: of everything that is chosen at random.
     """
 
     calibration: Calibration = field(default_factory=Calibration)
+    structure: StructureRecipe | None = None
     prune: Prune = field(default_factory=Prune)
     fold: Fold | None = None
     quantize: Quantize = field(default_factory=Quantize)
@@ -225,15 +231,17 @@ def _build(kind: type[T], values: Any, where: str) -> T:
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
-    """`value` checked against a field's type; whole numbers pass for fractions, lists for tuples."""
+    """`value` checked against a field's type; whole numbers pass for floats, lists for tuples."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        return _value(next(a for a in arguments if a is not type(None)), value, where)
+        kinds = [a for a in arguments if a is not type(None)]
+        lists = [a for a in kinds if typing.get_origin(a) in (tuple, Sequence)]
+        return _value(lists[0] if lists and isinstance(value, (list, tuple)) else kinds[0], value, where)
     if dataclasses.is_dataclass(kind):
         return _build(typing.cast("type[Any]", kind), value, where)
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise RecipeError(f"{where}: expected a list, got {value!r:.60}")
         return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
@@ -242,7 +250,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise RecipeError(f"{where}: expected keys and values, got {value!r:.60}")
         return {str(k): _value(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return value  # 8 heads are not 8.0
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
         raise RecipeError(f"{where}: expected {names.get(kind, kind.__name__)}, got {value!r:.60}")
@@ -252,7 +260,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}

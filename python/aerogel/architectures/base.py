@@ -270,6 +270,28 @@ def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[_core.WeightSour
     return source, alive
 
 
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Where the scale of a linear's input channels can be moved to: x / s is made by dividing what makes x.
+
+    Attributes:
+        readers: the stack of linears that read x; nothing else does.
+        makers: tensors whose entries along their first axis make the channels of x: a norm's vectors, or the weight and bias
+            of a linear.
+        columns: int64 [K]: the entry that makes channel k; None: entry k.
+    """
+
+    readers: tuple[str, ...]
+    makers: tuple[str, ...]
+    columns: np.ndarray | None = None
+
+
+def is_folded(config: Mapping[str, Any]) -> bool:
+    """Whether a packed model's config says that scales of outlier channels were moved into its weights."""
+    quantization = config.get("quantization_config")
+    return isinstance(quantization, Mapping) and quantization.get("folded") is True
+
+
 class Architecture(ABC):
     """A model family: checks its config when made, lists its tensors, and writes itself down as a Program."""
 
@@ -305,6 +327,10 @@ class Architecture(ABC):
     @abstractmethod
     def stacks(self) -> list[tuple[str, ...]]:
         """The linears that `build` will ask for, in the order of use."""
+
+    def folds(self) -> list[Fold]:
+        """Every place where scales of activations can go into weights."""
+        return []
 
     @abstractmethod
     def build(self, p: _core.Program, w: Weights) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from aerogel.architectures import Architecture, Tensor
+from aerogel.architectures import Architecture, Fold
 from aerogel.calibrate import Stack, Statistics, walk
 from aerogel.checkpoint import Checkpoint, Weight
+from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 
 #: What the texts are believed less than the weights, as a share of the inputs' mean square: directions that the texts hardly
@@ -16,13 +18,26 @@ from aerogel.compression.matrix import Choice, compress_matrix, error_of
 RIDGE = 0.01
 
 
+@dataclass
 class Done:
     """One compressed matrix with its errors, see `TensorReport`."""
 
-    def __init__(self, weight: Weight, error: float, output_error: float | None) -> None:
-        self.weight = weight
-        self.error = error
-        self.output_error = output_error
+    weight: Weight
+    error: float
+    output_error: float | None
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What calibration has made.
+
+    Attributes:
+        matrices: by name.
+        vectors: norms and biases that are no longer those of the source, by name.
+    """
+
+    matrices: dict[str, Done] = field(default_factory=dict)
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def compress_calibrated(
@@ -31,52 +46,79 @@ def compress_calibrated(
     sequences: Sequence[Sequence[int]],
     choices: Mapping[str, Choice],
     correct: bool,
+    alpha: float | None,
     threads: int,
     done: Callable[[str], None],
-) -> dict[str, Done]:
-    """The linears of a model, by name; `done` is called with the name of each.
+) -> Compressed:
+    """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`.
 
     With `correct` the dense model runs along, and each matrix W is first replaced by the one that makes its results of
     the compressed inputs x' closest to those of the dense inputs x:
 
         W' = argmin |W x - W' x'|^2 + r |W - W'|^2 = W (x x'^T + r) (x' x'^T + r)^-1
     """
-    visitor = _Compressing(checkpoint, choices, correct, done)
+    folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
+    visitor = _Compressing(checkpoint, choices, correct, folds, alpha or 0.0, done)
     walk(architecture, checkpoint, sequences, visitor, threads)
-    return visitor.results
+    return visitor.found
 
 
 class _Compressing:
     def __init__(
-        self, checkpoint: Checkpoint, choices: Mapping[str, Choice], correct: bool, done: Callable[[str], None]
+        self,
+        checkpoint: Checkpoint,
+        choices: Mapping[str, Choice],
+        correct: bool,
+        folds: Mapping[tuple[str, ...], Fold],
+        alpha: float,
+        done: Callable[[str], None],
     ) -> None:
         self.streams = 2 if correct else 1
-        self.results: dict[str, Done] = {}
+        self.found = Compressed()
         self._checkpoint = checkpoint
         self._choices = choices
+        self._folds = folds
+        self._alpha = alpha
         self._done = done
 
     def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
+        fold = self._folds.get(stack.names)
         fitted = [name for name in stack.names if self._is_fitted(name)]
-        statistics = Statistics.of(inputs[-1]) if fitted else None
-        drift = None
-        if statistics is not None and inputs[0] is not inputs[-1]:
+        statistics = Statistics.of(inputs[-1]) if fitted or fold else None
+        targets = dense
+        if fitted and statistics is not None and inputs[0] is not inputs[-1]:
             drift = correction(inputs[0], inputs[-1], statistics)
+            # what is pruned already stays so
+            targets = [np.where(weight == 0, np.float32(0), weight @ drift) for weight in dense]
+        s = None
+        if fold is not None and statistics is not None:
+            s = self._fold(fold, targets, statistics)
+            statistics = divided_inputs(statistics, s)
+            targets = [target * s for target in targets]
         used = []
-        for name, weight in zip(stack.names, dense, strict=True):
-            target = weight if drift is None else weight @ drift
-            if drift is not None:
-                target[weight == 0] = 0  # what is pruned already stays so
+        for name, weight, target in zip(stack.names, dense, targets, strict=True):
             stored = compress_matrix(target, self._choices[name], statistics if name in fitted else None)
-            used.append(stored.dense())
-            if name not in self.results:  # a head may be tied to the embeddings, or used twice
-                output_error = None if statistics is None else output_error_of(target, used[-1], statistics)
-                self.results[name] = Done(stored, error_of(weight, used[-1]), output_error)
+            kept = stored.dense()
+            used.append(kept if s is None else kept / s)
+            if name not in self.found.matrices:  # a head may be tied to the embeddings, or used twice
+                output_error = None if statistics is None else output_error_of(target, kept, statistics)
+                self.found.matrices[name] = Done(stored, error_of(weight, used[-1]), output_error)
                 self._done(name)
         for name in stack.names:
             self._checkpoint.release(name)
         return [dense, used] if self.streams == 2 else [used]
+
+    def _fold(self, fold: Fold, weights: Sequence[np.ndarray], statistics: Statistics) -> np.ndarray:
+        """Divides what makes the input; returns by what, float32 [K]."""
+        s = scale_of(fold, weights, statistics, self._alpha)
+        for name in fold.makers:
+            made = self.found.matrices.get(name)
+            if made is not None:
+                made.weight = divided_rows(made.weight, s)
+            else:
+                self.found.vectors[name] = self.found.vectors.get(name, self._checkpoint.array(name)) / s
+        return s if fold.columns is None else s[fold.columns]
 
     def _is_fitted(self, name: str) -> bool:
         choice = self._choices[name]

@@ -16,9 +16,9 @@ from aerogel import _core
 from aerogel._version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
-from aerogel.calibrate import Stack, Statistics, read_texts, sequences, walk
+from aerogel.calibrate import Collected, Stack, Statistics, collect, read_texts, sequences, walk
 from aerogel.checkpoint import Checkpoint, Weight
-from aerogel.compression.calibrated import Done, compress_calibrated
+from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import choices, own_sparsities, resolved
 from aerogel.compression.folder import keep_files, replacing, write_json
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
@@ -27,6 +27,7 @@ from aerogel.errors import AerogelError, RecipeError
 from aerogel.packed import SafetensorsWriter, add_weight, packed_config
 from aerogel.prune import parse_pattern, sparsity_below
 from aerogel.recipe import Recipe
+from aerogel.structure import influence, prune_structure
 
 
 def pack(
@@ -42,19 +43,23 @@ def pack(
     start = time.perf_counter()
     threads = threads or _core.default_threads()
     recipe = resolved(recipe)
+    source = architecture_of(checkpoint)
+    dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
+    ids = _calibration(recipe, source, checkpoint)
+    checkpoint = _structured(recipe, source, checkpoint, ids, threads)
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
-    ids = _calibration(recipe, architecture, checkpoint)
     sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
     chosen = choices(recipe, tensors, sparsities, sparse)
     report = _Counter(progress, len(tensors))
     reports: list[TensorReport] = []
     with replacing(out) as folder:
         writer = SafetensorsWriter(folder / "model.safetensors", small=recipe.pack == "small")
-        known: Mapping[str, Done] = {}
+        known = Compressed()
         if ids is not None:
+            alpha = None if recipe.fold is None else recipe.fold.alpha
             known = compress_calibrated(
-                architecture, checkpoint, ids, chosen, recipe.prune.correct, threads, report.done
+                architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, threads, report.done
             )
         for tensor, stored, error, output_error in _in_order(checkpoint, tensors, chosen, known, threads):
             if isinstance(stored, Weight):
@@ -71,7 +76,8 @@ def pack(
         writer.close({"format": "aerogel"})
         sources = _sources(recipe)
         write_json(
-            folder / "config.json", packed_config(checkpoint.config, recipe.as_dict(), __version__, sources)
+            folder / "config.json",
+            packed_config(checkpoint.config, recipe.as_dict(), __version__, sources, folded=recipe.fold is not None),
         )
         keep_files(checkpoint, folder)
         file_bytes = (folder / "model.safetensors").stat().st_size
@@ -80,7 +86,7 @@ def pack(
         recipe=recipe.as_dict(),
         tensors=reports,
         file_bytes=file_bytes,
-        dense_bytes=4 * sum(math.prod(t.shape) for t in tensors),
+        dense_bytes=dense_bytes,
         seconds=time.perf_counter() - start,
         sources=sources,
         notes=_notes(recipe),
@@ -110,6 +116,22 @@ def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpo
     texts = [text for file in wanted.files for text in read_texts(Path(file))]
     tokens = min(wanted.tokens, architecture.max_positions, checkpoint.max_tokens or wanted.tokens)
     return sequences(texts, checkpoint.tokenizer(), wanted.samples, tokens, architecture.generates, recipe.seed)
+
+
+def _structured(
+    recipe: Recipe,
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    ids: Sequence[Sequence[int]] | None,
+    threads: int,
+) -> Checkpoint:
+    """The checkpoint without the channels, heads and layers that the recipe takes out."""
+    if recipe.structure is None:
+        return checkpoint
+    seen = Collected() if ids is None else collect(architecture, checkpoint, ids, threads)
+    counted = recipe.structure.layers is not None and not isinstance(recipe.structure.layers, Sequence)
+    turned = influence(checkpoint, ids, threads) if ids is not None and counted else None
+    return prune_structure(checkpoint, recipe.structure, seen.statistics, turned, seen.means)
 
 
 def _sparsities(
@@ -163,18 +185,19 @@ def _in_order(
     checkpoint: Checkpoint,
     tensors: Sequence[Tensor],
     chosen: Mapping[str, Choice],
-    known: Mapping[str, Done],
+    known: Compressed,
     threads: int,
 ) -> Iterator[tuple[Tensor, Weight | np.ndarray, float, float | None]]:
-    """Compressed tensors in their order; those that are not `known` are made here, `threads` + 1 of them at a time."""
+    """Compressed tensors in their order; those that are not `known` yet are made here, `threads` + 1 of them at a time."""
 
     def work(tensor: Tensor) -> tuple[Tensor, Weight | np.ndarray, float, float | None]:
         try:
-            if tensor.name in known:
-                done = known[tensor.name]
+            if tensor.name in known.matrices:
+                done = known.matrices[tensor.name]
                 return tensor, done.weight, done.error, done.output_error
             if tensor.role is Role.KEPT:
-                return tensor, checkpoint.array(tensor.name), 0.0, None
+                made = known.vectors.get(tensor.name)
+                return tensor, checkpoint.array(tensor.name) if made is None else made, 0.0, None
             dense = checkpoint.weight(tensor.name).dense()
             stored = compress_matrix(dense, chosen[tensor.name])
             return tensor, stored, error_of(dense, stored.dense()), None
