@@ -11,6 +11,7 @@ from aerogel.checkpoint import open_checkpoint
 from aerogel.compression.folder import KEPT_FILES, check_target, replacing
 from aerogel.compression.pipeline import pack
 from aerogel.compression.report import CompressReport, Progress, TensorReport
+from aerogel.compression.targets import Target, pack_to
 from aerogel.errors import RecipeError
 from aerogel.recipe import Recipe, with_values
 
@@ -18,6 +19,7 @@ __all__ = [
     "KEPT_FILES",
     "CompressReport",
     "Progress",
+    "Target",
     "TensorReport",
     "check_target",
     "compress",
@@ -41,6 +43,7 @@ def compress(
     calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     pack: str | None = None,
     seed: int | None = None,
+    target: Target | None = None,
 ) -> CompressReport:
     """Prunes and quantizes a model and writes it as a packed model.
 
@@ -64,6 +67,8 @@ def compress(
         calibrate: files with calibration texts, see `aerogel.calibrate.read_texts`.
         pack: "plain", or "small": entropy-coded.
         seed: of what is chosen at random.
+        target: choose the sparsity for a size, a latency or a score, see `Target`; `sparsity` is then where the search
+            for a score begins.
 
     Returns:
         A report with the sparsity, size and error of every tensor.
@@ -94,7 +99,10 @@ def compress(
     }
     whole = with_values(base, {key: value for key, value in given.items() if value is not None})
     check_target(Path(out))
-    return _pack(open_checkpoint(source), Path(out), whole, threads=threads, progress=progress)
+    checkpoint = open_checkpoint(source)
+    if target is not None:
+        return pack_to(checkpoint, Path(out), whole, target, threads, progress)
+    return _pack(checkpoint, Path(out), whole, threads=threads, progress=progress)
 
 
 _pack = pack  # `compress` has an argument of that name

@@ -34,6 +34,8 @@ def resolved(recipe: Recipe) -> Recipe:
         raise RecipeError(f"prune.method: {name} needs calibration texts (calibration.files, or --calibrate FILE)")
     if needs == "gradient":
         raise RecipeError(f"prune.method: {name} needs gradients of a loss: use aerogel.train with it")
+    if prune.steps > 1 and prune.threshold is not None:
+        raise RecipeError("prune.steps: go with a sparsity, not with a threshold")
     weights = quantize.weights
     coarse = weights.startswith(COARSE)
     rounding = quantize.rounding or ("compensated" if coarse and texts else "nearest")
@@ -72,6 +74,7 @@ def choices(
                 quantize.weights,
                 pattern_at(recipe, sparsities[tensor.name]),
                 str(recipe.prune.method),
+                recipe.prune.steps,
                 quantize.rounding == "compensated",
                 sparse,
             )

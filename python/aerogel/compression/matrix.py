@@ -10,7 +10,7 @@ import numpy as np
 from aerogel.calibrate import Statistics
 from aerogel.checkpoint import Weight
 from aerogel.packed import to_weight
-from aerogel.prune import Pattern, method
+from aerogel.prune import Pattern, cubic, method
 from aerogel.quantize import scheme
 from aerogel.quantize.compensated import compensated
 
@@ -23,6 +23,7 @@ class Choice:
         scheme: of quantization.
         pattern: which weights stay; None: all.
         method: of pruning.
+        steps: in how many steps the sparsity rises.
         compensated: rounding errors are made up for by the weights that are rounded later.
         sparse: whether the file has a mask; None: where that is smaller.
     """
@@ -30,6 +31,7 @@ class Choice:
     scheme: str
     pattern: Pattern | None = None
     method: str = "magnitude"
+    steps: int = 1
     compensated: bool = False
     sparse: bool | None = None
 
@@ -44,6 +46,8 @@ def compress_matrix(weight: np.ndarray, choice: Choice, known: Any = None) -> We
     """
     mask = None
     if choice.pattern is not None and choice.pattern.sparsity > 0:
+        for sparsity in cubic(0.0, choice.pattern.sparsity, choice.steps + 1)[1:-1]:
+            weight = method(choice.method).function(weight, known, choice.pattern.at(sparsity)).weight
         weight, mask = method(choice.method).function(weight, known, choice.pattern)
     chosen = scheme(choice.scheme)
     grid = chosen.grid(weight)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from aerogel.compression.pipeline import pack
 from aerogel.compression.report import CompressReport, Progress
 from aerogel.errors import RecipeError
 from aerogel.model import load
+from aerogel.prune import cubic, parse_pattern
 from aerogel.recipe import Calibration, Prune, Quantize, Recipe
 from aerogel.tuning import curve
 from aerogel.units import megabytes, milliseconds
@@ -33,6 +36,58 @@ HIGHEST = 0.98
 SLACK = 0.01
 #: Attempts to come under a target with the real model after the estimate.
 ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a compression is to reach; exactly one of the first three.
+
+    Attributes:
+        size: most bytes of model.safetensors.
+        latency: most seconds of a forward pass of one sequence of `tokens` tokens, on this machine.
+        drop: most of the source's score that may be lost, as a fraction; needs `score`.
+        tokens: see `latency`.
+        score: the score of a model's path, and whether lower is better.
+        steps: sparsities that are tried on the way to a drop.
+    """
+
+    size: int | None = None
+    latency: float | None = None
+    drop: float | None = None
+    tokens: int = 128
+    score: tuple[Callable[[Path], float], bool] | None = None
+    steps: int = 8
+
+    def __post_init__(self) -> None:
+        wanted = [value for value in (self.size, self.latency, self.drop) if value is not None]
+        if len(wanted) != 1:
+            raise RecipeError("target: expected one of size, latency and drop")
+        if not 0 < wanted[0] < math.inf:
+            raise RecipeError(f"target: expected a positive number, got {wanted[0]}")
+        if self.drop is not None and self.score is None:
+            raise RecipeError("target: drop needs data to score models on")
+        if self.tokens < 1 or self.steps < 1:
+            raise RecipeError(f"target: expected at least one token and step, got {self.tokens} and {self.steps}")
+
+
+def pack_to(
+    checkpoint: Checkpoint, out: Path, recipe: Recipe, target: Target, threads: int | None, progress: Progress | None
+) -> CompressReport:
+    """The least sparse model that reaches a size or latency, or the sparsest that keeps a score.
+
+    Raises:
+        RecipeError: the target is out of reach, and what is in reach; or the recipe leaves no sparsity to choose.
+    """
+    if recipe.prune.threshold is not None:
+        raise RecipeError("target: chooses a sparsity, so prune.threshold cannot be given")
+    parse_pattern(recipe.prune.pattern).at(0.5)  # a shape with a sparsity of its own has nothing to choose
+    if target.size is not None:
+        return pack_to_size(checkpoint, out, recipe, target.size, threads, progress)
+    if target.latency is not None:
+        return pack_to_latency(checkpoint, out, recipe, target.latency, target.tokens, threads, progress)
+    assert target.drop is not None and target.score is not None
+    score, lower = target.score
+    return pack_to_drop(checkpoint, out, recipe, target.drop, score, lower, target.steps, threads, progress)
 
 
 def pack_to_size(
@@ -193,16 +248,6 @@ def pack_to_drop(
     return dataclasses.replace(good, notes=[*good.notes, f"dense: {dense:.4f}", *tried])
 
 
-def cubic(first: float, last: float, steps: int) -> list[float]:
-    """`steps` rising sparsities from `first` to `last`, ever closer together (Zhu and Gupta, arXiv 1710.01878):
-
-    s[i] = last + (first - last) (1 - i / (steps - 1))^3
-    """
-    if steps == 1:
-        return [last]
-    return [last + (first - last) * (1 - i / (steps - 1)) ** 3 for i in range(steps)]
-
-
 def latency(path: Path, tokens: int, threads: int | None, seconds: float = 1.0) -> float:
     """The median time of a forward pass of one sequence of `tokens` tokens; calls go on for about `seconds`."""
     model = load(path, threads)
@@ -252,8 +297,3 @@ def _data_free(recipe: Recipe) -> Recipe:
 
 def _ms(seconds: float) -> str:
     return f"{milliseconds(1e3 * seconds)} ms"
-
-
-def targets_given(values: Sequence[object]) -> int:
-    """How many of some options are set."""
-    return sum(value is not None for value in values)
