@@ -102,9 +102,10 @@ def scatter(
 def _label(text: str, x: float, y: float, placed: list[tuple[float, float, float, float]]) -> str:
     """A label in the first place beside its dot where nothing is yet; none if there is no such place."""
     width = LETTER * len(text)
+    # the front runs to the right and up from a dot: below it there is room
     for dx, dy, anchor in (
-        (9, 4, "start"), (0, -10, "middle"), (0, 19, "middle"), (-9, 4, "end"),
-        (7, -9, "start"), (7, 17, "start"), (-7, -9, "end"), (-7, 17, "end"),
+        (6, 17, "start"), (0, 20, "middle"), (-9, 4, "end"), (-7, -9, "end"),
+        (9, 4, "start"), (0, -10, "middle"), (7, -9, "start"), (-7, 17, "end"),
     ):  # fmt: skip
         left = x + dx - {"start": 0, "middle": width / 2, "end": width}[anchor]
         box = (left, y + dy - LINE + 3, left + width, y + dy + 3)

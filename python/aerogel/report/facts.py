@@ -69,7 +69,7 @@ def facts_of(report: Any) -> ReportFacts:
         path=str(values.get("path", "")),
         recipe=_plain(values.get("recipe") or {}),
         tensors=tensors,
-        file_bytes=int(values.get("file_bytes") or sum(t.bytes for t in tensors)),
+        file_bytes=int(values.get("file_bytes") or sum(t.bytes for t in tensors) or 1),
         fp32_bytes=int(values.get("dense_bytes") or 4 * sum(t.size for t in tensors)),
         int8_bytes=int8,
         sparsity=sum(t.sparsity * t.size for t in matrices) / count if count else 0.0,

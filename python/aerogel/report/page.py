@@ -15,6 +15,7 @@ import yaml
 
 from aerogel import _core
 from aerogel._version import __version__
+from aerogel.evaluate.base import AGREEMENT
 from aerogel.report.chart import Dot, scatter
 from aerogel.report.facts import ReportFacts
 from aerogel.report.maps import byte_bars, heat_maps, tensor_table
@@ -106,7 +107,7 @@ def _score(score: Mapping[str, Any]) -> str:
             low, high = figure.get("low"), figure.get("high")
             interval = "" if low is None or high is None else f"{_value(low)} – {_value(high)}"
             cells = f"<td class=n>{_value(figure.get('value'))}</td><td class=n>{interval}</td>"
-            rows.append(f"<tr><td>{escape(prefix + name)}</td>{cells}</tr>")
+            rows.append(f"<tr><td>{escape(prefix + AGREEMENT.get(name, name))}</td>{cells}</tr>")
     facts = ", ".join(f"{key} {value}" for key, value in (score.get("facts") or {}).items())
     return (
         f'<h2>Accuracy: {escape(score["task"])}</h2><div class="card scroll"><table class="list"><thead><tr>'
@@ -164,10 +165,10 @@ def _chart(sweep: Sweep, cost: str, xlabel: str, x: Any) -> str:
 def _points(sweep: Sweep) -> str:
     timed = any(p.timing for p in sweep.points)
     kept = any(math.isfinite(p.kept()) for p in sweep.points)
-    cosine = any((row := r).get("cosine_mean") is not None for r in sweep.rows())
+    cosine = any(row.get("cosine_mean") is not None for row in sweep.rows())
     heads = ["point", "sparsity", "size", "× smaller", sweep.metric, "95 % interval"]
     heads += (["kept"] if kept else []) + (["cosine to dense"] if cosine else [])
-    heads += (["ms", "× dense int8"] if timed else []) + [""]
+    heads += (["ms", "× dense int8"] if timed else []) + ["best at its"]
     base = next((p.bytes for p in sweep.points if p.dense and math.isfinite(p.bytes)), math.nan)
     lines = []
     table = zip(sweep.points, sweep.rows(), sweep.front("bytes"), sweep.front("ms"), sweep.warnings())
@@ -187,11 +188,7 @@ def _points(sweep: Sweep) -> str:
         if timed:
             cells.append(milliseconds(p.ms) if math.isfinite(p.ms) else "–")
             cells.append(f"{row['speedup']:.2f}" if row["speedup"] else "–")
-        marks = "".join(
-            f'<span class="mark">{text}</span>'
-            for text, on in (("best for size", small), ("best for time", fast))
-            if on
-        )
+        marks = "".join(f'<span class="mark">{text}</span>' for text, on in (("size", small), ("time", fast)) if on)
         marks += "".join(f'<span class="mark warn">{escape(text)}</span>' for text in warned)
         if p.error:
             marks += f'<span class="mark warn">{escape(p.error)}</span>'

@@ -263,9 +263,13 @@ def _time(
             [_variant(entry, checkpoint) for entry in (baseline, *group)], threads=threads, rounds=rounds, **shape
         )
         found = {variant["name"]: variant["latency_ms"] for variant in result["variants"]}
+        # The machine may be slower now than when the others were timed: dense int8 says by how much.
+        median = next(iter(found[INT8].values()))["median"] / per_call
+        scale = baseline.result["timing"]["median"] / median if baseline.timed else 1.0
         for entry in (baseline, *group):
             figures = next(iter(found[entry.label].values()))
-            timing = {key: figures[key] / per_call for key in ("median", "min", "q1", "q3")}
+            timing = {key: figures[key] / per_call * scale for key in ("median", "min", "q1", "q3")}
+            timing["scale"] = scale
             timing["speedup"] = figures.get("speedup")
             if entry is not baseline or not entry.timed:
                 entry.result["timing"] = timing
