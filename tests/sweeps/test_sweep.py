@@ -110,6 +110,11 @@ def test_only_what_is_worth_having_is_kept(bert_folder, tmp_path, task, clock):
         name = f"sparsity={point.point['sparsity']},quant=int8"
         assert (tmp_path / "out" / "points" / name / "model").exists() == (small or fast)
     assert any(p.folder for p in found.points[2:])
+    gone = [p.name for p in found.points[2:] if not p.folder]
+    everything = sweeps.sweep(bert_folder, tmp_path / "out", GRID, task, seq=8, keep="all")
+    assert all(p.folder for p in everything.points[2:]) and len(clock) == 1, f"{gone} again, but not timed again"
+    assert sweeps.sweep(bert_folder, tmp_path / "out", GRID, task, seq=8, keep="all").points == everything.points
+    assert len(clock) == 1
 
 
 def test_a_point_that_fails_does_not_stop_the_others(bert_folder, tmp_path, task, clock, monkeypatch):

@@ -120,12 +120,11 @@ def sweep(
         if entry.scored and (entry.timed or entry.has_model) and (entry.has_model or not wanted):
             log.info("sweep: %s is known", entry.label)
         else:
-            _make(entry, checkpoint, task, dense_answers, threads)
+            _make(entry, checkpoint, task, dense_answers, threads, times)
         step(entry.label)
     notes = _time(entries, checkpoint, case, workers, rounds, times, step)
     if progress is not None:
         progress(total, total, "")
-    first = entries[0].result.get("score") or {}
     found = Sweep(
         os.fspath(source),
         task.name,
@@ -136,7 +135,6 @@ def sweep(
         [entry.point() for entry in entries],
         notes,
     )
-    assert first.get("metric", task.metric) == task.metric
     if keep == "best":
         for entry, small, fast in zip(entries, found.front("bytes"), found.front("ms")):
             if not entry.dense and entry.timed and not (small or fast):
@@ -174,9 +172,9 @@ class _Entry:
         """Takes what an earlier sweep found under the same conditions."""
         try:
             found = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
-            if found["key"] == json.loads(json.dumps(self.key)):
+            if found["key"] == _plain(self.key):
                 self.result = {key: found[key] for key in ("report", "score")}
-                if found.get("times") == json.loads(json.dumps(times)):
+                if found.get("times") == _plain(times):
                     self.result["timing"] = found["timing"]
         except (OSError, ValueError, KeyError, TypeError):
             return  # none, or half of one: it is done again
@@ -202,7 +200,12 @@ class _Entry:
 
 
 def _make(
-    entry: _Entry, checkpoint: Checkpoint, task: Task, dense_answers: Callable[[], Any], threads: int | None
+    entry: _Entry,
+    checkpoint: Checkpoint,
+    task: Task,
+    dense_answers: Callable[[], Any],
+    threads: int | None,
+    times: Mapping[str, Any],
 ) -> None:
     """Compresses and scores one point. What goes wrong with it is its result: the others go on."""
     old = entry.result
@@ -214,9 +217,9 @@ def _make(
             answers = dense
         else:
             report = compress(checkpoint.path, entry.model, threads=threads, **entry.arguments)
-            entry.result["report"] = report.as_dict()
+            entry.result["report"] = _plain(report.as_dict())
             answers = task.answer(load(entry.model, threads))
-        entry.result["score"] = task.score(answers, dense).as_dict(values=False)
+        entry.result["score"] = _plain(task.score(answers, dense).as_dict(values=False))
     except AerogelError as error:
         entry.error = str(error)
         entry.result = {}
@@ -224,7 +227,12 @@ def _make(
         return
     if old.get("score") == entry.result["score"] and "timing" in old:
         entry.result["timing"] = old["timing"]  # only the model was missing
-    entry.write()
+    entry.write(times if entry.timed else None)
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from a file."""
+    return json.loads(json.dumps(value))
 
 
 def _dense_report(checkpoint: Checkpoint) -> dict[str, Any]:
