@@ -327,6 +327,42 @@ def evaluate(
     run(folder, chosen_task(sts, classify, text, retrieval, context), against, json_file, threads)
 
 
+@app.command("sweep")
+def sweep_grid(
+    source: Annotated[str, typer.Argument(help="A local folder or file, or a model id on the Hugging Face hub.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for results, page and models.")],
+    grid: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY=VALUE,... ...",
+            help='Options of compress with their values: "sparsity=0.5,0.8 quant=int8,bf16 pattern=unstructured,8:64".',
+        ),
+    ],
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    retrieval: Retrieval = None,
+    context: Context = 512,
+    tokens: Annotated[
+        int, typer.Option("--seq", "-s", min=1, help="Encoder: tokens of the sequence that is timed.")
+    ] = 128,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Turns of every model when timed.")] = 7,
+    keep: Annotated[
+        str, typer.Option(metavar="best|all", help="Which models stay: those on a Pareto front, or all.")
+    ] = "best",
+    threads: Threads = None,
+) -> None:
+    """Compress in every way that a grid says, measure each, and draw accuracy against size and time.
+
+    A sweep that was broken off goes on where it was.
+    """
+    from aerogel.commands.eval import chosen_task
+    from aerogel.commands.sweep import run
+
+    _exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
+    run(source, out, grid, chosen_task(sts, classify, text, retrieval, context), tokens, rounds, keep, threads)
+
+
 def _exactly_one(**tasks: Any) -> None:
     given = [f"--{name}" for name, value in tasks.items() if value is not None]
     if len(given) != 1:

@@ -46,19 +46,17 @@ def test_wilson_is_scipys(hits, trials):
     assert (got.value, got.low, got.high) == pytest.approx((hits / trials, expected.low, expected.high), abs=1e-12)
 
 
+def mean_of(values, seed=0):
+    return bootstrap(len(values), lambda chosen: {"mean": values[chosen].mean()}, resamples=300, seed=seed)["mean"]
+
+
 def test_the_bootstrap_covers_and_repeats():
     random = np.random.default_rng(1)
-    inside = 0
-    for trial in range(100):
-        values = random.standard_normal(60)
-        found = bootstrap(60, lambda chosen: {"mean": values[chosen].mean()}, resamples=300)["mean"]
-        assert found.value == values.mean()
-        inside += found.low <= 0 <= found.high
-        if not trial:
-            again = bootstrap(60, lambda chosen: {"mean": values[chosen].mean()}, resamples=300)["mean"]
-            other = bootstrap(60, lambda chosen: {"mean": values[chosen].mean()}, resamples=300, seed=1)["mean"]
-            assert again == found != other
-    assert 87 <= inside <= 100  # 95 in truth
+    samples = random.standard_normal((100, 60))
+    found = [mean_of(sample) for sample in samples]
+    assert [f.value for f in found] == [sample.mean() for sample in samples]
+    assert 87 <= sum(f.low <= 0 <= f.high for f in found) <= 100  # 95 in truth
+    assert mean_of(samples[0]) == found[0] != mean_of(samples[0], seed=1)
 
 
 def test_figures_of_one_bootstrap_are_paired():

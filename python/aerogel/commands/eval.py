@@ -11,6 +11,7 @@ from rich.table import Table
 
 from aerogel.commands.console import check_outputs, console, results
 from aerogel.evaluate import Classify, Estimate, Retrieval, Score, Sts, Task, Text
+from aerogel.evaluate.base import AGREEMENT
 from aerogel.model import load
 
 
@@ -56,24 +57,10 @@ def show(score: Score) -> None:
         kept = score.against.kept
         ratio = f"{score.metric} / dense" if score.lower_is_better else f"{score.metric} kept"
         table.add_row(ratio, _percent(kept.value), _interval(kept, _percent), style="bold")
-        _rows(table, {NAMES.get(name, name): value for name, value in score.against.agreement.items()})
+        _rows(table, {AGREEMENT.get(name, name): value for name, value in score.against.agreement.items()})
     out.print(table)
     facts = ", ".join(f"{name} {value}" for name, value in score.facts.items())
     out.print(f"[dim]{score.task}:[/] {facts}", markup=True, soft_wrap=True)
-
-
-#: Figures of agreement for people.
-NAMES = {
-    "cosine_mean": "cosine to dense, mean",
-    "cosine_min": "cosine to dense, least",
-    "cosine_q01": "cosine to dense, 1 % quantile",
-    "cosine_q10": "cosine to dense, 10 % quantile",
-    "cosine_q50": "cosine to dense, median",
-    "same_label": "same label as dense",
-    "same_top": "same most likely token as dense",
-    "same_top10": "of dense's first 10 documents",
-    "kl_mean": "KL(dense || model), nats",
-}
 
 
 def _rows(table: Table, figures: Mapping[str, Estimate]) -> None:

@@ -16,6 +16,19 @@ from aerogel.evaluate.statistics import Estimate, bootstrap
 
 Answers = TypeVar("Answers")
 
+#: Figures of agreement for people.
+AGREEMENT = {
+    "cosine_mean": "cosine to dense, mean",
+    "cosine_min": "cosine to dense, least",
+    "cosine_q01": "cosine to dense, 1 % quantile",
+    "cosine_q10": "cosine to dense, 10 % quantile",
+    "cosine_q50": "cosine to dense, median",
+    "same_label": "same label as dense",
+    "same_top": "same most likely token as dense",
+    "same_top10": "of dense's first 10 documents",
+    "kl_mean": "KL(dense || model), nats",
+}
+
 
 @dataclass(frozen=True)
 class Comparison:
