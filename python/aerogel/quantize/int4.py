@@ -11,7 +11,8 @@ error small.
 
 The fit, for each group: the squared error of rounding at a range of steps, from one that clips the largest weights to
 coarse ones. For each row: of a few scales the one whose multiples, the best for each group, have the least error
-together. Weights that are 0 cost nothing at any step, so they have no part in it.
+together. Weights that are 0 cost nothing at any step, so they have no part in it. The fit is made of operations that
+round alike on every CPU.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from aerogel.quantize.base import LARGEST, Grid, Quantized, Scheme, checked, lar
 #: scale may be too coarse for its smallest groups.
 _SHRINK = np.array([0.5, 0.57, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 1.0, 1.15, 1.5, 2.2, 4.0, 16.0], np.float32)
 #: Scales of a row that are tried, as a part of the one that makes the largest multiplier reach its limit.
-_SCALES = np.geomspace(1.0, 1.8, 17).astype(np.float32)
+_SCALES = np.linspace(1.0, 1.8, 17).astype(np.float32)
 #: Elements that are worked on at once: some megabytes of temporaries.
 _CHUNK = 1 << 18
 
@@ -131,7 +132,8 @@ class _Groups:
         np.clip(rounded, low, high, out=rounded)
         rounded *= step[..., None]
         rounded -= self._w
-        return np.einsum("ngk,ngk->ng", rounded, rounded)
+        rounded *= rounded
+        return rounded.sum(axis=-1)
 
 
 def _row_scales(groups: _Groups, best: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
