@@ -139,11 +139,13 @@ void decode_windows(const std::string& name, const std::uint8_t* data, std::size
 
   std::vector<std::uint64_t> begins;  // the bit at which each block begins
   std::uint64_t total = 0;
-  for (std::int64_t i = 0; i < windows; ++i) {
-    if (i % kBlock == 0) begins.push_back(total);
-    const std::uint8_t b = bits[static_cast<std::size_t>(i)];
-    if (b > 64) refuse(name, "window " + std::to_string(i) + ": expected at most 64 bits, got " + std::to_string(b));
-    total += static_cast<std::uint64_t>(window_width(b));
+  for (std::int64_t first = 0; first < windows; first += kBlock) {
+    const std::uint8_t* const block = bits.data() + first;
+    const std::int64_t count = std::min(kBlock, windows - first);
+    if (const std::uint8_t most = *std::max_element(block, block + count); most > 64)
+      refuse(name, "windows " + std::to_string(first) + " and on: expected at most 64 bits, got " + std::to_string(most));
+    begins.push_back(total);
+    total += places_width(block, count);
   }
   const std::uint8_t* const places = body.end;
   const auto place_bytes = static_cast<std::size_t>(data + bytes - places);
@@ -153,31 +155,10 @@ void decode_windows(const std::string& name, const std::uint8_t* data, std::size
 
   std::atomic<bool> good{true};
   workers.run(static_cast<std::int64_t>(begins.size()), [&](std::int64_t block, int) noexcept {
-    std::uint64_t at = begins[static_cast<std::size_t>(block)];
-    for (std::int64_t i = block * kBlock; i < std::min(windows, (block + 1) * kBlock); ++i) {
-      const int b = bits[static_cast<std::size_t>(i)], width = window_width(b);
-      const std::size_t byte = at / 8;
-      const int skip = static_cast<int>(at % 8);
-      std::uint64_t place = 0;
-      if (byte + 9 <= place_bytes) {
-        place = load_le<std::uint64_t>(places + byte) >> skip;
-        if (skip + width > 64) place |= static_cast<std::uint64_t>(places[byte + 8]) << (64 - skip);
-      } else {
-        for (std::size_t j = 0; byte + j < place_bytes; ++j) {
-          const int shift = 8 * static_cast<int>(j) - skip;
-          const std::uint64_t part = places[byte + j];
-          place |= shift < 0 ? part >> -shift : part << shift;
-        }
-      }
-      place &= (std::uint64_t{1} << width) - 1;
-      at += static_cast<std::uint64_t>(width);
-      if (place >= windows_with(b)) {
-        good.store(false, std::memory_order_relaxed);
-        return;
-      }
-      const std::uint64_t word = window_at(b, place);
-      for (std::int64_t j = 0; j < kWindowBytes; ++j) out[kWindowBytes * i + j] = static_cast<std::uint8_t>(word >> (8 * j));
-    }
+    const std::int64_t first = block * kBlock;
+    if (!read_windows(bits.data() + first, std::min(kBlock, windows - first), places, place_bytes,
+                      begins[static_cast<std::size_t>(block)], out + kWindowBytes * first))
+      good.store(false, std::memory_order_relaxed);
   });
   if (!good.load()) refuse(name, "damaged: a window's place is beyond the last of its kind");
 }
