@@ -140,7 +140,7 @@ def test_every_strategy(tmp_path_factory, strategy, shape, height, width, bits, 
         tensors[M + ".weight_shape"] = np.array(shape, np.int64)
     if zero is not None:
         tensors[M + ".weight_zero_point"] = zero
-    checkpoint = opened(tmp_path_factory.mktemp("m"), tensors, args, version="0.17.1")
+    checkpoint = opened(tmp_path_factory.mktemp("m"), tensors, args, version="0.18.0")
     expected = ct.decode(q, scale, zero, strategy, width, (height, width))
     check(checkpoint.weight(NAME), expected)
     np.testing.assert_array_equal(checkpoint.array(NAME), expected)
@@ -203,7 +203,7 @@ def test_packed_zero_points(tmp_path: Path, bits: int, stream: bool) -> None:
     }
     args = {**INT4, "num_bits": bits, "symmetric": False}
     expected = ct.decode(q, scale, zero, "group", 8)
-    version = "0.17.0" if stream else "0.14.0"
+    version = "0.18.0" if stream else "0.17.1"
     check(opened(tmp_path / "packed", tensors, args, version=version).weight(NAME), expected)
     tensors[M + ".weight_zero_point"] = zero  # before 0.9.4
     check(opened(tmp_path / "plain", tensors, args, version=version).weight(NAME), expected)

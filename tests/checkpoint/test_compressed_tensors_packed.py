@@ -10,7 +10,7 @@ from tests.reference.compressed_tensors import words_of
 
 from aerogel.checkpoint.compressed_tensors import packed
 from aerogel.checkpoint.compressed_tensors.packed import unpack
-from aerogel.errors import CheckpointError, DataError, ShapeError
+from aerogel.errors import DataError, ShapeError
 
 
 @settings(deadline=None)
@@ -19,7 +19,7 @@ def test_agrees_with_packing_bit_by_bit(bits: int, rows: int, count: int, stream
     half = 1 << (bits - 1)
     numbers = np.random.default_rng(seed).integers(-half, half, (rows, count)).astype(np.int8)
     words = words_of(numbers, bits, stream)
-    version = (0, 17, 0) if stream else (0, 16, 9)
+    version = (0, 18, 0) if stream else (0, 17, 1)
     np.testing.assert_array_equal(unpack(words, count, bits, version, "w"), numbers, strict=True)
 
 
@@ -31,7 +31,7 @@ def test_the_example_of_the_format() -> None:
 def test_many_rows_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "_CHUNK", 50)
     numbers = np.random.default_rng(0).integers(-4, 4, (23, 20)).astype(np.int8)
-    np.testing.assert_array_equal(unpack(words_of(numbers, 3, True), 20, 3, (0, 17), "w"), numbers)
+    np.testing.assert_array_equal(unpack(words_of(numbers, 3, True), 20, 3, (0, 18), "w"), numbers)
 
 
 def test_the_width_decides_against_the_version() -> None:
@@ -40,11 +40,21 @@ def test_the_width_decides_against_the_version() -> None:
         np.testing.assert_array_equal(unpack(words_of(numbers, 3, stream), 64, 3, version, "w"), numbers)
 
 
-def test_a_tie_without_a_version() -> None:
-    numbers = np.zeros((1, 11), np.int8)  # two words in both layouts; the eleventh number stands elsewhere
-    with pytest.raises(CheckpointError, match=r"w: 11 numbers of 3 bits in 2 words.*expected a version"):
-        unpack(words_of(numbers, 3, True), 11, 3, (), "w")
-    unpack(words_of(numbers[:, :10], 3, True), 10, 3, (), "w")  # one word: the same in both
+def test_bits_decide_where_the_width_does_not() -> None:
+    numbers = np.full((1, 11), 3, np.int8)  # two words in both layouts; the eleventh number stands elsewhere
+    for stream in (True, False):
+        for version in ((), (0, 9), (0, 17, 1), (0, 20)):  # whatever a file may say
+            np.testing.assert_array_equal(unpack(words_of(numbers, 3, stream), 11, 3, version, "w"), numbers)
+
+
+def test_the_version_decides_where_bits_do_not() -> None:
+    numbers = np.full((1, 11), -4, np.int8)
+    numbers[0, 10] = 0  # 0b100 from bit 30 on: bit 32 is set, which as lanes is 0b001 from bit 32 on
+    word = words_of(numbers, 3, True)
+    assert word.tolist() == [[0, 1]]
+    assert unpack(word, 11, 3, (0, 18), "w")[0, 10] == 0
+    for version in ((), (0, 17, 1)):  # old files do not say
+        assert unpack(word, 11, 3, version, "w")[0, 10] == 1 - 4
 
 
 @pytest.mark.parametrize(
@@ -52,12 +62,12 @@ def test_a_tie_without_a_version() -> None:
 )
 def test_widths_of_neither_layout(count: int, bits: int, width: int, expected: str) -> None:
     with pytest.raises(ShapeError, match=f"expected {expected} words a row, got {width}"):
-        unpack(np.zeros((3, width), np.int32), count, bits, (0, 17), "w")
+        unpack(np.zeros((3, width), np.int32), count, bits, (0, 18), "w")
 
 
-@pytest.mark.parametrize(("stream", "bit"), [(True, 33), (True, 63), (False, 30), (False, 35), (False, 62)])
-def test_bits_where_no_number_is(stream: bool, bit: int) -> None:
-    words = words_of(np.zeros((2, 11), np.int8), 3, stream)
+@pytest.mark.parametrize(("bits", "stream", "bit"), [(3, True, 63), (3, False, 63), (5, False, 31), (4, True, 44)])
+def test_bits_where_no_number_is(bits: int, stream: bool, bit: int) -> None:
+    words = words_of(np.full((2, 11), (1 << bits - 1) - 1, np.int8), bits, stream)  # all bits of the numbers are set
     words.view(np.uint32)[1, bit // 32] |= np.uint32(1 << bit % 32)
-    with pytest.raises(DataError, match=f"bits set in word {bit // 32} of a row"):
-        unpack(words, 11, 3, (0, 17) if stream else (0, 9), "w")
+    with pytest.raises(DataError, match="bits set in word [01] of a row"):
+        unpack(words, 11, bits, (0, 18) if stream else (0, 9), "w")

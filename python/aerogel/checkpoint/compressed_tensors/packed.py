@@ -2,11 +2,14 @@
 
 What is stored is u = q + 2^(b-1). There are two layouts of a row of C numbers; for 1, 2, 4 and 8 bits they are the same:
 
-    lanes     (versions before 0.17)  floor(32/b) numbers a word, its top bits unused    ceil(C / floor(32/b)) words
-    stream    (0.17 and later)        number i begins at bit i*b, words are straddled     ceil(C*b / 32) words
+    lanes     (versions before 0.18)  floor(32/b) numbers a word, its top bits unused    ceil(C / floor(32/b)) words
+    stream    (0.18 and later)        number i begins at bit i*b, words are straddled     ceil(C*b / 32) words
 
     b = 3:    bit  0  3  6       27 30 32 33          lanes: number 10 begins word 1;  stream: it has bits 30, 31 and 32
                    u0 u1 u2  ... u9 --|u10 ...        u0 u1 ... u9 u10|
+
+Where the width of a row fits both, bits decide that are set where one of them has no number; where that fits both too, the
+version: old files do not say theirs.
 """
 
 from __future__ import annotations
@@ -14,31 +17,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.errors import CheckpointError, DataError, ShapeError
+from aerogel.errors import DataError, ShapeError
 
-_STREAM_SINCE = (0, 17)
+_STREAM_SINCE = (0, 18)
 _CHUNK = 1 << 22  # numbers that are unpacked at once, in 4 bytes each
 
 
 def unpack(words: NDArray[np.int32], count: int, bits: int, version: tuple[int, ...], where: str) -> NDArray[np.int8]:
     """int32 [R, words] -> int8 [R, count], in -2^(bits-1) .. 2^(bits-1)-1.
 
-    `version` is the writer's; it decides where the width of a row leaves both layouts open.
+    `version` is the writer's, empty if it did not say.
 
     Raises:
         ShapeError: a row has neither layout's width.
-        CheckpointError: the layout depends on the version and there is none.
         DataError: bits are set where no number is.
     """
     rows, width = words.shape
-    stream = _is_stream(width, count, bits, version, where)
-    if stream:
-        first = np.arange(count, dtype=np.int64) * bits
-    else:
-        lanes = 32 // bits
-        first = np.arange(count, dtype=np.int64) // lanes * 32 + np.arange(count, dtype=np.int64) % lanes * bits
     unsigned = words.view(np.uint32)
-    _check_padding(unsigned, first, bits, where)
+    first = _first_bits(unsigned, count, bits, version, where)
     word, shift = first // 32, (first % 32).astype(np.uint32)
     straddling = np.flatnonzero(shift + bits > 32)
     left = (32 - shift[straddling]).astype(np.uint32)
@@ -54,27 +50,35 @@ def unpack(words: NDArray[np.int32], count: int, bits: int, version: tuple[int, 
     return result
 
 
-def _is_stream(width: int, count: int, bits: int, version: tuple[int, ...], where: str) -> bool:
-    lanes, stream = -(-count // (32 // bits)), -(-count * bits // 32)
-    if width not in (lanes, stream):
-        widths = f"{stream}" if lanes == stream else f"{stream} or {lanes}"
+def _first_bits(
+    words: NDArray[np.uint32], count: int, bits: int, version: tuple[int, ...], where: str
+) -> NDArray[np.int64]:
+    """The bit of its row at which each number begins."""
+    lanes, width = 32 // bits, words.shape[1]
+    numbers = np.arange(count, dtype=np.int64)
+    layouts = {  # the likelier first
+        "lanes": (-(-count // lanes), numbers // lanes * 32 + numbers % lanes * bits),
+        "stream": (-(-count * bits // 32), numbers * bits),
+    }
+    if version >= _STREAM_SINCE:
+        layouts = dict(reversed(layouts.items()))
+    fitting = [first for words_a_row, first in layouts.values() if words_a_row == width]
+    if not fitting:
+        widths = " or ".join(map(str, sorted({words_a_row for words_a_row, _ in layouts.values()})))
         raise ShapeError(f"{where}: {count} numbers of {bits} bits: expected {widths} words a row, got {width}")
-    if lanes != stream:
-        return width == stream
-    if 32 % bits == 0 or count * bits <= 32 // bits * bits:  # the same in both
-        return True
-    if not version:
-        raise CheckpointError(
-            f"{where}: {count} numbers of {bits} bits in {width} words are packed one way before version 0.17 of "
-            "compressed-tensors and another way since: expected a version in the config, found none"
-        )
-    return version >= _STREAM_SINCE
+    stray = [_stray_word(words, first, bits) for first in fitting]
+    for first, word in zip(fitting, stray):
+        if word is None:
+            return first
+    raise DataError(f"{where}: expected zeros where no number is, got bits set in word {stray[0]} of a row")
 
 
-def _check_padding(words: NDArray[np.uint32], first: NDArray[np.int64], bits: int, where: str) -> None:
+def _stray_word(words: NDArray[np.uint32], first: NDArray[np.int64], bits: int) -> int | None:
+    """The first word of a row with a bit set where no number is."""
     used = np.zeros(words.shape[1] * 32, np.uint8)
     used[(first[:, None] + np.arange(bits)).reshape(-1)] = 1
     unused = ~np.packbits(used, bitorder="little").view("<u4")
     for word in np.flatnonzero(unused):
         if np.any(words[:, word] & unused[word]):
-            raise DataError(f"{where}: expected zeros where no number is, got bits set in word {word} of a row")
+            return int(word)
+    return None
