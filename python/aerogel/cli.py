@@ -28,6 +28,25 @@ Threads = Annotated[
     int | None, typer.Option("--threads", "-t", min=1, help="Worker threads. [default: the cores that may be used]")
 ]
 
+Sts = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Rows sentence,sentence,score (csv or tsv): rank correlation of cosines."),
+]
+Classify = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Rows sentence<TAB>label or sentence<TAB>sentence<TAB>label: accuracy."),
+]
+TextFile = Annotated[
+    Path | None, typer.Option("--text", metavar="FILE", help="A text: perplexity; with --against also KL to dense.")
+]
+Retrieval = Annotated[
+    tuple[Path, Path, Path] | None,
+    typer.Option(
+        metavar="CORPUS QUERIES QRELS", help="BEIR's files (jsonl or tsv, and qrels as tsv): nDCG@10, recall, MRR@10."
+    ),
+]
+Context = Annotated[int, typer.Option(min=2, metavar="N", help="With --text: tokens of a window.")]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -63,15 +82,52 @@ def compress(
         ),
     ] = None,
     pattern: Annotated[
-        str, typer.Option(help="unstructured, or Q:64 (such as 8:64): Q weights stay in each 64 columns.")
-    ] = "unstructured",
-    quant: Annotated[str, typer.Option(help="int8, bf16, or none (float32).")] = "int8",
+        str | None, typer.Option(help="unstructured, Q:64 (8:64: 8 weights in each 64 columns), N:M (2:4), 1x4 or 2x1.")
+    ] = None,
+    quant: Annotated[
+        str | None, typer.Option(help="int8, int8:g64, int4:g64, int4:g64:asym, codebook:16, bf16 or none (float32).")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="magnitude, wanda, obs, admm. [default: admm with calibration texts, else magnitude]"),
+    ] = None,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option("--calibrate", "-c", metavar="FILE", help="Texts (.txt .csv .tsv .jsonl) that show what matters."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="How layers share the sparsity: uniform, global, owl, sensitivity.")
+    ] = None,
+    pack: Annotated[str | None, typer.Option(help="plain, or small: entropy-coded, the smallest file.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="A recipe; the options given besides replace its values.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what is chosen at random.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report of every tensor as JSON.")
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Prune and quantize a model into a packed model."""
     from aerogel.commands.compress import run
 
-    run(source, out, sparsity, pattern, quant, threads)
+    given = {"sparsity": sparsity, "pattern": pattern, "quant": quant, "method": method, "budget": budget, "pack": pack}
+    run(source, out, {**given, "calibrate": calibrate, "recipe": recipe, "seed": seed}, json_file, threads)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder for the dense model.")],
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    shard_mb: Annotated[
+        int | None, typer.Option("--shard-mb", min=1, help="Most MB of one file. [default: one file]")
+    ] = None,
+) -> None:
+    """Write a model as a plain dense folder that transformers loads, zeros in place."""
+    from aerogel.commands.export import run
+
+    run(folder, out, dtype, None if shard_mb is None else shard_mb * 10**6)
 
 
 @app.command()
@@ -248,6 +304,34 @@ def explain(
     from aerogel.commands.explain import run
 
     run(folder, batch, tokens, memory, json_file, plot, threads)
+
+
+@app.command("eval")
+def evaluate(
+    folder: Folder,
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    retrieval: Retrieval = None,
+    context: Context = 512,
+    against: Annotated[
+        str | None, typer.Option(metavar="DENSE", help="The uncompressed model: what of its score is kept.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write it all as JSON.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Measure accuracy: one of --sts, --classify, --text and --retrieval, with 95 % confidence intervals."""
+    from aerogel.commands.eval import chosen_task, run
+
+    _exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
+    run(folder, chosen_task(sts, classify, text, retrieval, context), against, json_file, threads)
+
+
+def _exactly_one(**tasks: Any) -> None:
+    given = [f"--{name}" for name, value in tasks.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(f"--{name}" for name in tasks)
+        raise typer.BadParameter(f"expected one of {names}, got {' and '.join(given) or 'none'}")
 
 
 @app.command()
