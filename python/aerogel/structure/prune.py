@@ -114,7 +114,7 @@ def _without_units(model: _Model, recipe: StructureRecipe, kind: str) -> _Model:
     if entry.needs == "gram" or recipe.compensate:
         _require_statistics(model, architecture, groups)
     scores = [entry.function(connected(model.checkpoint, group, model.statistics)) for group in groups]
-    counts = _counts(recipe, kind, groups, scores, architecture.layers)
+    counts = counts_of(recipe, kind, groups, scores, architecture.layers)
     kept = {
         group: best(values, count, group.sections)
         for group, values, count in zip(groups, scores, counts, strict=True)
@@ -131,10 +131,10 @@ def _without_units(model: _Model, recipe: StructureRecipe, kind: str) -> _Model:
     )
 
 
-def _counts(
+def counts_of(
     recipe: StructureRecipe, kind: str, groups: Sequence[Group], scores: Sequence[np.ndarray], layers: int
 ) -> list[int]:
-    """How many units of each group stay."""
+    """How many units of each group of a kind stay."""
     amount = getattr(recipe, kind)
     multiples = [recipe.multiple if kind in ("ffn", "hidden") else group.sections for group in groups]
     if isinstance(amount, Sequence):
