@@ -22,7 +22,7 @@ def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
         packed[..., : high.shape[-1]] |= high << 4
         return packed
     each = np.unpackbits(np.ascontiguousarray(values)[..., None], axis=-1, count=bits, bitorder="little")
-    return np.packbits(each.reshape(*values.shape[:-1], -1), axis=-1, bitorder="little")
+    return np.packbits(each.reshape(*values.shape[:-1], values.shape[-1] * bits), axis=-1, bitorder="little")
 
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:

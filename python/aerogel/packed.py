@@ -1,7 +1,8 @@
 """Writing a packed model: a folder with config.json, the tokenizer's files and model.safetensors.
 
 What tensors hold a matrix parameter, `aerogel.checkpoint.packed` says; it reads them. Norms and biases are float32
-under their own names. The same model and recipe give the same bytes.
+under their own names. A U8 or I8 tensor X may be compressed: X_small U8 [bytes]. The same model and recipe give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from aerogel import _core
 from aerogel.bits import bits_for, pack_bits
 from aerogel.checkpoint.base import Weight
+from aerogel.checkpoint.small import SUFFIX as SMALL
 from aerogel.groups import per_column
 from aerogel.quantize import Quantized
 
@@ -38,12 +41,15 @@ _DTYPES = {
 class SafetensorsWriter:
     """Writes a safetensors file tensor by tensor, never holding more than one in memory.
 
+    With `small`, byte tensors are compressed where that makes them smaller: X stands as X_small then.
+
     A header comes first in the file and depends on everything after it, so data wait in one spool file an element size
     beside the result, and `close` joins them: larger elements first, which keeps all of them aligned.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, small: bool = False) -> None:
         self._path = path
+        self._small = small
         self._spools: dict[int, Path] = {}
         self._entries: dict[int, list[tuple[str, str, tuple[int, ...], int]]] = {8: [], 4: [], 2: [], 1: []}
         self._names: set[str] = set()
@@ -52,10 +58,14 @@ class SafetensorsWriter:
             self._spools[size].write_bytes(b"")
 
     def add(self, name: str, array: np.ndarray) -> int:
-        """Appends one tensor; returns its bytes."""
+        """Appends one tensor; returns its bytes in the file."""
         if name in self._names:
             raise ValueError(f"{name} is written twice")
         self._names.add(name)
+        if self._small and array.dtype in (np.uint8, np.int8):
+            coded = _core.encode_bytes(np.ascontiguousarray(array))
+            if coded is not None:
+                name, array = name + SMALL, coded
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         with self._spools[array.itemsize].open("ab") as spool:
             spool.write(array.reshape(-1).view(np.uint8).data)
@@ -122,7 +132,7 @@ def _indices(quantized: Quantized, levels: np.ndarray) -> np.ndarray:
     return table[steps + 256]
 
 
-def add_weight(writer: SafetensorsWriter, name: str, weight: Weight, small: bool = False) -> int:
+def add_weight(writer: SafetensorsWriter, name: str, weight: Weight) -> int:
     """Writes one matrix parameter; returns its bytes."""
     k = weight.shape[1]
     indices = weight.levels is not None

@@ -108,7 +108,7 @@ class Weight:
             return self._dense(self.values)
         codes = self.levels[self.indices()]
         if self.multiplier is None and self.zero is None:
-            return self._dense(codes)
+            return self._dense(codes.astype(dtype, copy=False))
         k = self.shape[1]
         steps = self._dense(codes.astype(np.promote_types(dtype, np.int16)))
         if self.zero is not None:

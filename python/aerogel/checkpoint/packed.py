@@ -24,7 +24,8 @@ one byte for each ([N,K] or [stored]). With g = k // group
 
     code[n,k] = (levels[index[n,k]] - zero[n,g]) * multiplier[n,g]        w[n,k] = code[n,k] * scale[n]
 
-K is 8 times the mask's columns, or what fills the bytes of packed indices, unless P_shape (I64 [2]) says [N, K].
+K is 8 times the mask's columns, or what fills the bytes of packed indices, unless P_shape (I64 [2]) says [N, K]. Any U8 or I8 tensor X may be
+compressed instead, as X_small (see `aerogel.checkpoint.small`); here it looks plain.
 
 Shapes and types are checked when the file is opened; what needs a look at the data (as many values as mask bits, finite
 numbers, codes and indices in range) when a weight is read.
@@ -46,6 +47,7 @@ from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.pooling import read_sentence_transformer
 from aerogel.checkpoint.safetensors import FolderCheckpoint
 from aerogel.checkpoint.safetensors_file import SafetensorsFile
+from aerogel.checkpoint.small import SmallSafetensorsFile
 from aerogel.errors import CheckpointError, DataError, MissingTensorsError
 from aerogel.quantize.base import LARGEST
 
@@ -92,7 +94,7 @@ _ARRAYS = ("values", "scale", "mask", "levels", "multiplier", "zero")  # of a pa
 
 
 class PackedCheckpoint(FolderCheckpoint):
-    """A packed model; arrays and weights are views of the mapped file."""
+    """A packed model; arrays and weights are views of the mapped file, or decoded where it is compressed."""
 
     kind: ClassVar[str] = "packed"
 
@@ -100,7 +102,7 @@ class PackedCheckpoint(FolderCheckpoint):
         config = read_config(path)
         check_format(config, path / "config.json")
         super().__init__(path, path, read_sentence_transformer(path), config)
-        self._file = SafetensorsFile(path / "model.safetensors")
+        self._file = SmallSafetensorsFile(path / "model.safetensors")
         parameters = _parameters(self._file)
         self._parameters = {
             name: parameters[stored] for name, stored in normalize_all(parameters, self._file.path).items()

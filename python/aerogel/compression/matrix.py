@@ -11,7 +11,8 @@ from aerogel.calibrate import Statistics
 from aerogel.checkpoint import Weight
 from aerogel.packed import to_weight
 from aerogel.prune import Pattern, method
-from aerogel.quantize import compensated, scheme
+from aerogel.quantize import scheme
+from aerogel.quantize.compensated import compensated
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def pack(
     report = _Counter(progress, len(tensors))
     reports: list[TensorReport] = []
     with replacing(out) as folder:
-        writer = SafetensorsWriter(folder / "model.safetensors")
+        writer = SafetensorsWriter(folder / "model.safetensors", small=recipe.pack == "small")
         known: Mapping[str, Done] = {}
         if ids is not None:
             known = compress_calibrated(
@@ -58,7 +58,7 @@ def pack(
             )
         for tensor, stored, error, output_error in _in_order(checkpoint, tensors, chosen, known, threads):
             if isinstance(stored, Weight):
-                size, zeros = add_weight(writer, tensor.name, stored, small=recipe.pack == "small"), stored.sparsity
+                size, zeros = add_weight(writer, tensor.name, stored), stored.sparsity
             else:
                 size, zeros = writer.add(tensor.name, stored), 1 - np.count_nonzero(stored) / max(1, stored.size)
             kind = chosen[tensor.name].scheme if tensor.name in chosen else "none"

@@ -7,8 +7,10 @@ A method is one pure function `(weight [N,K], what it needs, pattern) -> Pruned`
 from __future__ import annotations
 
 from aerogel.errors import RecipeError
+from aerogel.prune.admm import admm
 from aerogel.prune.base import MethodEntry, Pruned
 from aerogel.prune.magnitude import magnitude, magnitude_score
+from aerogel.prune.obs import obs
 from aerogel.prune.pattern import Blocks, Pattern, Unstructured, Windowed, parse_pattern
 from aerogel.prune.taylor import taylor, taylor_score
 from aerogel.prune.threshold import global_sparsities, global_threshold, sparsity_below
@@ -22,11 +24,13 @@ __all__ = [
     "Pruned",
     "Unstructured",
     "Windowed",
+    "admm",
     "global_sparsities",
     "global_threshold",
     "magnitude",
     "magnitude_score",
     "method",
+    "obs",
     "parse_pattern",
     "sparsity_below",
     "taylor",
@@ -41,6 +45,20 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "wanda": MethodEntry(
         wanda, wanda_score, "gram", "|w| times the norm of its input, within a row", "Sun et al., arXiv 2306.11695"
+    ),
+    "obs": MethodEntry(
+        obs,
+        None,
+        "gram",
+        "SparseGPT: what goes is made good by what stays, column by column",
+        "Frantar and Alistarh, arXiv 2301.00774",
+    ),
+    "admm": MethodEntry(
+        admm,
+        None,
+        "gram",
+        "mask and values together, then least squares on the mask; the smallest error",
+        "after Meng et al., arXiv 2406.07831",
     ),
     "taylor": MethodEntry(
         taylor, taylor_score, "gradient", "what the loss would change by", "Molchanov et al., arXiv 1611.06440"

@@ -30,6 +30,18 @@ class Pattern(ABC):
         """The same pattern with another sparsity; RecipeError if its shape fixes it to something else."""
 
     @abstractmethod
+    def step(self, block: int) -> int:
+        """How many columns a method that goes through them from left to right decides about at once: about `block`, or as
+        few as the pattern allows if it chooses within windows.
+        """
+
+    @abstractmethod
+    def part(self, begin: int, end: int, shape: tuple[int, int]) -> Pattern:
+        """What columns [begin, end) of a matrix of `shape` follow, begin a multiple of `step`: the parts together have
+        exactly the sparsity of the whole.
+        """
+
+    @abstractmethod
     def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
         """`keep` without its checks."""
 
@@ -65,6 +77,12 @@ class Unstructured(Pattern):
     def at(self, sparsity: float) -> Unstructured:
         return replace(self, sparsity=sparsity)
 
+    def step(self, block: int) -> int:
+        return block
+
+    def part(self, begin: int, end: int, shape: tuple[int, int]) -> Unstructured:
+        return self.at(_sparsity_of_part(shape[0], begin, end, self.sparsity))
+
     def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
         return largest_of_rows(score, self.sparsity) if per_row else largest(score, self.sparsity)
 
@@ -91,8 +109,14 @@ class Windowed(Pattern):
         return 1 - self.q / self.window
 
     def at(self, sparsity: float) -> Windowed:
-        if abs(sparsity - self.sparsity) > 1e-6:
+        if not abs(sparsity - self.sparsity) <= 1e-6:  # also refuses NaN
             raise RecipeError(f"sparsity: {sparsity} contradicts the pattern {self}, which is {self.sparsity:g} sparse")
+        return self
+
+    def step(self, block: int) -> int:
+        return self.window
+
+    def part(self, begin: int, end: int, shape: tuple[int, int]) -> Windowed:
         return self
 
     def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
@@ -131,6 +155,13 @@ class Blocks(Pattern):
 
     def at(self, sparsity: float) -> Blocks:
         return replace(self, sparsity=sparsity)
+
+    def step(self, block: int) -> int:
+        return max(block - block % self.columns, self.columns)
+
+    def part(self, begin: int, end: int, shape: tuple[int, int]) -> Blocks:
+        rows = -(-shape[0] // self.rows)
+        return self.at(_sparsity_of_part(rows, begin // self.columns, -(-end // self.columns), self.sparsity))
 
     def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
         n, k = score.shape
@@ -172,3 +203,8 @@ def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:
 def _check_sparsity(sparsity: float) -> None:
     if not 0 <= sparsity <= 1:  # also refuses NaN
         raise RecipeError(f"sparsity: expected a number from 0 to 1, got {sparsity}")
+
+
+def _sparsity_of_part(rows: int, begin: int, end: int, sparsity: float) -> float:
+    size = rows * (end - begin)
+    return (round(sparsity * rows * end) - round(sparsity * rows * begin)) / max(1, size)

@@ -4,13 +4,13 @@ A scheme fits a grid to a matrix (scales, zero points, codebooks); the grid roun
 columns at a time where a method compensates the errors of the columns before. A new scheme is one file and one row in
 SCHEMES.
 
-    int8             one scale per output channel                      int8.py
+    int8             one scale per output channel                        int8.py
     int8:gN          one per N columns of it
-    int4:gN          4 bits, one step per N columns; int4 is int4:g64   int4.py
+    int4:gN          4 bits, one step per N columns; int4 is int4:g64    int4.py
     int4:gN:asym     with zero points
-    codebook:N       N values per matrix, 2 to 256                     codebook.py
-    bf16             the upper half of a float32                       bf16.py
-    none             float32 as it is                                   none.py
+    codebook:N       N values per matrix, 4 to 256                       codebook.py
+    bf16             the upper half of a float32                         bf16.py
+    none             float32 as it is                                    none.py
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def _int4(options: list[str]) -> Scheme:
 
 def _codebook(options: list[str]) -> Scheme:
     entries = options.pop(0) if options else "16"
-    if not re.fullmatch(r"[0-9]{1,3}", entries) or not 2 <= int(entries) <= 256:
-        raise RecipeError(f"expected 2 to 256 entries, got {entries!r}")
+    if not re.fullmatch(r"[0-9]{1,3}", entries) or not 4 <= int(entries) <= 256:
+        raise RecipeError(f"expected 4 to 256 entries, got {entries!r}")
     return Codebook(int(entries))
 
 

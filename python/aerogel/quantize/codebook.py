@@ -56,7 +56,7 @@ class CodebookGrid(Grid):
 
 @dataclass(frozen=True, repr=False)
 class Codebook(Scheme):
-    """`entries`: 2 to 256. There may be fewer levels, since no two are equal."""
+    """`entries`: 4 to 256. There may be fewer levels, since no two are equal."""
 
     entries: int = 16
 
@@ -70,17 +70,15 @@ class Codebook(Scheme):
         zeros = weight.size - int(nonzeros.sum())
         zero_is_free = zeros * bits_for(self.entries) > weight.size
         unit = _typical(weight, nonzeros, self.entries)
-        levels, scale = np.zeros(1, np.int8), np.zeros(len(weight), np.float32)
-        if not unit.any():
-            return CodebookGrid(scale, levels, True)
+        levels, scale = np.zeros(1, np.int8), np.zeros(len(weight))
         free = self.entries - (0 < zeros and not zero_is_free)
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS if unit.any() else 0):
             centres = _k_means(*_histogram(weight, unit), free, fixed_zero=zeros > 0)
             outermost = np.abs(centres).max()
             levels = np.unique(np.rint(centres * (LARGEST / outermost)).astype(np.int8))
             scale = _fitted(weight, unit * (outermost / LARGEST), levels)
             unit = scale * (LARGEST / outermost)
-        if zero_is_free:
+        if zero_is_free and len(levels) > 1:
             levels = levels[levels != 0]
         return CodebookGrid(scale.astype(np.float32), levels, zero_is_free)
 
@@ -90,6 +88,7 @@ def _typical(weight: np.ndarray, nonzeros: np.ndarray, entries: int) -> np.ndarr
     may be are not spent on what only some rows have. Where levels are far apart anyway, something smaller is better.
     """
     reach = largest(weight).astype(np.float64)
+    reach[reach < LARGEST * np.finfo(np.float32).tiny] = 0  # no scale is so small
     if entries > 16:
         return reach
     # float64, so that no square overflows or vanishes
@@ -106,7 +105,7 @@ def _codes(weight: np.ndarray, scale: np.ndarray, values: np.ndarray) -> np.ndar
     """The nearest of `values`, int8 and rising, to w/scale; 0 for 0. Of two that are as near, the lower one."""
     codes = np.divide(weight, scale[:, None], out=np.zeros(weight.shape, np.float32), where=scale[:, None] > 0)
     np.clip(codes, -LARGEST - 1, LARGEST + 1, out=codes)
-    # Values meet at halves of whole numbers, so a code is on the same side as its next half below.
+    # Values meet at halves of whole numbers, so all between two neighbouring halves have one value.
     table = values[np.searchsorted((values[1:].astype(int) + values[:-1]) / 2, np.arange(-256, 257) / 2)]
     codes *= 2
     np.ceil(codes, out=codes)
@@ -123,15 +122,16 @@ def _fitted(weight: np.ndarray, scale: np.ndarray, levels: np.ndarray) -> np.nda
         norm = np.einsum("nk,nk->n", codes, codes)
         along = np.einsum("nk,nk->n", codes, weight[rows], dtype=np.float64)
         fitted[rows] = np.where(along > 0, np.divide(along, norm, out=np.zeros_like(norm), where=norm > 0), scale[rows])
-    fitted = np.minimum(fitted, np.finfo(np.float32).max / LARGEST)
-    return np.where(fitted < np.finfo(np.float32).tiny, 0.0, fitted)
+    limits = np.finfo(np.float32)
+    return np.where(scale > 0, np.clip(fitted, limits.tiny, limits.max / LARGEST), 0)
 
 
 def _histogram(weight: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places of w/unit and how much lies there, float64 [_BINS] each; zeros are not counted."""
     inverse = np.divide(1, unit, out=np.zeros_like(unit), where=unit > 0)
     most = max(float(np.abs(weight[rows] * inverse[rows, None]).max()) for rows in _chunks(weight))
-    share = np.square(unit / unit.max())
+    # a row of far smaller weights than others counts a little more than its error does, or nothing would fit it
+    share = np.maximum(np.square(unit / unit.max()), 1e-4)
     counts = np.zeros(_BINS)
     for rows in _chunks(weight):
         at = (weight[rows] * (inverse[rows, None] / most) + 1) * (_BINS / 2)
