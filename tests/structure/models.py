@@ -10,8 +10,6 @@ import numpy as np
 import aerogel
 from aerogel.calibrate.statistics import Statistics
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.compression import write_packed
-from aerogel.prune import parse_pattern
 
 from .. import tiny_models
 from ..conftest import random_ids
@@ -50,9 +48,12 @@ def tiny(folder: Path, name: str) -> Tiny:
     return Tiny(config, weights, open_checkpoint(tiny_models.write(folder / "model", config, weights)))
 
 
-def run(checkpoint: Checkpoint, folder: Path, ids, output="hidden", quant="none", sparsity=0.0) -> np.ndarray:
-    """What the engine computes with a checkpoint, through a packed model."""
-    write_packed(checkpoint, folder, parse_pattern("unstructured", sparsity), quant)
+def run(checkpoint: Checkpoint, folder: Path, ids, output="hidden", quant=None, sparsity=0.0) -> np.ndarray:
+    """What the engine computes with a checkpoint, written as a folder, or compressed on top."""
+    tiny_models.write(folder, checkpoint.config, {name: checkpoint.array(name) for name in checkpoint.names()})
+    if quant:
+        aerogel.compress(folder, folder / "packed", sparsity=sparsity, quant=quant)
+        folder = folder / "packed"
     return aerogel.load(folder).forward(ids, output=output)
 
 

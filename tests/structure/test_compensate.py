@@ -36,6 +36,23 @@ def test_with_a_mean_it_is_least_squares_with_a_constant(seed):
     np.testing.assert_allclose(found.shift, best[:, -1], rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_inputs_that_have_changed_are_made_up_for(seed):
+    x, _, w, kept = example(seed)
+    changed = x + np.random.default_rng(seed).standard_normal(x.shape)
+    gram, cross = (changed.T @ changed / len(x)).astype(np.float32), (x.T @ changed / len(x)).astype(np.float32)
+    best = np.linalg.lstsq(changed[:, kept], x @ w.T, rcond=None)[0].T
+    np.testing.assert_allclose(compensate(w, gram, kept, 0, cross=cross).weight, best, rtol=2e-3, atol=2e-3)
+    for damping in (0.01, 1.0):
+        found = compensate(w, gram, kept, damping, cross=cross).weight
+        plain = np.square(x @ w.T - changed[:, kept] @ w[:, kept].T).mean()
+        assert np.square(x @ w.T - changed[:, kept] @ found.T).mean() <= plain * (1 + 1e-5)
+    same = compensate(w, gram, kept, cross=gram).weight
+    np.testing.assert_allclose(same, compensate(w, gram, kept).weight, atol=1e-4)
+    with pytest.raises(RecipeError, match="exclude each other"):
+        compensate(w, gram, kept, mean=x.mean(0).astype(np.float32), cross=cross)
+
+
 @pytest.mark.parametrize("damping", [0.001, 0.01, 0.1, 1.0, 100.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_it_never_loses_more_than_doing_nothing(seed, damping):

@@ -107,6 +107,29 @@ def test_global_scope_keeps_units_where_they_matter(tmp_path):
     assert sum(widths) == 100 and widths[0] <= 32 and all(w % 4 == 0 for w in widths)
 
 
+@pytest.mark.parametrize("name", ["bert", "llama", "biases"])
+def test_a_block_that_does_nothing_goes_altogether(tmp_path, name):
+    model = models.tiny(tmp_path, name)
+    found, means = models.statistics(model)
+    silent = next(n for n in found if ".0." in n and ("down_proj" in n or "0.output.dense" in n))
+    found[silent] = type(found[silent])(9, np.zeros((100, 100), np.float32), np.zeros(100, np.float32))
+    recipe = StructureRecipe(ffn=0.48, scope="global")
+    smaller = prune_structure(model.checkpoint, recipe, found, means={silent: np.full(100, 0.5, np.float32)})
+    config = smaller.config
+    if name == "biases":  # its output has a bias, so a channel has to carry it
+        assert config["intermediate_sizes"] == [8, 88]
+    else:
+        assert config["intermediate_sizes"] == [0, 96] and silent not in smaller
+    if name == "bert":
+        bias = silent.replace("weight", "bias")
+        np.testing.assert_allclose(
+            smaller.array(bias), model.weights[bias] + model.weights[silent].sum(1) / 2, atol=1e-4
+        )
+    weights = {tensor: smaller.array(tensor) for tensor in smaller.names()}
+    got = models.run(smaller, tmp_path / "out", [5, 6, 7])
+    np.testing.assert_allclose(got, models.expected(config, weights, [5, 6, 7]), atol=1e-4)
+
+
 def test_a_count_and_a_fraction(tmp_path):
     model = models.tiny(tmp_path, "bert")
     for amount, expected in ((40, 40), (0.4, 40), (1, 8), (1.0, 100), (0.01, 8), (100, 100)):
