@@ -102,17 +102,51 @@ def compress(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="A recipe; the options given besides replace its values.")
     ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other value of the recipe, such as structure.ffn=0.5."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of what is chosen at random.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--target-size", metavar="SIZE", help="The least sparsity that fits: 12MB.")
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option("--target-latency", metavar="TIME", help="The least sparsity that is fast enough here: 2ms."),
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option("--seq", "-s", min=1, help="Tokens of the sequence that a latency is of.")
+    ] = 128,
+    drop: Annotated[
+        float | None,
+        typer.Option("--max-drop", metavar="X", help="Ever sparser while at most this part of the score is lost: 0.01."),
+    ] = None,
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page about the result, index.html (needs matplotlib).")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report of every tensor as JSON.")
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Prune and quantize a model into a packed model."""
-    from aerogel.commands.compress import run
+    """Prune and quantize a model into a packed model.
 
+    With data (--sts, --classify or --text) the result is scored beside the source.
+    """
+    from aerogel.commands.compress import Goal, run
+
+    if sum(value is not None for value in (size, latency, drop)) > 1:
+        raise typer.BadParameter("expected one of --target-size, --target-latency and --max-drop")
+    scored = [value for value in (sts, classify, text) if value is not None]
+    if len(scored) > 1 or (drop is not None and not scored):
+        raise typer.BadParameter("expected one of --sts, --classify and --text")
     given = {"sparsity": sparsity, "pattern": pattern, "quant": quant, "method": method, "budget": budget, "pack": pack}
-    run(source, out, {**given, "calibrate": calibrate, "recipe": recipe, "seed": seed}, json_file, threads)
+    given |= {"calibrate": calibrate, "recipe": recipe, "seed": seed}
+    goal = Goal(size, latency, tokens, drop, sts, classify, text)
+    run(source, out, given, values or [], goal, report, json_file, threads)
 
 
 @app.command()

@@ -152,6 +152,10 @@ class PackedCheckpoint(FolderCheckpoint):
         for tensor in self._find(name).tensors:
             self._file.release(tensor)
 
+    def stored_bytes(self, name: str) -> int:
+        """Bytes of the parameter in the file, masks, scales and the like included."""
+        return sum(self._file.stored_bytes(tensor) for tensor in self._find(name).tensors)
+
     def _find(self, name: str) -> _Parameter:
         parameter = self._parameters.get(name)
         if parameter is None:
