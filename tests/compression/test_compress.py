@@ -12,8 +12,8 @@ from aerogel.checkpoint.safetensors_file import SafetensorsFile
 from aerogel.errors import CheckpointError, DataError, RecipeError
 from aerogel.recipe import Prune, Quantize, Recipe
 
-from . import tiny_models
-from .reference import quantize as reference
+from .. import tiny_models
+from ..reference import quantize as reference
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 UP = "encoder.layer.1.intermediate.dense.weight"
