@@ -83,6 +83,7 @@ def test_values_replace_those_of_a_recipe():
         ("calibration: {files: [1]}", r"calibration\.files\[0\]: expected a text, got 1"),
         ("calibration: {samples: 0}", "at least 1"),
         ("calibration: {tokens: 1.5}", "expected a whole number"),
+        ("calibration: {total: 0}", "at least 1"),
         ("fold: {alpha: 7}", r"fold\.alpha"),
         ("structure: {ffn: half}", r"structure\.ffn: expected a number, got 'half'"),
         ("structure: {ffn: [0.5, x]}", r"structure\.ffn\[1\]: expected a number, got 'x'"),

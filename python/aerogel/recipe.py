@@ -43,17 +43,21 @@ class Calibration:
 
     Attributes:
         files: see `aerogel.calibrate.read_texts`.
-        samples: sequences that are run at most.
-        tokens: of one sequence at most.
+        total: tokens that are run at most, all together; time and memory go with it.
+        samples: sequences that are run at most; None: as many as make up the total.
+        tokens: of one sequence at most; None: 128, for language models 512.
     """
 
     files: tuple[str, ...] = ()
-    samples: int = 512
-    tokens: int = 128
+    total: int = 32768
+    samples: int | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
-        _at_least("calibration.samples", self.samples, 1)
-        _at_least("calibration.tokens", self.tokens, 1)
+        for name in ("total", "samples", "tokens"):
+            value = getattr(self, name)
+            if value is not None:
+                _at_least(f"calibration.{name}", value, 1)
 
 
 @dataclass(frozen=True)

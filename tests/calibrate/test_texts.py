@@ -41,17 +41,20 @@ def test_bad_files(tmp_path, name, content, message):
 def test_sequences_of_sentences(bert_folder):
     tokenizer = open_checkpoint(bert_folder).tokenizer()
     texts = [f"the cat sat on the mat {'again ' * (i % 9)}" for i in range(40)]
-    ids = sequences(texts, tokenizer, 10, 12, running=False, seed=1)
+    ids = sequences(texts, tokenizer, 12, 1000, running=False, samples=10, seed=1)
     assert len(ids) == 10 and max(map(len, ids)) <= 12
-    assert ids == sequences(texts, tokenizer, 10, 12, running=False, seed=1)
-    assert ids != sequences(texts, tokenizer, 10, 12, running=False, seed=2)
-    assert len(sequences(texts, tokenizer, 100, 12, running=False)) == 40
+    assert ids == sequences(texts, tokenizer, 12, 1000, running=False, samples=10, seed=1)
+    assert ids != sequences(texts, tokenizer, 12, 1000, running=False, samples=10, seed=2)
+    assert len(sequences(texts, tokenizer, 12, 1000, running=False)) == 40
+    some = sequences(texts, tokenizer, 12, 100, running=False)
+    assert 88 < sum(map(len, some)) <= 100
+    assert len(sequences(texts, tokenizer, 12, 1, running=False)) == 1
 
 
 def test_windows_of_a_running_text(bert_folder):
     tokenizer = open_checkpoint(bert_folder).tokenizer()
     texts = ["the cat sat on the mat"] * 20
-    whole = sequences(texts, tokenizer, 100, 7, running=True)
+    whole = sequences(texts, tokenizer, 7, 1000, running=True)
     assert {len(window) for window in whole} == {7}
     assert sum(whole, []) == tokenizer.encode(["\n".join(texts)])[0][: 7 * len(whole)]
-    assert [len(w) for w in sequences(["the cat"], tokenizer, 4, 50, running=True)] == [4]  # with the special tokens
+    assert [len(w) for w in sequences(["the cat"], tokenizer, 50, 100, running=True)] == [4]  # with the special tokens

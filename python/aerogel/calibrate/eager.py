@@ -27,6 +27,9 @@ ISA = "scalar"
 #: A linear with more outputs than this is seen, not computed: scores over a vocabulary take more memory than the model.
 MOST_OUTPUTS = 16384
 
+#: Rows that are in the engine at once: enough for its kernels, few enough that its arena stays small.
+CHUNK = 4096
+
 #: float32 [rows, width], one array a stream; None: not computed.
 Value = "list[np.ndarray] | None"
 
@@ -128,7 +131,8 @@ class Eager:
         return self._op(x, lambda p, v: p.rms_norm(name, v, gamma, eps))
 
     def activation(self, x: Value, kind: str) -> Value:
-        return self._op(x, lambda p, v: p.activation(v, kind))
+        # in place: it is what a linear made for it, the widest of all values
+        return self._op(x, lambda p, v: p.activation(v, kind), in_place=True)
 
     def silu_gate(self, x: Value) -> Value:
         return self._op(x, lambda p, v: p.silu_gate(v))
@@ -163,21 +167,38 @@ class Eager:
     def set_max_positions(self, limit: int) -> None:
         pass
 
-    def _op(self, x: Value, write: Callable[[_core.Program, int], int]) -> Value:
+    def _op(self, x: Value, write: Callable[[_core.Program, int], int], in_place: bool = False) -> Value:
         """One op in the engine; an embedding table that is looked up row by row serves as its input."""
         if x is None:
             return None
-        results = []
+        results: list[np.ndarray] = []
         for i, rows in enumerate(x):
             if i and rows is x[0]:  # both streams are still the same
                 results.append(results[0])
-                continue
-            program = _core.Program()
-            program.output("y", write(program, program.embed(_core.Table("input", rows))))
-            counted = np.arange(len(rows), dtype=np.int32)
-            offsets = self._offsets if len(rows) == len(self._tokens) else np.arange(len(rows) + 1, dtype=np.int64)
-            results.append(self._run(program, counted, offsets))
+            else:
+                shared = in_place and len(x) > 1 and x[0] is x[-1]
+                results.append(self._chunks(rows, write, rows if in_place and not shared else None))
         return results
+
+    def _chunks(
+        self, rows: np.ndarray, write: Callable[[_core.Program, int], int], out: np.ndarray | None
+    ) -> np.ndarray:
+        offsets = self._offsets if len(rows) == len(self._tokens) else np.arange(len(rows) + 1, dtype=np.int64)
+        done = 0  # rows of the result: those of the input, or one a sequence
+        first = 0
+        while first < len(offsets) - 1:
+            last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + CHUNK, "right")) - 1)
+            part = rows[offsets[first] : offsets[last]]
+            program = _core.Program()
+            program.output("y", write(program, program.embed(_core.Table("input", part))))
+            y = self._run(program, np.arange(len(part), dtype=np.int32), offsets[first : last + 1] - offsets[first])
+            if out is None:
+                out = np.empty((len(rows) if len(y) == len(part) else len(offsets) - 1, y.shape[1]), np.float32)
+            out[done : done + len(y)] = y
+            done += len(y)
+            first = last
+        assert out is not None
+        return out
 
     def _run(self, program: _core.Program, tokens: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         return _core.Session(_core.Plan(program, self._threads, ISA)).run(tokens, offsets, "y")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: File name endings that are read as tables; every cell that is not a number is a text.
 TABLES = {".csv": ",", ".tsv": "\t"}
+#: Texts that are tokenized at once.
+BATCH = 1024
 
 
 def read_texts(path: Path) -> list[str]:
@@ -62,36 +64,54 @@ def _is_number(cell: str) -> bool:
 
 
 def sequences(
-    texts: Sequence[str], tokenizer: Tokenizer, samples: int, tokens: int, running: bool, seed: int = 0
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    tokens: int,
+    total: int,
+    running: bool,
+    samples: int | None = None,
+    seed: int = 0,
 ) -> list[list[int]]:
-    """At most `samples` token sequences of at most `tokens` tokens each.
+    """Token sequences of at most `tokens` tokens each, chosen at random until they have `total`, in the order of the texts.
 
     Args:
         texts: what `read_texts` gives.
         tokenizer: the model's.
-        samples: how many sequences.
-        tokens: the most tokens of one.
+        tokens: the most tokens of one sequence.
+        total: the most tokens of all; one sequence is always taken.
         running: True for language models: the texts are one running text, cut into windows of exactly `tokens` tokens (or a
             single shorter one). False: each text is a sequence of its own, cut at `tokens`.
-        seed: of the choice where there are more than `samples`.
+        samples: the most sequences; None: any number.
+        seed: of the choice.
 
     Raises:
         DataError: there is no token at all.
     """
     if running:
         ids = [i for piece in tokenizer.encode(["\n".join(texts)]) for i in piece]
-        whole = len(ids) // tokens
-        found = [ids[i * tokens : (i + 1) * tokens] for i in range(whole)] or [ids]
-    else:
-        chosen = _choose(len(texts), 4 * samples, seed)  # tokenize no more than may be needed: some texts may be empty
-        found = tokenizer.encode([texts[i] for i in chosen], tokens)
-    found = [sequence for sequence in found if sequence]
-    if not found:
+        found = [ids[i : i + tokens] for i in range(0, len(ids) - tokens + 1, tokens)] or [ids]
+        order = np.random.default_rng(seed).permutation(len(found)).tolist()
+        return _within([(i, found[i]) for i in order], total, samples)
+    order = np.random.default_rng(seed).permutation(len(texts)).tolist()
+    chosen: list[tuple[int, list[int]]] = []
+    for begin in range(0, len(order), BATCH):  # no more is tokenized than is needed
+        part = order[begin : begin + BATCH]
+        chosen += zip(part, tokenizer.encode([texts[i] for i in part], tokens), strict=True)
+        if sum(len(ids) for _, ids in chosen) >= total or (samples is not None and len(chosen) >= samples):
+            break
+    return _within(chosen, total, samples)
+
+
+def _within(found: Sequence[tuple[int, list[int]]], total: int, samples: int | None) -> list[list[int]]:
+    """The first sequences that keep the limits, by their numbers."""
+    kept: list[tuple[int, list[int]]] = []
+    taken = 0
+    for number, ids in found:
+        if len(kept) == samples:
+            break
+        if ids and (not kept or taken + len(ids) <= total):
+            kept.append((number, ids))
+            taken += len(ids)
+    if not kept:
         raise DataError("calibration: the texts have no tokens")
-    return [found[i] for i in _choose(len(found), samples, seed)]
-
-
-def _choose(count: int, wanted: int, seed: int) -> list[int]:
-    if count <= wanted:
-        return list(range(count))
-    return sorted(np.random.default_rng(seed).choice(count, wanted, replace=False).tolist())
+    return [ids for _, ids in sorted(kept)]

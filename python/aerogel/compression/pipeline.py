@@ -114,8 +114,10 @@ def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpo
     if not wanted.files:
         return None
     texts = [text for file in wanted.files for text in read_texts(Path(file))]
-    tokens = min(wanted.tokens, architecture.max_positions, checkpoint.max_tokens or wanted.tokens)
-    return sequences(texts, checkpoint.tokenizer(), wanted.samples, tokens, architecture.generates, recipe.seed)
+    running = architecture.generates
+    tokens = min(wanted.tokens or (512 if running else 128), architecture.max_positions)
+    tokens = min(tokens, checkpoint.max_tokens or tokens)
+    return sequences(texts, checkpoint.tokenizer(), tokens, wanted.total, running, wanted.samples, recipe.seed)
 
 
 def _structured(
