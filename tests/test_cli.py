@@ -42,7 +42,7 @@ def packed(bert_folder, tmp_path_factory):
 
 def test_help_names_every_command():
     result = run("--help")
-    for name in ("compress", "info", "embed", "generate", "bench", "demo"):
+    for name in ("compress", "info", "embed", "generate", "bench", "demo", "eval", "sweep"):
         assert name in result.stdout
         assert "--threads" in run(name, "--help").stdout
 

@@ -86,6 +86,7 @@ def test_it_goes_on_where_it_was(bert_folder, tmp_path, task, clock, monkeypatch
     # everything takes twice as long in the second run; dense int8 says so
     assert [p.ms for p in more.points] == [8, 2, 1, 1] and more.points[3].timing["scale"] == 0.5
     assert more.notes == ["noisy"]
+    assert sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all").notes == ["noisy"], "also of earlier runs"
     made.clear()
     (out / "points" / "sparsity=0.8,quant=int8" / "result.json").write_text('{"key": ')
     sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all")

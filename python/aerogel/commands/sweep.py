@@ -28,10 +28,20 @@ def run(
 
 def show(found: Sweep) -> None:
     """Prints the points; a * is on the Pareto front of its column."""
-    table = Table(
-        "", "sparsity", "size", found.metric, "95 % interval", "kept", "cosine", f"ms, {found.case}", "x dense int8", "",
-        box=None, pad_edge=False,
-    )  # fmt: skip
+    kept = "of dense" if found.lower_is_better else "kept"
+    heads = [
+        "",
+        "sparsity",
+        "size",
+        found.metric,
+        "95 % interval",
+        kept,
+        "cosine",
+        f"ms, {found.case}",
+        "x dense int8",
+        "",
+    ]
+    table = Table(*heads, box=None, pad_edge=False)
     for column in table.columns[1:-1]:
         column.justify = "right"
     rows = zip(found.points, found.rows(), found.front("bytes"), found.front("ms"), found.warnings())

@@ -167,7 +167,9 @@ def _points(sweep: Sweep) -> str:
     kept = any(math.isfinite(p.kept()) for p in sweep.points)
     cosine = any(row.get("cosine_mean") is not None for row in sweep.rows())
     heads = ["point", "sparsity", "size", "× smaller", sweep.metric, "95 % interval"]
-    heads += (["kept"] if kept else []) + (["cosine to dense"] if cosine else [])
+    heads += (["of dense" if sweep.lower_is_better else "kept"] if kept else []) + (
+        ["cosine to dense"] if cosine else []
+    )
     heads += (["ms", "× dense int8"] if timed else []) + ["best at its"]
     base = next((p.bytes for p in sweep.points if p.dense and math.isfinite(p.bytes)), math.nan)
     lines = []

@@ -122,7 +122,9 @@ def sweep(
         else:
             _make(entry, checkpoint, task, dense_answers, threads, times)
         step(entry.label)
-    notes = _time(entries, checkpoint, case, workers, rounds, times, step)
+    _time(entries, checkpoint, case, workers, rounds, times, step)
+    warnings = [entry.result["timing"]["noise"] for entry in entries if entry.timed]
+    notes = list(dict.fromkeys(warning for warning in warnings if warning))
     if progress is not None:
         progress(total, total, "")
     found = Sweep(
@@ -254,13 +256,12 @@ def _time(
     rounds: int,
     times: Mapping[str, Any],
     step: Callable[[str], None],
-) -> list[str]:
-    """Times what has no time yet, in turns with dense int8; returns what must be said with the figures."""
+) -> None:
+    """Times what has no time yet, in turns with dense int8."""
     baseline = next(entry for entry in entries if entry.label == INT8)
     waiting = [entry for entry in entries if entry.scored and not entry.timed and entry is not baseline]
-    notes: list[str] = []
     if not waiting or not baseline.has_model:
-        return notes
+        return
     per_call = int(case.split()[1]) if case.startswith("decode") else 1
     shape = {"news": [per_call]} if case.startswith("decode") else {"batches": [1], "lengths": [int(case[2:])]}
     if case.startswith("decode"):
@@ -277,15 +278,12 @@ def _time(
         for entry in (baseline, *group):
             figures = next(iter(found[entry.label].values()))
             timing = {key: figures[key] / per_call * scale for key in ("median", "min", "q1", "q3")}
-            timing["scale"] = scale
+            timing |= {"scale": scale, "noise": result["noise"]["warning"]}
             timing["speedup"] = figures.get("speedup")
             if entry is not baseline or not entry.timed:
                 entry.result["timing"] = timing
                 entry.write(times)
             step(f"time: {entry.label}")
-        if result["noise"]["warning"]:
-            notes.append(result["noise"]["warning"])
-    return list(dict.fromkeys(notes))
 
 
 def _variant(entry: _Entry, checkpoint: Checkpoint) -> Variant:
