@@ -86,7 +86,13 @@ _LAZY = {
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
+#: Packages that are used by their own name: aerogel.evaluate.sts(...).
+_PACKAGES = ("evaluate", "report")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"aerogel.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'aerogel' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

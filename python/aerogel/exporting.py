@@ -16,9 +16,8 @@ from aerogel.bf16 import narrow
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.config import read_json
 from aerogel.checkpoint.names import saved_name
-from aerogel.compression import Progress, replacing
-from aerogel.compression import _keep_files as keep_files
-from aerogel.compression import _write_json as write_json
+from aerogel.compression import Progress
+from aerogel.compression.folder import keep_files, replacing, write_json
 from aerogel.errors import DataError, RecipeError
 from aerogel.packed import SafetensorsWriter
 from aerogel.uniform import uniform

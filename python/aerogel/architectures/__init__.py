@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aerogel.architectures.base import PER_LAYER, Architecture, Config, Role, Tensor, Weights, weight_source
+from aerogel.architectures.base import (
+    PER_LAYER,
+    Architecture,
+    Config,
+    Fold,
+    Role,
+    Tensor,
+    Weights,
+    is_folded,
+    weight_source,
+)
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
@@ -19,12 +29,14 @@ __all__ = [
     "PER_LAYER",
     "Architecture",
     "Config",
+    "Fold",
     "Group",
     "Part",
     "Role",
     "Tensor",
     "Weights",
     "architecture_of",
+    "is_folded",
     "weight_source",
 ]
 

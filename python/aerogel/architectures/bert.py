@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aerogel import _core
-from aerogel.architectures.base import Architecture, Config, Role, Tensor, Weights, add_pooling
+from aerogel.architectures.base import (
+    Architecture,
+    Config,
+    Fold,
+    Role,
+    Tensor,
+    Weights,
+    add_pooling,
+)
 from aerogel.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -136,6 +144,16 @@ class Bert(Architecture):
             if self.ffn[i]:
                 found.append((t + "intermediate.dense.weight",))
                 found.append((t + "output.dense.weight",))
+        return found
+
+    def folds(self) -> list[Fold]:
+        # What a norm makes is also added to the next block's result, and GELU is not linear: only values are left.
+        found: list[Fold] = []
+        for i in range(self.layers):
+            if self.heads[i]:
+                t = f"encoder.layer.{i}.attention."
+                values = (t + "self.value.weight", t + "self.value.bias")
+                found.append(Fold((t + "output.dense.weight",), values))
         return found
 
     def build(self, p: _core.Program, w: Weights) -> None:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from aerogel import _core
-from aerogel.architectures.base import PER_LAYER, Architecture, Config, Role, Tensor, Weights, add_pooling
+from aerogel.architectures.base import (
+    PER_LAYER,
+    Architecture,
+    Config,
+    Fold,
+    Role,
+    Tensor,
+    Weights,
+    add_pooling,
+    is_folded,
+)
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -53,6 +63,8 @@ class Llama(Architecture):
         self.qkv_bias = self.out_bias = c.boolean("attention_bias", False)
         if config["model_type"] == "qwen2":
             self.qkv_bias, self.out_bias = True, False
+        if not any(self.heads):
+            raise ConfigError("config: attention_heads: expected at least one layer with heads, got none")
         self.ffn_bias = c.boolean("mlp_bias", False)
         for key, widths, block in (
             ("num_attention_heads", self.heads, "attention"),
@@ -90,6 +102,11 @@ class Llama(Architecture):
         if self.tied:
             self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
         self.generates = self.has_head
+        # Some channels behind a norm or a gate are far larger than the rest: one int8 scale a token cannot hold both (on
+        # SmolLM2-135M it costs 3 % of perplexity). Those inputs are split in two int8 terms, unless compression has moved
+        # their scales into the weights; attention's are tame.
+        self.head_terms = 2
+        self.terms = 1 if is_folded(config) else self.head_terms
 
     def tensors(self) -> list[Tensor]:
         h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
@@ -141,6 +158,25 @@ class Llama(Architecture):
             found.append(("embed_tokens.weight" if self.tied else "lm_head.weight",))
         return found
 
+    def folds(self) -> list[Fold]:
+        found: list[Fold] = []
+        for i in range(self.layers):
+            t = f"layers.{i}."
+            s = t + "self_attn."
+            if self.heads[i]:
+                group, channels = self.heads[i] // self.kv_heads[i], np.arange(self.heads[i] * self.head_dim)
+                head, channel = np.divmod(channels, self.head_dim)
+                values = (s + "v_proj.weight", *([s + "v_proj.bias"] if self.qkv_bias else []))
+                found.append(Fold(tuple(s + f"{x}_proj.weight" for x in "qkv"), (t + "input_layernorm.weight",)))
+                found.append(Fold((s + "o_proj.weight",), values, head // group * self.head_dim + channel))
+            if self.ffn[i]:
+                m = t + "mlp."
+                ups = (m + "up_proj.weight", *([m + "up_proj.bias"] if self.ffn_bias else []))
+                gates = (m + "gate_proj.weight", m + "up_proj.weight")
+                found.append(Fold(gates, (t + "post_attention_layernorm.weight",)))
+                found.append(Fold((m + "down_proj.weight",), ups))
+        return found
+
     def build(self, p: _core.Program, w: Weights) -> None:
         d = self.head_dim
 
@@ -151,10 +187,6 @@ class Llama(Architecture):
         def norm(name: str, x: int, tensor: str) -> int:
             return p.rms_norm(name, x, w.vector(tensor + ".weight"), self.eps)
 
-        # Some channels behind a norm or a gate are far larger than the rest: one int8 scale a token cannot hold both (on
-        # SmolLM2-135M it costs 3 % of perplexity). Those inputs are split in two int8 terms; attention's are tame.
-        outliers = 2
-
         cos, sin = rotary_tables(self.inverse_frequencies, self.max_positions)  # [positions, d/2] each
         h = p.embed(w.table("embed_tokens.weight"))  # [T, H]
         for i, (A, G) in enumerate(zip(self.heads, self.kv_heads, strict=True)):
@@ -164,7 +196,7 @@ class Llama(Architecture):
             if A:
                 x = norm(n + "attention.norm", h, n + "input_layernorm")  # [T, H]
                 qkv = linear(
-                    n + "attention.qkv", x, self.qkv_bias, s + "q_proj", s + "k_proj", s + "v_proj", terms=outliers
+                    n + "attention.qkv", x, self.qkv_bias, s + "q_proj", s + "k_proj", s + "v_proj", terms=self.terms
                 )  # [T, (A+2G)d]
                 qkv = p.rope(qkv, A + G, d, cos, sin)  # [T, (A+2G)d], queries and keys rotated
                 a = p.attention(n + "attention", qkv, A, G, d, causal=True)  # [T, A d]
@@ -172,10 +204,10 @@ class Llama(Architecture):
             if self.ffn[i]:
                 x = norm(n + "ffn.norm", h, n + "post_attention_layernorm")  # [T, H]
                 f = linear(
-                    n + "ffn.gate_up", x, self.ffn_bias, n + "mlp.gate_proj", n + "mlp.up_proj", terms=outliers
+                    n + "ffn.gate_up", x, self.ffn_bias, n + "mlp.gate_proj", n + "mlp.up_proj", terms=self.terms
                 )  # [T, 2F]
                 f = p.silu_gate(f)  # [T, F]
-                h = p.add(h, linear(n + "ffn.down", f, self.ffn_bias, n + "mlp.down_proj", terms=outliers))  # [T, H]
+                h = p.add(h, linear(n + "ffn.down", f, self.ffn_bias, n + "mlp.down_proj", terms=self.terms))  # [T, H]
         self._trace(p, self.layers, h)
         h = norm("norm", h, "norm")  # [T, H]
         p.output("hidden", h)
@@ -184,7 +216,7 @@ class Llama(Architecture):
         if self.has_head:
             last = p.select_last(h)  # [T, H], or [S, H] when only the last tokens are wanted
             head = "embed_tokens.weight" if self.tied else "lm_head.weight"
-            p.output("logits", p.linear("head", last, w.linear(head), terms=outliers))  # [T, V] or [S, V]
+            p.output("logits", p.linear("head", last, w.linear(head), terms=self.head_terms))  # [T, V] or [S, V]
         p.set_max_positions(self.max_positions)
 
 

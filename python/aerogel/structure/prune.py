@@ -114,7 +114,7 @@ def _without_units(model: _Model, recipe: StructureRecipe, kind: str) -> _Model:
     if entry.needs == "gram" or recipe.compensate:
         _require_statistics(model, architecture, groups)
     scores = [entry.function(connected(model.checkpoint, group, model.statistics)) for group in groups]
-    counts = _counts(recipe, kind, groups, scores, architecture.layers)
+    counts = counts_of(recipe, kind, groups, scores, architecture.layers)
     kept = {
         group: best(values, count, group.sections)
         for group, values, count in zip(groups, scores, counts, strict=True)
@@ -131,10 +131,10 @@ def _without_units(model: _Model, recipe: StructureRecipe, kind: str) -> _Model:
     )
 
 
-def _counts(
+def counts_of(
     recipe: StructureRecipe, kind: str, groups: Sequence[Group], scores: Sequence[np.ndarray], layers: int
 ) -> list[int]:
-    """How many units of each group stay."""
+    """How many units of each group of a kind stay."""
     amount = getattr(recipe, kind)
     multiples = [recipe.multiple if kind in ("ffn", "hidden") else group.sections for group in groups]
     if isinstance(amount, Sequence):
@@ -145,7 +145,9 @@ def _counts(
         amounts = [amount] * len(groups)
     wanted = [amount_of(f"{kind}: {g.label}", a, g.count) for g, a in zip(groups, amounts, strict=True)]
     if recipe.scope == "global" and len(groups) > 1:
-        levels = [_levels(values, group.sections) for group, values in zip(groups, share(scores), strict=True)]
+        if score(recipe.score).needs == "nothing":  # the others are shares of what a linear puts out
+            scores = share(scores)
+        levels = [_levels(values, group.sections) for group, values in zip(groups, scores, strict=True)]
         return spread(levels, sum(wanted), multiples, [group.minimum for group in groups])
     return [
         rounded(a, group.count, multiple, group.minimum)
@@ -166,7 +168,7 @@ def _compensated(model: _Model, kept: Mapping[Group, np.ndarray], damping: float
     for group, units in kept.items():
         for part in group.parts:
             known = model.statistics.get(part.tensor) if part.reads else None
-            if known is None or not len(units):
+            if known is None:
                 continue
             bias = part.tensor.removesuffix("weight") + "bias"
             mean = model.means.get(part.tensor) if bias in model.checkpoint else None

@@ -16,7 +16,7 @@ SCOPES = ("layer", "global")
 class StructureRecipe:
     """How much of each kind stays, and how it is chosen.
 
-    An amount up to 1 is the fraction that stays, above 1 the number that stays (in every layer); a list has one amount
+    An amount is what stays: a float the fraction, up to 1.0; an integer the number (in every layer). A list has one amount
     for each layer.
 
     Attributes:
@@ -80,14 +80,12 @@ def amount_of(kind: str, amount: float, count: int) -> float:
     """How many of `count` units an amount means, not rounded."""
     if amount > count:
         raise RecipeError(f"{kind}: expected at most {count}, got {amount:g}")
-    return amount * count if amount <= 1 else amount
+    return amount if isinstance(amount, int) else amount * count
 
 
 def _check_amount(kind: str, value: Any) -> None:
-    if not _is_number(value) or value <= 0:
-        raise RecipeError(f"{kind}: expected a fraction up to 1 or a number above 1 that stays, got {value!r:.80}")
-    if value > 1 and value != int(value):
-        raise RecipeError(f"{kind}: expected a fraction up to 1 or a whole number, got {value!r}")
+    if not _is_number(value) or value <= 0 or (isinstance(value, float) and value > 1):
+        raise RecipeError(f"{kind}: expected a fraction up to 1.0 or the whole number that stays, got {value!r:.80}")
 
 
 def _is_number(value: Any) -> bool:
