@@ -129,7 +129,7 @@ class RaggedBert(Trainee):
             return h[starts + lengths - 1]
         zeros = torch.zeros(len(lengths), h.shape[1])
         if pooling.mode == "max":
-            return zeros.index_reduce(0, row, h, "amax", include_self=False)
+            return zeros.scatter_reduce(0, row[:, None].expand_as(h), h, "amax", include_self=False)
         return zeros.index_add(0, row, h) / lengths[:, None]
 
     def _norm(self, module: nn.Module, x: torch.Tensor) -> torch.Tensor:

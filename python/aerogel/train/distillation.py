@@ -119,7 +119,7 @@ def tokenize(checkpoint: Checkpoint, model: Trainee, texts: Sequence[str], optio
     most = model.architecture.max_positions
     if model.architecture.generates:
         window = min(options.max_tokens or WINDOW, most)
-        flat = [token for row in checkpoint.tokenizer().encode(texts) for token in row]
+        flat = [token for row in checkpoint.tokenizer().encode([text + "\n" for text in texts]) for token in row]
         rows = [flat[i : i + window] for i in range(0, len(flat), window)]
         return Sequences(rows[:-1] if len(rows) > 1 else rows)  # all of one length
     limits = [limit for limit in (options.max_tokens, checkpoint.max_tokens, most) if limit]

@@ -116,7 +116,9 @@ class Loop:
         self.student.train()
         said = saved = time.monotonic()
         said_step, said_tokens = self.clock.step, self.tokens
-        with self.lock.attached(self._optimizer):
+        with (
+            self.lock.attached()
+        ):  # no gradient, no momentum: the optimizer leaves pruned weights at 0, and verify() looks
             while (progress := self.clock.progress) < 1:
                 while self._stage < len(self._stages) and self._stages[self._stage].begin <= progress:
                     self._prune_to(self._stages[self._stage].sparsity)
@@ -175,15 +177,19 @@ class Loop:
             group["lr"] = learning_rate(progress, options.lr, options.warmup)
         self._optimizer.zero_grad(set_to_none=True)
         with fake_quantized(self._quantized, options.quant if progress >= options.quant_from else None):
-            terms = self._objective(batch, self.student(batch, attention=True) if options.attention else self.student(batch))
+            terms = self._objective(
+                batch, self.student(batch, attention=True) if options.attention else self.student(batch)
+            )
             loss = torch.stack(list(terms.values())).sum()
             loss.backward()
         values = {name: float(term.detach()) for name, term in terms.items()}
         if not np.isfinite(list(values.values())).all():
-            raise DataError(f"step {self.clock.step}: the loss is not finite: {values}; try a lower lr than {options.lr}")
+            raise DataError(
+                f"step {self.clock.step}: the loss is not finite: {values}; try a lower lr than {options.lr}"
+            )
         if options.clip:
             torch.nn.utils.clip_grad_norm_(self._trained, options.clip)
-        self._optimizer.step()  # the lock's hook clears pruned weights and their moments
+        self._optimizer.step()
         self.lock.verify()
         self._recent.append(values)
         self.clock.step += 1

@@ -1,11 +1,11 @@
 """What a student is trained on. Each term is about 1 for outputs that have nothing to do with the teacher's.
 
-    hidden     mean over layers of |h - h'|^2 / |h' - mean h'|^2     hidden states of every layer
-    attention  the same of what attention gives                      (encoders)
-    embedding  1 - cos(e, e')                                        pooled embeddings
-    relation   mean of (cos(e_i, e_j) - cos(e'_i, e'_j))^2 over the variance of the teacher's
-    logits     KL(teacher || student) at a temperature T, times T^2  (Hinton et al., arXiv 1503.02531)
-    labels     cross entropy
+hidden     mean over layers of |h - h'|^2 / |h' - mean h'|^2     hidden states of every layer
+attention  the same of what attention gives                      (encoders)
+embedding  1 - cos(e, e')                                        pooled embeddings
+relation   mean of (cos(e_i, e_j) - cos(e'_i, e'_j))^2 over the variance of the teacher's
+logits     KL(teacher || student) at a temperature T, times T^2  (Hinton et al., arXiv 1503.02531)
+labels     cross entropy
 """
 
 from __future__ import annotations

@@ -217,7 +217,9 @@ class MaskLock:
         """The mask of pruned weights where the parameter is."""
         pruned = self._pruned[name]
         if pruned.shape != parameter.shape:
-            raise ShapeError(f"{name}: expected the shape {list(pruned.shape)} of its mask, got {list(parameter.shape)}")
+            raise ShapeError(
+                f"{name}: expected the shape {list(pruned.shape)} of its mask, got {list(parameter.shape)}"
+            )
         if pruned.device != parameter.device:
             pruned = self._pruned[name] = pruned.to(parameter.device)
         return pruned

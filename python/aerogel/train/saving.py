@@ -63,7 +63,8 @@ def save(
         _write(folder / "config.json", {**chosen, "torch_dtype": "float32"})
         _keep_files(checkpoint, folder)
         if config is not None:
-            (folder / "modules.json").unlink(missing_ok=True)
+            for file in ["modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"]:
+                (folder / file).unlink(missing_ok=True)
             shutil.rmtree(folder / "1_Pooling", ignore_errors=True)
         _write(folder / RECORD, dict(record))
         if out.exists():

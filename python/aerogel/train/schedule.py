@@ -42,7 +42,7 @@ def stages(count: int, initial: float, final: float, until: float) -> list[Stage
     if not 0 <= until <= 1:
         raise RecipeError(f"prune_until: expected a fraction from 0 to 1, got {until}")
     last = max(1, count - 1)
-    return [Stage(until * i / last, cubic((i + 1) / count, initial, final)) for i in range(count)]
+    return [Stage(until * (i / last), cubic((i + 1) / count, initial, final)) for i in range(count)]
 
 
 def learning_rate(progress: float, peak: float, warmup: float, floor: float = 0.0) -> float:

@@ -1,8 +1,8 @@
 """Lottery tickets (Frankle & Carbin, arXiv 1803.03635; rewinding to step k: Frankle et al., arXiv 1903.01611).
 
-    W_k = train(W_0, steps 0..k)
-    for each round: W = train(W_k * mask, steps k..T); mask = prune(W); the weights that stay go back to W_k
-    the ticket is (W_k, mask), trained once more from k to T
+W_k = train(W_0, steps 0..k)
+for each round: W = train(W_k * mask, steps k..T); mask = prune(W); the weights that stay go back to W_k
+the ticket is (W_k, mask), trained once more from k to T
 """
 
 from __future__ import annotations
