@@ -19,7 +19,7 @@ from .. import tiny_models  # noqa: E402
 RANDOM = np.random.default_rng(0)
 TEXTS = [" ".join(RANDOM.choice(tiny_models.WORDS, 4).tolist()) for _ in range(300)]
 LABELS = [int("cat" in text or "dog" in text) for text in TEXTS]
-QUICK = {"batch_tokens": 192, "threads": 1, "sparsity": None, "quant": None, "lr": 3e-3}
+QUICK = {"batch_tokens": 192, "threads": 1, "sparsity": 0.0, "quant": None, "lr": 3e-3}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,5 @@ def run(source: str, out: Path, data: Path, teacher: str | None, resume: bool, o
 
     texts, labels = read_labelled(data)
     chosen = given(options)
-    if not chosen.get("sparsity"):  # a dense model, unless pruning is asked for
-        chosen["sparsity"] = None
+    chosen.setdefault("sparsity", 0.0)  # no pruning unless asked for
     show(finetune(source, out, texts, labels, teacher, Options(**chosen), resume=resume, report=say))

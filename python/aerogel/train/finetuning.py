@@ -49,7 +49,7 @@ def finetune(
         texts: the inputs.
         labels: the class of each, from 0.
         teacher: a classifier to learn from besides: hidden states and scores.
-        options: as `distill`; options.sparsity=None or 0 trains the model as dense as it is.
+        options: as `distill`; options.sparsity=0 trains the model as dense as it is.
         prune: as `distill`.
         resume: as `distill`.
         report: as `distill`.

@@ -17,7 +17,7 @@ import torch
 from aerogel import _core
 from aerogel.architectures import Role
 from aerogel.errors import DataError, RecipeError
-from aerogel.prune import parse_pattern
+from aerogel.prune import Unstructured, parse_pattern
 from aerogel.train import snapshot
 from aerogel.train.batches import Batch, Sequences, Stream
 from aerogel.train.masks import MaskLock
@@ -54,16 +54,13 @@ class Loop:
         self.clock = clock or Clock(options.steps, options.minutes)
         self._prunable = student.by_role(Role.LINEAR)
         self._own_names = {id(p): name for name, p in student.named_parameters()}
-        pattern = parse_pattern(
-            options.pattern, None if options.sparsity is None or options.pattern != "unstructured" else options.sparsity
-        )
+        pattern = parse_pattern(options.pattern, options.sparsity) if options.sparsity != 0 else Unstructured(0.0)
         self._prune = prune or by_magnitude(pattern)
         found = self._zeros()
         self.lock = MaskLock(student, {self._own(name): ~zeros for name, zeros in found.items()})
         initial = self.lock.sparsity if options.initial is None else options.initial
-        final = None if options.sparsity is None else max(pattern.sparsity, initial)
-        self._stages = [] if final is None else stages(options.stages, min(initial, final), final, options.prune_until)
-        self._stages = [stage for stage in self._stages if stage.sparsity > 0]
+        final = max(pattern.sparsity, initial)
+        self._stages = stages(options.stages, initial, final, options.prune_until) if pattern.sparsity > 0 else []
         self._stage = 0
         frozen = () if options.train_embeddings else (Role.EMBEDDING,)
         for role in Role:

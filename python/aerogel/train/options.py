@@ -22,7 +22,8 @@ class Options:
     Attributes:
         steps, minutes: the budget: one of them, or both (whichever is used up first). Only a run of steps alone can be
             repeated to the bit.
-        sparsity: of the linear layers at the end; None: the zeros that the source has, and no more.
+        sparsity: of the linear layers at the end; 0: the zeros that the source has, and no more; None: 0.8, or what the
+            pattern says.
         pattern: "unstructured", or "Q:64".
         stages: prunings on a cubic curve from the source's sparsity to `sparsity`.
         prune_until: the part of the run over which they are spread.
@@ -50,7 +51,7 @@ class Options:
 
     steps: int | None = None
     minutes: float | None = None
-    sparsity: float | None = 0.8
+    sparsity: float | None = None
     pattern: str = "unstructured"
     stages: int = 16
     prune_until: float = 0.4
