@@ -43,7 +43,7 @@ class Calibrated:
 
     Args:
         method: `(weight [N,K], Statistics, Pattern) -> Pruned`, as in `aerogel.prune.METHODS`.
-        pattern: unstructured, to whatever sparsity a stage asks for; others only where they are as sparse as it asks.
+        pattern: what the last stage prunes to; those before it are unstructured.
         tokens: how many to collect from.
     """
 
@@ -58,5 +58,7 @@ class Calibrated:
     def __call__(self, name: str, weight: np.ndarray, sparsity: float) -> tuple[np.ndarray, np.ndarray]:
         from aerogel.calibrate import Statistics
 
-        pruned = self._method(weight, Statistics(*self._inputs[name]), self._pattern.at(sparsity))
+        last = not isinstance(self._pattern, Unstructured) and sparsity >= self._pattern.sparsity
+        pattern = self._pattern if last else Unstructured(sparsity)
+        pruned = self._method(weight, Statistics(*self._inputs[name]), pattern)
         return pruned.weight, pruned.mask
