@@ -92,8 +92,13 @@ def test_heads_are_those_of_the_engine(tmp_path, head: str) -> None:
 
 def test_statistics_of_inputs(model) -> None:
     batch = Sequences(ROWS).batch(everything())
-    name = "encoder.layer.1.attention.self.query.weight"
-    tokens, gram, largest = inputs_of(model, [name], [batch, batch])[name]
+    names = [f"encoder.layer.1.attention.self.{part}.weight" for part in ("query", "key", "value")]
+    names.append("encoder.layer.1.intermediate.dense.weight")
+    found = inputs_of(model, names, [batch, batch])
+    assert set(found) == set(names)
+    assert found[names[0]][1] is found[names[1]][1] is found[names[2]][1], "one input, one matrix"
+    assert not np.array_equal(found[names[0]][1], found[names[3]][1])
+    tokens, gram, largest = found[names[0]]
     with torch.no_grad():
         x = model(batch).hidden[1].numpy()
     assert tokens == 2 * len(x)

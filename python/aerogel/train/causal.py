@@ -30,12 +30,12 @@ class Causal(Trainee):
             raise AerogelError("training a decoder needs transformers: pip install 'aerogel[train]'") from absent
         self.architecture = architecture
         self.dropout = 0.0  # these families have none
-        values = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
+        left_out = ("model_type", "quantization_config", "torch_dtype", "dtype")  # training is in float32
+        values = {key: value for key, value in config.items() if key not in left_out}
         values["tie_word_embeddings"] = getattr(architecture, "tied", False)
-        values.pop("torch_dtype", None)
         with torch.device("cpu"):
             self.model = AutoModelForCausalLM.from_config(
-                AutoConfig.for_model(config["model_type"], **values), attn_implementation="sdpa", dtype=torch.float32
+                AutoConfig.for_model(config["model_type"], **values), attn_implementation="sdpa"
             )
         self.model.config.use_cache = False
 

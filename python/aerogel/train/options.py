@@ -17,7 +17,7 @@ Pruner = Callable[[str, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Options:
-    """A training run. The defaults are what was measured to be good for distilling a sentence encoder on two cores.
+    """A training run. The budget has no default; the rest are starting points for distilling a sentence encoder.
 
     Attributes:
         steps, minutes: the budget: one of them, or both (whichever is used up first). Only a run of steps alone can be

@@ -28,9 +28,16 @@ def inputs_of(model: Trainee, names: Iterable[str], batches: Iterable[Batch]) ->
     """
     wanted = {id(parameter): name for name, parameter in model.named().items() if name in set(names)}
     sums: dict[str, list[Any]] = {}
+    same: dict[str, str] = {}  # linears that read what another one reads: queries, keys and values
+    last: list[Any] = [None, ""]
 
     def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def see(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            if args[0] is last[0] and name not in sums:
+                same[name] = last[1]
+            if name in same:
+                return
+            last[:] = [args[0], name]
             x = args[0].reshape(-1, args[0].shape[-1]).float()
             if name not in sums:
                 sums[name] = [0, torch.zeros(x.shape[1], x.shape[1]), torch.zeros(x.shape[1])]
@@ -55,6 +62,7 @@ def inputs_of(model: Trainee, names: Iterable[str], batches: Iterable[Batch]) ->
         model.train(training)
         for handle in handles:
             handle.remove()
-    return {
+    found = {
         name: (tokens, (gram / tokens).numpy(), np.asarray(largest)) for name, (tokens, gram, largest) in sums.items()
     }
+    return found | {name: found[other] for name, other in same.items()}
