@@ -6,8 +6,8 @@ For a matrix parameter P, float32, bf16, or int8 codes w[n,k] = code[n,k] * P_sc
     sparse   P_bitmask uint8 [N, ceil(K/8)] + P_values [nnz], row-major     (+ P_scale float32 [N] for int8)
 
 Column k is bit k % 8 of byte k // 8 of its row; where K is not a multiple of 8, P_shape int64 [2] holds N and K. Norms
-and biases are float32 under their own names. A U8 or I8 tensor X may be compressed: X_small U8 [bytes]. The same model and recipe give the same bytes. `aerogel.checkpoint` reads
-it.
+and biases are float32 under their own names. A U8 or I8 tensor X may be compressed, as X_small U8 [bytes]. The same model
+and recipe give the same bytes. `aerogel.checkpoint` reads it.
 """
 
 from __future__ import annotations
