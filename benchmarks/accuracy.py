@@ -1,89 +1,59 @@
-"""What compression cost: STS-B Spearman of an encoder, perplexity of a language model, each against dense fp32.
+"""What compression cost: aerogel.evaluate's scores of transformers' own dense fp32 and, beside it, of aerogel's models.
 
     python benchmarks/accuracy.py --encoder MODEL --stsb dev.csv [--aerogel PACKED ...]
     python benchmarks/accuracy.py --llama MODEL.gguf --text validation.txt [--aerogel PACKED ...]
 
-The two functions take any callable, so that other code can score what it likes.
-
-STS-B: rows `sentence,sentence,score` without a header; both sides are encoded (at most 256 tokens), mean-pooled and
-scaled to length one; Spearman between cosine and score.
-
-Perplexity: the text is one list of ids, cut in disjoint windows (stride = window). Each window is run alone from an
-empty cache, with no BOS in front (the tokenizers here add none); its first id is context only, the others are scored.
-The last, shorter window counts too.
+`aerogel eval` compares with dense fp32 as aerogel runs it; here the reference is another implementation. The scores and
+their protocol are aerogel.evaluate's: Spearman of cosines, at most 256 tokens a sentence; perplexity in windows of 512.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import references
+from aerogel.evaluate import Sts, Task, Text
 
 MAX_TOKENS = 256
-WINDOW = 512
 
 
-def read_stsb(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    with open(path, newline="", encoding="utf-8") as file:
-        left, right, scores = zip(*csv.reader(file))
-    return list(left), list(right), np.asarray(scores, float)
+class ReferenceEncoder:
+    """A BERT in transformers behind the face that `sts` asks for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bert, self._tokenizer = references.load_encoder(folder)
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        rows = references.token_ids(self._tokenizer, texts, MAX_TOKENS)
+        return references.mean_pooled(references.hidden_states(self._bert, rows))
 
 
-def stsb_spearman(encode: Callable[[list[str]], np.ndarray], path: Path) -> float:
-    """encode: sentences -> [S, hidden]; need not be normalised."""
-    from scipy.stats import spearmanr
+class ReferenceLanguageModel:
+    """A llama in transformers behind the face that `text` asks for."""
 
-    left, right, scores = read_stsb(path)
-    a, b = np.asarray(encode(left), np.float64), np.asarray(encode(right), np.float64)
-    cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    return float(spearmanr(cosine, scores).statistic)
+    def __init__(self, file: Path) -> None:
+        self._llama, tokenizer = references.load_gguf_llama(file)
+        self.tokenizer = _Ids(tokenizer)
 
+    def forward(self, ids: np.ndarray, offsets: np.ndarray, output: str) -> np.ndarray:
+        import torch
 
-def perplexity(logits: Callable[[np.ndarray], np.ndarray], ids: np.ndarray, window: int = WINDOW) -> float:
-    """logits: int32 ids [T] -> float [T, vocabulary], row t scoring id t + 1."""
-    total, scored = 0.0, 0
-    for start in range(0, len(ids) - 1, window):
-        piece = np.asarray(ids[start : start + window], np.int32)
-        if len(piece) < 2:
-            break
-        rows = np.asarray(logits(piece)[:-1], np.float64)
-        top = rows.max(axis=1)
-        log_sum = top + np.log(np.exp(rows - top[:, None]).sum(axis=1))
-        total += float((log_sum - rows[np.arange(len(rows)), piece[1:]]).sum())
-        scored += len(rows)
-    if not scored:
-        raise ValueError(f"expected at least 2 ids, got {len(ids)}")
-    return float(np.exp(total / scored))
-
-
-def reference_encode(folder: Path) -> Callable[[list[str]], np.ndarray]:
-    bert, tokenizer = references.load_encoder(folder)
-
-    def encode(sentences: list[str]) -> np.ndarray:
-        rows = references.token_ids(tokenizer, sentences, MAX_TOKENS)
-        return references.mean_pooled(references.hidden_states(bert, rows))
-
-    return encode
-
-
-def reference_logits(model) -> Callable[[np.ndarray], np.ndarray]:
-    import torch
-
-    def logits(ids: np.ndarray) -> np.ndarray:
+        assert output == "logits" and len(offsets) == 2
         with torch.inference_mode():
-            return model(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).logits[0].numpy()
-
-    return logits
+            return self._llama(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).logits[0].numpy()
 
 
-def aerogel_logits(model) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda ids: model.forward(ids, np.asarray([0, len(ids)], np.int32))
+class _Ids:
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return [self._tokenizer.encode(text).ids for text in texts]
 
 
 def main() -> int:
@@ -109,20 +79,25 @@ def main() -> int:
 
     if options.encoder and _present("STS-B", options.encoder, options.stsb):
         _limit_torch(options.threads)
-        print(
-            f"STS-B Spearman {stsb_spearman(reference_encode(options.encoder), options.stsb):.4f}  "
-            f"fp32 {options.encoder.name}"
-        )
-        for folder, model in _aerogel_models(options):
-            print(f"STS-B Spearman {stsb_spearman(model.encode, options.stsb):.4f}  aerogel {folder.name}")
+        _show(Sts(options.stsb), options.encoder.name, ReferenceEncoder(options.encoder), options)
     if options.llama and _present("perplexity", options.llama, options.text):
         _limit_torch(options.threads)
-        llama, tokenizer = references.load_gguf_llama(options.llama)
-        ids = np.asarray(tokenizer.encode(options.text.read_text(encoding="utf-8")).ids, np.int32)
-        print(f"perplexity {perplexity(reference_logits(llama), ids):.3f}  fp32 {options.llama.name}")
-        for folder, model in _aerogel_models(options):
-            print(f"perplexity {perplexity(aerogel_logits(model), ids):.3f}  aerogel {folder.name}")
+        _show(Text(options.text), options.llama.name, ReferenceLanguageModel(options.llama), options)
     return 0
+
+
+def _show(task: Task, name: str, reference: Any, options: argparse.Namespace) -> None:
+    import aerogel
+
+    print(f"{task.metric} {task.evaluate(reference).value:.5g}  fp32 {name}", flush=True)
+    for folder in options.aerogel:
+        score = task.evaluate(aerogel.load(folder, threads=options.threads), reference)
+        assert score.against is not None
+        alike = ", ".join(f"{key} {value.value:.4g}" for key, value in score.against.agreement.items())
+        print(
+            f"{task.metric} {score.value:.5g}  aerogel {folder.name}: {score.against.kept.value:.4f} of it; {alike}",
+            flush=True,
+        )
 
 
 def _present(what: str, *paths: Path | None) -> bool:
@@ -136,18 +111,6 @@ def _limit_torch(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-
-
-def _aerogel_models(options):
-    if not options.aerogel:
-        return
-    try:
-        import aerogel
-    except ModuleNotFoundError as absent:
-        print(f"SKIP aerogel: {absent}", file=sys.stderr)
-        return
-    for folder in options.aerogel:
-        yield folder, aerogel.load(str(folder), threads=options.threads)
 
 
 if __name__ == "__main__":

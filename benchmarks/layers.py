@@ -33,7 +33,7 @@ def real(n: int, k: int) -> np.ndarray | None:
 def pruned(weights: np.ndarray, pattern: str) -> np.ndarray:
     """By magnitude, to a sparsity such as 0.8 or a pattern such as 8:64."""
     chosen = parse_pattern(pattern, None) if ":" in pattern else parse_pattern("unstructured", float(pattern))
-    return np.where(magnitude(weights, chosen), weights, np.float32(0))
+    return magnitude(weights, None, chosen).weight
 
 
 def pack(weights: np.ndarray, format: str, isa: str | None = None) -> core.Weight:

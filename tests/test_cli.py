@@ -42,7 +42,7 @@ def packed(bert_folder, tmp_path_factory):
 
 def test_help_names_every_command():
     result = run("--help")
-    for name in ("compress", "info", "embed", "generate", "bench", "demo"):
+    for name in ("compress", "info", "embed", "generate", "bench", "demo", "eval", "sweep"):
         assert name in result.stdout
         assert "--threads" in run(name, "--help").stdout
 
@@ -57,7 +57,7 @@ def test_compress_says_what_it_did_on_stderr(bert_folder, tmp_path):
     )
     assert result.stdout == "" and "smaller than float32" in result.stderr
     recipe = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["recipe"]
-    assert recipe["pattern"] == "8:64" and recipe["quant"] == "none"
+    assert recipe["prune"]["pattern"] == "8:64" and recipe["quantize"]["weights"] == "none"
 
 
 def test_info(packed):

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load_file
 
 import aerogel
-from aerogel import _core, compression
+from aerogel import _core
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.base import Weight
 from aerogel.checkpoint.safetensors_file import SafetensorsFile
@@ -23,7 +23,6 @@ from aerogel.checkpoint.small import SUFFIX, SmallSafetensorsFile
 from aerogel.entropy import entropy_bits, mask_entropy_bits, weight_entropy_bits
 from aerogel.errors import AerogelError, CheckpointError, DataError, ShapeError
 from aerogel.packed import SafetensorsWriter, add_weight, to_weight
-from aerogel.prune import parse_pattern
 from aerogel.quantize import int8
 
 
@@ -211,15 +210,11 @@ def test_broken_files_are_named_errors(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def packed(bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Path]:
+def packed(bert_folder: Path, tmp_path: Path) -> dict[bool, Path]:
     """The tiny BERT at 80 %, plain (False) and small (True)."""
-    folders = {}
-    for small in (False, True):
-        with monkeypatch.context() as patch:
-            patch.setattr(compression, "SafetensorsWriter", lambda path, small=small: SafetensorsWriter(path, small))
-            folders[small] = tmp_path / f"small-{small}"
-            pattern = parse_pattern("unstructured", 0.8)
-            compression.write_packed(open_checkpoint(bert_folder), folders[small], pattern, "int8")
+    folders = {small: tmp_path / f"small-{small}" for small in (False, True)}
+    for small, folder in folders.items():
+        aerogel.compress(bert_folder, folder, 0.8, pack="small" if small else "plain")
     return folders
 
 
@@ -265,8 +260,7 @@ def test_threads_read_one_file_at_once(packed: dict[bool, Path]) -> None:
 def test_real_weights_are_near_the_entropy(minilm: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(minilm)
     dense = checkpoint.weight("encoder.layer.2.intermediate.dense.weight").dense()
-    pattern = parse_pattern("unstructured", 0.9)
-    weight = compression.compress_weight(dense, pattern, "int8")
+    weight = to_weight(int8(np.where(np.abs(dense) < np.quantile(np.abs(dense), 0.9), np.float32(0), dense)))
     size = sum(_core.encode_bytes(part).nbytes for part in (weight.mask, weight.values))
     assert 8 * size / dense.size < 1.02 * weight_entropy_bits(weight)
     writer = SafetensorsWriter(tmp_path / "file", small=True)

@@ -68,9 +68,12 @@ py::array_t<float> run(Session& session, const py::array& tokens, const py::arra
 
 void bind_session(py::module_& module) {
   py::class_<Plan, std::shared_ptr<Plan>>(module, "Plan", "A program made ready to run. Immutable, shared between threads.")
-      .def(py::init([](const Program& program, const std::optional<int>& threads) {
-        return std::make_shared<Plan>(program, threads.value_or(0));
-      }), py::arg("program"), py::arg("threads") = py::none())
+      .def(py::init([](const Program& program, const std::optional<int>& threads, const std::optional<std::string>& isa) {
+        const Isa chosen = isa ? isa_from_name(*isa) : active_isa();
+        if (!isa_supported(chosen)) throw IsaError("instruction set '" + *isa + "' is not supported by this CPU");
+        return std::make_shared<Plan>(program, threads.value_or(0), chosen);
+      }), py::arg("program"), py::arg("threads") = py::none(), py::arg("isa") = py::none(),
+           "isa: of all ops but linears; the one in use unless given.")
       .def_property_readonly("threads", &Plan::threads)
       .def_property_readonly("nbytes", &Plan::weight_bytes, "Resident bytes of all packed weights.")
       .def("describe", &describe, "The steps of each output, in order.")

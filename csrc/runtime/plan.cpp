@@ -226,9 +226,9 @@ class Scheduler {
 
 }  // namespace
 
-Plan::Plan(Program program, int threads)
+Plan::Plan(Program program, int threads, Isa isa)
     : program_(std::move(program)),
-      ops_(ops_for(active_isa())),
+      ops_(ops_for(isa)),
       team_(std::make_unique<Team>(threads == 0 ? default_threads() : threads)) {
   if (program_.outputs().empty()) throw Error("the program has no output");
   for (const Program::Output& output : program_.outputs()) schedules_.push_back(Scheduler(program_, output).build());

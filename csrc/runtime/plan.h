@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/team.h"
+#include "isa/isa.h"
 #include "runtime/program.h"
 
 namespace aerogel {
@@ -51,8 +52,8 @@ struct Schedule {
 
 class Plan {
  public:
-  // threads 0: default_threads(). Throws Error if the program has no output.
-  Plan(Program program, int threads);
+  // threads 0: default_threads(). `isa` is that of the ops; linears bring their own. Throws Error if the program has no output.
+  Plan(Program program, int threads, Isa isa = active_isa());
 
   const Program& program() const { return program_; }
   const Schedule& schedule(const std::string& output) const;  // throws Error naming the known ones

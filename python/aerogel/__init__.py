@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aerogel.bench.limits import machine
     from aerogel.compression import CompressReport, TensorReport, compress
     from aerogel.explanation import Explanation, LayerReport, explain
+    from aerogel.exporting import ExportReport, export
     from aerogel.linear import Linear, csr_matmul
     from aerogel.model import Model, load
 
@@ -41,6 +42,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Explanation",
+    "ExportReport",
     "IsaError",
     "LayerReport",
     "Linear",
@@ -55,6 +57,7 @@ __all__ = [
     "compress",
     "csr_matmul",
     "explain",
+    "export",
     "isa",
     "kernels",
     "load",
@@ -70,6 +73,8 @@ _LAZY = {
     "Explanation": "aerogel.explanation",
     "LayerReport": "aerogel.explanation",
     "explain": "aerogel.explanation",
+    "ExportReport": "aerogel.exporting",
+    "export": "aerogel.exporting",
     "Linear": "aerogel.linear",
     "csr_matmul": "aerogel.linear",
     "Model": "aerogel.model",
@@ -81,7 +86,13 @@ _LAZY = {
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
+#: Packages that are used by their own name: aerogel.evaluate.sts(...).
+_PACKAGES = ("evaluate", "report")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"aerogel.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'aerogel' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

@@ -28,6 +28,25 @@ Threads = Annotated[
     int | None, typer.Option("--threads", "-t", min=1, help="Worker threads. [default: the cores that may be used]")
 ]
 
+Sts = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Rows sentence,sentence,score (csv or tsv): rank correlation of cosines."),
+]
+Classify = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Rows sentence<TAB>label or sentence<TAB>sentence<TAB>label: accuracy."),
+]
+TextFile = Annotated[
+    Path | None, typer.Option("--text", metavar="FILE", help="A text: perplexity; with --against also KL to dense.")
+]
+Retrieval = Annotated[
+    tuple[Path, Path, Path] | None,
+    typer.Option(
+        metavar="CORPUS QUERIES QRELS", help="BEIR's files (jsonl or tsv, and qrels as tsv): nDCG@10, recall, MRR@10."
+    ),
+]
+Context = Annotated[int, typer.Option(min=2, metavar="N", help="With --text: tokens of a window.")]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -63,15 +82,86 @@ def compress(
         ),
     ] = None,
     pattern: Annotated[
-        str, typer.Option(help="unstructured, or Q:64 (such as 8:64): Q weights stay in each 64 columns.")
-    ] = "unstructured",
-    quant: Annotated[str, typer.Option(help="int8, bf16, or none (float32).")] = "int8",
+        str | None, typer.Option(help="unstructured, Q:64 (8:64: 8 weights in each 64 columns), N:M (2:4), 1x4 or 2x1.")
+    ] = None,
+    quant: Annotated[
+        str | None, typer.Option(help="int8, int8:g64, int4:g64, int4:g64:asym, codebook:16, bf16 or none (float32).")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="magnitude, wanda, obs, admm. [default: admm with calibration texts, else magnitude]"),
+    ] = None,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option("--calibrate", "-c", metavar="FILE", help="Texts (.txt .csv .tsv .jsonl) that show what matters."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="How layers share the sparsity: uniform, global, owl, sensitivity.")
+    ] = None,
+    pack: Annotated[str | None, typer.Option(help="plain, or small: entropy-coded, the smallest file.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="A recipe; the options given besides replace its values.")
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other value of the recipe, such as structure.ffn=0.5."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what is chosen at random.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--target-size", metavar="SIZE", help="The least sparsity that fits: 12MB.")
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option("--target-latency", metavar="TIME", help="The least sparsity that is fast enough here: 2ms."),
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option("--seq", "-s", min=1, help="Tokens of the sequence that a latency is of.")
+    ] = 128,
+    drop: Annotated[
+        float | None,
+        typer.Option("--max-drop", metavar="X", help="Ever sparser while at most this part of the score is lost: 0.01."),
+    ] = None,
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page about the result, index.html (needs matplotlib).")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report of every tensor as JSON.")
+    ] = None,
     threads: Threads = None,
 ) -> None:
-    """Prune and quantize a model into a packed model."""
-    from aerogel.commands.compress import run
+    """Prune and quantize a model into a packed model.
 
-    run(source, out, sparsity, pattern, quant, threads)
+    With data (--sts, --classify or --text) the result is scored beside the source.
+    """
+    from aerogel.commands.compress import Goal, run
+
+    if sum(value is not None for value in (size, latency, drop)) > 1:
+        raise typer.BadParameter("expected one of --target-size, --target-latency and --max-drop")
+    scored = [value for value in (sts, classify, text) if value is not None]
+    if len(scored) > 1 or (drop is not None and not scored):
+        raise typer.BadParameter("expected one of --sts, --classify and --text")
+    given = {"sparsity": sparsity, "pattern": pattern, "quant": quant, "method": method, "budget": budget, "pack": pack}
+    given |= {"calibrate": calibrate, "recipe": recipe, "seed": seed}
+    goal = Goal(size, latency, tokens, drop, sts, classify, text)
+    run(source, out, given, values or [], goal, report, json_file, threads)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder for the dense model.")],
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    shard_mb: Annotated[
+        int | None, typer.Option("--shard-mb", min=1, help="Most MB of one file. [default: one file]")
+    ] = None,
+) -> None:
+    """Write a model as a plain dense folder that transformers loads, zeros in place."""
+    from aerogel.commands.export import run
+
+    run(folder, out, dtype, None if shard_mb is None else shard_mb * 10**6)
 
 
 @app.command()
@@ -248,6 +338,70 @@ def explain(
     from aerogel.commands.explain import run
 
     run(folder, batch, tokens, memory, json_file, plot, threads)
+
+
+@app.command("eval")
+def evaluate(
+    folder: Folder,
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    retrieval: Retrieval = None,
+    context: Context = 512,
+    against: Annotated[
+        str | None, typer.Option(metavar="DENSE", help="The uncompressed model: what of its score is kept.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write it all as JSON.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Measure accuracy: one of --sts, --classify, --text and --retrieval, with 95 % confidence intervals."""
+    from aerogel.commands.eval import chosen_task, run
+
+    _exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
+    run(folder, chosen_task(sts, classify, text, retrieval, context), against, json_file, threads)
+
+
+@app.command("sweep")
+def sweep_grid(
+    source: Annotated[str, typer.Argument(help="A local folder or file, or a model id on the Hugging Face hub.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for results, page and models.")],
+    grid: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY=VALUE,... ...",
+            help='Options of compress with their values: "sparsity=0.5,0.8 quant=int8,bf16 pattern=unstructured,8:64".',
+        ),
+    ],
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    retrieval: Retrieval = None,
+    context: Context = 512,
+    tokens: Annotated[
+        int, typer.Option("--seq", "-s", min=1, help="Encoder: tokens of the sequence that is timed.")
+    ] = 128,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Turns of every model when timed.")] = 7,
+    keep: Annotated[
+        str, typer.Option(metavar="best|all", help="Which models stay: those on a Pareto front, or all.")
+    ] = "best",
+    threads: Threads = None,
+) -> None:
+    """Compress in every way that a grid says, measure each, and draw accuracy against size and time.
+
+    A sweep that was broken off goes on where it was.
+    """
+    from aerogel.commands.eval import chosen_task
+    from aerogel.commands.sweep import run
+
+    _exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
+    run(source, out, grid, chosen_task(sts, classify, text, retrieval, context), tokens, rounds, keep, threads)
+
+
+def _exactly_one(**tasks: Any) -> None:
+    given = [f"--{name}" for name, value in tasks.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(f"--{name}" for name in tasks)
+        raise typer.BadParameter(f"expected one of {names}, got {' and '.join(given) or 'none'}")
 
 
 @app.command()

@@ -33,8 +33,8 @@ def linear(w, name, x):
 def hidden(config, weights, ids, types=None):
     """float64 [T, H] of one sequence."""
     w = {name: np.asarray(array, np.float64) for name, array in weights.items()}
-    heads, eps = config["num_attention_heads"], config["layer_norm_eps"]
-    d = config["hidden_size"] // heads
+    eps = config["layer_norm_eps"]
+    d = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     act = ACTIVATIONS[config["hidden_act"]]
     types = np.zeros(len(ids), int) if types is None else types
     x = w["embeddings.word_embeddings.weight"][ids]
@@ -43,13 +43,18 @@ def hidden(config, weights, ids, types=None):
     x = layer_norm(w, "embeddings.LayerNorm", x, eps)
     for i in range(config["num_hidden_layers"]):
         t = f"encoder.layer.{i}."
-        q, k, v = (linear(w, t + f"attention.self.{n}", x) for n in ("query", "key", "value"))
-        mixed = np.empty_like(x)
+        heads = config.get("attention_heads", [config["num_attention_heads"]] * (i + 1))[i]
+        mixed = np.empty((len(ids), heads * d))
         for h in range(heads):
             at = slice(h * d, (h + 1) * d)
-            mixed[:, at] = softmax(q[:, at] @ k[:, at].T / math.sqrt(d)) @ v[:, at]
-        x = layer_norm(w, t + "attention.output.LayerNorm", x + linear(w, t + "attention.output.dense", mixed), eps)
-        f = linear(w, t + "output.dense", act(linear(w, t + "intermediate.dense", x)))
+            q, k, v = (linear(w, t + f"attention.self.{n}", x)[:, at] for n in ("query", "key", "value"))
+            mixed[:, at] = softmax(q @ k.T / math.sqrt(d)) @ v
+        a = linear(w, t + "attention.output.dense", mixed) if heads else w[t + "attention.output.dense.bias"]
+        x = layer_norm(w, t + "attention.output.LayerNorm", x + a, eps)
+        if config.get("intermediate_sizes", [1] * (i + 1))[i]:
+            f = linear(w, t + "output.dense", act(linear(w, t + "intermediate.dense", x)))
+        else:
+            f = w[t + "output.dense.bias"]
         x = layer_norm(w, t + "output.LayerNorm", x + f, eps)
     return x
 

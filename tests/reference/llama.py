@@ -45,8 +45,7 @@ def rotate(x, angles):
 def hidden(config, weights, ids):
     """float64 [T, H] of one sequence, after the last norm."""
     w = {name: np.asarray(array, np.float64) for name, array in weights.items()}
-    heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
-    d = config.get("head_dim") or config["hidden_size"] // heads
+    d = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     eps = config["rms_norm_eps"]
 
     def linear(name, x):
@@ -59,19 +58,23 @@ def hidden(config, weights, ids):
     x = w["embed_tokens.weight"][ids]
     for i in range(config["num_hidden_layers"]):
         t = f"layers.{i}."
-        n = rms_norm(x, w[t + "input_layernorm.weight"], eps)
-        q, k, v = (linear(t + f"self_attn.{p}_proj", n) for p in "qkv")
-        mixed = np.empty((T, heads * d))
-        for h in range(heads):
-            g = h // (heads // groups)
-            qh = rotate(q[:, h * d : (h + 1) * d], angles)
-            kh = rotate(k[:, g * d : (g + 1) * d], angles)
-            s = np.where(visible, qh @ kh.T / math.sqrt(d), -np.inf)
-            mixed[:, h * d : (h + 1) * d] = softmax(s) @ v[:, g * d : (g + 1) * d]
-        x = x + linear(t + "self_attn.o_proj", mixed)
-        n = rms_norm(x, w[t + "post_attention_layernorm.weight"], eps)
-        gate, up = linear(t + "mlp.gate_proj", n), linear(t + "mlp.up_proj", n)
-        x = x + linear(t + "mlp.down_proj", gate / (1 + np.exp(-gate)) * up)
+        heads = config.get("attention_heads", [config["num_attention_heads"]] * (i + 1))[i]
+        groups = config.get("key_value_heads", [config["num_key_value_heads"]] * (i + 1))[i]
+        if heads:
+            n = rms_norm(x, w[t + "input_layernorm.weight"], eps)
+            q, k, v = (linear(t + f"self_attn.{p}_proj", n) for p in "qkv")
+            mixed = np.empty((T, heads * d))
+            for h in range(heads):
+                g = h // (heads // groups)
+                qh = rotate(q[:, h * d : (h + 1) * d], angles)
+                kh = rotate(k[:, g * d : (g + 1) * d], angles)
+                s = np.where(visible, qh @ kh.T / math.sqrt(d), -np.inf)
+                mixed[:, h * d : (h + 1) * d] = softmax(s) @ v[:, g * d : (g + 1) * d]
+            x = x + linear(t + "self_attn.o_proj", mixed)
+        if config.get("intermediate_sizes", [1] * (i + 1))[i]:
+            n = rms_norm(x, w[t + "post_attention_layernorm.weight"], eps)
+            gate, up = linear(t + "mlp.gate_proj", n), linear(t + "mlp.up_proj", n)
+            x = x + linear(t + "mlp.down_proj", gate / (1 + np.exp(-gate)) * up)
     return rms_norm(x, w["norm.weight"], eps)
 
 

@@ -5,15 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aerogel.architectures.base import Architecture, Config, Role, Tensor, Weights, weight_source
+from aerogel.architectures.base import (
+    PER_LAYER,
+    Architecture,
+    Config,
+    Fold,
+    Role,
+    Tensor,
+    Weights,
+    is_folded,
+    weight_source,
+)
 from aerogel.architectures.bert import Bert
+from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
 from aerogel.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from aerogel.checkpoint import Checkpoint, Pooling
 
-__all__ = ["ARCHITECTURES", "Architecture", "Config", "Role", "Tensor", "Weights", "architecture_of", "weight_source"]
+__all__ = [
+    "ARCHITECTURES",
+    "PER_LAYER",
+    "Architecture",
+    "Config",
+    "Fold",
+    "Group",
+    "Part",
+    "Role",
+    "Tensor",
+    "Weights",
+    "architecture_of",
+    "is_folded",
+    "weight_source",
+]
 
 #: model_type -> family
 ARCHITECTURES: dict[str, type[Architecture]] = {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from aerogel import _core
+from aerogel.architectures.groups import Group, Part
 from aerogel.checkpoint.base import check_finite
 from aerogel.errors import ConfigError, ShapeError, UnsupportedModelError
 from aerogel.tuning import Forms, Tuner, dense_format
@@ -37,13 +38,28 @@ class Role(Enum):
 class Tensor:
     """A parameter that an architecture reads: its name in the checkpoint, its shape, and its role.
 
-    `label` is the short name in messages (`layers.3.ffn.up`).
+    `label` is the short name in messages (`layers.3.ffn.up`). `axes` names what each axis runs over ("hidden",
+    "layers.3.ffn"): axes of one name belong together and shrink together; "" is an axis that never does.
     """
 
     name: str
     shape: tuple[int, ...]
     role: Role
     label: str
+    axes: tuple[str, ...] = ()
+
+    @staticmethod
+    def over(name: str, label: str, role: Role, *axes: tuple[int, str]) -> Tensor:
+        """A tensor by the size and the name of each of its axes."""
+        return Tensor(name, tuple(size for size, _ in axes), role, label, tuple(axis for _, axis in axes))
+
+
+#: Widths that may differ from layer to layer: the key for all layers -> the key of the list with one entry a layer.
+PER_LAYER: Mapping[str, str] = {
+    "intermediate_size": "intermediate_sizes",
+    "num_attention_heads": "attention_heads",
+    "num_key_value_heads": "key_value_heads",
+}
 
 
 class Config:
@@ -59,6 +75,36 @@ class Config:
         if value < minimum:
             raise ConfigError(f"config: {key}: expected at least {minimum}, got {value}")
         return value
+
+    def per_layer(self, key: str, layers: int, default: Sequence[int] | None = None) -> tuple[int, ...]:
+        """A width of every layer: from the list under PER_LAYER[key] if there is one, else `key` for all of them.
+
+        The list wins; `key` beside it has to be its largest entry. 0 is possible in a list only.
+        """
+        name = PER_LAYER[key]
+        if self.values.get(name) is None:
+            if self.values.get(key) is None and default is not None:
+                return tuple(default)
+            return (self.integer(key),) * layers
+        values = self.values[name]
+        if not isinstance(values, list) or not all(type(v) is int and v >= 0 for v in values):
+            raise ConfigError(f"config: {name}: expected a list of whole numbers, got {values!r:.80}")
+        if len(values) != layers:
+            raise ConfigError(f"config: {name}: expected one entry for each of {layers} layers, got {len(values)}")
+        if self.values.get(key) not in (None, max(values)):
+            raise ConfigError(
+                f"config: {key}: expected {max(values)}, the largest of {name}, got {self.values[key]!r:.80}"
+            )
+        return tuple(values)
+
+    def head_dim(self, hidden_size: int) -> int:
+        """The width of an attention head: `head_dim`, or where all layers have the same heads what divides hidden_size."""
+        if self.values.get(PER_LAYER["num_attention_heads"]) is not None or self.values.get("head_dim") is not None:
+            return self.integer("head_dim")
+        heads = self.integer("num_attention_heads")
+        if hidden_size % heads:
+            raise ConfigError(f"config: hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}")
+        return hidden_size // heads
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._get(key, default)
@@ -146,7 +192,9 @@ class Weights:
         """An embedding table, used where it lies in the file."""
         weight = self._checkpoint.weight(name)
         label = self._tensors[name].label
-        if weight.mask is not None:
+        if weight.levels is not None:  # decoded once, exactly
+            values, scale = np.ascontiguousarray(weight.codes()), weight.scale
+        elif weight.mask is not None or weight.numbers == "int8g":
             values, scale = np.ascontiguousarray(weight.dense(), np.float32), None
         else:
             values, scale = np.ascontiguousarray(weight.values), weight.scale
@@ -189,31 +237,59 @@ class Weights:
 
 def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[_core.WeightSource, list[np.ndarray]]:
     """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
-    mixed = len({part.values.dtype for _, part in parts}) > 1
-    if mixed:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
+    # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
+    mixed = len({(part.numbers, part.group if part.numbers == "int8g" else 0) for _, part in parts}) > 1
+    if mixed:
         log.info(
             "%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
         )
     source = _core.WeightSource(parts[0][1].shape[1])
     alive: list[np.ndarray] = []
+
+    def keep(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        alive.append(np.ascontiguousarray(array))
+        return alive[-1]
+
     for label, part in parts:
-        if mixed and part.values.dtype != np.float32:
-            dense = np.ascontiguousarray(part.dense(), np.float32)
-            alive.append(dense)
-            source.add_dense(label, dense)
+        n = part.shape[0]
+        if mixed and part.numbers != "float32":
+            source.add_dense(label, keep(np.asarray(part.dense(), np.float32)))
             continue
-        values = np.ascontiguousarray(part.values)
-        scale = None if part.scale is None else np.ascontiguousarray(part.scale)
-        alive += [values] + ([] if scale is None else [scale])
-        if part.mask is not None:
-            mask = np.ascontiguousarray(part.mask)
-            alive.append(mask)
-            source.add_bitmask(label, part.shape[0], mask, values, scale)
+        values, scale, mask = keep(part.values), keep(part.scale), keep(part.mask)
+        if part.levels is not None:
+            table = keep(part.multiplier), keep(part.zero), part.group
+            source.add_indexed(label, n, values, part.bits, keep(part.levels), scale, mask, *table)
+        elif mask is not None:
+            source.add_bitmask(label, n, mask, values, scale, part.group)
         elif scale is not None:
-            source.add_dense_q8(label, values, scale)
+            source.add_dense_q8(label, values, scale, part.group)
         else:
             source.add_dense(label, values)
     return source, alive
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Where the scale of a linear's input channels can be moved to: x / s is made by dividing what makes x.
+
+    Attributes:
+        readers: the stack of linears that read x; nothing else does.
+        makers: tensors whose entries along their first axis make the channels of x: a norm's vectors, or the weight and bias
+            of a linear.
+        columns: int64 [K]: the entry that makes channel k; None: entry k.
+    """
+
+    readers: tuple[str, ...]
+    makers: tuple[str, ...]
+    columns: np.ndarray | None = None
+
+
+def is_folded(config: Mapping[str, Any]) -> bool:
+    """Whether a packed model's config says that scales of outlier channels were moved into its weights."""
+    quantization = config.get("quantization_config")
+    return isinstance(quantization, Mapping) and quantization.get("folded") is True
 
 
 class Architecture(ABC):
@@ -224,12 +300,21 @@ class Architecture(ABC):
     harmless: ClassVar[Mapping[str, str]] = {}
     #: Whether `generate` makes sense: causal, with logits.
     generates: ClassVar[bool] = False
+    #: How the names of a layer's tensors begin; {} is its number.
+    layer_prefix: ClassVar[str]
 
     max_positions: int
     hidden_size: int
+    head_dim: int
+    layers: int
+    ffn: tuple[int, ...]  # channels of every layer
+    heads: tuple[int, ...]  # query heads of every layer
+    kv_heads: tuple[int, ...]  # of which so many have keys and values; the others share them
     vocab_size: int
     outputs: tuple[str, ...]  # the first is what `Model.forward` returns unless told otherwise
     labels: int = 0  # of a classifier
+    #: Also give "residual.0" .. "residual.L" [T, H]: what enters each layer, and what leaves the last one.
+    trace: bool = False
 
     @abstractmethod
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
@@ -243,9 +328,56 @@ class Architecture(ABC):
     def stacks(self) -> list[tuple[str, ...]]:
         """The linears that `build` will ask for, in the order of use."""
 
+    def folds(self) -> list[Fold]:
+        """Every place where scales of activations can go into weights."""
+        return []
+
     @abstractmethod
     def build(self, p: _core.Program, w: Weights) -> None:
         """Writes the model into `p`."""
+
+    def groups(self) -> list[Group]:
+        """Everything that can be removed from the model without removing a layer."""
+        where: dict[str, list[tuple[Tensor, int]]] = {}
+        for tensor in self.tensors():
+            for axis, name in enumerate(tensor.axes):
+                where.setdefault(name, []).append((tensor, axis))
+
+        def parts(count: int, *axes: str) -> tuple[Part, ...]:
+            found = [pair for name in axes for pair in where[name]]
+            return tuple(
+                Part(t.name, axis, t.shape[axis] // count, axis == 1 and t.role in (Role.LINEAR, Role.HEAD))
+                for t, axis in found
+            )
+
+        h = self.hidden_size
+        found = [Group("hidden", "hidden", h, parts(h, "hidden"), {"hidden_size": 1})]
+        for i in range(self.layers):
+            n, heads, kv, f = f"layers.{i}.", self.heads[i], self.kv_heads[i], self.ffn[i]
+            queries, keys = n + "attention.queries", n + "attention.keys"
+            if heads:
+                widths = {"num_attention_heads": heads // kv, "num_key_value_heads": 1}
+                least = self.least_width("attention")
+                found.append(Group("heads", n + "attention", kv, parts(kv, queries, keys), widths, i, minimum=least))
+            if heads > kv:
+                widths = {"num_attention_heads": 1}
+                found.append(
+                    Group("queries", n + "attention", heads, parts(heads, queries), widths, i, sections=kv, minimum=kv)
+                )
+            if f:
+                widths = {"intermediate_size": 1}
+                found.append(
+                    Group("ffn", n + "ffn", f, parts(f, n + "ffn"), widths, i, minimum=self.least_width("ffn"))
+                )
+        return found
+
+    def least_width(self, block: str) -> int:
+        """0 if a layer can do without its "attention" or "ffn", else 1."""
+        return 0
+
+    def _trace(self, p: _core.Program, layer: int, h: int) -> None:
+        if self.trace:
+            p.output(f"residual.{layer}", h)
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Raises unless the checkpoint has every tensor in its shape and none that matters besides."""

@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aerogel import _core
-from aerogel.architectures.base import Architecture, Config, Role, Tensor, Weights, add_pooling
-from aerogel.errors import ConfigError, UnsupportedModelError
+from aerogel.architectures.base import (
+    Architecture,
+    Config,
+    Fold,
+    Role,
+    Tensor,
+    Weights,
+    add_pooling,
+)
+from aerogel.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from aerogel.checkpoint import Pooling
@@ -48,12 +56,15 @@ class Bert(Architecture):
         r"cls\.seq_relationship\..*": "next sentence prediction is not offered",
     }
 
+    layer_prefix: ClassVar = "encoder.layer.{}."
+
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config)
         self.layers = c.integer("num_hidden_layers")
         self.hidden_size = c.integer("hidden_size")
-        self.heads = c.integer("num_attention_heads")
-        self.ffn = c.integer("intermediate_size")
+        self.heads = self.kv_heads = c.per_layer("num_attention_heads", self.layers)
+        self.head_dim = c.head_dim(self.hidden_size)
+        self.ffn = c.per_layer("intermediate_size", self.layers)
         self.vocab_size = c.integer("vocab_size")
         self.max_positions = c.integer("max_position_embeddings")
         self.types = c.integer("type_vocab_size", 2)
@@ -62,10 +73,6 @@ class Bert(Architecture):
         c.choice("position_embedding_type", ["absolute"], "absolute")
         c.only("is_decoder", False)
         c.only("add_cross_attention", False)
-        if self.hidden_size % self.heads:
-            raise ConfigError(
-                f"config: hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.heads}"
-            )
         declared = c.architecture("BertModel")
         if declared not in HEADS:
             raise UnsupportedModelError(
@@ -91,50 +98,71 @@ class Bert(Architecture):
             self.outputs += ("logits",)
 
     def tensors(self) -> list[Tensor]:
-        h, f, v = self.hidden_size, self.ffn, self.vocab_size
+        h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
         e = "embeddings."
         found = [
-            Tensor(e + "word_embeddings.weight", (v, h), Role.EMBEDDING, "embeddings.tokens"),
-            Tensor(e + "position_embeddings.weight", (self.max_positions, h), Role.EMBEDDING, "embeddings.positions"),
-            Tensor(e + "token_type_embeddings.weight", (self.types, h), Role.EMBEDDING, "embeddings.types"),
+            Tensor.over(e + "word_embeddings.weight", "embeddings.tokens", Role.EMBEDDING, v, h),
+            Tensor.over(
+                e + "position_embeddings.weight", "embeddings.positions", Role.EMBEDDING, (self.max_positions, ""), h
+            ),
+            Tensor.over(e + "token_type_embeddings.weight", "embeddings.types", Role.EMBEDDING, (self.types, ""), h),
             *_norm(e + "LayerNorm", h, "embeddings.norm"),
         ]
         for i in range(self.layers):
             t, n = f"encoder.layer.{i}.", f"layers.{i}."
-            found += _linear(t + "attention.self.query", h, h, n + "attention.query")
-            found += _linear(t + "attention.self.key", h, h, n + "attention.key")
-            found += _linear(t + "attention.self.value", h, h, n + "attention.value")
-            found += _linear(t + "attention.output.dense", h, h, n + "attention.out")
+            q = (self.heads[i] * self.head_dim, n + "attention.queries")
+            k = (self.heads[i] * self.head_dim, n + "attention.keys")
+            f = (self.ffn[i], n + "ffn")
+            if self.heads[i]:
+                found += _linear(t + "attention.self.query", q, h, n + "attention.query")
+                found += _linear(t + "attention.self.key", k, h, n + "attention.key")
+                found += _linear(t + "attention.self.value", k, h, n + "attention.value")
+            found += _linear(t + "attention.output.dense", h, q, n + "attention.out")
             found += _norm(t + "attention.output.LayerNorm", h, n + "attention.norm")
-            found += _linear(t + "intermediate.dense", f, h, n + "ffn.up")
+            if self.ffn[i]:
+                found += _linear(t + "intermediate.dense", f, h, n + "ffn.up")
             found += _linear(t + "output.dense", h, f, n + "ffn.down")
             found += _norm(t + "output.LayerNorm", h, n + "ffn.norm")
         if self.head == "classifier":
             found += _linear("pooler.dense", h, h, "pooler", Role.HEAD)
-            found += _linear("classifier", self.labels, h, "classifier", Role.HEAD)
+            found += _linear("classifier", (self.labels, ""), h, "classifier", Role.HEAD)
         if self.head == "mlm":
             found += _linear("cls.predictions.transform.dense", h, h, "head.transform", Role.HEAD)
             found += _norm("cls.predictions.transform.LayerNorm", h, "head.norm")
-            found.append(Tensor("cls.predictions.bias", (v,), Role.KEPT, "head.decoder.bias"))
+            found.append(Tensor.over("cls.predictions.bias", "head.decoder.bias", Role.KEPT, v))
             if not self.tied:
-                found.append(Tensor("cls.predictions.decoder.weight", (v, h), Role.HEAD, "head.decoder"))
+                found.append(Tensor.over("cls.predictions.decoder.weight", "head.decoder", Role.HEAD, v, h))
         return found
 
     def stacks(self) -> list[tuple[str, ...]]:
         found: list[tuple[str, ...]] = []
         for i in range(self.layers):
             t = f"encoder.layer.{i}."
-            found.append(tuple(t + f"attention.self.{x}.weight" for x in ("query", "key", "value")))
-            found.append((t + "attention.output.dense.weight",))
-            found.append((t + "intermediate.dense.weight",))
-            found.append((t + "output.dense.weight",))
+            if self.heads[i]:
+                found.append(tuple(t + f"attention.self.{x}.weight" for x in ("query", "key", "value")))
+                found.append((t + "attention.output.dense.weight",))
+            if self.ffn[i]:
+                found.append((t + "intermediate.dense.weight",))
+                found.append((t + "output.dense.weight",))
+        return found
+
+    def folds(self) -> list[Fold]:
+        # What a norm makes is also added to the next block's result, and GELU is not linear: only values are left.
+        found: list[Fold] = []
+        for i in range(self.layers):
+            if self.heads[i]:
+                t = f"encoder.layer.{i}.attention."
+                values = (t + "self.value.weight", t + "self.value.bias")
+                found.append(Fold((t + "output.dense.weight",), values))
         return found
 
     def build(self, p: _core.Program, w: Weights) -> None:
-        A, d = self.heads, self.hidden_size // self.heads
+        d = self.head_dim
 
-        def norm(name: str, x: int, tensor: str) -> int:
-            return p.layer_norm(name, x, w.vector(tensor + ".weight"), w.vector(tensor + ".bias"), self.eps)
+        def norm(name: str, x: int, tensor: str, *constants: str) -> int:
+            # A block that has lost all its heads or channels is only its bias, and that is added to the norm before it.
+            bias = sum(map(w.vector, constants), w.vector(tensor + ".bias"))
+            return p.layer_norm(name, x, w.vector(tensor + ".weight"), bias, self.eps)
 
         def linear(name: str, x: int, *tensors: str) -> int:
             weights = [t + ".weight" for t in tensors]
@@ -146,17 +174,26 @@ class Bert(Architecture):
             w.table(e + "position_embeddings.weight"),
             w.table(e + "token_type_embeddings.weight"),
         )
-        h = norm("embeddings.norm", h, e + "LayerNorm")  # [T, H]
-        for i in range(self.layers):
+        without_heads = [
+            [] if A else [f"encoder.layer.{i}.attention.output.dense.bias"] for i, A in enumerate(self.heads)
+        ]
+        h = norm("embeddings.norm", h, e + "LayerNorm", *without_heads[0])  # [T, H]
+        for i, A in enumerate(self.heads):
             t, n = f"encoder.layer.{i}.", f"layers.{i}."
             s = t + "attention.self."
-            qkv = linear(n + "attention.qkv", h, s + "query", s + "key", s + "value")  # [T, 3H]
-            a = p.attention(n + "attention", qkv, A, A, d, causal=False)  # [T, H]
-            a = linear(n + "attention.out", a, t + "attention.output.dense")  # [T, H]
-            h = norm(n + "attention.norm", p.add(h, a), t + "attention.output.LayerNorm")  # [T, H]
-            f = p.activation(linear(n + "ffn.up", h, t + "intermediate.dense"), self.activation)  # [T, F]
-            f = linear(n + "ffn.down", f, t + "output.dense")  # [T, H]
-            h = norm(n + "ffn.norm", p.add(h, f), t + "output.LayerNorm")  # [T, H]
+            self._trace(p, i, h)
+            if A:
+                qkv = linear(n + "attention.qkv", h, s + "query", s + "key", s + "value")  # [T, 3 A d]
+                a = p.attention(n + "attention", qkv, A, A, d, causal=False)  # [T, A d]
+                h = p.add(h, linear(n + "attention.out", a, t + "attention.output.dense"))  # [T, H]
+            without_ffn = [] if self.ffn[i] else [t + "output.dense.bias"]
+            h = norm(n + "attention.norm", h, t + "attention.output.LayerNorm", *without_ffn)  # [T, H]
+            if self.ffn[i]:
+                f = p.activation(linear(n + "ffn.up", h, t + "intermediate.dense"), self.activation)  # [T, F]
+                h = p.add(h, linear(n + "ffn.down", f, t + "output.dense"))  # [T, H]
+            following = without_heads[i + 1] if i + 1 < self.layers else []
+            h = norm(n + "ffn.norm", h, t + "output.LayerNorm", *following)  # [T, H]
+        self._trace(p, self.layers, h)
         p.output("hidden", h)  # [T, H]
         if self.pooling is not None:
             add_pooling(p, h, self.pooling)
@@ -173,14 +210,15 @@ class Bert(Architecture):
         p.set_max_positions(self.max_positions)
 
 
-def _linear(tensor: str, n: int, k: int, label: str, role: Role = Role.LINEAR) -> list[Tensor]:
-    return [Tensor(tensor + ".weight", (n, k), role, label), Tensor(tensor + ".bias", (n,), Role.KEPT, label + ".bias")]
+def _linear(tensor: str, n: tuple[int, str], k: tuple[int, str], label: str, role: Role = Role.LINEAR) -> list[Tensor]:
+    bias = Tensor.over(tensor + ".bias", label + ".bias", Role.KEPT, n)
+    return [Tensor.over(tensor + ".weight", label, role, n, k), bias] if k[0] else [bias]
 
 
-def _norm(tensor: str, width: int, label: str) -> list[Tensor]:
+def _norm(tensor: str, width: tuple[int, str], label: str) -> list[Tensor]:
     return [
-        Tensor(tensor + ".weight", (width,), Role.KEPT, label),
-        Tensor(tensor + ".bias", (width,), Role.KEPT, label + ".bias"),
+        Tensor.over(tensor + ".weight", label, Role.KEPT, width),
+        Tensor.over(tensor + ".bias", label + ".bias", Role.KEPT, width),
     ]
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from aerogel import _core
-from aerogel.architectures.base import Architecture, Config, Role, Tensor, Weights, add_pooling
+from aerogel.architectures.base import (
+    PER_LAYER,
+    Architecture,
+    Config,
+    Fold,
+    Role,
+    Tensor,
+    Weights,
+    add_pooling,
+    is_folded,
+)
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -27,34 +37,43 @@ class Llama(Architecture):
         r"rope_freqs\.weight": "rotary frequencies are computed",
     }
     generates: ClassVar = True
+    layer_prefix: ClassVar = "layers.{}."
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config)
         self.layers = c.integer("num_hidden_layers")
         self.hidden_size = c.integer("hidden_size")
-        self.ffn = c.integer("intermediate_size")
-        self.heads = c.integer("num_attention_heads")
-        self.kv_heads = c.integer("num_key_value_heads", self.heads)
+        self.ffn = c.per_layer("intermediate_size", self.layers)
+        self.heads = c.per_layer("num_attention_heads", self.layers)
+        self.kv_heads = c.per_layer("num_key_value_heads", self.layers, self.heads)
         self.vocab_size = c.integer("vocab_size")
         self.max_positions = c.integer("max_position_embeddings")
         self.eps = c.number("rms_norm_eps", 1e-6)
-        if "head_dim" not in config and self.hidden_size % self.heads:
-            raise ConfigError(
-                f"config: hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.heads}"
-            )
-        self.head_dim = c.integer("head_dim", self.hidden_size // self.heads)
+        self.head_dim = c.head_dim(self.hidden_size)
         if self.head_dim % 2:
             raise ConfigError(f"config: head_dim {self.head_dim} is odd, which rotary embeddings cannot be")
-        if self.heads % self.kv_heads:
-            raise ConfigError(
-                f"config: num_attention_heads {self.heads} is not a multiple of num_key_value_heads {self.kv_heads}"
-            )
+        for i, (heads, kv_heads) in enumerate(zip(self.heads, self.kv_heads, strict=True)):
+            if (heads == 0) != (kv_heads == 0) or (kv_heads and heads % kv_heads):
+                raise ConfigError(
+                    f"config: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
+                    f" in layer {i}"
+                )
         c.choice("hidden_act", ["silu", "swish"], "silu")
         c.only("partial_rotary_factor", 1, 1.0)
         self.qkv_bias = self.out_bias = c.boolean("attention_bias", False)
         if config["model_type"] == "qwen2":
             self.qkv_bias, self.out_bias = True, False
+        if not any(self.heads):
+            raise ConfigError("config: attention_heads: expected at least one layer with heads, got none")
         self.ffn_bias = c.boolean("mlp_bias", False)
+        for key, widths, block in (
+            ("num_attention_heads", self.heads, "attention"),
+            ("intermediate_size", self.ffn, "ffn"),
+        ):
+            if min(widths) < self.least_width(block):
+                raise ConfigError(
+                    f"config: {PER_LAYER[key]}: expected at least 1 in every layer, as its output has a bias, got 0"
+                )
         if config.get("sliding_window") is not None and c.boolean(
             "use_sliding_window", config["model_type"] != "qwen2"
         ):
@@ -83,46 +102,83 @@ class Llama(Architecture):
         if self.tied:
             self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
         self.generates = self.has_head
+        # Some channels behind a norm or a gate are far larger than the rest: one int8 scale a token cannot hold both (on
+        # SmolLM2-135M it costs 3 % of perplexity). Those inputs are split in two int8 terms, unless compression has moved
+        # their scales into the weights; attention's are tame.
+        self.head_terms = 2
+        self.terms = 1 if is_folded(config) else self.head_terms
 
     def tensors(self) -> list[Tensor]:
-        h, f, d = self.hidden_size, self.ffn, self.head_dim
-        found = [Tensor("embed_tokens.weight", (self.vocab_size, h), Role.EMBEDDING, "embeddings.tokens")]
+        h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
+        found = [Tensor.over("embed_tokens.weight", "embeddings.tokens", Role.EMBEDDING, v, h)]
 
-        def linear(tensor: str, n: int, k: int, label: str, bias: bool) -> None:
-            found.append(Tensor(tensor + ".weight", (n, k), Role.LINEAR, label))
+        def norm(tensor: str, label: str) -> None:
+            found.append(Tensor.over(tensor + ".weight", label, Role.KEPT, h))
+
+        def linear(tensor: str, n: tuple[int, str], k: tuple[int, str], label: str, bias: bool) -> None:
+            found.append(Tensor.over(tensor + ".weight", label, Role.LINEAR, n, k))
             if bias:
-                found.append(Tensor(tensor + ".bias", (n,), Role.KEPT, label + ".bias"))
+                found.append(Tensor.over(tensor + ".bias", label + ".bias", Role.KEPT, n))
 
         for i in range(self.layers):
-            t, n = f"layers.{i}.", f"layers.{i}."
-            found.append(Tensor(t + "input_layernorm.weight", (h,), Role.KEPT, n + "attention.norm"))
-            linear(t + "self_attn.q_proj", self.heads * d, h, n + "attention.query", self.qkv_bias)
-            linear(t + "self_attn.k_proj", self.kv_heads * d, h, n + "attention.key", self.qkv_bias)
-            linear(t + "self_attn.v_proj", self.kv_heads * d, h, n + "attention.value", self.qkv_bias)
-            linear(t + "self_attn.o_proj", h, self.heads * d, n + "attention.out", self.out_bias)
-            found.append(Tensor(t + "post_attention_layernorm.weight", (h,), Role.KEPT, n + "ffn.norm"))
-            linear(t + "mlp.gate_proj", f, h, n + "ffn.gate", self.ffn_bias)
-            linear(t + "mlp.up_proj", f, h, n + "ffn.up", self.ffn_bias)
-            linear(t + "mlp.down_proj", h, f, n + "ffn.down", self.ffn_bias)
-        found.append(Tensor("norm.weight", (h,), Role.KEPT, "norm"))
+            t = n = f"layers.{i}."
+            q = (self.heads[i] * self.head_dim, n + "attention.queries")
+            k = (self.kv_heads[i] * self.head_dim, n + "attention.keys")
+            f = (self.ffn[i], n + "ffn")
+            if self.heads[i]:
+                norm(t + "input_layernorm", n + "attention.norm")
+                linear(t + "self_attn.q_proj", q, h, n + "attention.query", self.qkv_bias)
+                linear(t + "self_attn.k_proj", k, h, n + "attention.key", self.qkv_bias)
+                linear(t + "self_attn.v_proj", k, h, n + "attention.value", self.qkv_bias)
+                linear(t + "self_attn.o_proj", h, q, n + "attention.out", self.out_bias)
+            if self.ffn[i]:
+                norm(t + "post_attention_layernorm", n + "ffn.norm")
+                linear(t + "mlp.gate_proj", f, h, n + "ffn.gate", self.ffn_bias)
+                linear(t + "mlp.up_proj", f, h, n + "ffn.up", self.ffn_bias)
+                linear(t + "mlp.down_proj", h, f, n + "ffn.down", self.ffn_bias)
+        norm("norm", "norm")
         if self.has_head and not self.tied:
-            found.append(Tensor("lm_head.weight", (self.vocab_size, h), Role.HEAD, "head"))
+            found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
         return found
+
+    def least_width(self, block: str) -> int:
+        return int(self.out_bias if block == "attention" else self.ffn_bias)
 
     def stacks(self) -> list[tuple[str, ...]]:
         found: list[tuple[str, ...]] = []
         for i in range(self.layers):
             t = f"layers.{i}."
-            found.append(tuple(t + f"self_attn.{x}_proj.weight" for x in "qkv"))
-            found.append((t + "self_attn.o_proj.weight",))
-            found.append((t + "mlp.gate_proj.weight", t + "mlp.up_proj.weight"))
-            found.append((t + "mlp.down_proj.weight",))
+            if self.heads[i]:
+                found.append(tuple(t + f"self_attn.{x}_proj.weight" for x in "qkv"))
+                found.append((t + "self_attn.o_proj.weight",))
+            if self.ffn[i]:
+                found.append((t + "mlp.gate_proj.weight", t + "mlp.up_proj.weight"))
+                found.append((t + "mlp.down_proj.weight",))
         if self.has_head:
             found.append(("embed_tokens.weight" if self.tied else "lm_head.weight",))
         return found
 
+    def folds(self) -> list[Fold]:
+        found: list[Fold] = []
+        for i in range(self.layers):
+            t = f"layers.{i}."
+            s = t + "self_attn."
+            if self.heads[i]:
+                group, channels = self.heads[i] // self.kv_heads[i], np.arange(self.heads[i] * self.head_dim)
+                head, channel = np.divmod(channels, self.head_dim)
+                values = (s + "v_proj.weight", *([s + "v_proj.bias"] if self.qkv_bias else []))
+                found.append(Fold(tuple(s + f"{x}_proj.weight" for x in "qkv"), (t + "input_layernorm.weight",)))
+                found.append(Fold((s + "o_proj.weight",), values, head // group * self.head_dim + channel))
+            if self.ffn[i]:
+                m = t + "mlp."
+                ups = (m + "up_proj.weight", *([m + "up_proj.bias"] if self.ffn_bias else []))
+                gates = (m + "gate_proj.weight", m + "up_proj.weight")
+                found.append(Fold(gates, (t + "post_attention_layernorm.weight",)))
+                found.append(Fold((m + "down_proj.weight",), ups))
+        return found
+
     def build(self, p: _core.Program, w: Weights) -> None:
-        A, G, d = self.heads, self.kv_heads, self.head_dim
+        d = self.head_dim
 
         def linear(name: str, x: int, bias: bool, *tensors: str, terms: int = 1) -> int:
             biases = w.vectors(*[t + ".bias" for t in tensors]) if bias else None
@@ -131,28 +187,28 @@ class Llama(Architecture):
         def norm(name: str, x: int, tensor: str) -> int:
             return p.rms_norm(name, x, w.vector(tensor + ".weight"), self.eps)
 
-        # Some channels behind a norm or a gate are far larger than the rest: one int8 scale a token cannot hold both (on
-        # SmolLM2-135M it costs 3 % of perplexity). Those inputs are split in two int8 terms; attention's are tame.
-        outliers = 2
-
         cos, sin = rotary_tables(self.inverse_frequencies, self.max_positions)  # [positions, d/2] each
         h = p.embed(w.table("embed_tokens.weight"))  # [T, H]
-        for i in range(self.layers):
+        for i, (A, G) in enumerate(zip(self.heads, self.kv_heads, strict=True)):
             n = f"layers.{i}."
             s = n + "self_attn."
-            x = norm(n + "attention.norm", h, n + "input_layernorm")  # [T, H]
-            qkv = linear(
-                n + "attention.qkv", x, self.qkv_bias, s + "q_proj", s + "k_proj", s + "v_proj", terms=outliers
-            )  # [T, (A+2G)d]
-            qkv = p.rope(qkv, A + G, d, cos, sin)  # [T, (A+2G)d], queries and keys rotated
-            a = p.attention(n + "attention", qkv, A, G, d, causal=True)  # [T, A d]
-            h = p.add(h, linear(n + "attention.out", a, self.out_bias, s + "o_proj"))  # [T, H]
-            x = norm(n + "ffn.norm", h, n + "post_attention_layernorm")  # [T, H]
-            f = linear(
-                n + "ffn.gate_up", x, self.ffn_bias, n + "mlp.gate_proj", n + "mlp.up_proj", terms=outliers
-            )  # [T, 2F]
-            f = p.silu_gate(f)  # [T, F]
-            h = p.add(h, linear(n + "ffn.down", f, self.ffn_bias, n + "mlp.down_proj", terms=outliers))  # [T, H]
+            self._trace(p, i, h)
+            if A:
+                x = norm(n + "attention.norm", h, n + "input_layernorm")  # [T, H]
+                qkv = linear(
+                    n + "attention.qkv", x, self.qkv_bias, s + "q_proj", s + "k_proj", s + "v_proj", terms=self.terms
+                )  # [T, (A+2G)d]
+                qkv = p.rope(qkv, A + G, d, cos, sin)  # [T, (A+2G)d], queries and keys rotated
+                a = p.attention(n + "attention", qkv, A, G, d, causal=True)  # [T, A d]
+                h = p.add(h, linear(n + "attention.out", a, self.out_bias, s + "o_proj"))  # [T, H]
+            if self.ffn[i]:
+                x = norm(n + "ffn.norm", h, n + "post_attention_layernorm")  # [T, H]
+                f = linear(
+                    n + "ffn.gate_up", x, self.ffn_bias, n + "mlp.gate_proj", n + "mlp.up_proj", terms=self.terms
+                )  # [T, 2F]
+                f = p.silu_gate(f)  # [T, F]
+                h = p.add(h, linear(n + "ffn.down", f, self.ffn_bias, n + "mlp.down_proj", terms=self.terms))  # [T, H]
+        self._trace(p, self.layers, h)
         h = norm("norm", h, "norm")  # [T, H]
         p.output("hidden", h)
         if self.pooling is not None:
@@ -160,7 +216,7 @@ class Llama(Architecture):
         if self.has_head:
             last = p.select_last(h)  # [T, H], or [S, H] when only the last tokens are wanted
             head = "embed_tokens.weight" if self.tied else "lm_head.weight"
-            p.output("logits", p.linear("head", last, w.linear(head), terms=outliers))  # [T, V] or [S, V]
+            p.output("logits", p.linear("head", last, w.linear(head), terms=self.head_terms))  # [T, V] or [S, V]
         p.set_max_positions(self.max_positions)
 
 

@@ -20,10 +20,10 @@ from aerogel import _core
 from aerogel.bench import serve
 from aerogel.bench.peers import PEERS, file_key
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.compression import KEPT_FILES, write_packed
+from aerogel.compression import KEPT_FILES, pack
 from aerogel.errors import AerogelError, TokenizerError
 from aerogel.packed import is_packed
-from aerogel.prune import Unstructured
+from aerogel.recipe import Prune, Quantize, Recipe
 from aerogel.sample_models import cache_folder
 
 #: Least cosine to dense fp32 of the same weights. It tells another model's answers, not poor ones: the table shows the
@@ -119,7 +119,7 @@ def dense_variants(source: str | os.PathLike[str], work: Path, threads: int | No
     variants = []
     for name, quant, precision in (("dense fp32", "none", "fp32"), ("dense int8", "int8", "int8")):
         path = work / name.replace(" ", "-")
-        write_packed(checkpoint, path, Unstructured(0), quant, sparse=False, threads=threads)
+        pack(checkpoint, path, _unpruned(quant), sparse=False, threads=threads)
         variants.append(Variant(name, str(path), "dense", precision))
     return variants
 
@@ -132,11 +132,16 @@ def model_variants(
     checkpoint = open_checkpoint(folder)
     if is_packed(checkpoint.path):
         recipe = checkpoint.config["quantization_config"].get("recipe") or {}
-        precision = "fp32" if recipe.get("quant") == "none" else "int8"
+        weights = recipe.get("quant") or (recipe.get("quantize") or {}).get("weights")  # older packed models, and newer ones
+        precision = "fp32" if weights == "none" else "int8"
         return [*variants, Variant("sparse", os.fspath(folder), "auto", precision)]
     path = work / "sparse"
-    write_packed(checkpoint, path, Unstructured(0), "int8", threads=threads)
+    pack(checkpoint, path, _unpruned("int8"), threads=threads)
     return [*variants, Variant("sparse", str(path))]
+
+
+def _unpruned(quant: str) -> Recipe:
+    return Recipe(prune=Prune(sparsity=0.0), quantize=Quantize(weights=quant))
 
 
 def own_contestants(variants: Sequence[Variant], kind: str, threads: int) -> list[Contestant]:

@@ -14,7 +14,8 @@ part of it: `bert.pooler.dense.weight` becomes `pooler.dense.weight`. Buffers th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from aerogel.errors import CheckpointError
 
@@ -26,6 +27,13 @@ BASE_PREFIXES = (
     "electra.",
     "model.",  # Llama, Qwen2 and most decoders; ModernBERT
 )
+
+#: model_type -> the class of the base model, the prefix of its parameters inside any other class, and how they begin
+_SAVED = {
+    "bert": ("BertModel", "bert.", ("embeddings.", "encoder.", "pooler.")),
+    "llama": ("LlamaModel", "model.", ("embed_tokens.", "layers.", "norm.")),
+    "qwen2": ("Qwen2Model", "model.", ("embed_tokens.", "layers.", "norm.")),
+}
 
 _RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _BUFFERS = ("position_ids", "token_type_ids", "rotary_emb.inv_freq", "attn.masked_bias")
@@ -41,6 +49,13 @@ def normalize(name: str) -> str:
         if name.endswith(old):
             name = name[: -len(old)] + new
     return name
+
+
+def saved_name(name: str, config: Mapping[str, Any]) -> str:
+    """The name under which Transformers saves the parameter for the class that the config names: `normalize`, undone."""
+    base_class, prefix, begins = _SAVED[config["model_type"]]
+    [declared, *_] = config.get("architectures") or [base_class]
+    return prefix + name if declared != base_class and name.startswith(begins) else name
 
 
 def is_buffer(name: str) -> bool:

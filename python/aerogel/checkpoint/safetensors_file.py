@@ -27,6 +27,8 @@ _DTYPES = {
     "BOOL": np.dtype(np.bool_),
     "U8": np.dtype("u1"),
     "I8": np.dtype("i1"),
+    "F8_E4M3": np.dtype("u1"),  # codes, see aerogel.fp8
+    "F8_E5M2": np.dtype("u1"),
     "U16": np.dtype("<u2"),
     "I16": np.dtype("<i2"),
     "F16": np.dtype("<f2"),
@@ -63,10 +65,10 @@ class SafetensorsFile:
         _check_layout(path, self.entries, len(self._map) - self._data_begin)
 
     def raw(self, name: str) -> NDArray[Any]:
-        """The tensor as it is stored: a read-only view of the file. BF16 comes as uint16.
+        """The tensor as it is stored: a read-only view of the file. BF16 comes as uint16, 8-bit floats as uint8.
 
         Raises:
-            UnsupportedModelError: NumPy has no such type (8-bit floats and the like).
+            UnsupportedModelError: NumPy has no such type (4-bit floats and the like).
         """
         entry = self.entries[name]
         dtype = _DTYPES.get(entry.dtype)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
 
+from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.packed import PackedCheckpoint
 from aerogel.commands.console import results
+from aerogel.entropy import weight_entropy_bits
 from aerogel.model import Model, load
 from aerogel.units import megabytes
 
@@ -23,7 +28,7 @@ def run(folder: str, as_json: bool, memory: float | None, threads: int | None) -
         return
     out = results()
     out.print(
-        f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {facts['recipe'] or 'not compressed'}",
+        f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {recipe_text(facts['recipe'])}",
         markup=False,
     )
     table = Table("layer", "shape", "sparsity", "formats", "ISA", "bits/weight in memory", box=None, pad_edge=False)
@@ -37,12 +42,50 @@ def run(folder: str, as_json: bool, memory: float | None, threads: int | None) -
             f"{layer['bits_per_weight']:.2f}",
         )
     out.print(table)
+    stored = facts["stored"]
+    if stored is not None:
+        out.print(
+            f"linears on disk: {stored['bits_per_weight']:.2f} bits a weight (entropy {stored['entropy']:.2f}), "
+            f"{32 / stored['bits_per_weight']:.1f}x smaller than float32, {8 / stored['bits_per_weight']:.1f}x than int8"
+        )
     total = facts["totals"]
     out.print(
         f"on disk {megabytes(total['disk_bytes'])}, packed in memory {megabytes(total['packed_bytes'])}; "
         f"float32 would be {megabytes(total['fp32_bytes'])} ({total['fp32_bytes'] / total['disk_bytes']:.1f}x), "
         f"dense int8 {megabytes(total['int8_bytes'])} ({total['int8_bytes'] / total['disk_bytes']:.1f}x)"
     )
+
+
+def recipe_text(recipe: Mapping[str, Any] | None) -> str:
+    """What was decided, in a line; recipes of older packed models are shown as they are."""
+    if not recipe:
+        return "not compressed"
+    if "prune" not in recipe:
+        return str(dict(recipe))
+    prune, quantize = recipe["prune"], recipe["quantize"]
+    amount = f"below {prune['threshold']}" if prune.get("threshold") is not None else f"{prune['sparsity']:.1%}"
+    parts = [f"{prune['method']} {amount} {prune['pattern']}", f"{quantize['weights']} weights"]
+    if recipe.get("structure"):
+        parts.insert(0, "structured")
+    if recipe["calibration"]["files"]:
+        parts.append("calibrated")
+    return ", ".join([*parts, f"packed {recipe['pack']}"])
+
+
+def stored_facts(checkpoint: Checkpoint) -> dict[str, float] | None:
+    """Bits a weight of a packed model's linears in the file, and the least that their masks and codes hold."""
+    if not isinstance(checkpoint, PackedCheckpoint):
+        return None
+    weights = stored = 0
+    entropy = 0.0
+    for tensor in architecture_of(checkpoint).tensors():
+        if tensor.role is Role.LINEAR:
+            weight = checkpoint.weight(tensor.name)
+            weights += math.prod(tensor.shape)
+            stored += checkpoint.stored_bytes(tensor.name)
+            entropy += weight_entropy_bits(weight) * math.prod(tensor.shape)
+            checkpoint.release(tensor.name)
+    return {"bits_per_weight": 8 * stored / weights, "entropy": entropy / weights} if weights else None
 
 
 def forms_text(forms: list[dict[str, Any]]) -> str:
@@ -80,6 +123,7 @@ def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
         "outputs": list(model.outputs),
         "recipe": (model.config.get("quantization_config") or {}).get("recipe"),
         "layers": list(layers.values()),
+        "stored": stored_facts(checkpoint),
         "totals": {
             "disk_bytes": disk_bytes(checkpoint),
             "packed_bytes": model.nbytes,

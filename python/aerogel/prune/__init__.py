@@ -1,25 +1,74 @@
-"""Pruning: a method scores weights, a pattern says which of the best scores may stay.
+"""Pruning: a method decides which weights may stay and what they become, a pattern says how many and where.
 
-A method is one pure function `(weight, pattern) -> mask`, float32 [N,K] in and bool [N,K] out (True: kept); its input
-is not changed and the same input gives the same mask. A new method is one file and one row in METHODS.
+A method is one pure function `(weight [N,K], what it needs, pattern) -> Pruned`; what it needs is nothing (None), the
+`Statistics` of its input, or a gradient. A new method is one file and one row in METHODS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
 from aerogel.errors import RecipeError
-from aerogel.prune.magnitude import magnitude
-from aerogel.prune.pattern import Pattern, Unstructured, Windowed, parse_pattern
+from aerogel.prune.admm import admm
+from aerogel.prune.base import MethodEntry, Pruned
+from aerogel.prune.magnitude import magnitude, magnitude_score
+from aerogel.prune.obs import obs
+from aerogel.prune.pattern import Blocks, Pattern, Unstructured, Windowed, parse_pattern
+from aerogel.prune.schedule import cubic
+from aerogel.prune.taylor import taylor, taylor_score
+from aerogel.prune.threshold import global_sparsities, global_threshold, sparsity_below
+from aerogel.prune.wanda import wanda, wanda_score
 
-__all__ = ["METHODS", "Pattern", "Unstructured", "Windowed", "magnitude", "method", "parse_pattern"]
+__all__ = [
+    "METHODS",
+    "Blocks",
+    "MethodEntry",
+    "Pattern",
+    "Pruned",
+    "Unstructured",
+    "Windowed",
+    "admm",
+    "cubic",
+    "global_sparsities",
+    "global_threshold",
+    "magnitude",
+    "magnitude_score",
+    "method",
+    "obs",
+    "parse_pattern",
+    "sparsity_below",
+    "taylor",
+    "taylor_score",
+    "wanda",
+    "wanda_score",
+]
 
-METHODS: dict[str, Callable[[np.ndarray, Pattern], np.ndarray]] = {"magnitude": magnitude}
+METHODS: dict[str, MethodEntry] = {
+    "magnitude": MethodEntry(
+        magnitude, magnitude_score, "nothing", "the weights nearest to zero go", "Han et al., arXiv 1506.02626"
+    ),
+    "wanda": MethodEntry(
+        wanda, wanda_score, "gram", "|w| times the norm of its input, within a row", "Sun et al., arXiv 2306.11695"
+    ),
+    "obs": MethodEntry(
+        obs,
+        None,
+        "gram",
+        "SparseGPT: what goes is made good by what stays, column by column",
+        "Frantar and Alistarh, arXiv 2301.00774",
+    ),
+    "admm": MethodEntry(
+        admm,
+        None,
+        "gram",
+        "mask and values together, then least squares on the mask; the smallest error",
+        "after Meng et al., arXiv 2406.07831",
+    ),
+    "taylor": MethodEntry(
+        taylor, taylor_score, "gradient", "what the loss would change by", "Molchanov et al., arXiv 1611.06440"
+    ),
+}
 
 
-def method(name: str) -> Callable[[np.ndarray, Pattern], np.ndarray]:
+def method(name: str) -> MethodEntry:
     """The pruning method called `name`."""
     if name not in METHODS:
         raise RecipeError(f"pruning method {name!r} is unknown, only {', '.join(METHODS)}")

@@ -1,14 +1,19 @@
-"""Sparsity patterns: given a score for every weight, which ones stay."""
+"""Sparsity patterns: given a score for every weight, which ones stay.
+
+A score has the unit of a weight: what removing it would change. Weights that can only go together are scored by the root
+of the sum of their squares.
+"""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aerogel.errors import RecipeError
+from aerogel.errors import DataError, RecipeError, ShapeError
+from aerogel.prune.choose import first_largest, largest, largest_of_rows
 
 #: Columns of a window of `Windowed`: what one register of the widest kernels gathers from.
 WINDOW = 64
@@ -17,16 +22,44 @@ WINDOW = 64
 class Pattern(ABC):
     """Which positions may hold a weight."""
 
-    @property
-    @abstractmethod
-    def sparsity(self) -> float:
-        """The fraction of weights that go."""
+    #: Fraction of weights that go.
+    sparsity: float
 
     @abstractmethod
-    def keep(self, score: np.ndarray) -> np.ndarray:
-        """The highest scores that the pattern allows, float [N,K] to bool [N,K]; among equals the first in row-major
-        order.
+    def at(self, sparsity: float) -> Pattern:
+        """The same pattern with another sparsity; RecipeError if its shape fixes it to something else."""
+
+    @abstractmethod
+    def step(self, block: int) -> int:
+        """How many columns a method that goes through them from left to right decides about at once: about `block`, or as
+        few as the pattern allows if it chooses within windows.
         """
+
+    @abstractmethod
+    def part(self, begin: int, end: int, shape: tuple[int, int]) -> Pattern:
+        """What columns [begin, end) of a matrix of `shape` follow, begin a multiple of `step`: the parts together have
+        exactly the sparsity of the whole.
+        """
+
+    @abstractmethod
+    def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
+        """`keep` without its checks."""
+
+    def keep(self, score: np.ndarray, per_row: bool = False) -> np.ndarray:
+        """The highest scores that the pattern allows; among equals the first in row-major order.
+
+        Args:
+            score: float [N,K], not NaN and not negative.
+            per_row: scores compete within their row only, and each row (or block of rows) keeps the same number, to one.
+
+        Returns:
+            bool [N,K], True where the weight is kept.
+        """
+        if score.ndim != 2:
+            raise ShapeError(f"score: expected [N, K], got {list(score.shape)}")
+        if not score.min(initial=0) >= 0:  # also refuses NaN
+            raise DataError("score: holds NaN or negative values")
+        return self.select(score, per_row)
 
 
 @dataclass(frozen=True)
@@ -36,71 +69,142 @@ class Unstructured(Pattern):
     sparsity: float = 0.8
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sparsity <= 1:  # also refuses NaN
-            raise RecipeError(f"sparsity: expected a number from 0 to 1, got {self.sparsity}")
+        _check_sparsity(self.sparsity)
 
     def __str__(self) -> str:
         return "unstructured"
 
-    def keep(self, score: np.ndarray) -> np.ndarray:
-        return _largest(score.reshape(1, -1), score.size - round(self.sparsity * score.size)).reshape(score.shape)
+    def at(self, sparsity: float) -> Unstructured:
+        return replace(self, sparsity=sparsity)
+
+    def step(self, block: int) -> int:
+        return block
+
+    def part(self, begin: int, end: int, shape: tuple[int, int]) -> Unstructured:
+        return self.at(_sparsity_of_part(shape[0], begin, end, self.sparsity))
+
+    def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
+        return largest_of_rows(score, self.sparsity) if per_row else largest(score, self.sparsity)
 
 
 @dataclass(frozen=True)
 class Windowed(Pattern):
-    """`q` weights stay in each 64 columns of every row ("q:64").
+    """`q` weights stay in each `window` columns of every row ("8:64", "2:4").
 
-    A last window of r < 64 columns keeps ceil(q * r / 64), so it is never sparser than the others.
+    A last window of r columns keeps ceil(q * r / window), so it is never sparser than the others.
     """
 
     q: int
+    window: int = WINDOW
 
     def __post_init__(self) -> None:
-        if not 1 <= self.q <= WINDOW:
-            raise RecipeError(f"pattern: expected 1:{WINDOW} to {WINDOW}:{WINDOW}, got {self.q}:{WINDOW}")
+        if not 2 <= self.window <= WINDOW or not 1 <= self.q <= self.window:
+            raise RecipeError(f"pattern: expected N:M with M from 2 to {WINDOW} and N from 1 to M, got {self}")
 
     def __str__(self) -> str:
-        return f"{self.q}:{WINDOW}"
+        return f"{self.q}:{self.window}"
 
     @property
-    def sparsity(self) -> float:
-        return 1 - self.q / WINDOW
+    def sparsity(self) -> float:  # type: ignore[override]
+        return 1 - self.q / self.window
 
-    def keep(self, score: np.ndarray) -> np.ndarray:
+    def at(self, sparsity: float) -> Windowed:
+        if not abs(sparsity - self.sparsity) <= 1e-6:  # also refuses NaN
+            raise RecipeError(f"sparsity: {sparsity} contradicts the pattern {self}, which is {self.sparsity:g} sparse")
+        return self
+
+    def step(self, block: int) -> int:
+        return self.window
+
+    def part(self, begin: int, end: int, shape: tuple[int, int]) -> Windowed:
+        return self
+
+    def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
         n, k = score.shape
-        whole = k - k % WINDOW
+        whole = k - k % self.window
         mask = np.empty((n, k), bool)
-        mask[:, :whole] = _largest(score[:, :whole].reshape(-1, WINDOW), self.q).reshape(n, whole)
-        if whole < k:
-            mask[:, whole:] = _largest(score[:, whole:], -(-self.q * (k - whole) // WINDOW))
+        mask[:, :whole] = first_largest(score[:, :whole].reshape(-1, self.window), self.q).reshape(n, whole)
+        mask[:, whole:] = first_largest(score[:, whole:], -(-self.q * (k - whole) // self.window))
         return mask
 
 
-def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:
-    """The pattern that `text` names: "unstructured" (sparsity 0.8 unless given) or "Q:64".
+@dataclass(frozen=True)
+class Blocks(Pattern):
+    """Blocks of `rows` x `columns` neighbours go together ("1x4": four in a row, "2x1": two rows share one mask).
 
-    Q:64 has its own sparsity, 1 - Q/64; a different one given besides it is an error.
+    Exactly round(sparsity * blocks) blocks go. Those at a ragged edge are smaller; a block's score is the root of the
+    mean of the squares of what is in it (`combine="sum"`: the mean), so that they compete fairly.
+    """
+
+    rows: int
+    columns: int
+    sparsity: float = 0.8
+    combine: str = "l2"
+
+    def __post_init__(self) -> None:
+        _check_sparsity(self.sparsity)
+        if not (1 <= self.rows <= 64 and 1 <= self.columns <= 64 and self.rows * self.columns > 1):
+            raise RecipeError(f"pattern: expected blocks from 1x2 or 2x1 to 64x64, got {self.rows}x{self.columns}")
+        if self.combine not in ("l2", "sum"):
+            raise RecipeError(
+                f"pattern: expected the scores of a block to be combined by l2 or sum, got {self.combine!r}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns}" + (":sum" if self.combine == "sum" else "")
+
+    def at(self, sparsity: float) -> Blocks:
+        return replace(self, sparsity=sparsity)
+
+    def step(self, block: int) -> int:
+        return max(block - block % self.columns, self.columns)
+
+    def part(self, begin: int, end: int, shape: tuple[int, int]) -> Blocks:
+        rows = -(-shape[0] // self.rows)
+        return self.at(_sparsity_of_part(rows, begin // self.columns, -(-end // self.columns), self.sparsity))
+
+    def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
+        n, k = score.shape
+        pooled = self._pool(score)
+        mask = largest_of_rows(pooled, self.sparsity) if per_row else largest(pooled, self.sparsity)
+        return mask.repeat(self.rows, axis=0)[:n].repeat(self.columns, axis=1)[:, :k]
+
+    def _pool(self, score: np.ndarray) -> np.ndarray:
+        n, k = score.shape
+        if score.size == 0:
+            return np.zeros((-(-n // self.rows), -(-k // self.columns)))
+        values = score.astype(np.float64)  # squares of float32 do not underflow
+        if self.combine == "l2":
+            values *= values
+        begin_n, begin_k = np.arange(0, n, self.rows), np.arange(0, k, self.columns)
+        total = np.add.reduceat(np.add.reduceat(values, begin_k, axis=1), begin_n, axis=0)
+        return total / (np.diff(begin_n, append=n)[:, None] * np.diff(begin_k, append=k))
+
+
+def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:
+    """The pattern that `text` names.
+
+    "unstructured", or blocks "RxC" ("1x4", "2x1"; "1x4:sum"), with the given sparsity, 0.8 unless given; or "N:M"
+    ("8:64", "2:4"), where N of M columns stay. N:M has its own sparsity, 1 - N/M; a different one besides it is an error.
     """
     if text == "unstructured":
         return Unstructured(0.8 if sparsity is None else sparsity)
-    match = re.fullmatch(rf"(\d{{1,3}}):{WINDOW}", text)
-    if match is None:
-        raise RecipeError(f"pattern: expected unstructured or Q:{WINDOW} (such as 8:{WINDOW}), got {text!r}")
-    pattern = Windowed(int(match[1]))
-    if sparsity is not None and abs(sparsity - pattern.sparsity) > 1e-6:
-        raise RecipeError(f"sparsity: {sparsity} contradicts the pattern {text}, which is {pattern.sparsity:g} sparse")
-    return pattern
+    if match := re.fullmatch(r"(\d{1,2})x(\d{1,2})(:sum)?", text):
+        combine = "sum" if match[3] else "l2"
+        return Blocks(int(match[1]), int(match[2]), 0.8 if sparsity is None else sparsity, combine)
+    if match := re.fullmatch(r"(\d{1,2}):(\d{1,2})", text):
+        pattern = Windowed(int(match[1]), int(match[2]))
+        return pattern if sparsity is None else pattern.at(sparsity)
+    raise RecipeError(
+        f"pattern: expected unstructured, N:M (such as 8:{WINDOW} or 2:4), or blocks (1x4, 2x1), got {text!r}"
+    )
 
 
-def _largest(score: np.ndarray, count: int) -> np.ndarray:
-    """bool, exactly the `count` largest of each row; among equals the first."""
-    width = score.shape[1]
-    if count <= 0 or count >= width:
-        return np.full(score.shape, count > 0 and width > 0)
-    threshold = np.partition(score, width - count, axis=1)[:, width - count, None]
-    mask = score > threshold
-    short = count - np.count_nonzero(mask, axis=1)  # places left for scores equal to the threshold, at least one
-    equal = score == threshold
-    for row in np.flatnonzero(np.count_nonzero(equal, axis=1) > short):
-        equal[row, np.flatnonzero(equal[row])[short[row] :]] = False
-    return mask | equal
+def _check_sparsity(sparsity: float) -> None:
+    if not 0 <= sparsity <= 1:  # also refuses NaN
+        raise RecipeError(f"sparsity: expected a number from 0 to 1, got {sparsity}")
+
+
+def _sparsity_of_part(rows: int, begin: int, end: int, sparsity: float) -> float:
+    size = rows * (end - begin)
+    return (round(sparsity * rows * end) - round(sparsity * rows * begin)) / max(1, size)

@@ -74,8 +74,9 @@ def random_source(
     if numbers == "float32":
         source.add_dense("random", w)
         return source, [w]
-    scale = np.full(n, 0.03, np.float32)
+    group = 64 if numbers == "int8g" else 0
+    scale = np.full((n, -(-k // group)) if group else n, 0.03, np.float32)
     codes = np.clip(np.rint(w / 0.03), -127, 127).astype(np.int8)
     codes[(codes == 0) & (w != 0)] = 1
-    source.add_dense_q8("random", codes, scale)
+    source.add_dense_q8("random", codes, scale, group)
     return source, [codes, scale]

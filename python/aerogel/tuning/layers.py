@@ -13,6 +13,7 @@ WORTH_MEASURING = 0.25
 #: Formats that can hold a kind of numbers; the dense one first.
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "int8": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "blocks_q8"),
+    "int8g": ("dense_f32", "csr_f32"),
     "bf16": ("dense_bf16", "masked_bf16", "csr_f32"),
     "float32": ("dense_f32", "csr_f32"),
 }
@@ -23,7 +24,7 @@ class Layer:
     """A kind of layer: layers that agree in this share their measurement.
 
     Attributes:
-        numbers: "int8", "bf16" or "float32".
+        numbers: "int8", "int8g", "bf16" or "float32", see `WeightSource.numbers`.
         n: outputs.
         k: inputs.
         sparsity: fraction of zeros, rounded.

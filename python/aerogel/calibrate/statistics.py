@@ -1,0 +1,61 @@
+"""What pruning and quantization need to know of the inputs of a linear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aerogel.errors import DataError, ShapeError
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What calibration saw at the input x [tokens, K] of one linear (or of linears that share their input).
+
+    The gram matrix may be singular: fewer tokens than inputs, or inputs that are always 0.
+
+    Attributes:
+        tokens: how many rows of x there were.
+        gram: float32 [K, K]: mean over tokens of x x^T, symmetric.
+        largest: float32 [K]: max |x|.
+
+    Raises:
+        ShapeError, DataError: these are not statistics of any x.
+    """
+
+    tokens: int
+    gram: np.ndarray
+    largest: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.gram.ndim != 2 or self.gram.shape[0] != self.gram.shape[1]:
+            raise ShapeError(f"gram: expected [K, K], got {list(self.gram.shape)}")
+        if self.largest.shape != (self.inputs,):
+            raise ShapeError(f"largest: expected [{self.inputs}], got {list(self.largest.shape)}")
+        if self.gram.dtype != np.float32 or self.largest.dtype != np.float32:
+            raise ShapeError(f"statistics: expected float32, got {self.gram.dtype} and {self.largest.dtype}")
+        # one reduction instead of a matrix of flags: NaN and infinities survive the sum
+        if not np.isfinite(self.gram.sum(dtype=np.float64)) or not np.isfinite(self.largest.sum(dtype=np.float64)):
+            raise DataError("statistics: hold NaN or infinite values")
+        if self.tokens < 1 or self.gram.diagonal().min(initial=0) < 0 or self.largest.min(initial=0) < 0:
+            raise DataError("statistics: expected at least one token, and no negative square")
+
+    @property
+    def inputs(self) -> int:
+        """K."""
+        return self.gram.shape[0]
+
+    @property
+    def norms(self) -> np.ndarray:
+        """float32 [K]: the root of the mean square of each input."""
+        return np.sqrt(self.gram.diagonal())
+
+    @staticmethod
+    def of(x: np.ndarray) -> Statistics:
+        """The statistics of inputs that are all there at once, float [tokens, K]."""
+        if x.ndim != 2 or x.shape[0] < 1:
+            raise ShapeError(f"x: expected [tokens, K] with at least one token, got {list(x.shape)}")
+        x = np.asarray(x, np.float32)
+        largest = np.maximum(x.max(axis=0), -x.min(axis=0))
+        return Statistics(x.shape[0], x.T @ x / np.float32(x.shape[0]), largest)

@@ -1,0 +1,148 @@
+"""Compression with calibration texts: layer after layer, each fitted to what the compressed layers before it hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aerogel.architectures import Architecture, Fold
+from aerogel.calibrate import Stack, Statistics, walk
+from aerogel.checkpoint import Checkpoint, Weight
+from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
+from aerogel.compression.matrix import Choice, compress_matrix, error_of
+
+#: What the texts are believed less than the weights, as a share of the inputs' mean square: directions that the texts hardly
+#: use keep their weights.
+RIDGE = 0.01
+
+
+@dataclass
+class Done:
+    """One compressed matrix with its errors, see `TensorReport`."""
+
+    weight: Weight
+    error: float
+    output_error: float | None
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What calibration has made.
+
+    Attributes:
+        matrices: by name.
+        vectors: norms and biases that are no longer those of the source, by name.
+    """
+
+    matrices: dict[str, Done] = field(default_factory=dict)
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def compress_calibrated(
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    sequences: Sequence[Sequence[int]],
+    choices: Mapping[str, Choice],
+    correct: bool,
+    alpha: float | None,
+    threads: int,
+    done: Callable[[str], None],
+) -> Compressed:
+    """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`.
+
+    With `correct` the dense model runs along, and each matrix W is first replaced by the one that makes its results of
+    the compressed inputs x' closest to those of the dense inputs x:
+
+        W' = argmin |W x - W' x'|^2 + r |W - W'|^2 = W (x x'^T + r) (x' x'^T + r)^-1
+    """
+    folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
+    visitor = _Compressing(checkpoint, choices, correct, folds, alpha or 0.0, done)
+    walk(architecture, checkpoint, sequences, visitor, threads)
+    return visitor.found
+
+
+class _Compressing:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        choices: Mapping[str, Choice],
+        correct: bool,
+        folds: Mapping[tuple[str, ...], Fold],
+        alpha: float,
+        done: Callable[[str], None],
+    ) -> None:
+        self.streams = 2 if correct else 1
+        self.found = Compressed()
+        self._checkpoint = checkpoint
+        self._choices = choices
+        self._folds = folds
+        self._alpha = alpha
+        self._done = done
+
+    def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        dense = [self._checkpoint.weight(name).dense() for name in stack.names]
+        fold = self._folds.get(stack.names)
+        fitted = [name for name in stack.names if self._is_fitted(name)]
+        statistics = Statistics.of(inputs[-1]) if fitted or fold else None
+        targets = dense
+        if fitted and statistics is not None and inputs[0] is not inputs[-1]:
+            drift = correction(inputs[0], inputs[-1], statistics)
+            # what is pruned already stays so
+            targets = [np.where(weight == 0, np.float32(0), weight @ drift) for weight in dense]
+        s = None
+        if fold is not None and statistics is not None:
+            s = self._fold(fold, targets, statistics)
+            statistics = divided_inputs(statistics, s)
+            targets = [target * s for target in targets]
+        used = []
+        for name, weight, target in zip(stack.names, dense, targets, strict=True):
+            stored = compress_matrix(target, self._choices[name], statistics if name in fitted else None)
+            kept = stored.dense()
+            used.append(kept if s is None else kept / s)
+            if name not in self.found.matrices:  # a head may be tied to the embeddings, or used twice
+                output_error = None if statistics is None else output_error_of(target, kept, statistics)
+                self.found.matrices[name] = Done(stored, error_of(weight, used[-1]), output_error)
+                self._done(name)
+        for name in stack.names:
+            self._checkpoint.release(name)
+        return [dense, used] if self.streams == 2 else [used]
+
+    def _fold(self, fold: Fold, weights: Sequence[np.ndarray], statistics: Statistics) -> np.ndarray:
+        """Divides what makes the input; returns by what, float32 [K]."""
+        s = scale_of(fold, weights, statistics, self._alpha)
+        for name in fold.makers:
+            made = self.found.matrices.get(name)
+            if made is not None:
+                made.weight = divided_rows(made.weight, s)
+            else:
+                self.found.vectors[name] = self.found.vectors.get(name, self._checkpoint.array(name)) / s
+        return s if fold.columns is None else s[fold.columns]
+
+    def _is_fitted(self, name: str) -> bool:
+        choice = self._choices[name]
+        return choice.pattern is not None or choice.compensated
+
+
+def correction(dense: np.ndarray, compressed: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """The matrix [K,K] that `compress_calibrated` multiplies weights by.
+
+    Args:
+        dense: float32 [tokens, K], the inputs in the dense model.
+        compressed: the same where the layers before are compressed.
+        statistics: of `compressed`.
+    """
+    ridge = RIDGE * float(statistics.gram.diagonal().mean()) or 1.0
+    identity = np.eye(statistics.inputs, dtype=np.float32)
+    cross = dense.T @ compressed / np.float32(len(dense))
+    solved = np.linalg.solve((statistics.gram + ridge * identity).astype(np.float64), (cross + ridge * identity).T)
+    return np.ascontiguousarray(solved.T, np.float32)
+
+
+def output_error_of(target: np.ndarray, stored: np.ndarray, statistics: Statistics) -> float:
+    """|x target - x stored| / |x target| over the calibration texts."""
+    lost = target - stored
+    whole = float(np.einsum("nk,nk->", target @ statistics.gram, target, dtype=np.float64))
+    gone = float(np.einsum("nk,nk->", lost @ statistics.gram, lost, dtype=np.float64))
+    return float(np.sqrt(max(gone, 0.0) / whole)) if whole > 0 else 0.0

@@ -1,0 +1,110 @@
+"""From a recipe to what becomes of each tensor."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+from aerogel.architectures import Role, Tensor
+from aerogel.compression.matrix import Choice
+from aerogel.errors import RecipeError
+from aerogel.prune import METHODS, Pattern, parse_pattern
+from aerogel.recipe import SPARSITY, Recipe
+
+#: Schemes whose rounding is so coarse that compensation pays.
+COARSE = ("int4", "codebook")
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with every default that depends on something else spelled out.
+
+    Raises:
+        RecipeError: parts contradict each other.
+    """
+    import dataclasses
+
+    texts = bool(recipe.calibration.files)
+    prune, quantize = recipe.prune, recipe.quantize
+    sparsity = prune.sparsity
+    if sparsity is None and prune.threshold is None:
+        sparsity = SPARSITY if prune.pattern in ("unstructured", "1x4", "2x1") else parse_pattern(prune.pattern).sparsity
+    name = prune.method or ("admm" if texts and sparsity != 0 else "magnitude")
+    needs = METHODS[name].needs
+    if needs == "gram" and not texts and sparsity != 0:
+        raise RecipeError(f"prune.method: {name} needs calibration texts (calibration.files, or --calibrate FILE)")
+    if needs == "gradient":
+        raise RecipeError(f"prune.method: {name} needs gradients of a loss: use aerogel.train with it")
+    if prune.steps > 1 and prune.threshold is not None:
+        raise RecipeError("prune.steps: go with a sparsity, not with a threshold")
+    weights = quantize.weights
+    coarse = weights.startswith(COARSE)
+    rounding = quantize.rounding or ("compensated" if coarse and texts else "nearest")
+    if rounding == "compensated" and not texts:
+        raise RecipeError("quantize.rounding: compensated needs calibration texts (calibration.files, or --calibrate FILE)")
+    if recipe.fold is not None and not texts:
+        raise RecipeError("fold: needs calibration texts (calibration.files, or --calibrate FILE)")
+    if quantize.activations == "static" and not texts:
+        raise RecipeError("quantize.activations: static needs calibration texts (calibration.files, or --calibrate FILE)")
+    embeddings = quantize.embeddings or (weights if weights in ("none", "bf16") else "int8")
+    return dataclasses.replace(
+        recipe,
+        prune=dataclasses.replace(prune, method=name, sparsity=sparsity),
+        quantize=dataclasses.replace(
+            quantize, rounding=rounding, embeddings=embeddings, head=quantize.head or embeddings
+        ),
+    )
+
+
+def choices(
+    recipe: Recipe, tensors: Sequence[Tensor], sparsities: Mapping[str, float], sparse: bool | None
+) -> dict[str, Choice]:
+    """What becomes of every tensor but the kept ones, by name.
+
+    Args:
+        recipe: a resolved one.
+        tensors: of the architecture.
+        sparsities: of the linears, by name.
+        sparse: see `Choice`.
+    """
+    quantize = recipe.quantize
+    found = {}
+    for tensor in tensors:
+        if tensor.role is Role.LINEAR:
+            found[tensor.name] = Choice(
+                quantize.weights,
+                pattern_at(recipe, sparsities[tensor.name]),
+                str(recipe.prune.method),
+                recipe.prune.steps,
+                quantize.rounding == "compensated",
+                sparse,
+            )
+        elif tensor.role in (Role.HEAD, Role.EMBEDDING):
+            name = quantize.head if tensor.role is Role.HEAD else quantize.embeddings
+            found[tensor.name] = Choice(str(name), sparse=sparse)
+    return found
+
+
+def pattern_at(recipe: Recipe, sparsity: float) -> Pattern | None:
+    """The recipe's pattern at a layer's sparsity; None where nothing goes."""
+    if sparsity == 0:
+        return None
+    pattern = parse_pattern(recipe.prune.pattern)
+    return pattern if pattern.sparsity == sparsity else pattern.at(sparsity)
+
+
+def own_sparsities(recipe: Recipe, tensors: Sequence[Tensor]) -> dict[str, float]:
+    """Sparsities that the recipe gives to single layers, by the tensor's name.
+
+    Raises:
+        RecipeError: a name fits no linear.
+    """
+    linears = [t for t in tensors if t.role is Role.LINEAR]
+    found = {}
+    for wanted, sparsity in recipe.prune.layers.items():
+        fitting = [t for t in linears if fnmatch.fnmatchcase(t.label, wanted) or fnmatch.fnmatchcase(t.name, wanted)]
+        if not fitting:
+            raise RecipeError(
+                f"prune.layers: {wanted!r} fits no layer; layers are called {linears[0].label}, {linears[-1].label}"
+            )
+        found.update({t.name: sparsity for t in fitting})
+    return found

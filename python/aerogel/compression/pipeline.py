@@ -1,0 +1,240 @@
+"""The stages of a compression, one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from aerogel import _core
+from aerogel._version import __version__
+from aerogel.architectures import Architecture, Role, Tensor, architecture_of
+from aerogel.budget import budget
+from aerogel.calibrate import Collected, Stack, Statistics, collect, read_texts, sequences, walk
+from aerogel.checkpoint import Checkpoint, Weight
+from aerogel.compression.calibrated import Compressed, compress_calibrated
+from aerogel.compression.choices import choices, own_sparsities, resolved
+from aerogel.compression.folder import keep_files, replacing, write_json
+from aerogel.compression.matrix import Choice, compress_matrix, error_of
+from aerogel.compression.report import CompressReport, Progress, TensorReport
+from aerogel.errors import AerogelError, RecipeError
+from aerogel.packed import SafetensorsWriter, add_weight, packed_config
+from aerogel.prune import parse_pattern, sparsity_below
+from aerogel.recipe import Recipe
+from aerogel.structure import influence, prune_structure
+
+
+def pack(
+    checkpoint: Checkpoint,
+    out: Path,
+    recipe: Recipe,
+    sparse: bool | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> CompressReport:
+    """Compresses an open checkpoint into a packed model; `sparse` forces how matrices are stored, else the smaller form is
+    taken."""
+    start = time.perf_counter()
+    threads = threads or _core.default_threads()
+    recipe = resolved(recipe)
+    source = architecture_of(checkpoint)
+    dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
+    ids = _calibration(recipe, source, checkpoint)
+    checkpoint = _structured(recipe, source, checkpoint, ids, threads)
+    architecture = architecture_of(checkpoint)
+    tensors = architecture.tensors()
+    sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
+    chosen = choices(recipe, tensors, sparsities, sparse)
+    report = _Counter(progress, len(tensors))
+    reports: list[TensorReport] = []
+    with replacing(out) as folder:
+        writer = SafetensorsWriter(folder / "model.safetensors", small=recipe.pack == "small")
+        known = Compressed()
+        if ids is not None:
+            alpha = None if recipe.fold is None else recipe.fold.alpha
+            known = compress_calibrated(
+                architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, threads, report.done
+            )
+        for tensor, stored, error, output_error in _in_order(checkpoint, tensors, chosen, known, threads):
+            if isinstance(stored, Weight):
+                size, zeros = add_weight(writer, tensor.name, stored), stored.sparsity
+            else:
+                size, zeros = writer.add(tensor.name, stored), 1 - np.count_nonzero(stored) / max(1, stored.size)
+            kind = chosen[tensor.name].scheme if tensor.name in chosen else "none"
+            reports.append(
+                TensorReport(
+                    tensor.name, tensor.shape, tensor.role.value, float(zeros), size, error, output_error, kind
+                )
+            )
+            report.done(tensor.name)
+        writer.close({"format": "aerogel"})
+        sources = _sources(recipe)
+        write_json(
+            folder / "config.json",
+            packed_config(checkpoint.config, recipe.as_dict(), __version__, sources, folded=recipe.fold is not None),
+        )
+        keep_files(checkpoint, folder)
+        file_bytes = (folder / "model.safetensors").stat().st_size
+    return CompressReport(
+        path=str(out),
+        recipe=recipe.as_dict(),
+        tensors=reports,
+        file_bytes=file_bytes,
+        dense_bytes=dense_bytes,
+        seconds=time.perf_counter() - start,
+        sources=sources,
+        notes=_notes(recipe),
+    )
+
+
+class _Counter:
+    """Tells the progress, each name once."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._names: set[str] = set()
+
+    def done(self, name: str) -> None:
+        if name not in self._names:
+            self._names.add(name)
+            if self._progress is not None:
+                self._progress(len(self._names), self._total, name)
+
+
+def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpoint) -> list[list[int]] | None:
+    """The token sequences of the recipe's texts, or None if nothing asks for them."""
+    wanted = recipe.calibration
+    if not wanted.files:
+        return None
+    texts = [text for file in wanted.files for text in read_texts(Path(file))]
+    running = architecture.generates
+    tokens = min(wanted.tokens or (512 if running else 128), architecture.max_positions)
+    tokens = min(tokens, checkpoint.max_tokens or tokens)
+    return sequences(texts, checkpoint.tokenizer(), tokens, wanted.total, running, wanted.samples, recipe.seed)
+
+
+def _structured(
+    recipe: Recipe,
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    ids: Sequence[Sequence[int]] | None,
+    threads: int,
+) -> Checkpoint:
+    """The checkpoint without the channels, heads and layers that the recipe takes out."""
+    if recipe.structure is None:
+        return checkpoint
+    seen = Collected() if ids is None else collect(architecture, checkpoint, ids, threads)
+    counted = recipe.structure.layers is not None and not isinstance(recipe.structure.layers, Sequence)
+    turned = influence(checkpoint, ids, threads) if ids is not None and counted else None
+    return prune_structure(checkpoint, recipe.structure, seen.statistics, turned, seen.means)
+
+
+def _sparsities(
+    recipe: Recipe,
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    ids: Sequence[Sequence[int]] | None,
+    threads: int,
+) -> dict[str, float]:
+    """The sparsity of every linear, by name."""
+    own = own_sparsities(recipe, architecture.tensors())
+    shared = [t for t in architecture.tensors() if t.role is Role.LINEAR and t.name not in own]
+    prune = recipe.prune
+    if prune.threshold is not None:
+        found = {}
+        for tensor in shared:
+            found[tensor.name] = sparsity_below(np.abs(checkpoint.weight(tensor.name).dense()), prune.threshold)
+            checkpoint.release(tensor.name)
+        return {**found, **own}
+    assert prune.sparsity is not None
+    parse_pattern(prune.pattern).at(prune.sparsity)  # a shape with a sparsity of its own refuses another one here
+    budgeted = budget(prune.budget)
+    if prune.budget == "uniform" or not 0 < prune.sparsity < 1:
+        return {**{t.name: prune.sparsity for t in shared}, **own}
+    if budgeted.needs == "gram":
+        if ids is None:
+            raise RecipeError(f"prune.budget: {prune.budget} needs calibration texts (calibration.files, or --calibrate FILE)")
+        wanted = {t.name for t in shared}
+
+        class Looking:
+            streams = 1
+
+            def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+                weights = [checkpoint.weight(name).dense() for name in stack.names]
+                if wanted.intersection(stack.names):
+                    statistics = Statistics.of(inputs[0])
+                    for name, weight in zip(stack.names, weights, strict=True):
+                        if name in wanted:
+                            budgeted.look(name, weight, statistics)
+                return [weights]
+
+        walk(architecture, checkpoint, ids, Looking(), threads)
+    else:
+        for tensor in shared:
+            budgeted.look(tensor.name, checkpoint.weight(tensor.name).dense())
+            checkpoint.release(tensor.name)
+    return {**budgeted.share(prune.sparsity), **own}
+
+
+def _in_order(
+    checkpoint: Checkpoint,
+    tensors: Sequence[Tensor],
+    chosen: Mapping[str, Choice],
+    known: Compressed,
+    threads: int,
+) -> Iterator[tuple[Tensor, Weight | np.ndarray, float, float | None]]:
+    """Compressed tensors in their order; those that are not `known` yet are made here, `threads` + 1 of them at a time."""
+
+    def work(tensor: Tensor) -> tuple[Tensor, Weight | np.ndarray, float, float | None]:
+        try:
+            if tensor.name in known.matrices:
+                done = known.matrices[tensor.name]
+                return tensor, done.weight, done.error, done.output_error
+            if tensor.role is Role.KEPT:
+                made = known.vectors.get(tensor.name)
+                return tensor, checkpoint.array(tensor.name) if made is None else made, 0.0, None
+            dense = checkpoint.weight(tensor.name).dense()
+            stored = compress_matrix(dense, chosen[tensor.name])
+            return tensor, stored, error_of(dense, stored.dense()), None
+        except AerogelError as error:  # say which tensor it was
+            if tensor.name in str(error) or tensor.label in str(error):
+                raise
+            raise type(error)(f"{tensor.name}: {error}") from error
+
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aerogel-compress") as pool:
+        waiting: deque[Future[tuple[Tensor, Weight | np.ndarray, float, float | None]]] = deque()
+        try:
+            for tensor in tensors:
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(work, tensor))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _sources(recipe: Recipe) -> dict[str, str]:
+    """What has to be the same for the same result, besides the source and the recipe."""
+    found = {"aerogel": __version__, "numpy": np.__version__}
+    for name in recipe.calibration.files:
+        found[name] = "sha256:" + hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    return found
+
+
+def _notes(recipe: Recipe) -> list[str]:
+    sparsity = recipe.prune.sparsity or 0
+    if not recipe.calibration.files and sparsity > 0.5:
+        return [
+            f"{sparsity:.0%} of the weights went by magnitude alone: a model that was not pruned in training needs calibration "
+            "texts (--calibrate FILE) or retraining (aerogel distill) to keep its quality."
+        ]
+    return []

@@ -1,0 +1,299 @@
+"""Compression to a target: the least sparsity that reaches a size or a latency, or the most that keeps a score."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aerogel import _core
+from aerogel.architectures import Role, architecture_of
+from aerogel.checkpoint import Checkpoint
+from aerogel.compression.choices import resolved
+from aerogel.compression.folder import replacing
+from aerogel.compression.pipeline import pack
+from aerogel.compression.report import CompressReport, Progress
+from aerogel.errors import RecipeError
+from aerogel.model import load
+from aerogel.prune import cubic, parse_pattern
+from aerogel.recipe import Calibration, Prune, Quantize, Recipe
+from aerogel.tuning import curve
+from aerogel.units import megabytes, milliseconds
+
+log = logging.getLogger("aerogel")
+
+#: No target is solved with more than this.
+HIGHEST = 0.98
+#: A solution may miss its target by this part of it, on the good side.
+SLACK = 0.01
+#: Attempts to come under a target with the real model after the estimate.
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a compression is to reach; exactly one of the first three.
+
+    Attributes:
+        size: most bytes of model.safetensors.
+        latency: most seconds of a forward pass of one sequence of `tokens` tokens, on this machine.
+        drop: most of the source's score that may be lost, as a fraction; needs `score`.
+        tokens: see `latency`.
+        score: the score of a model's path, and whether lower is better.
+        steps: sparsities that are tried on the way to a drop.
+    """
+
+    size: int | None = None
+    latency: float | None = None
+    drop: float | None = None
+    tokens: int = 128
+    score: tuple[Callable[[Path], float], bool] | None = None
+    steps: int = 8
+
+    def __post_init__(self) -> None:
+        wanted = [value for value in (self.size, self.latency, self.drop) if value is not None]
+        if len(wanted) != 1:
+            raise RecipeError("target: expected one of size, latency and drop")
+        if not 0 < wanted[0] < math.inf:
+            raise RecipeError(f"target: expected a positive number, got {wanted[0]}")
+        if self.drop is not None and self.score is None:
+            raise RecipeError("target: drop needs data to score models on")
+        if self.tokens < 1 or self.steps < 1:
+            raise RecipeError(f"target: expected at least one token and step, got {self.tokens} and {self.steps}")
+
+
+def pack_to(
+    checkpoint: Checkpoint, out: Path, recipe: Recipe, target: Target, threads: int | None, progress: Progress | None
+) -> CompressReport:
+    """The least sparse model that reaches a size or latency, or the sparsest that keeps a score.
+
+    Raises:
+        RecipeError: the target is out of reach, and what is in reach; or the recipe leaves no sparsity to choose.
+    """
+    if recipe.prune.threshold is not None:
+        raise RecipeError("target: chooses a sparsity, so prune.threshold cannot be given")
+    parse_pattern(recipe.prune.pattern).at(0.5)  # a shape with a sparsity of its own has nothing to choose
+    if target.size is not None:
+        return pack_to_size(checkpoint, out, recipe, target.size, threads, progress)
+    if target.latency is not None:
+        return pack_to_latency(checkpoint, out, recipe, target.latency, target.tokens, threads, progress)
+    assert target.drop is not None and target.score is not None
+    score, lower = target.score
+    return pack_to_drop(checkpoint, out, recipe, target.drop, score, lower, target.steps, threads, progress)
+
+
+def pack_to_size(
+    checkpoint: Checkpoint, out: Path, recipe: Recipe, size: int, threads: int | None, progress: Progress | None
+) -> CompressReport:
+    """The least sparse model whose model.safetensors has at most `size` bytes.
+
+    The sparsity is found by packing without calibration, which is fast and has nearly the same size; the real model is then
+    packed, and again with a little more sparsity should it be too large.
+
+    Raises:
+        RecipeError: not even a sparsity of 0.98 is small enough; the message says what is reachable.
+    """
+
+    def estimate(sparsity: float) -> float:
+        with tempfile.TemporaryDirectory(prefix="aerogel-size-") as folder:
+            return pack(checkpoint, Path(folder) / "m", _at(_data_free(recipe), sparsity), threads=threads).file_bytes
+
+    floor = estimate(HIGHEST)
+    if floor > size:
+        raise RecipeError(
+            f"target size: {megabytes(size)} is out of reach: {HIGHEST:.0%} sparse the file has {megabytes(int(floor))}, "
+            "most of it embeddings and what else is not pruned; try a smaller scheme or --pack small"
+        )
+    sparsity = _least(lambda s: estimate(s) <= size, lambda s: estimate(s) >= (1 - SLACK) * size)
+    for _ in range(ATTEMPTS):
+        report = pack(checkpoint, out, _at(recipe, sparsity), threads=threads, progress=progress)
+        if report.file_bytes <= size:
+            return report
+        sparsity = min(HIGHEST, 1 - (1 - sparsity) * (size / report.file_bytes) * (1 - SLACK))
+    raise RecipeError(f"target size: expected at most {megabytes(size)}, got {megabytes(report.file_bytes)} in {out}")
+
+
+def pack_to_latency(
+    checkpoint: Checkpoint,
+    out: Path,
+    recipe: Recipe,
+    seconds: float,
+    tokens: int,
+    threads: int | None,
+    progress: Progress | None,
+) -> CompressReport:
+    """The least sparse model that runs one sequence of `tokens` tokens in at most `seconds` on this machine.
+
+    What the linears take comes from the times of their kernels that `aerogel.load` measures; what the rest takes is measured
+    on the dense int8 model. The model that is packed is then run, and packed again with more sparsity should it be slower
+    than predicted.
+
+    Raises:
+        RecipeError: not even a sparsity of 0.98 is fast enough; the message says what is reachable.
+    """
+    count = threads or _core.default_threads()
+    linears = [t.shape for t in architecture_of(checkpoint).tensors() if t.role is Role.LINEAR]
+    curves = {shape: curve("int8", *shape, tokens, count) for shape in set(linears)}
+    if any(found is None for found in curves.values()):
+        raise RecipeError(f"target latency: no sparse kernel serves {_core.isa()}, so sparsity does not change the speed")
+    with tempfile.TemporaryDirectory(prefix="aerogel-latency-") as folder:
+        dense = dataclasses.replace(recipe, prune=Prune(sparsity=0.0), quantize=Quantize(), calibration=Calibration())
+        pack(checkpoint, Path(folder) / "m", dense, threads=threads)
+        whole = latency(Path(folder) / "m", tokens, threads)
+    rest = max(0.0, whole - sum(curves[shape].dense[0] for shape in linears))  # type: ignore[union-attr]
+
+    def predicted(sparsity: float) -> float:
+        found = rest
+        for shape in linears:
+            course = curves[shape]
+            assert course is not None
+            found += course.dense[0] / max(1.0, course.gain(sparsity))
+        return found
+
+    if predicted(HIGHEST) > seconds:
+        raise RecipeError(
+            f"target latency: {_ms(seconds)} is out of reach: {_ms(predicted(HIGHEST))} at {HIGHEST:.0%} "
+            f"sparsity, of which {_ms(rest)} are not linears (dense int8: {_ms(whole)})"
+        )
+    goal = seconds
+    for _ in range(ATTEMPTS):
+        sparsity = _least(lambda s: predicted(s) <= goal, lambda s: predicted(s) >= (1 - SLACK) * goal)  # noqa: B023
+        report = pack(checkpoint, out, _at(recipe, sparsity), threads=threads, progress=progress)
+        measured = latency(out, tokens, threads)
+        if measured <= seconds:
+            note = (
+                f"1x{tokens} tokens: {_ms(measured)} measured, {_ms(predicted(sparsity))} predicted, "
+                f"{_ms(whole)} dense int8"
+            )
+            return dataclasses.replace(report, notes=[*report.notes, note])
+        log.info("%.1f%% sparse it takes %s: again", 100 * sparsity, _ms(measured))
+        goal = max(predicted(HIGHEST), goal * seconds / measured * (1 - SLACK))
+    raise RecipeError(
+        f"target latency: expected at most {_ms(seconds)}, measured {_ms(measured)} in {out}"
+    )
+
+
+def pack_to_drop(
+    checkpoint: Checkpoint,
+    out: Path,
+    recipe: Recipe,
+    drop: float,
+    evaluate: Callable[[Path], float],
+    lower_is_better: bool,
+    steps: int,
+    threads: int | None,
+    progress: Progress | None,
+) -> CompressReport:
+    """The sparsest model whose score is at most `drop` (a fraction) worse than that of the source.
+
+    Step by step: each model is sparser than the one before and is scored; the first one that drops too much ends the
+    search, after some attempts between it and the last good one, which stays in `out`.
+
+    Args:
+        evaluate: the score of a model's folder or file.
+        lower_is_better: as perplexity is.
+        steps: how many sparsities from the recipe's up to 0.98 are tried at most.
+
+    Raises:
+        RecipeError: the first step already drops too much; nothing is written then.
+    """
+    dense = evaluate(checkpoint.path)
+    good: CompressReport | None = None
+    tried: list[str] = []
+
+    def attempt(sparsity: float) -> bool:
+        nonlocal good
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".trial", dir=out.parent) as folder:
+            trial = Path(folder) / "m"
+            report = pack(checkpoint, trial, _at(recipe, sparsity), threads=threads, progress=progress)
+            score = evaluate(trial)
+            lost = (score / dense - 1 if lower_is_better else 1 - score / dense) if dense else 0.0
+            tried.append(f"{report.sparsity:.1%} sparse: {score:.4f}, {lost:+.2%} lost")
+            log.info("%s", tried[-1])
+            if lost > drop:
+                return False
+            with replacing(out) as place:
+                for file in trial.iterdir():
+                    file.rename(place / file.name)
+        good = dataclasses.replace(report, path=str(out))
+        return True
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    low = resolved(recipe).prune.sparsity or 0.0
+    low = 0.3 if recipe.prune.sparsity is None else low
+    failed = None
+    for sparsity in cubic(low, HIGHEST, steps):
+        if not attempt(sparsity):
+            failed = sparsity
+            break
+        low = sparsity
+    if good is None:
+        raise RecipeError(
+            f"max drop: {drop:.2%} is exceeded at once: {tried[0]} (dense {dense:.4f}); start from a lower --sparsity"
+        )
+    for _ in range(2 if failed is not None else 0):
+        middle = (low + failed) / 2  # type: ignore[operator]
+        if attempt(middle):
+            low = middle
+        else:
+            failed = middle
+    return dataclasses.replace(good, notes=[*good.notes, f"dense: {dense:.4f}", *tried])
+
+
+def latency(path: Path, tokens: int, threads: int | None, seconds: float = 1.0) -> float:
+    """The median time of a forward pass of one sequence of `tokens` tokens; calls go on for about `seconds`."""
+    model = load(path, threads)
+    count = min(tokens, model.max_tokens)
+    vocabulary = int(model.config["vocab_size"])
+    ids = np.random.default_rng(0).integers(0, vocabulary, count).tolist()
+    output = "embedding" if "embedding" in model.outputs else model.outputs[0]
+    model.forward(ids, output=output)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 5 or time.perf_counter() < end:
+        start = time.perf_counter()
+        model.forward(ids, output=output, last_only=output == "logits")
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _least(enough: Callable[[float], bool], tight: Callable[[float], bool]) -> float:
+    """The least sparsity that is `enough`, to about 0.1 %; early where it is also `tight`. HIGHEST is enough."""
+    if enough(0.0):
+        return 0.0
+    low, high = 0.0, HIGHEST
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        if enough(middle):
+            high = middle
+            if tight(middle):
+                break
+        else:
+            low = middle
+    return high
+
+
+def _at(recipe: Recipe, sparsity: float) -> Recipe:
+    return dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, sparsity=sparsity, threshold=None))
+
+
+def _data_free(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(
+        recipe,
+        calibration=Calibration(),
+        fold=None,
+        prune=dataclasses.replace(recipe.prune, method="magnitude", budget="uniform"),
+        quantize=dataclasses.replace(recipe.quantize, rounding="nearest", activations="dynamic"),
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{milliseconds(1e3 * seconds)} ms"

@@ -1,0 +1,54 @@
+"""The best values for the weights that stay: least squares on the support of every row, all rows at once.
+
+    minimise tr((W - V) H (W - V)^T) over V that is 0 outside the mask
+
+by conjugate gradients whose directions stay inside the mask, preconditioned with the diagonal of H (as in ALPS, arXiv
+2406.07831). Each row has a step length of its own, so it is one solver a row that shares its matrix products.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Rows whose gradient is this small beside their first are done.
+TOLERANCE = 1e-4
+
+
+def refit(
+    weight: np.ndarray, h: np.ndarray, mask: np.ndarray, start: np.ndarray | None = None, steps: int = 20
+) -> np.ndarray:
+    """The values of the mask that reproduce the output best.
+
+    Args:
+        weight: float32 [N,K], the target.
+        h: float32 [K,K], positive definite.
+        mask: bool [N,K].
+        start: float32 [N,K], 0 outside the mask; the weight's own values unless given.
+        steps: at most so many matrix products; the error falls with every one.
+
+    Returns:
+        float32 [N,K], 0 outside the mask.
+    """
+    inverse = (1 / h.diagonal()).astype(np.float32)
+    value = np.where(mask, weight if start is None else start, np.float32(0))
+    residual = np.where(mask, (weight - value) @ h, np.float32(0))
+    direction = residual * inverse
+    inner = np.einsum("nk,nk->n", residual, direction)
+    enough = inner * np.float32(TOLERANCE) ** 2
+    for _ in range(steps):
+        active = (inner > enough).astype(np.float32)
+        if not active.any():
+            break
+        product = direction @ h
+        curve = np.einsum("nk,nk->n", direction, product)
+        length = np.divide(inner, curve, out=np.zeros_like(inner), where=curve > 0) * active
+        value += length[:, None] * direction
+        product *= length[:, None]
+        residual -= product
+        residual[~mask] = 0
+        scaled = residual * inverse
+        new = np.einsum("nk,nk->n", residual, scaled)
+        direction *= np.divide(new, inner, out=np.zeros_like(inner), where=inner > 0)[:, None]
+        direction += scaled
+        inner = new
+    return value

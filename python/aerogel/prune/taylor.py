@@ -1,0 +1,36 @@
+"""Loss change: what the loss would change by without a weight, to first order (Molchanov et al., arXiv 1611.06440).
+
+score[n,k] = |w[n,k] * dL/dw[n,k]|        L: the loss on a validation set, or any other
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aerogel.errors import DataError, ShapeError
+from aerogel.prune.base import Pruned, check_weight, removed
+from aerogel.prune.pattern import Pattern
+
+
+def taylor_score(weight: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
+    """|w * dL/dw|, float32 [N,K]."""
+    check_weight(weight)
+    if gradient is None:
+        raise DataError("gradient: this method needs dL/dw of the layer, got None")
+    if gradient.shape != weight.shape:
+        raise ShapeError(f"gradient: expected {list(weight.shape)}, got {list(gradient.shape)}")
+    score = np.abs(weight * gradient)
+    if not np.isfinite(score.max(initial=0)):
+        raise DataError("gradient: holds NaN or infinite values")
+    return score
+
+
+def taylor(weight: np.ndarray, gradient: np.ndarray | None, pattern: Pattern) -> Pruned:
+    """Keeps the weights without which the loss would change the most.
+
+    Args:
+        weight: float32 [N,K], finite.
+        gradient: float32 [N,K], dL/dw: the mean over a set of examples, or the root of the mean square over them.
+        pattern: how many may stay, and where.
+    """
+    return removed(weight, pattern.keep(taylor_score(weight, gradient)))

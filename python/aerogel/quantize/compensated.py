@@ -1,0 +1,48 @@
+"""Error-compensated rounding: GPTQ (Frantar et al., arXiv 2210.17323), for any grid and any mask.
+
+Each column is rounded to the nearest codes and the later columns make good for the error, so that the layer's output, not
+each weight, is near the original.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aerogel.errors import DataError, ShapeError
+from aerogel.prune.base import check_weight
+from aerogel.prune.obs import check_damping
+from aerogel.prune.sweep import Rounds, sweep
+
+
+def compensated(
+    weight: np.ndarray,
+    mask: np.ndarray | None,
+    gram: np.ndarray,
+    grid: Rounds,
+    damping: float = 0.01,
+    ordered: bool = False,
+) -> np.ndarray:
+    """The matrix rounded to the grid so that tr((W-V) gram (W-V)^T) is small.
+
+    Args:
+        weight: float32 [N,K], finite.
+        mask: bool [N,K], False where the result is 0; None if all weights stay.
+        gram: float32 [K,K] of the inputs; may be singular.
+        grid: what values are representable.
+        damping: fraction of the mean diagonal of gram that is added to it.
+        ordered: take the inputs with the largest mean square first ("activation order").
+
+    Returns:
+        float32 [N,K], on the grid where the mask is True and 0 elsewhere.
+    """
+    check_weight(weight)
+    check_damping(damping)
+    k = weight.shape[1]
+    if gram.shape != (k, k):
+        raise ShapeError(f"gram: expected {[k, k]}, got {list(gram.shape)}")
+    if not np.isfinite(gram.sum(dtype=np.float64)):
+        raise DataError("gram: holds NaN or infinite values")
+    if mask is not None and (mask.shape != weight.shape or mask.dtype != bool):
+        raise ShapeError(f"mask: expected bool {list(weight.shape)}, got {mask.dtype} {list(mask.shape)}")
+    order = np.argsort(-gram.diagonal(), kind="stable") if ordered else None
+    return sweep(weight, gram, damping, mask=mask, grid=grid, order=order)[0]

@@ -1,0 +1,286 @@
+"""Recipes: everything that decides what a compressed model becomes, as data.
+
+    recipe.yaml                                      the same in Python
+    -----------                                      -------------------------------------------------
+    prune:                                           Recipe(
+      method: admm                                     prune=Prune(method="admm", sparsity=0.7,
+      sparsity: 0.7                                                layers={"layers.0.*": 0.5}),
+      layers: {"layers.0.*": 0.5}                      quantize=Quantize(weights="int4:g64"),
+    quantize: {weights: "int4:g64"}                    calibration=Calibration(files=("train.txt",)))
+    calibration: {files: [train.txt]}
+
+Unknown keys and values of the wrong type are errors that name their place. A packed model keeps its recipe in its config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aerogel.errors import RecipeError
+from aerogel.prune import METHODS, parse_pattern
+from aerogel.quantize import scheme
+from aerogel.structure.recipe import StructureRecipe
+
+T = TypeVar("T")
+
+#: Version of the recipe's keys.
+VERSION = 1
+#: Sparsity where nothing says another.
+SPARSITY = 0.8
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Texts that show which inputs matter.
+
+    Attributes:
+        files: see `aerogel.calibrate.read_texts`.
+        total: tokens that are run at most, all together; time and memory go with it.
+        samples: sequences that are run at most; None: as many as make up the total.
+        tokens: of one sequence at most; None: 128, for language models 512.
+    """
+
+    files: tuple[str, ...] = ()
+    total: int = 32768
+    samples: int | None = None
+    tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("total", "samples", "tokens"):
+            value = getattr(self, name)
+            if value is not None:
+                _at_least(f"calibration.{name}", value, 1)
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Which weights go.
+
+    Attributes:
+        method: one of `aerogel.prune.METHODS`; None: "admm" with calibration texts, "magnitude" without.
+        sparsity: fraction that goes; None: what the pattern says, or 0.8.
+        pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
+        budget: how the sparsity is shared out among layers, one of `aerogel.budget.BUDGETS`.
+        threshold: weights below this magnitude go, instead of a sparsity.
+        steps: the sparsity of each layer rises to its goal in so many steps, ever smaller ones (calibrated methods only).
+        correct: fit the results of the dense model although the layers before are already pruned (calibrated methods only).
+        layers: sparsity of layers of their own, by a pattern of their label or name such as "layers.*.ffn.up"; the last one
+            that matches counts, the budget does not touch them.
+    """
+
+    method: str | None = None
+    sparsity: float | None = None
+    pattern: str = "unstructured"
+    budget: str = "uniform"
+    threshold: float | None = None
+    steps: int = 1
+    correct: bool = True
+    layers: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in METHODS:
+            raise RecipeError(f"prune.method: {self.method!r} is unknown, only {', '.join(METHODS)}")
+        parse_pattern(self.pattern, self.sparsity)
+        _at_least("prune.steps", self.steps, 1)
+        for name, sparsity in self.layers.items():
+            _fraction(f"prune.layers.{name}", sparsity)
+        if self.threshold is not None:
+            if self.threshold < 0:
+                raise RecipeError(f"prune.threshold: expected 0 or more, got {self.threshold}")
+            if self.sparsity is not None:
+                raise RecipeError("prune: sparsity and threshold exclude each other")
+            if self.pattern != "unstructured":
+                raise RecipeError(f"prune.threshold: goes with the pattern unstructured only, got {self.pattern}")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Moving the scale of outlier channels from activations into weights (SmoothQuant, arXiv 2211.10438).
+
+    Attributes:
+        alpha: how much of the activations' range is moved, 0 to 1.
+    """
+
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        _fraction("fold.alpha", self.alpha)
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """In how many bits weights and activations are kept.
+
+    Attributes:
+        weights: scheme of the linears inside the Transformer, see `aerogel.quantize.SCHEMES`.
+        head: scheme of output layers; None: that of the embeddings, which they often share.
+        embeddings: scheme of the embeddings; None: int8 where the weights have integers, else that of the weights.
+        rounding: "nearest", "compensated" (GPTQ, arXiv 2210.17323; needs calibration texts); None: compensated for 4 bits and
+            codebooks if there are calibration texts.
+        activations: "dynamic" (one scale a token) or "static" (one scale a layer, from calibration).
+    """
+
+    weights: str = "int8"
+    head: str | None = None
+    embeddings: str | None = None
+    rounding: str | None = None
+    activations: str = "dynamic"
+
+    def __post_init__(self) -> None:
+        for name in (self.weights, self.head, self.embeddings):
+            if name is not None:
+                scheme(name)
+        _one_of("quantize.rounding", self.rounding, (None, "nearest", "compensated"))
+        _one_of("quantize.activations", self.activations, ("dynamic", "static"))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole compression; see the parts.
+
+    Attributes:
+        structure: what is taken out as a whole before anything else.
+        pack: "plain", or "small": entropy-coded, slower to load.
+        seed: of everything that is chosen at random.
+    """
+
+    calibration: Calibration = field(default_factory=Calibration)
+    structure: StructureRecipe | None = None
+    prune: Prune = field(default_factory=Prune)
+    fold: Fold | None = None
+    quantize: Quantize = field(default_factory=Quantize)
+    pack: str = "plain"
+    seed: int = 0
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        _one_of("pack", self.pack, ("plain", "small"))
+        _at_least("seed", self.seed, 0)
+        if self.version != VERSION:
+            raise RecipeError(f"version: expected {VERSION}, got {self.version}")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Recipe:
+        """A recipe from a YAML file; the names of calibration files in it are relative to its folder.
+
+        Raises:
+            RecipeError: it is not YAML, or not a recipe; the message names the place.
+        """
+        import yaml
+
+        file = Path(path)
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{file}: expected YAML: {' '.join(str(error).split())}") from error
+        try:
+            recipe = cls.of({} if values is None else values)
+        except RecipeError as error:
+            raise RecipeError(f"{file}: {error}") from error
+        files = tuple(str(file.parent / name) for name in recipe.calibration.files)
+        return dataclasses.replace(recipe, calibration=dataclasses.replace(recipe.calibration, files=files))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Recipe:
+        """A recipe from plain values, as YAML or JSON have them."""
+        return _build(cls, values, "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, everything spelled out: `Recipe.of` makes the same recipe of them."""
+        return _plain(self)
+
+    def as_yaml(self) -> str:
+        """The recipe as a YAML text."""
+        import yaml
+
+        return yaml.safe_dump(self.as_dict(), sort_keys=False)
+
+
+def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with some values replaced: {"prune.sparsity": 0.5, "pack": "small"}."""
+    plain = recipe.as_dict()
+    for path, value in values.items():
+        *parents, key = path.split(".")
+        part = plain
+        for parent in parents:
+            if part.get(parent) is None:
+                part[parent] = {}
+            part = part[parent]
+        part[key] = list(value) if isinstance(value, tuple) else value
+    return Recipe.of(plain)
+
+
+def _build(kind: type[T], values: Any, where: str) -> T:
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{where or 'recipe'}: expected keys and values, got {values!r:.60}")
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    found = {}
+    for key, value in values.items():
+        place = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f", did you mean {near[0]}?" if near else f", only {', '.join(known)}"
+            raise RecipeError(f"{place}: unknown{hint}")
+        found[key] = _value(hints[key], value, place)
+    return kind(**found)
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """`value` checked against a field's type; whole numbers pass for floats, lists for tuples."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        kinds = [a for a in arguments if a is not type(None)]
+        lists = [a for a in kinds if typing.get_origin(a) in (tuple, Sequence)]
+        return _value(lists[0] if lists and isinstance(value, (list, tuple)) else kinds[0], value, where)
+    if dataclasses.is_dataclass(kind):
+        return _build(typing.cast("type[Any]", kind), value, where)
+    if origin in (tuple, Sequence):
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise RecipeError(f"{where}: expected a list, got {value!r:.60}")
+        return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: expected keys and values, got {value!r:.60}")
+        return {str(k): _value(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return value  # 8 heads are not 8.0
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+        raise RecipeError(f"{where}: expected {names.get(kind, kind.__name__)}, got {value!r:.60}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _fraction(where: str, value: float) -> None:
+    if not 0 <= value <= 1:  # also refuses NaN
+        raise RecipeError(f"{where}: expected a number from 0 to 1, got {value}")
+
+
+def _at_least(where: str, value: int, least: int) -> None:
+    if value < least:
+        raise RecipeError(f"{where}: expected at least {least}, got {value}")
+
+
+def _one_of(where: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        raise RecipeError(f"{where}: {value!r} is unknown, only {', '.join(str(k) for k in known if k is not None)}")

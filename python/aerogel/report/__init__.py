@@ -1,0 +1,52 @@
+"""Reports: a compression, its scores and a sweep as one HTML page, readable in light and dark, that needs no other file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aerogel.errors import AerogelError
+from aerogel.evaluate.base import Score
+from aerogel.report.facts import facts_of
+
+if TYPE_CHECKING:
+    from aerogel.compression import CompressReport
+    from aerogel.sweeps import Sweep
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    report: CompressReport | Mapping[str, Any] | None,
+    folder: str | os.PathLike[str],
+    sweep: Sweep | None = None,
+    scores: Sequence[Score | Mapping[str, Any]] | None = None,
+) -> Path:
+    """Writes index.html.
+
+    Args:
+        report: of a compression, or its `as_dict()`; None for a page about a sweep alone.
+        folder: where; made if it is not there.
+        sweep: shown as accuracy against size and against time, with the Pareto fronts, and as a table.
+        scores: of the model, or their `as_dict()`.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        AerogelError: there is nothing to show, or `folder` is a file.
+    """
+    if report is None and sweep is None:
+        raise AerogelError("report: expected a compression's report, a sweep, or both; got neither")
+    from aerogel.report.page import page
+
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise AerogelError(f"{folder}: exists and is not a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = [score.as_dict(values=False) if isinstance(score, Score) else score for score in scores or ()]
+    out = folder / "index.html"
+    out.write_text(page(None if report is None else facts_of(report), sweep, plain), encoding="utf-8")
+    return out

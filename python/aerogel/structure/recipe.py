@@ -1,0 +1,96 @@
+"""What structured pruning is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aerogel.errors import RecipeError
+
+SCOPES = ("layer", "global")
+
+
+@dataclass(frozen=True)
+class StructureRecipe:
+    """How much of each kind stays, and how it is chosen.
+
+    An amount is what stays: a float the fraction, up to 1.0; an integer the number (in every layer). A list has one amount
+    for each layer.
+
+    Attributes:
+        ffn: FFN channels.
+        heads: attention heads with their keys and values (where queries share keys and values, with all that share them).
+        queries: query heads that share keys and values with others; each group keeps the same number.
+        hidden: channels of the hidden states; one amount.
+        layers: whole layers: an amount, or the list of those that stay, counted from 0.
+        score: one of `aerogel.structure.SCORES`.
+        scope: "layer": each layer keeps its amount; "global": the layers together do, and the best units stay wherever
+            they are.
+        compensate: change the weights that read the units so that they make up for those removed (least squares on the
+            calibration's statistics).
+        damping: how much of the mean square of the inputs is added to their squares when solving for that.
+        multiple: the channels that stay are a multiple of it, for the kernels' sake.
+    """
+
+    ffn: float | Sequence[float] | None = None
+    heads: float | Sequence[float] | None = None
+    queries: float | Sequence[float] | None = None
+    hidden: float | None = None
+    layers: float | Sequence[int] | None = None
+    score: str = "contribution"
+    scope: str = "layer"
+    compensate: bool = True
+    damping: float = 0.01
+    multiple: int = 8
+
+    def __post_init__(self) -> None:
+        from aerogel.structure.scores import score
+
+        for kind in ("ffn", "heads", "queries", "hidden"):
+            value = getattr(self, kind)
+            if _is_list(value):
+                if kind == "hidden" or self.scope == "global":
+                    why = "as they are the same in all layers" if kind == "hidden" else "with scope 'global'"
+                    raise RecipeError(f"{kind}: expected one amount {why}, got a list")
+                for entry in value:
+                    _check_amount(kind, entry)
+            elif value is not None:
+                _check_amount(kind, value)
+        if _is_list(self.layers):
+            if not self.layers or any(type(i) is not int or i < 0 for i in self.layers):
+                raise RecipeError(f"layers: expected the numbers of those that stay, got {list(self.layers)!r:.80}")
+            if sorted(set(self.layers)) != list(self.layers):
+                raise RecipeError(f"layers: expected each once and in order, got {list(self.layers)!r:.80}")
+        elif self.layers is not None:
+            _check_amount("layers", self.layers)
+        score(self.score)
+        if self.scope not in SCOPES:
+            raise RecipeError(f"scope: expected {' or '.join(SCOPES)}, got {self.scope!r}")
+        if not isinstance(self.compensate, bool):
+            raise RecipeError(f"compensate: expected true or false, got {self.compensate!r}")
+        if not _is_number(self.damping) or self.damping < 0:
+            raise RecipeError(f"damping: expected a number that is not negative, got {self.damping!r}")
+        if type(self.multiple) is not int or self.multiple < 1:
+            raise RecipeError(f"multiple: expected a whole number of at least 1, got {self.multiple!r}")
+
+
+def amount_of(kind: str, amount: float, count: int) -> float:
+    """How many of `count` units an amount means, not rounded."""
+    if amount > count:
+        raise RecipeError(f"{kind}: expected at most {count}, got {amount:g}")
+    return amount if isinstance(amount, int) else amount * count
+
+
+def _check_amount(kind: str, value: Any) -> None:
+    if not _is_number(value) or value <= 0 or (isinstance(value, float) and value > 1):
+        raise RecipeError(f"{kind}: expected a fraction up to 1.0 or the whole number that stays, got {value!r:.80}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,0 +1,60 @@
+"""The config of a model whose widths have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aerogel.architectures import PER_LAYER, Architecture, Group
+
+
+def without_units(architecture: Architecture, config: Mapping[str, Any], kept: Mapping[Group, int]) -> dict[str, Any]:
+    """The config after each group is left with so many units."""
+    widths = widths_of(architecture)
+    hidden_size = architecture.hidden_size
+    for group, count in kept.items():
+        for key, each in group.widths.items():
+            gone = each * (group.count - count)
+            if group.layer is None:
+                hidden_size -= gone
+            else:
+                widths[key][group.layer] -= gone
+    return with_widths({**config, "hidden_size": hidden_size}, widths, architecture.head_dim)
+
+
+def without_layers(architecture: Architecture, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """The config of the layers `kept`."""
+    widths = {key: [values[i] for i in kept] for key, values in widths_of(architecture).items()}
+    found = {**config, "num_hidden_layers": len(kept)}
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and len(kinds) == architecture.layers:
+        found["layer_types"] = [kinds[i] for i in kept]
+    return with_widths(found, widths, architecture.head_dim)
+
+
+def widths_of(architecture: Architecture) -> dict[str, list[int]]:
+    """The widths that may differ between layers, by the keys of PER_LAYER."""
+    return {
+        "intermediate_size": list(architecture.ffn),
+        "num_attention_heads": list(architecture.heads),
+        "num_key_value_heads": list(architecture.kv_heads),
+    }
+
+
+def with_widths(config: Mapping[str, Any], widths: Mapping[str, Sequence[int]], head_dim: int) -> dict[str, Any]:
+    """The config with these widths: one number where all layers agree, else also the list."""
+    found = dict(config)
+    found.pop("quantization_config", None)  # what is cut is no longer packed
+    for key, values in widths.items():
+        name = PER_LAYER[key]
+        found.pop(name, None)
+        implied = key == "num_key_value_heads" and list(values) == list(widths["num_attention_heads"])
+        if implied and found.get(key) is None:
+            continue  # as many as there are heads: what a config without the key means
+        found[key] = max(values)
+        if min(values) != max(values) or not max(values):
+            found[name] = list(values)
+    plain = PER_LAYER["num_attention_heads"] not in found
+    if not plain or found["hidden_size"] != head_dim * found["num_attention_heads"]:
+        found["head_dim"] = head_dim
+    return found

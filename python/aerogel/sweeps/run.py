@@ -1,0 +1,307 @@
+"""A sweep: compress and score every point, then time them all in turn with the dense forms, and keep what is worth it.
+
+DIR/points/NAME/result.json    what is known of a point, and under which conditions; a point is not done twice
+DIR/points/NAME/model/         its packed model, if it is kept
+DIR/sweep.json, sweep.csv      the table
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aerogel._version import __version__
+from aerogel.architectures import architecture_of
+from aerogel.bench import ROUNDS, Variant, bench_variants, machine
+from aerogel.bench.peers import file_key
+from aerogel.bench.variants import default_threads, kind_of
+from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.compression import Progress, compress
+from aerogel.errors import AerogelError, RecipeError
+from aerogel.evaluate import Task
+from aerogel.model import load
+from aerogel.sweeps.grid import label_of, name_of, parse_grid, points_of
+from aerogel.sweeps.results import Point, Sweep
+
+log = logging.getLogger("aerogel")
+
+#: Models that are timed in one run, dense int8 among them every time: each is a process with its weights in memory.
+GROUP = 7
+#: Tokens that a language model decodes in a timed call.
+DECODE = 32
+#: The names of the dense forms; the second is what speed-ups are over.
+FP32, INT8 = "dense fp32", "dense int8"
+KEEP = ("best", "all")
+
+
+def sweep(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    grid: str | Mapping[str, Sequence[Any]],
+    task: Task,
+    *,
+    seq: int = 128,
+    keep: str = "best",
+    threads: int | None = None,
+    rounds: int = ROUNDS,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Compresses a model in every way that a grid says, and measures what each costs and brings.
+
+    A sweep that was broken off goes on where it was: a point whose result.json is of the same source, arguments, data and
+    version is not compressed or scored again, and not timed again on the same CPU, threads and case.
+
+    Args:
+        source: the dense model: a folder or file, or a model id on the Hugging Face hub.
+        out: the folder of the sweep.
+        grid: values of arguments of `aerogel.compress`, as a mapping or as text: "sparsity=0.5,0.8 quant=int8".
+        task: what to score them on, such as `aerogel.evaluate.Sts("dev.csv")`.
+        seq: tokens of the one sequence that an encoder is timed with; a language model decodes 32 tokens.
+        keep: "best" keeps the models on the Pareto fronts of score against size and against time, "all" keeps all.
+        threads: worker threads of everything.
+        rounds: turns of every model when they are timed.
+        progress: called as progress(done, total, what).
+
+    Returns:
+        The points, with the dense forms first. A point that failed has its error and no figures.
+
+    Raises:
+        RecipeError: the grid has an argument or value that does not exist, or `out` is the folder of something else.
+    """
+    if keep not in KEEP:
+        raise RecipeError(f"keep: expected {' or '.join(KEEP)}, got {keep!r}")
+    points = points_of(parse_grid(grid) if isinstance(grid, str) else grid)
+    folder = Path(out)
+    if folder.exists() and not (folder / "points").is_dir() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RecipeError(f"{folder}: is not empty and no sweep's folder")
+    checkpoint = open_checkpoint(source)
+    kind = kind_of(checkpoint)
+    limit = architecture_of(checkpoint).max_positions
+    if not 1 <= (DECODE if kind == "decoder" else seq) <= limit:
+        raise AerogelError(f"seq: expected 1 to {limit} tokens, all that the model has, got {seq}")
+    case = f"decode {min(DECODE, limit)}" if kind == "decoder" else f"1x{seq}"
+    here = machine(threads, limits=False)
+    workers = default_threads(threads)
+    times = {"cpu": here["cpu"], "isa": here["isa"], "threads": workers, "case": case, "aerogel": __version__}
+    conditions = {"source": source_key(checkpoint), "task": task_key(task), "aerogel": __version__}
+    names = [name_of(point) for point in points]
+    labels = [label_of(point, points) for point in points]
+    if len(set(names)) < len(names) or len(set(labels)) < len(labels):
+        labels = names = [f"{i:03d} {name}" for i, name in enumerate(names)]
+    entries = [
+        _Entry(FP32, folder / "points" / "dense-fp32", {}, conditions, dense=True),
+        _Entry(INT8, folder / "points" / "dense-int8", {"sparsity": 0, "quant": "int8"}, conditions, dense=True),
+        *(_Entry(label, folder / "points" / name, p, conditions) for label, name, p in zip(labels, names, points)),
+    ]
+    total, done = 2 * len(entries), 0
+
+    def step(what: str) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(min(done, total), total, what)
+
+    answers: list[Any] = []
+
+    def dense_answers() -> Any:
+        if not answers:
+            answers.append(task.answer(load(checkpoint.path, threads)))
+        return answers[0]
+
+    for entry in entries:
+        entry.read(times)
+        wanted = keep == "all" and not entry.dense
+        if entry.scored and (entry.timed or entry.has_model) and (entry.has_model or not wanted):
+            log.info("sweep: %s is known", entry.label)
+        else:
+            _make(entry, checkpoint, task, dense_answers, threads, times)
+        step(entry.label)
+    _time(entries, checkpoint, case, workers, rounds, times, step)
+    warnings = [entry.result["timing"]["noise"] for entry in entries if entry.timed]
+    notes = list(dict.fromkeys(warning for warning in warnings if warning))
+    if progress is not None:
+        progress(total, total, "")
+    found = Sweep(
+        os.fspath(source),
+        task.name,
+        task.metric,
+        task.lower_is_better,
+        case,
+        here,
+        [entry.point() for entry in entries],
+        notes,
+    )
+    if keep == "best":
+        for entry, small, fast in zip(entries, found.front("bytes"), found.front("ms")):
+            if not entry.dense and entry.timed and not (small or fast):
+                shutil.rmtree(entry.model, ignore_errors=True)
+    found = Sweep(**{**vars(found), "points": [entry.point() for entry in entries]})
+    found.write(folder)
+    return found
+
+
+class _Entry:
+    """A point while it is worked on: its folder, and what is known of it."""
+
+    def __init__(
+        self, label: str, folder: Path, arguments: dict[str, Any], conditions: dict[str, Any], dense: bool = False
+    ) -> None:
+        self.label, self.folder, self.arguments, self.dense = label, folder, arguments, dense
+        self.key = {**conditions, "arguments": arguments}
+        self.model = folder / "model"
+        self.result: dict[str, Any] = {}
+        self.error: str | None = None
+
+    @property
+    def scored(self) -> bool:
+        return "score" in self.result
+
+    @property
+    def timed(self) -> bool:
+        return "timing" in self.result
+
+    @property
+    def has_model(self) -> bool:
+        return self.label == FP32 or (self.model / "model.safetensors").exists()
+
+    def read(self, times: Mapping[str, Any]) -> None:
+        """Takes what an earlier sweep found under the same conditions."""
+        try:
+            found = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+            if found["key"] == _plain(self.key):
+                self.result = {key: found[key] for key in ("report", "score")}
+                if found.get("times") == _plain(times):
+                    self.result["timing"] = found["timing"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # none, or half of one: it is done again
+
+    def write(self, times: Mapping[str, Any] | None = None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found = {"key": self.key, **self.result, "times": times}
+        partial = self.folder / "result.json.partial"
+        partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        partial.replace(self.folder / "result.json")
+
+    def point(self) -> Point:
+        return Point(
+            self.label,
+            self.arguments,
+            self.result.get("report"),
+            self.result.get("score"),
+            self.result.get("timing"),
+            self.error,
+            str(self.model) if self.has_model and self.label != FP32 else None,
+            self.dense,
+        )
+
+
+def _make(
+    entry: _Entry,
+    checkpoint: Checkpoint,
+    task: Task,
+    dense_answers: Callable[[], Any],
+    threads: int | None,
+    times: Mapping[str, Any],
+) -> None:
+    """Compresses and scores one point. What goes wrong with it is its result: the others go on."""
+    old = entry.result
+    entry.result = {}
+    dense = dense_answers()  # an error here is everyone's
+    try:
+        if entry.label == FP32:
+            entry.result["report"] = _dense_report(checkpoint)
+            answers = dense
+        else:
+            report = compress(checkpoint.path, entry.model, threads=threads, **entry.arguments)
+            entry.result["report"] = _plain(report.as_dict())
+            answers = task.answer(load(entry.model, threads))
+        entry.result["score"] = _plain(task.score(answers, dense).as_dict(values=False))
+    except AerogelError as error:
+        entry.error = str(error)
+        entry.result = {}
+        log.warning("sweep: %s: %s", entry.label, error)
+        return
+    if old.get("score") == entry.result["score"] and "timing" in old:
+        entry.result["timing"] = old["timing"]  # only the model was missing
+    entry.write(times if entry.timed else None)
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from a file."""
+    return json.loads(json.dumps(value))
+
+
+def _dense_report(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The size of the dense form in float32."""
+    size = 0
+    for tensor in architecture_of(checkpoint).tensors():
+        count = 1
+        for length in tensor.shape:
+            count *= length
+        size += 4 * count
+    return {"file_bytes": size, "dense_bytes": size, "sparsity": 0.0, "tensors": [], "recipe": {}, "seconds": 0.0}
+
+
+def _time(
+    entries: Sequence[_Entry],
+    checkpoint: Checkpoint,
+    case: str,
+    threads: int,
+    rounds: int,
+    times: Mapping[str, Any],
+    step: Callable[[str], None],
+) -> None:
+    """Times what has no time yet, in turns with dense int8."""
+    baseline = next(entry for entry in entries if entry.label == INT8)
+    waiting = [entry for entry in entries if entry.scored and not entry.timed and entry is not baseline]
+    if not waiting or not baseline.has_model:
+        return
+    per_call = int(case.split()[1]) if case.startswith("decode") else 1
+    shape = {"news": [per_call]} if case.startswith("decode") else {"batches": [1], "lengths": [int(case[2:])]}
+    if case.startswith("decode"):
+        shape["prompts"] = []
+    for begin in range(0, len(waiting), GROUP - 1):
+        group = waiting[begin : begin + GROUP - 1]
+        result = bench_variants(
+            [_variant(entry, checkpoint) for entry in (baseline, *group)], threads=threads, rounds=rounds, **shape
+        )
+        found = {variant["name"]: variant["latency_ms"] for variant in result["variants"]}
+        # The machine may be slower now than when the others were timed: dense int8 says by how much.
+        median = next(iter(found[INT8].values()))["median"] / per_call
+        scale = baseline.result["timing"]["median"] / median if baseline.timed else 1.0
+        for entry in (baseline, *group):
+            figures = next(iter(found[entry.label].values()))
+            timing = {key: figures[key] / per_call * scale for key in ("median", "min", "q1", "q3")}
+            timing |= {"scale": scale, "noise": result["noise"]["warning"]}
+            timing["speedup"] = figures.get("speedup")
+            if entry is not baseline or not entry.timed:
+                entry.result["timing"] = timing
+                entry.write(times)
+            step(f"time: {entry.label}")
+
+
+def _variant(entry: _Entry, checkpoint: Checkpoint) -> Variant:
+    if entry.label == FP32:
+        return Variant(FP32, str(checkpoint.path), "dense", "fp32")
+    precision = "fp32" if entry.arguments.get("quant") in ("none", "bf16") else "int8"
+    return Variant(entry.label, str(entry.model), "dense" if entry.dense else "auto", precision)
+
+
+def source_key(checkpoint: Checkpoint) -> str:
+    """Short hash of a model's weights: the same folder with other weights is another source."""
+    path = checkpoint.path
+    files = [path] if path.is_file() else sorted([*path.rglob("*.safetensors"), *path.rglob("*.gguf")])
+    return hashlib.sha256(" ".join(file_key(file) for file in files).encode()).hexdigest()[:12]
+
+
+def task_key(task: Task) -> dict[str, Any]:
+    """What a score depends on beside the model: the data's content and the settings."""
+    key: dict[str, Any] = {"task": task.name, **{name: file_key(file) for name, file in task.files.items()}}
+    context = getattr(task, "context", None)
+    return key if context is None else {**key, "context": context}
