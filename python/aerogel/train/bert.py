@@ -33,7 +33,6 @@ class RaggedBert(Trainee):
         super().__init__()
         self.architecture = a = architecture
         self.dropout = 0.0
-        self._width = a.hidden_size // a.heads
         self._activation = _ACTIVATIONS[a.activation]
         for tensor in a.tensors():
             self._add(tensor.name, tensor.shape)
@@ -74,31 +73,35 @@ class RaggedBert(Trainee):
         if padded:
             bias = torch.zeros(sequences, longest)
             bias[torch.arange(longest)[None, :] >= lengths[:, None]] = -math.inf
-            bias = bias.repeat_interleave(a.heads, 0)[:, None, :]  # [S A, 1, L]
 
         e = self.embeddings
         types = e.token_type_embeddings.weight[0]
         h = F.embedding(batch.ids, e.word_embeddings.weight) + F.embedding(position, e.position_embeddings.weight)
         h = self._drop(self._norm(e.LayerNorm, h + types))  # [T, H]
         outputs = Outputs([h])
-        for layer in self.encoder.layer.children():
-            s = layer.attention.self
-            q, k, v = (
-                self._heads(m(h), place, sequences, longest, padded) for m in (s.query, s.key, s.value)
-            )  # [S A, L, d]
-            scale = 1 / math.sqrt(self._width)
-            scores = torch.bmm(q * scale, k.transpose(1, 2))  # [S A, L, L]
-            if bias is not None:
-                scores = scores + bias
-            x = torch.bmm(torch.softmax(scores, -1), v)  # [S A, L, d]
-            x = x.view(sequences, a.heads, longest, self._width).transpose(1, 2).reshape(-1, a.hidden_size)  # [S L, H]
-            x = x[place] if padded else x  # [T, H]
-            if attention:
-                outputs.attention.append(x)
-            x = self._drop(layer.attention.output.dense(x))
+        for layer, A, width in zip(self.encoder.layer.children(), a.heads, a.ffn, strict=True):
+            if A:
+                s = layer.attention.self
+                q, k, v = (
+                    self._heads(m(h), A, place, sequences, longest, padded) for m in (s.query, s.key, s.value)
+                )  # [S A, L, d]
+                scores = torch.bmm(q / math.sqrt(a.head_dim), k.transpose(1, 2))  # [S A, L, L]
+                if bias is not None:
+                    scores = scores + bias.repeat_interleave(A, 0)[:, None, :]
+                x = torch.bmm(torch.softmax(scores, -1), v)  # [S A, L, d]
+                x = x.view(sequences, A, longest, a.head_dim).transpose(1, 2).reshape(-1, A * a.head_dim)  # [S L, A d]
+                x = x[place] if padded else x  # [T, A d]
+                if attention:
+                    outputs.attention.append(x)
+                x = self._drop(layer.attention.output.dense(x))
+            else:  # a block without heads is only its bias
+                x = layer.attention.output.dense.bias
             h = self._norm(layer.attention.output.LayerNorm, h + x)  # [T, H]
-            x = self._activation(layer.intermediate.dense(h))  # [T, F]
-            x = self._drop(layer.output.dense(x))
+            if width:
+                x = self._activation(layer.intermediate.dense(h))  # [T, F]
+                x = self._drop(layer.output.dense(x))
+            else:
+                x = layer.output.dense.bias
             h = self._norm(layer.output.LayerNorm, h + x)  # [T, H]
             outputs.hidden.append(h)
         if a.pooling is not None:
@@ -113,12 +116,14 @@ class RaggedBert(Trainee):
             outputs.logits = F.linear(m, decoder.weight, self.cls.predictions.bias)  # [T, V]
         return outputs
 
-    def _heads(self, x: torch.Tensor, place: torch.Tensor, s: int, longest: int, padded: bool) -> torch.Tensor:
-        """[T, H] -> [S A, L, d]; places without a token are 0."""
-        a = self.architecture
+    def _heads(
+        self, x: torch.Tensor, heads: int, place: torch.Tensor, s: int, longest: int, padded: bool
+    ) -> torch.Tensor:
+        """[T, A d] -> [S A, L, d]; places without a token are 0."""
+        d = self.architecture.head_dim
         if padded:
-            x = torch.zeros(s * longest, a.hidden_size).index_copy(0, place, x)
-        return x.view(s, longest, a.heads, self._width).transpose(1, 2).reshape(s * a.heads, longest, self._width)
+            x = torch.zeros(s * longest, heads * d).index_copy(0, place, x)
+        return x.view(s, longest, heads, d).transpose(1, 2).reshape(s * heads, longest, d)
 
     def _pool(self, h: torch.Tensor, row: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         pooling = self.architecture.pooling
