@@ -15,7 +15,7 @@ def test_an_absolute_threshold():
 
 
 def test_a_threshold_is_rounded_like_the_scores():
-    assert np.float32(0.7) < 0.7
+    assert float(np.float32(0.7)) < 0.7
     assert sparsity_below(np.array([[0.7]], np.float32), 0.7) == 0
 
 
