@@ -12,6 +12,7 @@ from aerogel.prune.base import MethodEntry, Pruned
 from aerogel.prune.magnitude import magnitude, magnitude_score
 from aerogel.prune.obs import obs
 from aerogel.prune.pattern import Blocks, Pattern, Unstructured, Windowed, parse_pattern
+from aerogel.prune.target import corrected_target
 from aerogel.prune.taylor import taylor, taylor_score
 from aerogel.prune.threshold import global_sparsities, global_threshold, sparsity_below
 from aerogel.prune.wanda import wanda, wanda_score
@@ -25,6 +26,7 @@ __all__ = [
     "Unstructured",
     "Windowed",
     "admm",
+    "corrected_target",
     "global_sparsities",
     "global_threshold",
     "magnitude",
