@@ -13,6 +13,7 @@ from aerogel.prune.magnitude import magnitude, magnitude_score
 from aerogel.prune.obs import obs
 from aerogel.prune.pattern import Blocks, Pattern, Unstructured, Windowed, parse_pattern
 from aerogel.prune.schedule import cubic, cubic_steps
+from aerogel.prune.target import corrected_target
 from aerogel.prune.taylor import taylor, taylor_score
 from aerogel.prune.threshold import global_sparsities, global_threshold, sparsity_below
 from aerogel.prune.wanda import wanda, wanda_score
@@ -28,6 +29,7 @@ __all__ = [
     "admm",
     "cubic",
     "cubic_steps",
+    "corrected_target",
     "global_sparsities",
     "global_threshold",
     "magnitude",
