@@ -3,7 +3,7 @@ import pytest
 
 import aerogel
 from aerogel.architectures import architecture_of
-from aerogel.calibrate import walk
+from aerogel.calibrate import Visitor, walk
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.pooling import Pooling
 from aerogel.errors import DataError
@@ -11,18 +11,20 @@ from aerogel.errors import DataError
 from ..conftest import random_ids
 
 
-class Seeing:
+class Seeing(Visitor):
     """Hands the model's own weights on, and keeps what it sees."""
 
     def __init__(self, checkpoint, streams=1, change=None):
         self.streams = streams
         self.seen = []
+        self.lacking = []
         self._checkpoint = checkpoint
         self._change = change or (lambda name, weight: weight)
 
-    def visit(self, stack, inputs):
+    def visit(self, stack, inputs, lacking):
         assert len(inputs) == self.streams
         self.seen.append((stack, [x.copy() for x in inputs]))
+        self.lacking.append(lacking)
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         changed = [self._change(name, weight) for name, weight in zip(stack.names, dense)]
         return [dense, changed][-self.streams :]
@@ -80,6 +82,10 @@ def test_two_streams(bert_folder):
     assert not np.array_equal(outputs["hidden"][0], outputs["hidden"][1])
     same = [np.array_equal(a, b) for _, (a, b) in changed.seen]
     assert same == [True] * 4 + [False] * 4  # up to and with the changed linear inputs agree
+    # Q, K and V are added to nothing, and what the first block is added to is one and the same
+    assert [x is not None for x in changed.lacking] == [False] * 3 + [True, False, True, False, True]
+    assert not changed.lacking[3].any()
+    np.testing.assert_array_equal(changed.lacking[5], changed.seen[4][1][0] - changed.seen[4][1][1])
 
 
 @pytest.mark.parametrize("isa", ["scalar", None])
