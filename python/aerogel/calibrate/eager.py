@@ -4,11 +4,12 @@ An architecture writes itself down by calling a `Program`. `Eager` has the same 
 be the number of a value is the value itself, for all tokens of the calibration texts. So calibration needs no code of any
 model family, and a layer that is compressed passes its own results on to the next.
 
-Ops other than linears run in the engine, each as a program of one op: their numbers are those of a real forward pass.
+Ops other than linears and attention run in the engine, each as a program of one op.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerogel import _core
+from aerogel.calibrate.attention import attention
 from aerogel.errors import DataError
 
 if TYPE_CHECKING:
@@ -189,7 +191,17 @@ class Eager:
         causal: bool,
         scale: float | None = None,
     ) -> Value:
-        return self._op(x, lambda p, v: p.attention(name, v, heads, kv_heads, head_dim, causal, scale))
+        values = self._value(x)
+        if values is None:
+            return None
+        factor = 1 / math.sqrt(head_dim) if scale is None else scale
+        results: list[np.ndarray] = []
+        for rows in values:
+            if results and rows is values[0]:
+                results.append(results[0])
+            else:
+                results.append(attention(rows, self._offsets, heads, kv_heads, head_dim, causal, factor))
+        return results
 
     def select_last(self, x: Value) -> Value:
         return x
