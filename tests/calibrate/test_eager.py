@@ -57,7 +57,11 @@ def test_outputs_are_those_of_the_model(folder, request):
 def test_a_head_gets_one_row_a_sequence(tmp_path):
     from .. import tiny_models
 
-    config = {**tiny_models.BERT, "architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b", "2": "c"}}
+    config = {
+        **tiny_models.BERT,
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "a", "1": "b", "2": "c"},
+    }
     path = tiny_models.write(tmp_path / "m", config, tiny_models.bert_weights(config))
     checkpoint = open_checkpoint(path)
     architecture = architecture_of(checkpoint)
@@ -100,7 +104,9 @@ def test_what_is_seen_does_not_depend_on_the_instruction_set(bert_folder, isa):
         "print(hashlib.sha256(b''.join(x.tobytes() for _, (x,) in v.seen)).hexdigest())"
     )
     environment = {k: v for k, v in os.environ.items() if k != "AEROGEL_ISA"} | ({"AEROGEL_ISA": isa} if isa else {})
-    run = subprocess.run([sys.executable, "-c", code, str(bert_folder)], env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(bert_folder)], env=environment, capture_output=True, text=True
+    )
     checkpoint = open_checkpoint(bert_folder)
     architecture = architecture_of(checkpoint)
     visitor = Seeing(checkpoint)

@@ -139,7 +139,9 @@ class Eager:
         y = self._run(program, self._tokens, self._offsets)
         return [y] * self._visitor.streams
 
-    def linear(self, name: str, x: Value, weight: tuple[str, ...], bias: np.ndarray | None = None, terms: int = 1) -> Value:
+    def linear(
+        self, name: str, x: Value, weight: tuple[str, ...], bias: np.ndarray | None = None, terms: int = 1
+    ) -> Value:
         rows = self._value(x)
         if rows is None:
             return None

@@ -14,6 +14,7 @@ from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.prune import corrected_target
 
+
 @dataclass
 class Done:
     """One compressed matrix with its errors, see `TensorReport`."""
@@ -48,8 +49,8 @@ def compress_calibrated(
 ) -> Compressed:
     """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`.
 
-    With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make its
-    results of the compressed inputs closest to the dense model's.
+    With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make
+    its results of the compressed inputs closest to the dense model's.
     """
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
     vectors = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.KEPT}
@@ -79,9 +80,7 @@ class _Compressing(Visitor):
         self._done = done
         self._bias_change: np.ndarray | None = None  # of the linear just visited
 
-    def visit(
-        self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None
-    ) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         fold = self._folds.get(stack.names)
         fitted = [name for name in stack.names if self._is_fitted(name)]

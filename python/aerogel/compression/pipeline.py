@@ -155,7 +155,9 @@ def _sparsities(
         return {**{t.name: prune.sparsity for t in shared}, **own}
     if budgeted.needs == "gram":
         if ids is None:
-            raise RecipeError(f"prune.budget: {prune.budget} needs calibration texts (calibration.files, or --calibrate FILE)")
+            raise RecipeError(
+                f"prune.budget: {prune.budget} needs calibration texts (calibration.files, or --calibrate FILE)"
+            )
         wanted = {t.name for t in shared}
 
         class Looking(Visitor):
@@ -229,7 +231,7 @@ def _notes(recipe: Recipe) -> list[str]:
     sparsity = recipe.prune.sparsity or 0
     if not recipe.calibration.files and sparsity > 0.5:
         return [
-            f"{sparsity:.0%} of the weights went by magnitude alone: a model that was not pruned in training needs calibration "
-            "texts (--calibrate FILE) or retraining (aerogel distill) to keep its quality."
+            f"{sparsity:.0%} of the weights went by magnitude alone: a model that was not pruned in training needs "
+            "calibration texts (--calibrate FILE) or retraining (aerogel distill) to keep its quality."
         ]
     return []

@@ -71,9 +71,7 @@ class _Observer(Visitor):
         self._checkpoint = checkpoint
         self._readers = readers
 
-    def visit(
-        self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None
-    ) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
         if self._readers.intersection(stack.names):
             self.statistics.update(dict.fromkeys(stack.names, Statistics.of(inputs[0])))
         return [[self._checkpoint.weight(name).dense() for name in stack.names]]
@@ -116,9 +114,7 @@ class _Shrinking(Visitor):
         self._counts = counts
         self._group_of = {part.tensor: group for group in counts for part in group.parts if part.reads}
 
-    def visit(
-        self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None
-    ) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         group = self._group_of.get(stack.names[0])
         if group is None or self._counts[group] == group.count:
