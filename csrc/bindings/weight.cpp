@@ -17,16 +17,25 @@ const T* elements_or_null(const py::array& values) {
   return values.data() == nullptr ? &kNothing : static_cast<const T*>(values.data());
 }
 
+// The elements of an array [rows] or, by_group, [rows, groups]; null for None.
+template <class T>
+const T* per_group(const WeightSource& source, const WeightSource::Part& part, const std::string& name, const py::object& values, bool by_group) {
+  if (values.is_none()) return nullptr;
+  const Array<T> array(py::cast<py::array>(values), name, by_group ? 2 : 1);
+  array.expect(0, part.rows, name);
+  if (by_group) array.expect(1, part.group > 0 ? (source.k() + part.group - 1) / part.group : 1, name);
+  return array.data();
+}
+
 void add_part(WeightSource& source, const std::string& name, WeightSource::Part part, const py::array& values,
-              py::ssize_t ndim, const py::object& scale) {
+              py::ssize_t ndim, const py::object& scale, std::int64_t group) {
   part.q8 = elements_or_null<std::int8_t>(values);
   part.bf16 = elements_or_null<std::uint16_t>(values);
   if (part.q8 != nullptr) {
     (void)Array<std::int8_t>(values, name, ndim);
     if (scale.is_none()) throw DataError(name + ": int8 codes need a scale per row");
-    const Array<float> scales(py::cast<py::array>(scale), name + " scale", 1);
-    scales.expect(0, part.rows, name + " scale");
-    part.scale = scales.data();
+    part.group = group;
+    part.scale = per_group<float>(source, part, name + " scale", scale, group != 0);
   } else if (part.bf16 != nullptr) {
     (void)Array<std::uint16_t>(values, name, ndim);
     if (!scale.is_none()) throw DataError(name + ": bf16 values take no scale");
@@ -40,7 +49,14 @@ void add_part(WeightSource& source, const std::string& name, WeightSource::Part 
   source.add(name, std::move(part), count);
 }
 
-void add_dense(WeightSource& source, const std::string& name, const py::array& values, const py::object& scale) {
+const std::uint8_t* mask_of(const WeightSource& source, const std::string& name, std::int64_t rows, const py::array& mask) {
+  const Array<std::uint8_t> bits(mask, name + " mask", 2);
+  bits.expect(0, rows, name + " mask");
+  bits.expect(1, (source.k() + 7) / 8, name + " mask");
+  return bits.data();
+}
+
+void add_dense(WeightSource& source, const std::string& name, const py::array& values, const py::object& scale, std::int64_t group) {
   if (values.ndim() != 2)
     throw ShapeError(name + ": expected 2 dimensions, got " + std::to_string(values.ndim()));
   if (values.shape(1) != source.k())
@@ -48,7 +64,28 @@ void add_dense(WeightSource& source, const std::string& name, const py::array& v
                      shape_text(values.shape(0), values.shape(1)));
   WeightSource::Part part;
   part.rows = values.shape(0);
-  add_part(source, name, std::move(part), values, 2, scale);
+  add_part(source, name, std::move(part), values, 2, scale, group);
+}
+
+void add_indexed(WeightSource& source, const std::string& name, std::int64_t rows, const py::array& index, int bits,
+                 const py::array& levels, const py::array& scale, const py::object& mask, const py::object& multiplier,
+                 const py::object& zero, std::int64_t group) {
+  const Array<std::uint8_t> indices(index, name + " indices", mask.is_none() ? 2 : 1);
+  const Array<std::int8_t> table(levels, name + " levels", 1);
+  WeightSource::Part part;
+  part.rows = rows;
+  part.index = elements_or_null<std::uint8_t>(index);
+  part.index_bits = bits;
+  part.levels.assign(table.data(), table.data() + table.size());
+  part.group = group;
+  part.scale = per_group<float>(source, part, name + " scale", scale, false);
+  part.multiplier = per_group<std::uint8_t>(source, part, name + " multiplier", multiplier, true);
+  part.zero = per_group<std::int8_t>(source, part, name + " zero", zero, true);
+  if (!mask.is_none()) part.mask = mask_of(source, name, rows, py::cast<py::array>(mask));
+  else indices.expect(0, rows, name + " indices");
+  const auto count = static_cast<std::int64_t>(index.size());
+  py::gil_scoped_release release;
+  source.add(name, std::move(part), count);
 }
 
 template <class Index>
@@ -107,26 +144,32 @@ void bind_weight(py::module_& module) {
                            "Canonical weights w[N,K], stacked part by part along N. Borrows its arrays until it is packed.")
       .def(py::init<std::int64_t>(), py::arg("k"))
       .def("add_dense", [](WeightSource& self, const std::string& name, const py::array& values) {
-        add_dense(self, name, values, py::none());
+        add_dense(self, name, values, py::none(), 0);
       }, py::arg("name"), py::arg("values"), py::keep_alive<1, 3>(), "float32 [N, K], or uint16 [N, K] that are bf16.")
-      .def("add_dense_q8", &add_dense, py::arg("name"), py::arg("codes"), py::arg("scale"), py::keep_alive<1, 3>(),
-           py::keep_alive<1, 4>(), "int8 [N, K] and float32 [N].")
+      .def("add_dense_q8", &add_dense, py::arg("name"), py::arg("codes"), py::arg("scale"), py::arg("group") = 0,
+           py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), "int8 [N, K] and float32 [N]; [N, ceil(K/group)] where there are groups.")
       .def("add_bitmask", [](WeightSource& self, const std::string& name, std::int64_t rows, const py::array& mask,
-                             const py::array& values, const py::object& scale) {
-        const Array<std::uint8_t> bits(mask, name + " mask", 2);
-        bits.expect(0, rows, name + " mask");
-        bits.expect(1, (self.k() + 7) / 8, name + " mask");
+                             const py::array& values, const py::object& scale, std::int64_t group) {
         WeightSource::Part part;
         part.rows = rows;
-        part.mask = bits.data();
-        add_part(self, name, std::move(part), values, 1, scale);
-      }, py::arg("name"), py::arg("rows"), py::arg("mask"), py::arg("values"), py::arg("scale") = py::none(),
+        part.mask = mask_of(self, name, rows, mask);
+        add_part(self, name, std::move(part), values, 1, scale, group);
+      }, py::arg("name"), py::arg("rows"), py::arg("mask"), py::arg("values"), py::arg("scale") = py::none(), py::arg("group") = 0,
            py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
-           "uint8 [N, ceil(K/8)], least significant bit first; the nonzeros row by row, float32, uint16 (bf16) or int8; float32 [N] for int8.")
+           "uint8 [N, ceil(K/8)], least significant bit first; the nonzeros row by row, float32, uint16 (bf16) or int8; float32 [N] for "
+           "int8, [N, ceil(K/group)] where there are groups.")
+      .def("add_indexed", &add_indexed, py::arg("name"), py::arg("rows"), py::arg("index"), py::arg("bits"), py::arg("levels"),
+           py::arg("scale"), py::arg("mask") = py::none(), py::arg("multiplier") = py::none(), py::arg("zero") = py::none(),
+           py::arg("group") = 0, py::keep_alive<1, 4>(), py::keep_alive<1, 7>(), py::keep_alive<1, 8>(), py::keep_alive<1, 9>(),
+           py::keep_alive<1, 10>(),
+           "w = (levels[index] - zero) * multiplier * scale. index uint8: `bits` an index, least significant first, [N, ceil(K*bits/8)] or, "
+           "behind a mask, a vector without gaps; levels int8 [up to 2^bits], scale float32 [N], mask as above, multiplier uint8 and zero "
+           "int8 [N, ceil(K/group)]; group 0: a row is one.")
       .def_property_readonly("n", &WeightSource::n)
       .def_property_readonly("k", &WeightSource::k)
       .def_property_readonly("sparsity", &WeightSource::sparsity)
-      .def_property_readonly("numbers", &WeightSource::numbers, "\"int8\", \"bf16\" or \"float32\".")
+      .def_property_readonly("numbers", &WeightSource::numbers, "\"int8\", \"int8g\" (a scale each group), \"bf16\" or \"float32\".")
+      .def_property_readonly("four_bit", &WeightSource::four_bit, "Whether all of it is indices of at most 16 levels.")
       .def("pattern", [](const WeightSource& self) { return pattern_of(self);
       }, "How the zeros lie: nonzeros of rows, of aligned windows of 4, 8 and 64 columns, and 1x4 blocks that are not empty.");
 

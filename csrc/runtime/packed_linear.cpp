@@ -17,7 +17,7 @@ const LinearKernel* kernel_for(const WeightSource& source, const std::string& fo
   }
   if (kernel->quantized_x != source.quantized())
     throw Error("weight format '" + format + "' takes " + (kernel->quantized_x ? "int8 codes" : "float values") + ", got " +
-                (source.quantized() ? "int8 codes" : "float values"));
+                (source.quantized() ? "int8 codes" : source.grouped() ? "int8 codes with a scale each group" : "float values"));
   return kernel;
 }
 
