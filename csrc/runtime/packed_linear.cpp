@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "linear/fits.h"
 
 namespace aerogel {
 namespace {
@@ -15,9 +16,8 @@ const LinearKernel* kernel_for(const WeightSource& source, const std::string& fo
       if (row.isa == Isa::scalar) known += std::string(", ") + row.format;
     throw Error("unknown weight format '" + format + "': expected one of " + known);
   }
-  if (kernel->quantized_x != source.quantized())
-    throw Error("weight format '" + format + "' takes " + (kernel->quantized_x ? "int8 codes" : "float values") + ", got " +
-                (source.quantized() ? "int8 codes" : source.grouped() ? "int8 codes with a scale each group" : "float values"));
+  const std::string why = refusal(format, kernel->quantized_x, source);
+  if (!why.empty()) throw Error("weight format '" + format + "' " + why);
   return kernel;
 }
 

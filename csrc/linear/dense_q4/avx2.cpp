@@ -2,9 +2,9 @@
 //
 // A pair of products is at most 2 * 15 * 127, far from where vpmaddubsw saturates, so this is what dense_q8 cannot do: 32
 // products for one vpmaddubsw and one vpaddw. The 16-bit sums of 32 columns, 16 products a lane, start with what the index is too
-// small by,
+// large by,
 //
-//     sum x * (index + first - zero) = sum x * index + (first - zero) * sum x                 modulo 2^16
+//     sum x * (index - zero) = sum x * index - zero * sum x                 modulo 2^16
 //
 // whose result is at most 16 * 16 * 127 and fits whatever overflowed on the way. One vpmaddwd then adds the two lanes of a row
 // and multiplies by the multiplier of its group.
@@ -12,73 +12,15 @@
 // Bound: for 6 tokens x 16 rows x 32 columns 96 vpmaddubsw and 96 vpaddw, 8 % more for the ends of blocks, 6 % for the unpacking
 // by the first tile; with two multipliers and four vector pipes that is up to 60 MAC a cycle, where dense_q8 has 32. One token:
 // 11 instructions for 64 weights (dense_q8: 14), of half the bytes.
-#include <immintrin.h>
-
 #include "linear/dense_q4/layout.h"
+#include "linear/dense_q4/tile_avx2.h"
 #include "linear/linear.h"
 
 namespace aerogel {
 
-void run_dense_q4_lookup_avx2(const LinearTask& task);
+void run_dense_q4_table_avx2(const LinearTask& task);  // avx2_table.cpp
 
 namespace {
-
-constexpr DenseQ8Tiling kTiling = kDenseQ4TilingAvx2;
-constexpr std::int64_t kTile = kTiling.tile;
-constexpr std::int64_t kStride = kTiling.stride;
-constexpr std::int64_t kRows = kDenseQ4Avx2.rows;
-constexpr std::int64_t kBlock = kDenseQ4Block;
-
-// DRAM streams: far enough ahead to cover the latency at full speed.
-constexpr std::int64_t kPrefetchBytes = 16 * 1024;
-
-// A loop left rolled would keep the accumulators in memory.
-#define UNROLL _Pragma("GCC unroll 16")
-
-// One token's x[k..k+3].
-struct Four {
-  std::int8_t k[4];
-};
-
-inline __m256i load(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
-inline void store(void* p, __m256i v) { _mm256_store_si256(static_cast<__m256i*>(p), v); }
-
-// 16-bit sums of 16 rows += index[16, 4] . x[4]. As intrinsics, GCC 12 computes the products of all tokens first and spills.
-inline void multiply_add(__m256i& low, __m256i& high, __m256i w_low, __m256i w_high, const Four* x) {
-  __m256i a, b;
-  __asm__(
-      "vpbroadcastd %[x], %[b]\n\t"
-      "vpmaddubsw %[b], %[w0], %[a]\n\t"
-      "vpmaddubsw %[b], %[w1], %[b]\n\t"
-      "vpaddw %[a], %[low], %[low]\n\t"
-      "vpaddw %[b], %[high], %[high]"
-      : [low] "+x"(low), [high] "+x"(high), [a] "=&x"(a), [b] "=&x"(b)
-      : [w0] "x"(w_low), [w1] "x"(w_high), [x] "m"(*x));
-}
-
-// 16 bytes, one a row, as int16 that stand twice, at both lanes of their row.
-struct Lanes {
-  __m256i low, high;
-};
-inline Lanes unsigned_lanes(const std::uint8_t* bytes) {
-  const __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
-  const __m256i rows = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,  //
-                                        4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
-  return {_mm256_shuffle_epi8(all, rows), _mm256_shuffle_epi8(all, _mm256_add_epi8(rows, _mm256_set1_epi16(8)))};
-}
-inline Lanes signed_lanes(const std::int8_t* bytes) {
-  const __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
-  const __m256i rows = _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,  //
-                                        -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7);
-  const __m256i next = _mm256_set1_epi16(8 << 8);
-  return {_mm256_srai_epi16(_mm256_shuffle_epi8(all, rows), 8),
-          _mm256_srai_epi16(_mm256_shuffle_epi8(all, _mm256_add_epi8(rows, next)), 8)};
-}
-
-// Where a tile takes a chunk's indices from, four columns of 16 rows at a time.
-struct Quad {
-  __m256i low, high;
-};
 
 // Two in a byte; with Keep also stored a byte each.
 template <bool Keep>
@@ -100,202 +42,33 @@ struct Nibbles {
   }
 };
 
-// One in a byte, as an earlier tile stored them.
-struct Bytes {
-  const std::uint8_t* bytes;
+struct Panels {
+  const DenseQ4View& w;
+  const std::uint8_t* index;
 
-  Quad next() {
-    const Quad read = {load(bytes), load(bytes + 32)};
-    bytes += 64;
-    return read;
-  }
-};
-
-// The groups of a panel, one block after the other.
-struct Groups {
-  const std::uint8_t* multiplier;  // of the block's group, or null
-  const std::int8_t* zero;
-  std::int64_t blocks;  // of a group
-  std::int64_t left;    // of this group
-
-  void next() {
-    if (--left != 0) return;
-    left = blocks;
-    if (multiplier != nullptr) multiplier += kRows;
-    if (zero != nullptr) zero += kRows;
-  }
-};
-
-// sums[T, 16] (+)= x[T, columns] . code[16, columns]^T; columns is a multiple of 32. sum_x[t, block]: of x, of columns 0 and 1 of
-// every four and of columns 2 and 3, as two int16; times `first` already if there are no zeros.
-template <int T, bool Zeros, class Indices>
-void tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int32_t* sum_x, std::int64_t sum_x_step,
-          std::int32_t first, std::int64_t columns, std::int32_t* sums, bool accumulate) {
-  Indices from = indices;  // in registers
-  Groups here = groups;
-  if (!accumulate)
-    for (int t = 0; t < T; ++t) {
-      store(sums + t * kRows, _mm256_setzero_si256());
-      store(sums + t * kRows + 8, _mm256_setzero_si256());
-    }
-  for (std::int64_t k = 0; k < columns; k += kBlock, ++sum_x, x += kBlock) {
-    __m256i low[T], high[T];
-    if (Zeros) {
-      const Lanes zero = signed_lanes(here.zero);
-      const __m256i start = _mm256_set1_epi16(static_cast<std::int16_t>(first));
-      const __m256i from_low = _mm256_sub_epi16(start, zero.low), from_high = _mm256_sub_epi16(start, zero.high);
-      UNROLL for (int t = 0; t < T; ++t) {
-        const __m256i sum = _mm256_set1_epi32(sum_x[t * sum_x_step]);
-        low[t] = _mm256_mullo_epi16(from_low, sum);
-        high[t] = _mm256_mullo_epi16(from_high, sum);
-      }
+  void begin(std::int64_t panel) { index = w.index + panel * kRows * w.k_padded / 2; }
+  template <class Tile>
+  void first(const Tile& tile, std::int64_t, std::uint8_t* bytes, bool more) {
+    if (more) {
+      Nibbles<true> chunk{index, bytes};
+      tile(chunk);
+      index = chunk.index;
     } else {
-      UNROLL for (int t = 0; t < T; ++t) low[t] = high[t] = _mm256_set1_epi32(sum_x[t * sum_x_step]);
+      Nibbles<false> chunk{index, nullptr};
+      tile(chunk);
+      index = chunk.index;
     }
-    UNROLL for (std::int64_t step = 0; step < kBlock; step += 4) {
-      const Quad quad = from.next();
-      UNROLL for (int t = 0; t < T; ++t)
-        multiply_add(low[t], high[t], quad.low, quad.high, reinterpret_cast<const Four*>(x + t * kStride + step));
-    }
-    Lanes multiplier = {_mm256_set1_epi16(1), _mm256_set1_epi16(1)};
-    if (here.multiplier != nullptr) multiplier = unsigned_lanes(here.multiplier);
-    UNROLL for (int t = 0; t < T; ++t) {
-      std::int32_t* const to = sums + t * kRows;
-      store(to, _mm256_add_epi32(load(to), _mm256_madd_epi16(low[t], multiplier.low)));
-      store(to + 8, _mm256_add_epi32(load(to + 8), _mm256_madd_epi16(high[t], multiplier.high)));
-    }
-    here.next();
   }
-  indices = from;
-  groups = here;
-}
-
-// What all tiles of a call share.
-struct Call {
-  std::int64_t sum_x_step;
-  std::int32_t first;
 };
-
-template <bool Zeros, class Indices>
-void tile_of(const Call& c, std::int64_t tokens, Indices& from, Groups& groups, const std::int8_t* x, const std::int32_t* sum_x,
-             std::int64_t columns, std::int32_t* sums, bool accumulate) {
-  switch (tokens) {
-    case 1: return tile<1, Zeros>(from, groups, x, sum_x, c.sum_x_step, c.first, columns, sums, accumulate);
-    case 2: return tile<2, Zeros>(from, groups, x, sum_x, c.sum_x_step, c.first, columns, sums, accumulate);
-    case 3: return tile<3, Zeros>(from, groups, x, sum_x, c.sum_x_step, c.first, columns, sums, accumulate);
-    case 4: return tile<4, Zeros>(from, groups, x, sum_x, c.sum_x_step, c.first, columns, sums, accumulate);
-    case 5: return tile<5, Zeros>(from, groups, x, sum_x, c.sum_x_step, c.first, columns, sums, accumulate);
-    default: return tile<6, Zeros>(from, groups, x, sum_x, c.sum_x_step, c.first, columns, sums, accumulate);
-  }
-}
-
-// One chunk of a token into the tiling, and the sums of its blocks, times `factor`.
-void copy_x(const std::int8_t* x, std::int64_t columns, std::int32_t factor, std::int8_t* out, std::int32_t* sum_x) {
-  const __m256i ones = _mm256_set1_epi8(1), factors = _mm256_set1_epi16(static_cast<std::int16_t>(factor));
-  for (std::int64_t k = 0; k < columns; k += kBlock) {
-    const __m256i line = load(x + k);
-    store(out + k, line);
-    const __m256i pairs = _mm256_maddubs_epi16(ones, line);  // at most 2 * 127
-    __m128i sum = _mm_add_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
-    sum = _mm_add_epi16(sum, _mm_shuffle_epi32(sum, 0x4e));
-    sum = _mm_add_epi16(sum, _mm_shuffle_epi32(sum, 0xb1));
-    sum_x[k / kBlock] = _mm_cvtsi128_si32(_mm_mullo_epi16(sum, _mm256_castsi256_si128(factors)));
-  }
-}
-
-// Sums of one panel to y.
-void finish(const LinearTask& task, const DenseQ4View& w, std::int64_t panel, std::int64_t first_token, std::int64_t tokens,
-            const std::int32_t* sums) {
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  for (std::int64_t half = 0; half < 2; ++half) {
-    const std::int64_t n = panel * kRows + half * 8;
-    if (n >= w.n) return;
-    const bool whole = n + 8 <= w.n;
-    const __m256i rows = _mm256_cmpgt_epi32(_mm256_set1_epi32(whole ? 8 : static_cast<int>(w.n - n)), lane);
-    const __m256 scale = _mm256_load_ps(w.scale + n);
-    const __m256 bias = task.bias != nullptr ? _mm256_maskload_ps(task.bias + n, rows) : _mm256_setzero_ps();
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      const __m256 sum = _mm256_cvtepi32_ps(load(sums + t * kRows + half * 8));
-      __m256 value = _mm256_mul_ps(sum, _mm256_mul_ps(_mm256_set1_ps(task.x_scale[first_token + t]), scale));
-      if (task.bias != nullptr) value = _mm256_add_ps(value, bias);
-      float* y = task.y + (first_token + t) * task.ldy + n;
-      if (whole)
-        _mm256_storeu_ps(y, value);
-      else
-        _mm256_maskstore_ps(y, rows, value);
-    }
-  }
-}
-
-template <bool Zeros>
-void run(const LinearTask& task, const DenseQ4View& w) {
-  const auto* x = static_cast<const std::int8_t*>(task.x);
-  const std::int64_t chunks = dense_q8_chunks(kTiling, w.k_padded);
-  const std::int64_t chunk = dense_q8_chunk(kTiling, w.k_padded);
-  const std::int64_t most = dense_q8_block(kTiling, w.k_padded);
-  const std::int64_t blocks = (task.m + most - 1) / most;
-  const std::int64_t block = ((task.m + blocks - 1) / blocks + kTile - 1) / kTile * kTile;
-  const std::int64_t held = task.m < most ? task.m : most;
-  const Call call = {w.k_padded / kBlock, w.first};
-
-  auto* const copied_x = static_cast<std::int8_t*>(task.scratch);
-  auto* const bytes = reinterpret_cast<std::uint8_t*>(copied_x + chunks * held * kStride);
-  auto* const sums = reinterpret_cast<std::int32_t*>(bytes + kTiling.panel_bytes);
-  std::int32_t* const sum_x = sums + held * kRows;
-
-  for (std::int64_t first = 0; first < task.m; first += block) {
-    const std::int64_t tokens = task.m - first < block ? task.m - first : block;
-    const std::int64_t tiles = (tokens + kTile - 1) / kTile;
-    for (std::int64_t t = 0; t < tokens; ++t)
-      for (std::int64_t c = 0; c < chunks; ++c) {
-        const std::int64_t k = c * chunk, columns = w.k_padded - k < chunk ? w.k_padded - k : chunk;
-        copy_x(x + (first + t) * task.ldx + k, columns, Zeros ? 1 : w.first, copied_x + (c * held + t) * kStride,
-               sum_x + t * call.sum_x_step + k / kBlock);
-      }
-    for (std::int64_t panel = task.unit_begin; panel < task.unit_end; ++panel) {
-      const std::uint8_t* index = w.index + panel * kRows / 2 * w.k_padded;
-      const std::int64_t row = panel * w.groups * kRows, blocks_of_group = w.group / kBlock;
-      Groups groups = {w.multiplier == nullptr ? nullptr : w.multiplier + row, w.zero == nullptr ? nullptr : w.zero + row,
-                       blocks_of_group, blocks_of_group};
-      for (std::int64_t c = 0; c < chunks; ++c) {
-        const std::int64_t k = c * chunk, columns = w.k_padded - k < chunk ? w.k_padded - k : chunk;
-        const std::int8_t* chunk_x = copied_x + c * held * kStride;
-        const std::int32_t* chunk_sum = sum_x + k / kBlock;
-        if (tiles == 1) {
-          Nibbles<false> from{index, nullptr};
-          tile_of<Zeros>(call, tokens, from, groups, chunk_x, chunk_sum, columns, sums, c != 0);
-          index = from.index;
-          continue;
-        }
-        const Groups begin = groups;
-        for (std::int64_t i = 0, t = 0; i < tiles; ++i) {
-          const std::int64_t next = tokens * (i + 1) / tiles;  // tiles differ by one token at most
-          groups = begin;
-          if (i == 0) {
-            Nibbles<true> from{index, bytes};
-            tile_of<Zeros>(call, next, from, groups, chunk_x, chunk_sum, columns, sums, c != 0);
-            index = from.index;
-          } else {
-            Bytes from{bytes};
-            tile_of<Zeros>(call, next - t, from, groups, chunk_x + t * kStride, chunk_sum + t * call.sum_x_step, columns,
-                           sums + t * kRows, c != 0);
-          }
-          t = next;
-        }
-      }
-      finish(task, w, panel, first, tokens, sums);
-    }
-  }
-}
-
-#undef UNROLL
 
 }  // namespace
 
 void run_dense_q4_avx2(const LinearTask& task) {
   const DenseQ4View& w = *static_cast<const DenseQ4View*>(task.weight);
-  if (!w.linear) return run_dense_q4_lookup_avx2(task);
-  w.zero != nullptr ? run<true>(task, w) : run<false>(task, w);
+  if (!w.linear) return run_dense_q4_table_avx2(task);
+  const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.zero, w.same_zero, w.scale};
+  Panels panels{w, nullptr};
+  w.zero != nullptr ? run_panels<true>(task, shape, panels) : run_panels<false>(task, shape, panels);
 }
 
 }  // namespace aerogel
