@@ -43,6 +43,11 @@ SourceQ4::SourceQ4(const WeightSource& source, const char* format, bool masked) 
   if (!why.empty()) throw DataError(std::string(format) + ": " + why);
 }
 
+bool is_linear_q4(const WeightSource& source) {
+  SourceQ4 found(source);
+  return found.examine(false).empty() && found.linear();
+}
+
 std::string SourceQ4::examine(bool masked) {
   if (!source_.four_bit()) return std::string("takes indices of at most 16 levels, got ") + source_.numbers() + " values";
   const std::int64_t n = source_.n(), k = source_.k();

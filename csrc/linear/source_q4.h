@@ -43,6 +43,7 @@ class SourceQ4 {
   std::int8_t zero() const { return zero_; }         // if they do not
 
  private:
+  friend bool is_linear_q4(const WeightSource& source);
   explicit SourceQ4(const WeightSource& source) : source_(source) {}
   std::string examine(bool masked);
 
@@ -51,5 +52,8 @@ class SourceQ4 {
   std::int64_t group_ = 0, groups_ = 0;
   std::int8_t zero_ = 0;
 };
+
+// Whether a format could hold the source, and as integers.
+bool is_linear_q4(const WeightSource& source);
 
 }  // namespace aerogel
