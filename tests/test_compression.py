@@ -64,7 +64,7 @@ def test_what_is_in_the_folder(bert_folder, tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config.pop("quantization_config") == {
         "quant_method": "aerogel",
-        "format_version": 1,
+        "format_version": 2,
         "aerogel_version": aerogel.__version__,
         "recipe": {"method": "magnitude", "pattern": "unstructured", "sparsity": 0.9, "quant": "int8"},
     }

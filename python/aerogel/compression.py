@@ -26,7 +26,7 @@ from aerogel.checkpoint.pooling import read_sentence_transformer
 from aerogel.errors import AerogelError, RecipeError, TokenizerError
 from aerogel.packed import SafetensorsWriter, add_weight, is_packed, packed_config, to_weight
 from aerogel.prune import Pattern, magnitude, parse_pattern
-from aerogel.quantize import scheme
+from aerogel.quantize import quantize, scheme
 
 log = logging.getLogger("aerogel")
 
@@ -178,7 +178,7 @@ def compress_weight(weight: np.ndarray, pattern: Pattern | None, quant: str, spa
     """One float32 matrix [N,K] pruned by magnitude (unless pattern is None) and quantized, in its stored form."""
     if pattern is not None and pattern.sparsity > 0:
         weight = np.where(magnitude(weight, pattern), weight, np.float32(0))
-    return to_weight(scheme(quant)(weight), sparse)
+    return to_weight(quantize(quant, weight), sparse)
 
 
 def _in_order(

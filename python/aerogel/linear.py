@@ -10,8 +10,9 @@ import numpy as np
 from aerogel import _core
 from aerogel.architectures import weight_source
 from aerogel.checkpoint.base import Weight
-from aerogel.errors import AerogelError, DataError, RecipeError, ShapeError
-from aerogel.quantize import SCHEMES
+from aerogel.errors import AerogelError, DataError, ShapeError
+from aerogel.packed import to_weight
+from aerogel.quantize import quantize, scheme
 from aerogel.tuning import Forms, Tuner
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ class Linear:
     Args:
         weight: [N,K], a float array or a scipy.sparse matrix. Zeros are recognised either way.
         bias: [N], or None.
-        quant: "int8" (one scale per row of the weight, activations quantized per token inside), "bf16" (the weight alone
-            is rounded) or "none" (float32).
+        quant: a scheme of `aerogel.quantize`: "int8" (one scale per row of the weight), "int4:g64", "codebook:16" and so on
+            (activations are quantized per token inside), "int8:g64" and "bf16" (the weight alone is rounded) or "none"
+            (float32).
         format: "auto" picks by measurement on this CPU, see `aerogel.load`; or the name of a kernel format, see
             `aerogel.kernels`.
         threads: worker threads; the process's cores unless given.
@@ -39,8 +41,7 @@ class Linear:
         format: str = "auto",
         threads: int | None = None,
     ) -> None:
-        if quant not in SCHEMES:
-            raise RecipeError(f"quant: {quant!r} is unknown, only {', '.join(SCHEMES)}")
+        scheme(quant)  # refuses an unknown one before any work
         if threads is not None and threads < 1:
             raise AerogelError(f"threads: expected at least 1, got {threads}")
         stored = _sparse_weight(weight, quant) if hasattr(weight, "tocsr") else _dense_weight(weight, quant)
@@ -140,8 +141,7 @@ def _dense_weight(weight: np.ndarray, quant: str) -> Weight:
     values = _float32("weight", weight)
     if values.ndim != 2 or 0 in values.shape:
         raise ShapeError(f"weight: expected [N, K], got {list(values.shape)}")
-    quantized = SCHEMES[quant](values)
-    return Weight(values.shape, quantized.values, quantized.scale)
+    return to_weight(quantize(quant, values))
 
 
 def _sparse_weight(weight: Any, quant: str) -> Weight:
@@ -153,9 +153,7 @@ def _sparse_weight(weight: Any, quant: str) -> Weight:
     stored = _bitmask(indptr, indices, data, k)
     if quant == "none":
         return stored
-    quantized = SCHEMES[quant](stored.dense())
-    mask = np.unpackbits(stored.mask, axis=1, count=k, bitorder="little").view(bool)
-    return Weight((n, k), quantized.values[mask], quantized.scale, stored.mask)
+    return to_weight(quantize(quant, stored.dense()), sparse=True)
 
 
 def _csr_arrays(csr: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

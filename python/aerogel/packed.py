@@ -1,13 +1,7 @@
 """Writing a packed model: a folder with config.json, the tokenizer's files and model.safetensors.
 
-For a matrix parameter P, float32, bf16, or int8 codes w[n,k] = code[n,k] * P_scale[n]:
-
-    dense    P [N,K]                                                        (+ P_scale float32 [N] for int8)
-    sparse   P_bitmask uint8 [N, ceil(K/8)] + P_values [nnz], row-major     (+ P_scale float32 [N] for int8)
-
-Column k is bit k % 8 of byte k // 8 of its row; where K is not a multiple of 8, P_shape int64 [2] holds N and K. Norms
-and biases are float32 under their own names. The same model and recipe give the same bytes. `aerogel.checkpoint` reads
-it.
+What tensors hold a matrix parameter, `aerogel.checkpoint.packed` says; it reads them. Norms and biases are float32
+under their own names. The same model and recipe give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from aerogel.bits import bits_for, pack_bits
 from aerogel.checkpoint.base import Weight
+from aerogel.groups import per_column
 from aerogel.quantize import Quantized
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: Suffixes of the tensors that hold a matrix parameter.
 BITMASK, VALUES, SCALE, SHAPE = "_bitmask", "_values", "_scale", "_shape"
+INDEX, PACKED, LEVELS, MULTIPLIER, ZERO, GROUP = "_index", "_packed", "_levels", "_multiplier", "_zero", "_group"
 
 _DTYPES = {
     np.dtype("<i8"): "I64",
@@ -88,32 +85,59 @@ class SafetensorsWriter:
 def to_weight(quantized: Quantized, sparse: bool | None = None) -> Weight:
     """The stored form of a matrix: sparse where that is smaller, or as `sparse` says.
 
-    Stored values are those that are not zero: a weight that quantizes to zero is as good as pruned.
+    Stored values are those that are not zero: a weight that quantizes to zero is as good as pruned. Indices take as few
+    bits as tell the levels apart.
     """
     values = quantized.values
     n, k = values.shape
     stored = values != 0
+    levels = quantized.levels
+    bits = 8 * values.itemsize if levels is None else bits_for(len(levels))
     if sparse is None:
-        mask_bytes = n * -(-k // 8)
-        sparse = mask_bytes + int(np.count_nonzero(stored)) * values.itemsize < values.nbytes
-    if not sparse:
-        return Weight((n, k), np.ascontiguousarray(values), quantized.scale)
-    return Weight((n, k), values[stored], quantized.scale, np.packbits(stored, axis=1, bitorder="little"))
+        mask_bits = 8 * n * -(-k // 8)
+        sparse = mask_bits + int(np.count_nonzero(stored)) * bits < values.size * bits
+    mask = np.packbits(stored, axis=1, bitorder="little") if sparse else None
+    if levels is None:
+        kept = values[stored] if sparse else np.ascontiguousarray(values)
+        return Weight((n, k), kept, quantized.scale, mask, quantized.group)
+    if not sparse and not stored.all() and quantized.zero is None and 0 not in levels:  # the mask would have told
+        levels = np.union1d(levels, np.int8(0))
+        bits = bits_for(len(levels))
+    index = _indices(quantized, levels)
+    packed = pack_bits(index[stored] if sparse else index, bits)
+    table = (levels, bits, quantized.multiplier, quantized.zero)
+    return Weight((n, k), packed, quantized.scale, mask, quantized.group, *table)
+
+
+def _indices(quantized: Quantized, levels: np.ndarray) -> np.ndarray:
+    """The codes as indices, uint8 [N,K]; of no meaning where a code 0 is not in the table."""
+    steps = quantized.values.astype(np.int16)
+    if quantized.multiplier is not None:
+        steps //= np.maximum(per_column(quantized.multiplier, quantized.group, steps.shape[1]), 1)
+    if quantized.zero is not None:
+        steps += per_column(quantized.zero, quantized.group, steps.shape[1])
+    table = np.zeros(512, np.uint8)
+    table[levels.astype(int) + 256] = np.arange(len(levels))
+    return table[steps + 256]
 
 
 def add_weight(writer: SafetensorsWriter, name: str, weight: Weight) -> int:
     """Writes one matrix parameter; returns its bytes."""
-    size = 0
-    if weight.mask is None:
-        size += writer.add(name, weight.values)
-    else:
-        size += writer.add(name + BITMASK, weight.mask)
-        size += writer.add(name + VALUES, weight.values)
-        if weight.shape[1] % 8:
-            size += writer.add(name + SHAPE, np.array(weight.shape, np.int64))
-    if weight.scale is not None:
-        size += writer.add(name + SCALE, weight.scale)
-    return size
+    k = weight.shape[1]
+    indices = weight.levels is not None
+    suffix = (PACKED if weight.bits < 8 else INDEX) if indices else VALUES if weight.mask is not None else ""
+    parts = {
+        BITMASK: weight.mask,
+        suffix: weight.values,
+        SCALE: weight.scale,
+        LEVELS: weight.levels,
+        MULTIPLIER: weight.multiplier,
+        ZERO: weight.zero,
+        GROUP: np.array([weight.group], np.int64) if weight.group else None,
+        # where the other shapes do not tell K
+        SHAPE: np.array(weight.shape, np.int64) if k % 8 and (weight.mask is not None or suffix == PACKED) else None,
+    }
+    return sum(writer.add(name + suffix, part) for suffix, part in parts.items() if part is not None)
 
 
 def packed_config(config: Mapping[str, Any], recipe: Mapping[str, Any], version: str) -> dict[str, Any]:

@@ -146,7 +146,9 @@ class Weights:
         """An embedding table, used where it lies in the file."""
         weight = self._checkpoint.weight(name)
         label = self._tensors[name].label
-        if weight.mask is not None:
+        if weight.levels is not None:  # decoded once, exactly
+            values, scale = np.ascontiguousarray(weight.codes()), weight.scale
+        elif weight.mask is not None or weight.numbers == "int8g":
             values, scale = np.ascontiguousarray(weight.dense(), np.float32), None
         else:
             values, scale = np.ascontiguousarray(weight.values), weight.scale
@@ -189,28 +191,34 @@ class Weights:
 
 def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[_core.WeightSource, list[np.ndarray]]:
     """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
-    mixed = len({part.values.dtype for _, part in parts}) > 1
-    if mixed:  # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
+    # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
+    mixed = len({(part.numbers, part.group if part.numbers == "int8g" else 0) for _, part in parts}) > 1
+    if mixed:
         log.info(
             "%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
         )
     source = _core.WeightSource(parts[0][1].shape[1])
     alive: list[np.ndarray] = []
+
+    def keep(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        alive.append(np.ascontiguousarray(array))
+        return alive[-1]
+
     for label, part in parts:
-        if mixed and part.values.dtype != np.float32:
-            dense = np.ascontiguousarray(part.dense(), np.float32)
-            alive.append(dense)
-            source.add_dense(label, dense)
+        n = part.shape[0]
+        if mixed and part.numbers != "float32":
+            source.add_dense(label, keep(np.asarray(part.dense(), np.float32)))
             continue
-        values = np.ascontiguousarray(part.values)
-        scale = None if part.scale is None else np.ascontiguousarray(part.scale)
-        alive += [values] + ([] if scale is None else [scale])
-        if part.mask is not None:
-            mask = np.ascontiguousarray(part.mask)
-            alive.append(mask)
-            source.add_bitmask(label, part.shape[0], mask, values, scale)
+        values, scale, mask = keep(part.values), keep(part.scale), keep(part.mask)
+        if part.levels is not None:
+            table = keep(part.multiplier), keep(part.zero), part.group
+            source.add_indexed(label, n, values, part.bits, keep(part.levels), scale, mask, *table)
+        elif mask is not None:
+            source.add_bitmask(label, n, mask, values, scale, part.group)
         elif scale is not None:
-            source.add_dense_q8(label, values, scale)
+            source.add_dense_q8(label, values, scale, part.group)
         else:
             source.add_dense(label, values)
     return source, alive

@@ -1,27 +1,94 @@
 """Quantization: float32 weights [N,K] into codes with scales, or left as they are.
 
-A scheme is one pure function `weight -> Quantized`. A new scheme is one file and one row in SCHEMES.
+A scheme fits a grid to a matrix (scales, zero points, codebooks); the grid rounds weights to the values on it, a few
+columns at a time where a method compensates the errors of the columns before. A new scheme is one file and one row in
+SCHEMES.
+
+    int8             one scale per output channel                        int8.py
+    int8:gN          one per N columns of it
+    int4:gN          4 bits, one step per N columns; int4 is int4:g64    int4.py
+    int4:gN:asym     with zero points
+    codebook:N       N values per matrix, 4 to 256                       codebook.py
+    bf16             the upper half of a float32                         bf16.py
+    none             float32 as it is                                    none.py
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 
 from aerogel.errors import RecipeError
-from aerogel.quantize.base import Quantized
-from aerogel.quantize.bf16 import bf16
-from aerogel.quantize.int8 import int8
-from aerogel.quantize.none import none
+from aerogel.quantize.base import Grid, Quantized, Scheme
+from aerogel.quantize.bf16 import Bf16
+from aerogel.quantize.codebook import Codebook
+from aerogel.quantize.int4 import Int4
+from aerogel.quantize.int8 import Int8
+from aerogel.quantize.none import Unquantized
 
-__all__ = ["SCHEMES", "Quantized", "bf16", "int8", "none", "scheme"]
+__all__ = ["SCHEMES", "Grid", "Quantized", "Scheme", "bf16", "int8", "none", "quantize", "scheme"]
 
-SCHEMES: dict[str, Callable[[np.ndarray], Quantized]] = {"int8": int8, "bf16": bf16, "none": none}
+#: Columns that may share a scale.
+GROUPS = (32, 64, 128)
+
+int8, bf16, none = Int8(), Bf16(), Unquantized()
 
 
-def scheme(name: str) -> Callable[[np.ndarray], Quantized]:
-    """The quantization scheme called `name`."""
-    if name not in SCHEMES:
+def _int8(options: list[str]) -> Scheme:
+    return Int8(_group(options.pop(0))) if options else int8
+
+
+def _int4(options: list[str]) -> Scheme:
+    group = _group(options.pop(0)) if options and options[0].startswith("g") else 64
+    asymmetric = options[:1] == ["asym"]
+    del options[:asymmetric]
+    return Int4(group, asymmetric)
+
+
+def _codebook(options: list[str]) -> Scheme:
+    entries = options.pop(0) if options else "16"
+    if not re.fullmatch(r"[0-9]{1,3}", entries) or not 4 <= int(entries) <= 256:
+        raise RecipeError(f"expected 4 to 256 entries, got {entries!r}")
+    return Codebook(int(entries))
+
+
+def _group(option: str) -> int:
+    found = re.fullmatch(r"g([0-9]{1,3})", option)
+    if not found or int(found[1]) not in GROUPS:
+        raise RecipeError(f"expected a group of {', '.join(f'g{g}' for g in GROUPS)}, got {option!r}")
+    return int(found[1])
+
+
+#: What stands before the first colon of a name, and what makes a scheme: it takes the options that it knows.
+SCHEMES: dict[str, Callable[[list[str]], Scheme]] = {
+    "int8": _int8,
+    "int4": _int4,
+    "codebook": _codebook,
+    "bf16": lambda _: bf16,
+    "none": lambda _: none,
+}
+
+
+def scheme(name: str) -> Scheme:
+    """The quantization scheme called `name`, for example "int4:g64:asym".
+
+    Raises:
+        RecipeError: there is none such.
+    """
+    family, *options = name.split(":")
+    if family not in SCHEMES:
         raise RecipeError(f"quantization scheme {name!r} is unknown, only {', '.join(SCHEMES)}")
-    return SCHEMES[name]
+    try:
+        found = SCHEMES[family](options)
+    except RecipeError as error:
+        raise RecipeError(f"quantization scheme {name!r}: {error}") from error
+    if options:
+        raise RecipeError(f"quantization scheme {name!r}: {':'.join(options)!r} is unknown")
+    return found
+
+
+def quantize(name: str, weight: np.ndarray) -> Quantized:
+    """float32 [N,K] by the scheme called `name`, each weight rounded to the nearest value."""
+    return scheme(name)(weight)

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.bf16 import narrow
-from aerogel.errors import DataError, ShapeError
-from aerogel.quantize.base import Quantized
+from aerogel.bf16 import narrow, widen
+from aerogel.quantize.base import Grid, Quantized, Scheme, checked
 
 
-def bf16(weight: np.ndarray) -> Quantized:
-    """Codes of float32 [N,K], finite."""
-    if weight.ndim != 2:
-        raise ShapeError(f"weight: expected [N, K], got {list(weight.shape)}")
-    if not np.isfinite(weight).all():
-        raise DataError("weight: holds NaN or infinite values")
-    return Quantized(narrow(weight), None)
+class Bf16(Scheme, Grid):
+    """One grid serves every matrix."""
+
+    name = "bf16"
+
+    def grid(self, weight: np.ndarray) -> Grid:
+        checked(weight)
+        return self
+
+    def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
+        return widen(narrow(weight))
+
+    def quantize(self, weight: np.ndarray) -> Quantized:
+        return Quantized(narrow(checked(weight)), None)

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.quantize.base import Quantized
+from aerogel.quantize.base import Grid, Quantized, Scheme, checked
 
 
-def none(weight: np.ndarray) -> Quantized:
-    """The weight itself, float32 [N,K]."""
-    return Quantized(np.ascontiguousarray(weight, np.float32), None)
+class Unquantized(Scheme, Grid):
+    """Every float32 is on the grid."""
+
+    name = "none"
+
+    def grid(self, weight: np.ndarray) -> Grid:
+        checked(weight)
+        return self
+
+    def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
+        return weight.copy()
+
+    def quantize(self, weight: np.ndarray) -> Quantized:
+        return Quantized(checked(weight), None)
