@@ -102,7 +102,10 @@ def test_every_scheme_with_every_pattern_in_every_format(quant, pattern, kind):
             sums = (q @ stored.values.astype(np.int64).T).astype(np.float32)
             expected = (sums * ((largest / np.float32(127)) * stored.scale) + b).astype(np.float32)
             np.testing.assert_array_equal(layer(x), expected, format)
-        elif numbers == "int8g" and format in ("auto", "grouped_q8"):  # exact in integers within a group, then floats in order
+        elif numbers == "int8g" and format in (
+            "auto",
+            "grouped_q8",
+        ):  # exact within a group, then in order
             largest = np.abs(x).max(1, keepdims=True)
             q = np.rint(x * (np.float32(127) / largest)).astype(np.int64)
             total = np.zeros((9, 33), np.float32)

@@ -57,12 +57,9 @@ struct Expander {
   // 32 rows x `columns` bytes: indices of integers, levels of a table + 128.
   void chunk(std::int64_t columns, std::uint8_t* bytes) {
     const std::uint8_t* values = unpack(columns);
-    // Rows of the 64 bytes of a register, as bytes 0 .. 3 of each 16 that stand four times.
-    const __m512i four = _mm512_set4_epi32(0x03030303, 0x02020202, 0x01010101, 0x00000000);
-    const __m512i part = _mm512_inserti64x4(
-        _mm512_castsi256_si512(_mm256_setr_m128i(_mm_setzero_si128(), _mm_set1_epi8(4))),
-        _mm256_setr_m128i(_mm_set1_epi8(8), _mm_set1_epi8(12)), 1);
-    const __m512i rows = _mm512_add_epi8(four, part);
+    // The row of each byte of a register, four bytes a row.
+    const __m512i rows = _mm512_setr_epi32(0x00000000, 0x01010101, 0x02020202, 0x03030303, 0x04040404, 0x05050505, 0x06060606, 0x07070707,
+                                           0x08080808, 0x09090909, 0x0a0a0a0a, 0x0b0b0b0b, 0x0c0c0c0c, 0x0d0d0d0d, 0x0e0e0e0e, 0x0f0f0f0f);
     for (std::int64_t k = 0; k < columns; k += kQ4Block) {
       __m512i zero_low = _mm512_set1_epi8(w.linear ? w.same_zero : -128), zero_high = zero_low;
       if (w.zero != nullptr) {

@@ -10,8 +10,8 @@ from aerogel import _core
 #: Below this sparsity no sparse kernel has won anywhere, so nothing is measured.
 WORTH_MEASURING = 0.25
 
-#: Formats that can hold a kind of numbers; the dense one first, that others must not be slower than. Numbers of four bits stand
-#: for int8 codes, which the formats of int8 hold too; a sparse codebook has no index for the weights that are left out.
+#: Formats that can hold a kind of numbers; first the dense one, that no choice is to be slower than. Numbers of four bits
+#: stand for int8 codes, so formats of int8 hold them too; a sparse codebook has no index for weights that are left out.
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "int8": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "blocks_q8"),
     "int4": ("dense_q8", "dense_q4", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
