@@ -3,6 +3,9 @@
 //
 // Bound, one token: 18 instructions for 64 weights, where dense_q8 has 14: slower from cache, faster from DRAM, where the bytes
 // count. With many tokens the levels are looked up once, and it is dense_q8.
+//
+// Measured on a busy 2-core Zen 3, one thread, times as fast as dense_q8: from cache (768 x 768) .84 / .87 / .96 / 1.0 at 1 / 4 / 16 /
+// 128 tokens; from DRAM 1.6 to 2.2 at one token, 1.15 at 4.
 #include <immintrin.h>
 
 #include "linear/dense_q4/layout.h"

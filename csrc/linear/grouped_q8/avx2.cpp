@@ -2,6 +2,9 @@
 //
 // Bound: that of dense_q8, 24 arithmetic instructions for 2 columns of 6 tokens x 16 rows, and 36 more at the end of a group (a
 // conversion, a product and an addition for each of 12 registers), 9 % of a group of 32 columns and 2 % of 128.
+//
+// Measured on a busy 2-core Zen 3, one thread, groups of 64, times as fast as dense_q8: 768 x 768 from cache .92 / .90 / .87 at 1 / 4 /
+// 16 tokens; from DRAM (2048 x 2048) .79 at one token and .81 at 4, with 6 % more bytes.
 #include <immintrin.h>
 
 #include "linear/dense_q8/tile_avx2.h"
