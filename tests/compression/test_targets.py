@@ -1,0 +1,177 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import aerogel
+from aerogel.cli import app
+from aerogel.commands.compress import amount, parsed
+from aerogel.compression import Target
+from aerogel.compression.targets import _least
+from aerogel.errors import RecipeError
+
+
+@pytest.mark.parametrize("pack", ["plain", "small"])
+def test_the_least_sparsity_that_fits(bert_folder, tmp_path, pack):
+    dense = aerogel.compress(bert_folder, tmp_path / "dense", 0.0, pack=pack).file_bytes
+    sparse = aerogel.compress(bert_folder, tmp_path / "sparse", 0.95, pack=pack).file_bytes
+    goal = (dense + sparse) // 2
+    report = aerogel.compress(bert_folder, tmp_path / "out", pack=pack, target=Target(size=goal))
+    assert 0.95 * goal < report.file_bytes <= goal
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size == report.file_bytes
+    assert 0.1 < report.sparsity < 0.95
+    assert aerogel.compress(bert_folder, tmp_path / "out", target=Target(size=10 * dense)).sparsity < 0.05
+
+
+def test_a_size_out_of_reach_says_what_is_in_reach(bert_folder, tmp_path):
+    with pytest.raises(RecipeError, match=r"target size: 0\.0 MB is out of reach: 98% sparse the file has"):
+        aerogel.compress(bert_folder, tmp_path / "out", target=Target(size=100))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_last_model_within_the_drop_is_kept(bert_folder, tmp_path):
+    scored = []
+
+    def score(path):
+        packed = aerogel.checkpoint.open_checkpoint(path)
+        w = np.concatenate([packed.array(n).ravel() for n in packed.names() if "dense.weight" in n])
+        scored.append(1 - np.count_nonzero(w == 0) / w.size)
+        return scored[-1]
+
+    report = aerogel.compress(
+        bert_folder, tmp_path / "out", 0.3, target=Target(drop=0.6, score=(score, False), steps=6)
+    )
+    assert 0.5 < report.sparsity <= 0.6
+    assert report.path == str(tmp_path / "out")
+    good = [1 - s for s in scored[1:] if 1 - s / scored[0] <= 0.6]
+    assert report.sparsity == pytest.approx(max(good), abs=0.01)
+    assert report.notes[-len(scored) : -len(scored) + 1] == [f"dense: {scored[0]:.4f}"]
+    assert aerogel.load(tmp_path / "out").outputs
+
+
+def test_lower_may_be_better(bert_folder, tmp_path):
+    values = iter([10.0, 10.5, 10.9, 11.5, 10.95, 11.2])
+    target = Target(drop=0.1, score=(lambda path: next(values), True), steps=8)
+    report = aerogel.compress(bert_folder, tmp_path / "out", 0.2, target=target)
+    assert "10.9500, +9.50% lost" in report.notes[-2] and "+12.00% lost" in report.notes[-1]
+
+
+def test_a_first_step_that_drops_too_much(bert_folder, tmp_path):
+    values = iter([1.0, 0.5])
+    with pytest.raises(
+        RecipeError, match=r"max drop: 1\.00% is exceeded at once: 30\.\d% sparse: 0\.5000, \+50\.00% lost"
+    ):
+        aerogel.compress(
+            bert_folder, tmp_path / "out", 0.3, target=Target(drop=0.01, score=(lambda path: next(values), False))
+        )
+    assert not (tmp_path / "out").exists() and list(tmp_path.iterdir()) == []
+
+
+def test_a_latency(bert_folder, tmp_path, monkeypatch):
+    """The kernels' curves and the clock are made up: 1 ms for what is not linear, and linears that fall with the zeros."""
+    from aerogel.compression import targets
+    from aerogel.tuning import Curve
+
+    sparsities = (0.3, 0.5, 0.7, 0.9)
+    curve = Curve(sparsities, (1e-3,) * 4, tuple(1e-3 * (1 - s) for s in sparsities))
+    monkeypatch.setattr(targets, "curve", lambda *args: curve)
+
+    def latency(path, tokens, threads):
+        packed = aerogel.checkpoint.open_checkpoint(path)
+        names = [n for n in packed.names() if len(packed.shape(n)) == 2 and "encoder" in n]
+        return 1e-3 + sum(1e-3 * (1 - packed.weight(n).sparsity) for n in names)
+
+    monkeypatch.setattr(targets, "latency", latency)
+    report = aerogel.compress(bert_folder, tmp_path / "out", target=Target(latency=5e-3, tokens=8))
+    assert latency(tmp_path / "out", 8, None) <= 5e-3 and report.sparsity == pytest.approx(2 / 3, abs=0.05)
+    assert "1x8 tokens: " in report.notes[-1] and "dense int8" in report.notes[-1]
+    with pytest.raises(
+        RecipeError, match=r"target latency: 1\.00 ms is out of reach: .* of which 0\.9\d\d ms are not linears"
+    ):
+        aerogel.compress(bert_folder, tmp_path / "no", target=Target(latency=1e-3, tokens=8))
+
+
+def test_a_real_latency_is_measured(bert_folder, tmp_path):
+    from aerogel.compression.targets import latency
+
+    aerogel.compress(bert_folder, tmp_path / "out", 0.5)
+    assert 0 < latency(tmp_path / "out", 8, 1, seconds=0.01) < 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "expected one of size, latency and drop"),
+        ({"size": 1, "latency": 1.0}, "expected one of"),
+        ({"size": 0}, "expected a positive number, got 0"),
+        ({"latency": math.nan}, "expected a positive number"),
+        ({"drop": 0.1}, "needs data"),
+        ({"size": 1, "tokens": 0}, "at least one token"),
+    ],
+)
+def test_impossible_targets(values, message):
+    with pytest.raises(RecipeError, match=message):
+        Target(**values)
+
+
+def test_what_leaves_nothing_to_choose(bert_folder, tmp_path):
+    for recipe in ({"prune": {"pattern": "8:64"}}, {"prune": {"threshold": 0.1}}):
+        with pytest.raises(RecipeError):
+            aerogel.compress(bert_folder, tmp_path / "out", recipe=recipe, target=Target(size=10**6))
+
+
+def test_search():
+    assert _least(lambda s: s >= 0.4321, lambda s: False) == pytest.approx(0.4321, abs=1.1e-3)
+    assert _least(lambda s: True, lambda s: True) == 0
+
+
+def test_amounts():
+    units = {"": 1, "kB": 1e3, "MB": 1e6}
+    assert (
+        amount("12MB", units, "--x") == 12e6
+        and amount("1.5 kb", units, "--x") == 1500
+        and amount(".5", units, "--x") == 0.5
+    )
+    for text in ("", "MB", "12 parsecs", "-1MB", "0MB", "1,5MB"):
+        with pytest.raises(RecipeError, match="--x: expected a positive number with one of kB, MB"):
+            amount(text, units, "--x")
+
+
+def test_values_of_the_command_line():
+    assert parsed(["structure.ffn=0.5", "prune.correct=false", "prune.layers={a: 1}"]) == {
+        "structure.ffn": 0.5,
+        "prune.correct": False,
+        "prune.layers": {"a": 1},
+    }
+    for text in ("structure", "=1", "a=[1"):
+        with pytest.raises(RecipeError, match="--set"):
+            parsed([text])
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200"})
+
+
+def test_commands(bert_folder, tmp_path):
+    texts = tmp_path / "t.txt"
+    texts.write_text("the cat sat on the mat\na dog ran under the big tree\n" * 20)
+    sts = tmp_path / "sts.csv"
+    sts.write_text("".join(f"the cat sat,the {w} ran,{i}\n" for i, w in enumerate(["cat", "dog", "mat", "tree"])))
+    result = run(
+        "compress", bert_folder, "-o", tmp_path / "out", "--sparsity", 0.5, "-c", texts, "--set", "prune.method=wanda",
+        "--pack", "small", "--sts", sts, "--json", tmp_path / "r.json", "--report", tmp_path / "page",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["recipe"]["prune"]["method"] == "wanda" and report["score"]["metric"] == "spearman"
+    assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
+    result = run("compress", bert_folder, "-o", tmp_path / "fit", "--target-size", "30kB")
+    assert result.exit_code == 0 and (tmp_path / "fit" / "model.safetensors").stat().st_size <= 30_000
+    for options in (
+        ["--target-size", "1MB", "--target-latency", "1ms"],
+        ["--max-drop", "0.1"],
+        ["--sts", sts, "--text", texts],
+    ):
+        assert run("compress", bert_folder, "-o", tmp_path / "no", *options).exit_code == 2
