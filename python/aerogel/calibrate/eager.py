@@ -69,6 +69,9 @@ class EagerWeights:
     def linear(self, *names: str) -> tuple[str, ...]:
         return names
 
+    def limit(self, *names: str) -> float:
+        return 0.0  # inputs are seen as they are
+
     def table(self, name: str) -> _core.Table:
         return _core.Table(self._tensors[name].label, np.ascontiguousarray(self._checkpoint.weight(name).dense()))
 
@@ -112,7 +115,15 @@ class Eager:
         y = self._run(program, self._tokens, self._offsets)
         return [y] * self._visitor.streams
 
-    def linear(self, name: str, x: Value, weight: tuple[str, ...], bias: np.ndarray | None = None, terms: int = 1) -> Value:
+    def linear(
+        self,
+        name: str,
+        x: Value,
+        weight: tuple[str, ...],
+        bias: np.ndarray | None = None,
+        terms: int = 1,
+        limit: float = 0.0,
+    ) -> Value:
         if x is None:
             return None
         stack = Stack(weight, name, tuple(self._tensors[part].shape[0] for part in weight))

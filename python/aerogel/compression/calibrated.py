@@ -11,6 +11,7 @@ from aerogel.architectures import Architecture, Fold
 from aerogel.calibrate import Stack, Statistics, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
+from aerogel.compression.limit import limit_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 
 #: What the texts are believed less than the weights, as a share of the inputs' mean square: directions that the texts hardly
@@ -34,10 +35,12 @@ class Compressed:
     Attributes:
         matrices: by name.
         vectors: norms and biases that are no longer those of the source, by name.
+        limits: of the inputs of linears that are integers, by the matrix's name, where scales are static; see `limit.py`.
     """
 
     matrices: dict[str, Done] = field(default_factory=dict)
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
 
 
 def compress_calibrated(
@@ -47,10 +50,12 @@ def compress_calibrated(
     choices: Mapping[str, Choice],
     correct: bool,
     alpha: float | None,
+    static: bool,
     threads: int,
     done: Callable[[str], None],
 ) -> Compressed:
-    """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`.
+    """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`; `static`:
+    inputs get limits, see `limit.py`.
 
     With `correct` the dense model runs along, and each matrix W is first replaced by the one that makes its results of
     the compressed inputs x' closest to those of the dense inputs x:
@@ -58,7 +63,7 @@ def compress_calibrated(
         W' = argmin |W x - W' x'|^2 + r |W - W'|^2 = W (x x'^T + r) (x' x'^T + r)^-1
     """
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
-    visitor = _Compressing(checkpoint, choices, correct, folds, alpha or 0.0, done)
+    visitor = _Compressing(checkpoint, choices, correct, folds, alpha or 0.0, static, done)
     walk(architecture, checkpoint, sequences, visitor, threads)
     return visitor.found
 
@@ -71,6 +76,7 @@ class _Compressing:
         correct: bool,
         folds: Mapping[tuple[str, ...], Fold],
         alpha: float,
+        static: bool,
         done: Callable[[str], None],
     ) -> None:
         self.streams = 2 if correct else 1
@@ -79,6 +85,7 @@ class _Compressing:
         self._choices = choices
         self._folds = folds
         self._alpha = alpha
+        self._static = static
         self._done = done
 
     def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
@@ -105,6 +112,8 @@ class _Compressing:
                 output_error = None if statistics is None else output_error_of(target, kept, statistics)
                 self.found.matrices[name] = Done(stored, error_of(weight, used[-1]), output_error)
                 self._done(name)
+        if self._static:
+            self._limit(stack.names, inputs[-1], s)
         for name in stack.names:
             self._checkpoint.release(name)
         return [dense, used] if self.streams == 2 else [used]
@@ -119,6 +128,12 @@ class _Compressing:
             else:
                 self.found.vectors[name] = self.found.vectors.get(name, self._checkpoint.array(name)) / s
         return s if fold.columns is None else s[fold.columns]
+
+    def _limit(self, names: Sequence[str], x: np.ndarray, s: np.ndarray | None) -> None:
+        integers = [name for name in names if self.found.matrices[name].weight.numbers == "int8"]
+        limit = limit_of(x, s) if integers else None
+        for name in integers if limit is not None else ():
+            self.found.limits[name] = max(limit, self.found.limits.get(name, 0.0))
 
     def _is_fitted(self, name: str) -> bool:
         choice = self._choices[name]
