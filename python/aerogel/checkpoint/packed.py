@@ -18,8 +18,8 @@ and, since version 2, where int8 codes have a scale each group of columns, or ar
     sparse indices    P_packed   U8 [ceil(stored*bits/8)]  P_bitmask     and the same
     of groups, too    P_group    I64 [1]                   P_multiplier  U8 and perhaps P_zero I8 [N, ceil(K/group)]
 
-Any matrix may have P_input_limit, F32 [1]: a linear with it quantizes its input by the fixed int8 scale limit / 127 instead of
-one a token, see `Checkpoint.input_limit`.
+Any matrix may have P_input_limit, F32 [1]: a linear with it quantizes its input by the fixed int8 scale limit / 127
+instead of one a token, see `Checkpoint.input_limit`.
 
 Bit k%8 of byte k//8 in a row of the mask says that column k is stored; values are in row-major order; codes are in
 [-127, 127]. Indices take as few bits as tell the levels apart, least significant first; P_index instead of P_packed has
@@ -57,7 +57,18 @@ from aerogel.quantize.base import LARGEST
 FORMAT_VERSION = 2
 QUANT_METHOD = "aerogel"
 _INDICES = ("_index", "_packed")
-_PARTS = ("_bitmask", "_values", "_scale", "_shape", "_levels", "_multiplier", "_zero", "_group", "_input_limit", *_INDICES)
+_PARTS = (
+    "_bitmask",
+    "_values",
+    "_scale",
+    "_shape",
+    "_levels",
+    "_multiplier",
+    "_zero",
+    "_group",
+    "_input_limit",
+    *_INDICES,
+)
 
 
 def detect(path: Path) -> bool:
