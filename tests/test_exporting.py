@@ -186,8 +186,22 @@ def test_gguf(tmp_path: Path) -> None:
     ids = [5, 6, 7, 8, 30]
     expected = aerogel.load(tmp_path / "m.gguf").forward(ids)
     np.testing.assert_array_equal(aerogel.load(tmp_path / "out").forward(ids), expected)
-    assert (tmp_path / "out" / "tokenizer.json").exists()
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    text = "hello world, 12 <|end|>"
+    assert tokenizer(text)["input_ids"] == aerogel.load(tmp_path / "m.gguf").tokenizer.encode([text])[0]
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.model_max_length) == (0, 1, 128)
     close(in_transformers(tmp_path / "out", ids)["logits"], expected)
+
+
+def test_a_tokenizer_without_a_config(tmp_path: Path, bert_folder: Path, llama_folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    for source in (bert_folder, llama_folder):
+        out = tmp_path / source.name
+        aerogel.export(source, out)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+        for text in ("the cat sat on a mat", "zebra, the"):
+            assert tokenizer(text)["input_ids"] == aerogel.load(source).tokenizer.encode([text])[0]
 
 
 def test_compressed_tensors(tmp_path: Path) -> None:

@@ -145,11 +145,10 @@ void walk(const WeightSource::Part& part, std::int64_t r, std::int64_t k, const 
   walk(part, r, k, Bits{indices, first, part.index_bits}, begin, put);
 }
 
-// The same with what the indices stand for: put(column, code). Indices are trusted.
+// The same with what the indices stand for in a table of levels: put(column, index, code). Indices are trusted.
 template <class Put>
-void walk_codes(const WeightSource::Part& part, std::int64_t r, std::int64_t k, const Put& put) {
+void walk_codes(const WeightSource::Part& part, const std::int8_t* levels, std::int64_t r, std::int64_t k, const Put& put) {
   const std::int64_t groups = groups_of(part, k);
-  const std::int8_t* levels = part.levels.data();
   std::int32_t zero = 0, multiplier = 1;
   walk(
       part, r, k,
@@ -157,7 +156,7 @@ void walk_codes(const WeightSource::Part& part, std::int64_t r, std::int64_t k, 
         if (part.zero != nullptr) zero = part.zero[r * groups + group];
         if (part.multiplier != nullptr) multiplier = part.multiplier[r * groups + group];
       },
-      [&](std::int64_t column, std::uint8_t index) { put(column, (levels[index] - zero) * multiplier); });
+      [&](std::int64_t column, std::uint8_t index) { put(column, index, (levels[index] - zero) * multiplier); });
 }
 
 void check_table(const std::string& name, const WeightSource::Part& part) {
@@ -169,19 +168,20 @@ void check_table(const std::string& name, const WeightSource::Part& part) {
 }
 
 std::int64_t check_indices(const std::string& name, const WeightSource::Part& part, std::int64_t k) {
-  const std::size_t levels = part.levels.size();
+  std::int8_t table[256] = {};  // any index has a level here
+  std::copy(part.levels.begin(), part.levels.end(), table);
+  const auto levels = static_cast<int>(part.levels.size());
   std::int64_t nonzeros = 0;
   for (std::int64_t r = 0; r < part.rows; ++r) {
-    std::size_t highest = 0;
-    walk(part, r, k, [](std::int64_t) {}, [&](std::int64_t, std::uint8_t index) { highest = std::max<std::size_t>(highest, index); });
-    if (highest >= levels)
-      throw DataError(name + ": an index in row " + std::to_string(r) + " is " + std::to_string(highest) + ", expected less than " +
-                      std::to_string(levels) + ", the number of levels");
-    std::int32_t most = 0;
-    walk_codes(part, r, k, [&](std::int64_t, std::int32_t code) {
+    int highest = 0, most = 0;
+    walk_codes(part, table, r, k, [&](std::int64_t, int index, std::int32_t code) {
+      highest = std::max(highest, index);
       most = std::max(most, std::abs(code));
       nonzeros += code != 0;
     });
+    if (highest >= levels)
+      throw DataError(name + ": an index in row " + std::to_string(r) + " is " + std::to_string(highest) + ", expected less than " +
+                      std::to_string(levels) + ", the number of levels");
     if (most > 127)
       throw DataError(name + ": a code in row " + std::to_string(r) + " decodes to " + std::to_string(most) +
                       " in magnitude, expected at most 127");
@@ -291,7 +291,8 @@ void WeightSource::row_q8(std::int64_t n, std::int8_t* out) const {
   const Part& part = part_of(n, &r);
   if (part.q8 != nullptr) return decode(part, part.q8, r, k_, out, [](std::int8_t code) { return code; });
   if (part.mask != nullptr) std::fill(out, out + k_, std::int8_t{0});
-  walk_codes(part, r, k_, [out](std::int64_t column, std::int32_t code) { out[column] = static_cast<std::int8_t>(code); });
+  walk_codes(part, part.levels.data(), r, k_,
+             [out](std::int64_t column, int, std::int32_t code) { out[column] = static_cast<std::int8_t>(code); });
 }
 
 void WeightSource::row_q8g(std::int64_t n, std::int8_t* codes, float* scales) const {
@@ -329,7 +330,8 @@ void WeightSource::row_f32(std::int64_t n, float* out) const {
   if (part.q8 == nullptr) {
     if (part.mask != nullptr) std::fill(out, out + k_, 0.0f);
     const float scale = part.scale[r];
-    return walk_codes(part, r, k_, [out, scale](std::int64_t column, std::int32_t code) { out[column] = static_cast<float>(code) * scale; });
+    return walk_codes(part, part.levels.data(), r, k_,
+                      [out, scale](std::int64_t column, int, std::int32_t code) { out[column] = static_cast<float>(code) * scale; });
   }
   decode(part, part.q8, r, k_, out, [](std::int8_t code) { return static_cast<float>(code); });
   const std::int64_t groups = groups_of(part, k_), width = part.group == 0 ? k_ : part.group;

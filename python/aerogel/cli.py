@@ -340,6 +340,7 @@ def explain(
     run(folder, batch, tokens, memory, json_file, plot, threads)
 
 
+
 @app.command("eval")
 def evaluate(
     folder: Folder,
@@ -402,6 +403,71 @@ def _exactly_one(**tasks: Any) -> None:
     if len(given) != 1:
         names = ", ".join(f"--{name}" for name in tasks)
         raise typer.BadParameter(f"expected one of {names}, got {' and '.join(given) or 'none'}")
+
+
+# What `distill` and `finetune` share: each is the option of aerogel.train.Options with its name.
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the trained, dense model.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Train so many steps: can be repeated to the bit.")]
+Minutes = Annotated[float | None, typer.Option(help="Train so long.")]
+Rate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
+Stages = Annotated[int | None, typer.Option(min=1, help="Prunings on the way to the sparsity.")]
+Rounding = Annotated[str | None, typer.Option(help="Scheme whose rounding the end of the training sees; none: none.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of the order of the data, and of dropout.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the snapshot of an interrupted run.")]
+
+
+@app.command()
+def distill(
+    source: Folder,
+    out: Out,
+    text: Annotated[list[Path], typer.Option(metavar="FILE", help="Texts, one a line; may be given several times.")],
+    teacher: Annotated[str | None, typer.Option(metavar="DIR", help="The dense model. [default: DIR]")] = None,
+    sparsity: Annotated[float | None, typer.Option(min=0, max=1, help="[default: 0.8]")] = None,
+    pattern: Annotated[str | None, typer.Option(help="unstructured, or Q:64.")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    lr: Rate = None,
+    stages: Stages = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a step.")] = None,
+    quant: Rounding = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    threads: Threads = None,
+) -> None:
+    """Prune a model while it learns from the dense one, on text without labels (needs PyTorch)."""
+    from aerogel.commands.distill import run
+
+    options = {"sparsity": sparsity, "pattern": pattern, "steps": steps, "minutes": minutes, "lr": lr}
+    options |= {"stages": stages, "batch_tokens": batch_tokens, "quant": quant, "seed": seed, "threads": threads}
+    run(source, out, text, teacher, resume, options)
+
+
+@app.command()
+def finetune(
+    source: Folder,
+    out: Out,
+    data: Annotated[Path, typer.Option(metavar="FILE", help="Lines of text, a tab, and a label from 0.")],
+    teacher: Annotated[str | None, typer.Option(metavar="DIR", help="A classifier to learn from besides.")] = None,
+    sparsity: Annotated[float | None, typer.Option(min=0, max=1, help="[default: the zeros that are there]")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    lr: Rate = None,
+    stages: Stages = None,
+    dropout: Annotated[float | None, typer.Option(min=0, max=0.99, help="Of the student's hidden states.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a step.")] = None,
+    train_embeddings: Annotated[bool, typer.Option("--train-embeddings", help="Train them too.")] = False,
+    quant: Rounding = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    threads: Threads = None,
+) -> None:
+    """Train a BERT classifier on labelled text, dense or pruned, with or without a teacher (needs PyTorch)."""
+    from aerogel.commands.finetune import run
+
+    options = {"sparsity": sparsity, "steps": steps, "minutes": minutes, "lr": lr, "stages": stages, "seed": seed}
+    options |= {"dropout": dropout, "batch_tokens": batch_tokens, "quant": quant, "threads": threads}
+    run(source, out, data, teacher, resume, options | {"train_embeddings": train_embeddings})
+
 
 
 @app.command()

@@ -14,10 +14,10 @@ import numpy as np
 from aerogel.architectures import Role, architecture_of
 from aerogel.bf16 import narrow
 from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.config import read_json
 from aerogel.checkpoint.names import saved_name
-from aerogel.compression import Progress, replacing
-from aerogel.compression import _keep_files as keep_files
-from aerogel.compression import _write_json as write_json
+from aerogel.compression import Progress
+from aerogel.compression.folder import keep_files, replacing, write_json
 from aerogel.errors import DataError, RecipeError
 from aerogel.packed import SafetensorsWriter
 from aerogel.uniform import uniform
@@ -110,6 +110,7 @@ def export(
             _write_index(folder, checkpoint, names, shards, size)
         write_json(folder / "config.json", _plain_config(checkpoint.config, dtype))
         keep_files(checkpoint, folder)
+        _describe_tokenizer(checkpoint, folder)
         file_bytes = sum((folder / file).stat().st_size for file in names)
     sparsity = zeros / weights if weights else 0.0
     return ExportReport(str(out), dtype, names, file_bytes, sparsity, time.perf_counter() - start)
@@ -154,3 +155,21 @@ def _plain_config(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     # Transformers calls it dtype since 4.56 and still reads torch_dtype.
     dropped = ("quantization_config", "dtype")
     return {**{key: value for key, value in config.items() if key not in dropped}, "torch_dtype": dtype}
+
+
+def _describe_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    """tokenizer_config.json where the source has none: by the model's type alone Transformers would pick a class that
+    changes what tokenizer.json says (a GGUF of SmolLM2 would begin each text with a token that the model never saw).
+    """
+    path = folder / "tokenizer_config.json"
+    if path.exists() or not (folder / "tokenizer.json").exists():
+        return
+    special = {token["id"]: token["content"] for token in read_json(folder / "tokenizer.json").get("added_tokens", ())}
+    config = checkpoint.config
+    ids = {kind: config.get(f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
+    tokens = {f"{kind}_token": special[id] for kind, id in ids.items() if isinstance(id, int) and id in special}
+    for kind in ("pad", "unk", "cls", "sep", "mask"):  # BERT's
+        if f"[{kind.upper()}]" in special.values():
+            tokens[f"{kind}_token"] = f"[{kind.upper()}]"
+    length = checkpoint.max_tokens or config.get("max_position_embeddings")
+    write_json(path, {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **tokens})

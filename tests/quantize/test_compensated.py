@@ -3,7 +3,9 @@ import pytest
 
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.prune import Unstructured, magnitude, obs
+from aerogel.prune.sweep import damped
 from aerogel.quantize.compensated import compensated
+from aerogel.quantize.descent import descend
 
 from ..prune.layers import error, layer
 from ..reference import prune as reference
@@ -22,16 +24,17 @@ class Steps:
         return np.rint(weight / step) * step
 
 
+@pytest.mark.parametrize("passes", [0, 2])
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("sparsity", [None, 0.5])
 @pytest.mark.parametrize("levels", [7, 127])
-def test_on_the_grid_and_nearer_than_the_nearest(levels, sparsity, ordered):
+def test_on_the_grid_and_nearer_than_the_nearest(levels, sparsity, ordered, passes):
     for seed in range(3):
         weight, statistics = layer(24, 200, seed)
         mask = None if sparsity is None else magnitude(weight, None, Unstructured(sparsity)).mask
         grid = Steps(weight, levels)
         before = weight.copy()
-        rounded = compensated(weight, mask, statistics.gram, grid, ordered=ordered)
+        rounded = compensated(weight, mask, statistics.gram, grid, ordered=ordered, passes=passes)
         assert np.array_equal(weight, before) and rounded.dtype == np.float32
         assert np.array_equal(grid.round(rounded, 0), rounded)
         nearest = grid.round(weight, 0)
@@ -47,10 +50,24 @@ def test_as_in_the_textbook():
     expected, _ = reference.obs(
         weight, statistics.gram, lambda score, begin, end: np.ones(score.shape, bool), grid=grid.round
     )
-    rounded = compensated(weight, None, statistics.gram, grid)
+    rounded = compensated(weight, None, statistics.gram, grid, ordered=False, passes=0)
     # a value near the middle of two codes may fall to either side, and all that follow with it
     assert np.mean(np.abs(rounded - expected) > 1e-4) < 0.02
     assert error(weight, rounded, statistics.gram) == pytest.approx(error(weight, expected, statistics.gram), rel=0.05)
+
+
+@pytest.mark.parametrize("sparsity", [0, 0.5])
+def test_each_pass_of_descent_is_nearer(sparsity):
+    weight, statistics = layer(24, 200)
+    pruned, mask = obs(weight, statistics, Unstructured(sparsity))
+    grid = Steps(pruned, 7)
+    h = damped(statistics.gram, 0.01).astype(np.float32)
+    results = [compensated(pruned, mask, statistics.gram, grid, passes=passes) for passes in (0, 1, 2, 3)]
+    errors = [error(pruned, result, h) for result in results]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0]
+    # what is left is a minimum: no code of a column is better while all others stay
+    settled = descend(pruned, results[-1], h, mask, grid, 50)
+    assert np.array_equal(descend(pruned, settled, h, mask, grid, 1), settled)
 
 
 def test_pruned_and_rounded_in_one_pass():

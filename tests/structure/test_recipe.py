@@ -1,3 +1,6 @@
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -34,6 +37,16 @@ from . import models
 def test_refused(changed, message):
     with pytest.raises(RecipeError, match=message):
         StructureRecipe(**changed)
+
+
+def test_plain_values():
+    recipe = StructureRecipe(ffn=[0.5, 70], heads=0.5, layers=[0, 2])
+    plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    assert StructureRecipe.of(plain) == recipe and recipe.ffn == (0.5, 70)
+    with pytest.raises(RecipeError, match="structure: ffns: unknown, only ffn, heads"):
+        StructureRecipe.of({"ffns": 0.5})
+    with pytest.raises(RecipeError, match="structure: expected keys and values, got 0.5"):
+        StructureRecipe.of(0.5)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from aerogel.calibrate.collect import Collected, collect
 from aerogel.calibrate.eager import Stack, Visitor, walk
 from aerogel.calibrate.statistics import Statistics
 from aerogel.calibrate.texts import read_texts, sequences
 
-__all__ = ["Collected", "Stack", "Statistics", "Visitor", "collect", "read_texts", "sequences", "walk"]
+__all__ = ["Stack", "Statistics", "Visitor", "read_texts", "sequences", "walk"]

@@ -27,8 +27,8 @@ one byte for each ([N,K] or [stored]). With g = k // group
 
     code[n,k] = (levels[index[n,k]] - zero[n,g]) * multiplier[n,g]        w[n,k] = code[n,k] * scale[n]
 
-K is 8 times the mask's columns, or what fills the bytes of packed indices, unless P_shape (I64 [2]) says [N, K]. Any U8 or I8 tensor X may be
-compressed instead, as X_small (see `aerogel.checkpoint.small`); here it looks plain.
+K is 8 times the mask's columns, or what fills the bytes of packed indices, unless P_shape (I64 [2]) says [N, K]. Any
+U8 or I8 tensor X may be compressed instead, as X_small (see `aerogel.checkpoint.small`); here it looks plain.
 
 Shapes and types are checked when the file is opened; what needs a look at the data (as many values as mask bits, finite
 numbers, codes and indices in range) when a weight is read.

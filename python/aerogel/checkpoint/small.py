@@ -25,8 +25,8 @@ _SHARED_BYTES = 8 << 20
 class SmallSafetensorsFile(SafetensorsFile):
     """A mapped safetensors file in which coded tensors look like plain ones.
 
-    `entries` names them without the suffix and with the decoded dtype and shape; begin and end are those of the blob. A coded
-    tensor is decoded anew by each `raw`, without the GIL; nothing of it is kept.
+    `entries` names them without the suffix and with the decoded dtype and shape; begin and end are those of the blob. A
+    coded tensor is decoded anew by each `raw`, without the GIL; nothing of it is kept.
     """
 
     def __init__(self, path: Path) -> None:

@@ -13,11 +13,7 @@ from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
 from aerogel.compression.limit import limit_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
-
-#: What the texts are believed less than the weights, as a share of the inputs' mean square: directions that the texts hardly
-#: use keep their weights.
-RIDGE = 0.01
-
+from aerogel.prune import corrected_target
 
 @dataclass
 class Done:
@@ -57,10 +53,8 @@ def compress_calibrated(
     """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`; `static`:
     inputs get limits, see `limit.py`.
 
-    With `correct` the dense model runs along, and each matrix W is first replaced by the one that makes its results of
-    the compressed inputs x' closest to those of the dense inputs x:
-
-        W' = argmin |W x - W' x'|^2 + r |W - W'|^2 = W (x x'^T + r) (x' x'^T + r)^-1
+    With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make its
+    results of the compressed inputs closest to the dense model's.
     """
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
     visitor = _Compressing(checkpoint, choices, correct, folds, alpha or 0.0, static, done)
@@ -95,9 +89,8 @@ class _Compressing:
         statistics = Statistics.of(inputs[-1]) if fitted or fold else None
         targets = dense
         if fitted and statistics is not None and inputs[0] is not inputs[-1]:
-            drift = correction(inputs[0], inputs[-1], statistics)
-            # what is pruned already stays so
-            targets = [np.where(weight == 0, np.float32(0), weight @ drift) for weight in dense]
+            cross = inputs[0].T @ inputs[-1] / np.float32(len(inputs[0]))
+            targets = [corrected_target(weight, statistics.gram, cross) for weight in dense]
         s = None
         if fold is not None and statistics is not None:
             s = self._fold(fold, targets, statistics)
@@ -138,21 +131,6 @@ class _Compressing:
     def _is_fitted(self, name: str) -> bool:
         choice = self._choices[name]
         return choice.pattern is not None or choice.compensated
-
-
-def correction(dense: np.ndarray, compressed: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """The matrix [K,K] that `compress_calibrated` multiplies weights by.
-
-    Args:
-        dense: float32 [tokens, K], the inputs in the dense model.
-        compressed: the same where the layers before are compressed.
-        statistics: of `compressed`.
-    """
-    ridge = RIDGE * float(statistics.gram.diagonal().mean()) or 1.0
-    identity = np.eye(statistics.inputs, dtype=np.float32)
-    cross = dense.T @ compressed / np.float32(len(dense))
-    solved = np.linalg.solve((statistics.gram + ridge * identity).astype(np.float64), (cross + ridge * identity).T)
-    return np.ascontiguousarray(solved.T, np.float32)
 
 
 def output_error_of(target: np.ndarray, stored: np.ndarray, statistics: Statistics) -> float:

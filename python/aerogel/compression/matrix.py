@@ -10,7 +10,7 @@ import numpy as np
 from aerogel.calibrate import Statistics
 from aerogel.checkpoint import Weight
 from aerogel.packed import to_weight
-from aerogel.prune import Pattern, cubic, method
+from aerogel.prune import Pattern, cubic_steps, method
 from aerogel.quantize import scheme
 from aerogel.quantize.compensated import compensated
 
@@ -46,7 +46,7 @@ def compress_matrix(weight: np.ndarray, choice: Choice, known: Any = None) -> We
     """
     mask = None
     if choice.pattern is not None and choice.pattern.sparsity > 0:
-        for sparsity in cubic(0.0, choice.pattern.sparsity, choice.steps + 1)[1:-1]:
+        for sparsity in cubic_steps(0.0, choice.pattern.sparsity, choice.steps)[:-1]:
             weight = method(choice.method).function(weight, known, choice.pattern.at(sparsity)).weight
         weight, mask = method(choice.method).function(weight, known, choice.pattern)
     chosen = scheme(choice.scheme)

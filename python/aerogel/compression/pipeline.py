@@ -16,7 +16,7 @@ from aerogel import _core
 from aerogel._version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
-from aerogel.calibrate import Collected, Stack, Statistics, collect, read_texts, sequences, walk
+from aerogel.calibrate import Stack, Statistics, read_texts, sequences, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import choices, own_sparsities, resolved
@@ -27,7 +27,7 @@ from aerogel.errors import AerogelError, RecipeError
 from aerogel.packed import SafetensorsWriter, add_weight, packed_config
 from aerogel.prune import parse_pattern, sparsity_below
 from aerogel.recipe import Recipe
-from aerogel.structure import influence, prune_structure
+from aerogel.structure import prune_on_texts, prune_structure
 
 
 def pack(
@@ -46,7 +46,7 @@ def pack(
     source = architecture_of(checkpoint)
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
     ids = _calibration(recipe, source, checkpoint)
-    checkpoint = _structured(recipe, source, checkpoint, ids, threads)
+    checkpoint = _structured(recipe, checkpoint, ids, threads)
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
     sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
@@ -122,19 +122,14 @@ def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpo
 
 
 def _structured(
-    recipe: Recipe,
-    architecture: Architecture,
-    checkpoint: Checkpoint,
-    ids: Sequence[Sequence[int]] | None,
-    threads: int,
+    recipe: Recipe, checkpoint: Checkpoint, ids: Sequence[Sequence[int]] | None, threads: int
 ) -> Checkpoint:
     """The checkpoint without the channels, heads and layers that the recipe takes out."""
     if recipe.structure is None:
         return checkpoint
-    seen = Collected() if ids is None else collect(architecture, checkpoint, ids, threads)
-    counted = recipe.structure.layers is not None and not isinstance(recipe.structure.layers, Sequence)
-    turned = influence(checkpoint, ids, threads) if ids is not None and counted else None
-    return prune_structure(checkpoint, recipe.structure, seen.statistics, turned, seen.means)
+    if ids is None:
+        return prune_structure(checkpoint, recipe.structure)
+    return prune_on_texts(checkpoint, recipe.structure, ids, threads)
 
 
 def _sparsities(

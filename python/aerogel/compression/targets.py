@@ -23,7 +23,7 @@ from aerogel.compression.pipeline import pack
 from aerogel.compression.report import CompressReport, Progress
 from aerogel.errors import RecipeError
 from aerogel.model import load
-from aerogel.prune import cubic, parse_pattern
+from aerogel.prune import cubic_steps, parse_pattern
 from aerogel.recipe import Calibration, Prune, Quantize, Recipe
 from aerogel.tuning import curve
 from aerogel.units import megabytes, milliseconds
@@ -230,7 +230,7 @@ def pack_to_drop(
     low = resolved(recipe).prune.sparsity or 0.0
     low = 0.3 if recipe.prune.sparsity is None else low
     failed = None
-    for sparsity in cubic(low, HIGHEST, steps):
+    for sparsity in [low, *cubic_steps(low, HIGHEST, steps)]:
         if not attempt(sparsity):
             failed = sparsity
             break

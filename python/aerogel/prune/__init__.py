@@ -12,7 +12,8 @@ from aerogel.prune.base import MethodEntry, Pruned
 from aerogel.prune.magnitude import magnitude, magnitude_score
 from aerogel.prune.obs import obs
 from aerogel.prune.pattern import Blocks, Pattern, Unstructured, Windowed, parse_pattern
-from aerogel.prune.schedule import cubic
+from aerogel.prune.schedule import cubic, cubic_steps
+from aerogel.prune.target import corrected_target
 from aerogel.prune.taylor import taylor, taylor_score
 from aerogel.prune.threshold import global_sparsities, global_threshold, sparsity_below
 from aerogel.prune.wanda import wanda, wanda_score
@@ -27,6 +28,8 @@ __all__ = [
     "Windowed",
     "admm",
     "cubic",
+    "cubic_steps",
+    "corrected_target",
     "global_sparsities",
     "global_threshold",
     "magnitude",

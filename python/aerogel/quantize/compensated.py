@@ -11,7 +11,8 @@ import numpy as np
 from aerogel.errors import DataError, ShapeError
 from aerogel.prune.base import check_weight
 from aerogel.prune.obs import check_damping
-from aerogel.prune.sweep import Rounds, sweep
+from aerogel.prune.sweep import Rounds, damped, sweep
+from aerogel.quantize.descent import descend
 
 
 def compensated(
@@ -20,7 +21,8 @@ def compensated(
     gram: np.ndarray,
     grid: Rounds,
     damping: float = 0.01,
-    ordered: bool = False,
+    ordered: bool = True,
+    passes: int = 2,
 ) -> np.ndarray:
     """The matrix rounded to the grid so that tr((W-V) gram (W-V)^T) is small.
 
@@ -30,7 +32,8 @@ def compensated(
         gram: float32 [K,K] of the inputs; may be singular.
         grid: what values are representable.
         damping: fraction of the mean diagonal of gram that is added to it.
-        ordered: take the inputs with the largest mean square first ("activation order").
+        ordered: take the inputs with the largest mean square first, instead of from left to right.
+        passes: of coordinate descent afterwards; with 0 and without the order this is GPTQ as published.
 
     Returns:
         float32 [N,K], on the grid where the mask is True and 0 elsewhere.
@@ -45,4 +48,5 @@ def compensated(
     if mask is not None and (mask.shape != weight.shape or mask.dtype != bool):
         raise ShapeError(f"mask: expected bool {list(weight.shape)}, got {mask.dtype} {list(mask.shape)}")
     order = np.argsort(-gram.diagonal(), kind="stable") if ordered else None
-    return sweep(weight, gram, damping, mask=mask, grid=grid, order=order)[0]
+    value = sweep(weight, gram, damping, mask=mask, grid=grid, order=order)[0]
+    return descend(weight, value, damped(gram, damping).astype(np.float32), mask, grid, passes) if passes else value

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from aerogel.errors import RecipeError
+from aerogel.structure.scores import score
 
 SCOPES = ("layer", "global")
 
@@ -46,8 +47,9 @@ class StructureRecipe:
     multiple: int = 8
 
     def __post_init__(self) -> None:
-        from aerogel.structure.scores import score
-
+        for kind in ("ffn", "heads", "queries", "hidden", "layers"):
+            if _is_list(getattr(self, kind)):
+                object.__setattr__(self, kind, tuple(getattr(self, kind)))  # lists and tuples are the same recipe
         for kind in ("ffn", "heads", "queries", "hidden"):
             value = getattr(self, kind)
             if _is_list(value):
@@ -74,6 +76,17 @@ class StructureRecipe:
             raise RecipeError(f"damping: expected a number that is not negative, got {self.damping!r}")
         if type(self.multiple) is not int or self.multiple < 1:
             raise RecipeError(f"multiple: expected a whole number of at least 1, got {self.multiple!r}")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> StructureRecipe:
+        """A recipe from plain values, as YAML or JSON have them; `dataclasses.asdict` is the way back."""
+        if not isinstance(values, Mapping):
+            raise RecipeError(f"structure: expected keys and values, got {values!r:.60}")
+        known = [field.name for field in fields(cls)]
+        unknown = [str(key) for key in values if key not in known]
+        if unknown:
+            raise RecipeError(f"structure: {', '.join(unknown)}: unknown, only {', '.join(known)}")
+        return cls(**values)
 
 
 def amount_of(kind: str, amount: float, count: int) -> float:

@@ -1,0 +1,98 @@
+"""Texts as ragged batches: sequences laid end to end, of similar lengths together, in an order that a seed decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from aerogel.errors import DataError
+
+#: A pool of so many batches is sorted by length before it is cut, so that attention pads little.
+POOL = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """S sequences of T tokens in all.
+
+    Attributes:
+        ids: int64 [T].
+        lengths: int64 [S], descending or ascending, never 0.
+        index: int64 [S], which sequences of the data these are.
+    """
+
+    ids: torch.Tensor
+    lengths: torch.Tensor
+    index: torch.Tensor
+
+
+class Sequences:
+    """Token ids of all texts, int32 [tokens] with offsets [count + 1]."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        if not rows:
+            raise DataError("texts: expected at least one, got none")
+        self.lengths = np.array([len(row) for row in rows], np.int64)
+        if not self.lengths.all():
+            raise DataError(f"text {int(np.argmin(self.lengths))}: expected at least one token, got none")
+        self.offsets = np.concatenate(([0], np.cumsum(self.lengths)))
+        self.ids = np.concatenate([np.asarray(row, np.int32) for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, index: np.ndarray) -> Batch:
+        """The sequences with these numbers."""
+        ids = np.concatenate([self.ids[self.offsets[i] : self.offsets[i + 1]] for i in index])
+        return Batch(
+            torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(self.lengths[index]), torch.from_numpy(index)
+        )
+
+    def by_length(self, batch_tokens: int) -> list[np.ndarray]:
+        """All sequences once, shortest first, cut into batches."""
+        return self._cut(np.argsort(self.lengths, kind="stable"), batch_tokens)
+
+    def epoch(self, number: int, batch_tokens: int, seed: int) -> list[np.ndarray]:
+        """All sequences once, in random batches of similar lengths: the same for the same number and seed."""
+        random = np.random.default_rng((seed, number))
+        order = random.permutation(len(self))
+        mean = self.lengths.mean()
+        pool = max(1, int(POOL * batch_tokens / mean))
+        batches: list[np.ndarray] = []
+        for begin in range(0, len(order), pool):
+            part = order[begin : begin + pool]
+            batches += self._cut(part[np.argsort(self.lengths[part], kind="stable")], batch_tokens)
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def _cut(self, order: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+        batches, begin, tokens = [], 0, 0
+        for i, length in enumerate(self.lengths[order]):
+            if i > begin and tokens + length > batch_tokens:
+                batches.append(order[begin:i])
+                begin, tokens = i, 0
+            tokens += int(length)
+        batches.append(order[begin:])
+        return batches
+
+
+class Stream:
+    """Batches without end, epoch after epoch; `position` says how far it has come and can be set."""
+
+    def __init__(self, sequences: Sequences, batch_tokens: int, seed: int) -> None:
+        self._sequences, self._tokens, self._seed = sequences, batch_tokens, seed
+        self.position = (0, 0)  # epoch, batch
+        self._epoch: tuple[int, list[np.ndarray]] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        epoch, number = self.position
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, self._sequences.epoch(epoch, self._tokens, self._seed))
+        index = self._epoch[1][number]
+        self.position = (epoch, number + 1) if number + 1 < len(self._epoch[1]) else (epoch + 1, 0)
+        return self._sequences.batch(index)

@@ -1,0 +1,160 @@
+"""Distillation: a pruned student learns from the dense model on text without labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aerogel._version import __version__
+from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.pooling import Pooling
+from aerogel.errors import DataError, RecipeError, ShapeError
+from aerogel.train import losses
+from aerogel.train.batches import Batch, Sequences
+from aerogel.train.loop import Loop, threads
+from aerogel.train.options import Options, Pruner, TrainReport
+from aerogel.train.saving import check_out, save
+from aerogel.train.schedule import Clock
+from aerogel.train.teacher import Teacher
+from aerogel.train.trainee import Outputs, Trainee, open_trainee
+
+#: Tokens of a language model's training sequence.
+WINDOW = 256
+
+
+def distill(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    texts: Sequence[str],
+    teacher: str | os.PathLike[str] | None = None,
+    options: Options | None = None,
+    prune: Pruner | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> TrainReport:
+    """Prunes a model in stages while it learns to give what the dense one gives, and writes it as a dense folder.
+
+    An encoder learns the hidden states of every layer and its pooled embeddings (after TinyBERT, arXiv 1909.10351), a
+    classifier also the teacher's scores, a language model hidden states and the distribution of the next token. Which of
+    these, and how much of each, `options` says. `aerogel.compress(out, packed, sparsity=0)` packs the result; with
+    options.quant its rounding is what the last part of the training saw.
+
+    Args:
+        source: the student: any model that aerogel reads; zeros that it has stay.
+        out: the folder to write: new, empty, or written by an earlier run. A snapshot of the run is kept beside it, as
+            `out`.snapshot, until the run is over.
+        texts: sentences for an encoder; a language model takes them end to end.
+        teacher: the dense model; `source` unless given.
+        options: see Options; the budget is needed.
+        prune: `(name, weight, sparsity) -> (weight, mask)`, called for every linear at every stage; by magnitude unless
+            given. One with a `prepare` method gets the statistics of the student's inputs before each stage
+            (`aerogel.train.pruners.Calibrated`).
+        resume: go on from the snapshot of a run that was interrupted. With a budget of steps the result is the same to
+            the bit as without the interruption, on the same machine and threads.
+        report: called with a line of progress every options.log_seconds.
+
+    Returns:
+        What was done.
+
+    Raises:
+        RecipeError: the options contradict each other or the snapshot, or `out` may not be overwritten.
+        AerogelError: a model or text is broken or not supported.
+    """
+    options = options or Options()
+    out = Path(out)
+    check_out(out)
+    clock = Clock(options.steps, options.minutes)
+    checkpoint = open_checkpoint(source)
+    with threads(options.threads):
+        student = open_trainee(checkpoint, pooling_of(checkpoint))
+        dense = open_checkpoint(teacher) if teacher is not None else checkpoint
+        guide = open_trainee(dense, pooling_of(dense))
+        _same_shape(student, guide)
+        sequences = tokenize(checkpoint, student, texts, options)
+        objective = distilling(Teacher(guide, sequences, options), options)
+        recipe = {
+            "task": "distill",
+            "aerogel": __version__,
+            "texts": len(sequences),
+            "tokens": len(sequences.ids),
+            **options.recipe(),
+        }
+        loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), clock)
+        loop.run(resume, report)
+    return finish(checkpoint, loop, out, recipe)
+
+
+def distilling(teacher: Teacher, options: Options) -> Callable[[Batch, Outputs], dict[str, torch.Tensor]]:
+    """The terms of the loss that the options give a weight and the models an output."""
+
+    def terms(batch: Batch, student: Outputs) -> dict[str, torch.Tensor]:
+        target, found = teacher(batch), {}
+        if options.hidden:
+            found["hidden"] = options.hidden * losses.match(student.hidden[1:], target.hidden)
+        if options.attention:
+            found["attention"] = options.attention * losses.match(student.attention, target.attention)
+        if student.embedding is not None and target.embedding is not None:
+            if options.embedding:
+                found["embedding"] = options.embedding * losses.cosine(student.embedding, target.embedding)
+            if options.relation:
+                found["relation"] = options.relation * losses.relation(student.embedding, target.embedding)
+        if options.logits and student.logits is not None and target.logits is not None:
+            found["logits"] = options.logits * losses.divergence(student.logits, target.logits, options.temperature)
+        if not found:
+            raise RecipeError("losses: all of those that these models have outputs for have weight 0")
+        return found
+
+    return terms
+
+
+def tokenize(checkpoint: Checkpoint, model: Trainee, texts: Sequence[str], options: Options) -> Sequences:
+    """The texts as token ids: one sequence each, or for a language model windows of all of them end to end."""
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise DataError("texts: expected at least one that is not empty, got none")
+    most = model.architecture.max_positions
+    if model.architecture.generates:
+        window = min(options.max_tokens or WINDOW, most)
+        flat = [token for row in checkpoint.tokenizer().encode([text + "\n" for text in texts]) for token in row]
+        rows = [flat[i : i + window] for i in range(0, len(flat), window)]
+        return Sequences(rows[:-1] if len(rows) > 1 else rows)  # all of one length
+    limits = [limit for limit in (options.max_tokens, checkpoint.max_tokens, most) if limit]
+    return Sequences(checkpoint.tokenizer().encode(texts, min(limits)))
+
+
+def pooling_of(checkpoint: Checkpoint) -> Pooling | None:
+    """As `aerogel.load`: an encoder that does not say how it pools tokens is pooled by their mean."""
+    declared = (checkpoint.config.get("architectures") or ["BertModel"])[0]
+    if checkpoint.pooling is None and checkpoint.config.get("model_type") == "bert" and declared == "BertModel":
+        return Pooling("mean", normalize=False)
+    return checkpoint.pooling
+
+
+def snapshot_of(out: Path) -> Path:
+    """Where the snapshot of a run that writes `out` is."""
+    return out.with_name(out.name + ".snapshot")
+
+
+def finish(
+    checkpoint: Checkpoint, loop: Loop, out: Path, recipe: dict[str, Any], config: dict[str, Any] | None = None
+) -> TrainReport:
+    """Writes the trained model and removes the snapshot."""
+    done = TrainReport(str(out), loop.clock.step, loop.clock.elapsed, loop.tokens, loop.sparsity, loop.losses)
+    record = {"recipe": recipe, "steps": done.steps, "trained_tokens": done.tokens, "losses": done.losses}
+    save(checkpoint, loop.student.arrays(), out, record, config)
+    snapshot_of(out).unlink(missing_ok=True)
+    return done
+
+
+def _same_shape(student: Trainee, teacher: Trainee) -> None:
+    ours, theirs = student.architecture, teacher.architecture
+    for name in ("layers", "hidden_size", "vocab_size", "labels"):
+        if getattr(ours, name, None) != getattr(theirs, name, None):
+            raise ShapeError(
+                f"teacher: {name}: expected {getattr(ours, name, None)} as the student has, "
+                f"got {getattr(theirs, name, None)}"
+            )

@@ -1,0 +1,148 @@
+"""Fine-tuning on a labelled task, dense or pruned, with or without a teacher."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from aerogel._version import __version__
+from aerogel.architectures import Role
+from aerogel.architectures.bert import Bert
+from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.errors import DataError, ShapeError, UnsupportedModelError
+from aerogel.train.batches import Batch
+from aerogel.train.bert import RaggedBert
+from aerogel.train.distillation import distilling, finish, pooling_of, snapshot_of, tokenize
+from aerogel.train.loop import Loop, threads
+from aerogel.train.options import Options, Pruner, TrainReport
+from aerogel.train.saving import check_out
+from aerogel.train.schedule import Clock
+from aerogel.train.teacher import Teacher
+from aerogel.train.trainee import Outputs, Trainee, open_trainee
+
+
+def finetune(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    texts: Sequence[str],
+    labels: Sequence[int],
+    teacher: str | os.PathLike[str] | None = None,
+    options: Options | None = None,
+    prune: Pruner | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> TrainReport:
+    """Trains a BERT classifier on labelled texts and writes it as a dense folder (BertForSequenceClassification).
+
+    A source without a classifier gets one: the pooler it has (or a new one), and a new classifier over its first token.
+
+    Args:
+        source: a BERT encoder or classifier.
+        out: as `distill`.
+        texts: the inputs.
+        labels: the class of each, from 0.
+        teacher: a classifier to learn from besides: hidden states and scores.
+        options: as `distill`; options.sparsity=0 trains the model as dense as it is.
+        prune: as `distill`.
+        resume: as `distill`.
+        report: as `distill`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DataError: as many labels as texts are needed, from 0 on.
+        AerogelError: as `distill`.
+    """
+    options = options or Options()
+    out = Path(out)
+    check_out(out)
+    classes = _classes(texts, labels)
+    clock = Clock(options.steps, options.minutes)
+    checkpoint = open_checkpoint(source)
+    with threads(options.threads):
+        student, config = open_classifier(checkpoint, int(classes.max()) + 1, options.seed)
+        student.dropout = options.dropout
+        sequences = tokenize(checkpoint, student, texts, options)
+        from_teacher = None
+        if teacher is not None:
+            dense = open_checkpoint(teacher)
+            guide = open_trainee(dense, pooling_of(dense))
+            if guide.architecture.labels != student.architecture.labels:
+                raise ShapeError(
+                    f"teacher: expected a classifier of {student.architecture.labels} labels, "
+                    f"got {guide.architecture.labels}"
+                )
+            from_teacher = distilling(Teacher(guide, sequences, options), options)
+        truth = torch.from_numpy(classes)
+
+        def objective(batch: Batch, outputs: Outputs) -> dict[str, torch.Tensor]:
+            found = {} if from_teacher is None else from_teacher(batch, outputs)
+            assert outputs.logits is not None
+            if options.labels or not found:
+                found["labels"] = (options.labels or 1.0) * F.cross_entropy(outputs.logits, truth[batch.index])
+            return found
+
+        recipe: dict[str, Any] = {
+            "task": "finetune",
+            "aerogel": __version__,
+            "texts": len(sequences),
+            "tokens": len(sequences.ids),
+            **options.recipe(),
+        }
+        loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), clock)
+        loop.run(resume, report)
+    return finish(checkpoint, loop, out, recipe, config)
+
+
+def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Trainee, dict[str, Any]]:
+    """The checkpoint as a classifier, and its config. What it lacks is random: N(0, 0.02), biases 0."""
+    if checkpoint.config.get("model_type") != "bert":
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: fine-tuning: expected a BERT, got {checkpoint.config.get('model_type')!r}"
+        )
+    config = dict(checkpoint.config)
+    if (config.get("architectures") or [""])[0] == "BertForSequenceClassification":
+        student = open_trainee(checkpoint)
+        if student.architecture.labels < labels:
+            raise DataError(f"labels: expected 0 to {student.architecture.labels - 1}, got {labels - 1}")
+        return student, config
+    config["architectures"] = ["BertForSequenceClassification"]
+    config["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
+    config["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
+    architecture = Bert(config, checkpoint.names(), None)
+    checkpoint.require(
+        t.name for t in architecture.tensors() if t.role is not Role.HEAD and not t.name.startswith(("pooler", "class"))
+    )
+    student = RaggedBert(architecture)
+    random = np.random.default_rng(seed)
+    with torch.no_grad():
+        for name, parameter in student.named().items():
+            shape = tuple(parameter.shape)
+            if name in checkpoint and tuple(checkpoint.shape(name)) == shape:
+                values = np.array(checkpoint.array(name), np.float32)
+            elif name.endswith("bias"):
+                values = np.zeros(shape, np.float32)
+            else:
+                values = (0.02 * random.standard_normal(shape)).astype(np.float32)
+            parameter.copy_(torch.from_numpy(values))
+    return student, config
+
+
+def _classes(texts: Sequence[str], labels: Sequence[int]) -> np.ndarray:
+    if len(texts) != len(labels):
+        raise DataError(f"labels: expected {len(texts)}, one for each text, got {len(labels)}")
+    empty = next((i for i, text in enumerate(texts) if not text.strip()), None)
+    if not len(texts) or empty is not None:
+        raise DataError("texts: expected at least one, got none" if empty is None else f"text {empty}: is empty")
+    classes = np.asarray(labels)
+    if classes.dtype.kind not in "iu" or classes.min() < 0 or not math.isfinite(classes.max()):
+        raise DataError(f"labels: expected whole numbers from 0, got {classes.dtype} from {classes.min()}")
+    return classes.astype(np.int64)

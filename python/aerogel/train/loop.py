@@ -1,0 +1,238 @@
+"""The loop that distillation and fine-tuning share: prune in stages, train with the masks locked, resume."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aerogel import _core
+from aerogel.architectures import Role
+from aerogel.errors import DataError, RecipeError
+from aerogel.prune import Unstructured, parse_pattern
+from aerogel.train import snapshot
+from aerogel.train.batches import Batch, Sequences, Stream
+from aerogel.train.masks import MaskLock
+from aerogel.train.options import Options, Pruner
+from aerogel.train.pruners import by_magnitude
+from aerogel.train.quantization import fake_quantized
+from aerogel.train.schedule import Clock, learning_rate, stages
+from aerogel.train.statistics import inputs_of
+from aerogel.train.trainee import Outputs, Trainee
+
+log = logging.getLogger("aerogel")
+
+#: (what the student gave for a batch) -> the terms of the loss, weighted.
+Objective = Callable[[Batch, Outputs], dict[str, torch.Tensor]]
+
+
+class Loop:
+    """One training run. `run` trains to the end of the budget, from the snapshot if there is one."""
+
+    def __init__(
+        self,
+        student: Trainee,
+        sequences: Sequences,
+        objective: Objective,
+        options: Options,
+        recipe: dict[str, Any],
+        prune: Pruner | None = None,
+        file: Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.student, self._objective, self._options = student, objective, options
+        self._sequences, self._recipe, self._file = sequences, recipe, file
+        self._stream = Stream(sequences, options.batch_tokens, options.seed)
+        self.clock = clock or Clock(options.steps, options.minutes)
+        self._prunable = student.by_role(Role.LINEAR)
+        self._own_names = {id(p): name for name, p in student.named_parameters()}
+        pattern = parse_pattern(options.pattern, options.sparsity) if options.sparsity != 0 else Unstructured(0.0)
+        self._prune = prune or by_magnitude(pattern)
+        found = self._zeros()
+        self.lock = MaskLock(student, {self._own(name): ~zeros for name, zeros in found.items()})
+        initial = self.lock.sparsity if options.initial is None else options.initial
+        final = max(pattern.sparsity, initial)
+        self._stages = stages(options.stages, initial, final, options.prune_until) if pattern.sparsity > 0 else []
+        self._stage = 0
+        frozen = () if options.train_embeddings else (Role.EMBEDDING,)
+        for role in Role:
+            for parameter in student.by_role(role).values():
+                parameter.requires_grad_(role not in frozen)
+        trained = [p for p in student.parameters() if p.requires_grad]
+        self._trained = trained
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
+                {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=options.lr,
+            betas=(0.9, 0.98),
+            fused=all(p.device.type == "cpu" for p in trained),
+        )
+        # heads and trained embeddings are stored in the scheme too
+        roles = (Role.LINEAR, Role.HEAD, Role.EMBEDDING) if options.train_embeddings else (Role.LINEAR, Role.HEAD)
+        self._quantized = list(student.by_role(*roles).values())
+        self.tokens = 0
+        self._recent: deque[dict[str, float]] = deque(maxlen=200)
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The terms of the loss, means over the last steps."""
+        names = list(self._recent[-1]) if self._recent else []
+        return {name: float(np.mean([step[name] for step in self._recent if name in step])) for name in names}
+
+    @property
+    def sparsity(self) -> float:
+        """Of the linears."""
+        size = sum(p.numel() for p in self._prunable.values())
+        return sum(int((p == 0).sum()) for p in self._prunable.values()) / size
+
+    def run(self, resume: bool = False, report: Callable[[str], None] | None = None) -> None:
+        """Trains to the end of the budget.
+
+        Raises:
+            PrunedWeightError: a pruned weight came back, which nothing here does.
+            DataError: the loss is not finite.
+        """
+        options = self._options
+        if resume:
+            assert self._file is not None
+            self._load(snapshot.read(self._file, self._recipe))
+        elif self._file is not None and self._file.exists():
+            raise RecipeError(f"{self._file}: there is a snapshot of an earlier run: resume it, or remove the file")
+        else:
+            torch.manual_seed(options.seed)
+        self.student.train()
+        said = saved = time.monotonic()
+        said_step, said_tokens = self.clock.step, self.tokens
+        with (
+            self.lock.attached()
+        ):  # no gradient, no momentum: the optimizer leaves pruned weights at 0, and verify() looks
+            while (progress := self.clock.progress) < 1:
+                while self._stage < len(self._stages) and self._stages[self._stage].begin <= progress:
+                    self._prune_to(self._stages[self._stage].sparsity)
+                    self._stage += 1
+                self._step(next(self._stream), progress)
+                now = time.monotonic()
+                if now - said >= options.log_seconds:
+                    line = self._line(
+                        (self.clock.step - said_step) / (now - said), (self.tokens - said_tokens) / (now - said)
+                    )
+                    log.info("%s", line)
+                    if report is not None:
+                        report(line)
+                    said, said_step, said_tokens = now, self.clock.step, self.tokens
+                if self._file is not None and options.save_minutes and now - saved >= 60 * options.save_minutes:
+                    self.save()
+                    saved = now
+            for stage in self._stages[self._stage :]:  # a budget so small that it ended between two stages
+                self._prune_to(stage.sparsity)
+            self._stage = len(self._stages)
+            self.lock.verify()
+        self.student.eval()
+
+    def save(self) -> None:
+        """Writes a snapshot."""
+        assert self._file is not None
+        state = {
+            "step": self.clock.step,
+            "elapsed": self.clock.elapsed,
+            "tokens": self.tokens,
+            "stage": self._stage,
+            "position": list(self._stream.position),
+            "random": torch.get_rng_state(),
+            "parameters": {self._own_names[id(p)]: p.detach() for p in self._trained},
+            "masks": self.lock.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "recent": list(self._recent),
+        }
+        snapshot.write(self._file, self._recipe, state)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for name, values in state["parameters"].items():
+                self.student.get_parameter(name).copy_(values)
+        self.lock.load_state_dict(state["masks"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.clock.resume(state["step"], state["elapsed"])
+        self.tokens, self._stage = state["tokens"], state["stage"]
+        self._stream.position = (state["position"][0], state["position"][1])
+        torch.set_rng_state(state["random"])
+        self._recent.extend(state["recent"])
+
+    def _step(self, batch: Batch, progress: float) -> None:
+        options = self._options
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(progress, options.lr, options.warmup)
+        self._optimizer.zero_grad(set_to_none=True)
+        with fake_quantized(self._quantized, options.quant if progress >= options.quant_from else None):
+            terms = self._objective(
+                batch, self.student(batch, attention=True) if options.attention else self.student(batch)
+            )
+            loss = torch.stack(list(terms.values())).sum()
+            loss.backward()
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        if not np.isfinite(list(values.values())).all():
+            raise DataError(
+                f"step {self.clock.step}: the loss is not finite: {values}; try a lower lr than {options.lr}"
+            )
+        if options.clip:
+            torch.nn.utils.clip_grad_norm_(self._trained, options.clip)
+        self._optimizer.step()
+        self.lock.verify()
+        self._recent.append(values)
+        self.clock.step += 1
+        self.tokens += len(batch.ids)
+
+    def _prune_to(self, sparsity: float) -> None:
+        prepare = getattr(self._prune, "prepare", None)
+        if prepare is not None:
+            prepare(self._inputs)
+        with torch.no_grad():
+            for name, parameter in self._prunable.items():
+                weight = parameter.detach().numpy().copy()
+                new, mask = self._prune(name, weight, sparsity)
+                mask = np.asarray(mask, bool)
+                self.lock.update(self._own(name), mask, regrow=self._options.regrow)
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(new, np.float32)))
+        self.lock.apply(self._optimizer)
+        log.info("step %d: pruned to %.1f %%", self.clock.step, 100 * self.sparsity)
+
+    def _inputs(self, tokens: int) -> dict[str, tuple[int, Any, Any]]:
+        """The inputs of all prunable linears over about so many tokens, the same texts at every stage."""
+        batches = self._sequences.epoch(0, self._options.batch_tokens, self._options.seed + 1)
+        count = max(1, tokens // self._options.batch_tokens)
+        return inputs_of(self.student, self._prunable, (self._sequences.batch(index) for index in batches[:count]))
+
+    def _zeros(self) -> dict[str, torch.Tensor]:
+        return {name: parameter.detach() == 0 for name, parameter in self._prunable.items()}
+
+    def _own(self, name: str) -> str:
+        """The name of a checkpoint's parameter inside the module."""
+        return self._own_names[id(self._prunable[name])]
+
+    def _line(self, steps: float, tokens: float) -> str:
+        terms = " ".join(f"{name} {value:.4f}" for name, value in self._recent[-1].items())
+        return (
+            f"step {self.clock.step}, {self.clock.progress:.0%}: {steps:.2f} steps/s, {tokens:.0f} tokens/s, "
+            f"sparsity {self.lock.sparsity:.1%}, {terms}"
+        )
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """PyTorch with so many threads; the cores that the process may use unless given."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or int(os.environ.get("OMP_NUM_THREADS", 0)) or _core.default_threads())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,127 @@
+"""What can be chosen about a training run, and what it reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from aerogel.errors import RecipeError
+
+#: (name, weight float32 [N,K], sparsity) -> (new weight float32 [N,K], mask bool [N,K]); 0 outside the mask.
+Pruner = Callable[[str, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """A training run. The budget has no default; the rest are starting points for distilling a sentence encoder.
+
+    Attributes:
+        steps, minutes: the budget: one of them, or both (whichever is used up first). Only a run of steps alone can be
+            repeated to the bit.
+        sparsity: of the linear layers at the end; 0: the zeros that the source has, and no more; None: 0.8, or what the
+            pattern says.
+        pattern: "unstructured", or "Q:64".
+        stages: prunings on a cubic curve from the source's sparsity to `sparsity`.
+        prune_until: the part of the run over which they are spread.
+        initial: the sparsity that the curve starts from; None: the source's.
+        regrow: pruned weights may come back at a later stage, if the pruning method wants them.
+        lr: the highest learning rate of AdamW; it warms up over `warmup` of the run and then falls as a cosine.
+        warmup: part of the run.
+        weight_decay: of AdamW, on matrices.
+        clip: the largest norm of the gradient; 0: no clipping.
+        batch_tokens: tokens of a step.
+        hidden, attention, embedding, relation, logits, labels: weights of the losses (see `aerogel.train.losses`).
+        temperature: of the logits' KL.
+        dropout: on hidden states, of the student.
+        quant: the scheme whose rounding the student trains against, straight-through (Bengio et al., arXiv 1308.3432);
+            None: none.
+        quant_from: the part of the run after which it does.
+        train_embeddings: train the embedding tables too.
+        max_tokens: longer texts are cut; None: what the model was made for.
+        cache_bytes: most memory for the teacher's outputs. Beyond that it runs in every step.
+        seed: of the order of batches and of dropout.
+        threads: of PyTorch; None: the cores that the process may use.
+        save_minutes: a snapshot to resume from is written so often; 0: never.
+        log_seconds: how often progress is reported.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    sparsity: float | None = None
+    pattern: str = "unstructured"
+    stages: int = 16
+    prune_until: float = 0.4
+    initial: float | None = None
+    regrow: bool = False
+    lr: float = 1e-3
+    warmup: float = 0.02
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    batch_tokens: int = 1536
+    hidden: float = 1.0
+    attention: float = 0.0
+    embedding: float = 1.0
+    relation: float = 0.0
+    logits: float = 1.0
+    labels: float = 1.0
+    temperature: float = 1.0
+    dropout: float = 0.0
+    quant: str | None = "int8"
+    quant_from: float = 0.8
+    train_embeddings: bool = False
+    max_tokens: int | None = None
+    cache_bytes: int = 4 << 30
+    seed: int = 0
+    threads: int | None = None
+    save_minutes: float = 5.0
+    log_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("prune_until", "warmup", "quant_from"):
+            _within(name, getattr(self, name), 0, 1)
+        if self.sparsity is not None:
+            _within("sparsity", self.sparsity, 0, 1)
+        _within("dropout", self.dropout, 0, 0.99)
+        for name in ("hidden", "attention", "embedding", "relation", "logits", "labels", "weight_decay", "clip"):
+            _within(name, getattr(self, name), 0, math.inf)
+        if not self.lr > 0 or not math.isfinite(self.lr):
+            raise RecipeError(f"lr: expected more than 0, got {self.lr}")
+        if not self.temperature > 0:
+            raise RecipeError(f"temperature: expected more than 0, got {self.temperature}")
+        if self.batch_tokens < 1:
+            raise RecipeError(f"batch_tokens: expected at least 1, got {self.batch_tokens}")
+
+    #: What may differ between a run and its resumption.
+    RESUMABLE = ("threads", "save_minutes", "log_seconds")
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the result, as plain values."""
+        return {name: value for name, value in asdict(self).items() if name not in self.RESUMABLE}
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a run did.
+
+    Attributes:
+        path: the folder that was written.
+        steps, seconds, tokens: how much was trained, resumed parts included.
+        sparsity: of the linear layers.
+        losses: the terms of the loss, their means over the last tenth of the steps.
+    """
+
+    path: str
+    steps: int
+    seconds: float
+    tokens: int
+    sparsity: float
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:  # also refuses NaN
+        raise RecipeError(f"{name}: expected a number from {least:g} to {most:g}, got {value}")

@@ -1,0 +1,79 @@
+"""A trained model as a dense safetensors folder, zeros in place, that aerogel and transformers read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.names import saved_name
+from aerogel.compression.folder import keep_files
+from aerogel.errors import RecipeError
+from aerogel.packed import SafetensorsWriter
+
+#: Written beside the weights: how the model was trained. Its presence says that a folder may be replaced.
+RECORD = "training.json"
+
+
+def check_out(out: Path) -> None:
+    """Raises RecipeError if writing a trained model to `out` would destroy something else."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise RecipeError(f"{out}: exists and is not a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
+        raise RecipeError(f"{out}: is not empty and not a trained model, so it is not overwritten")
+
+
+def save(
+    checkpoint: Checkpoint,
+    arrays: Mapping[str, np.ndarray],
+    out: Path,
+    record: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes `out` whole or not at all.
+
+    Args:
+        checkpoint: where the model came from: its config, tokenizer, pooling, and parameters that were not trained.
+        arrays: float32, by their names in a checkpoint.
+        out: a new or empty folder, or one that was written here.
+        record: what training.json says.
+        config: the config, where training changed it: then the pooling is not kept.
+    """
+    check_out(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    try:
+        folder.chmod(0o755)
+        chosen = {k: v for k, v in (config or checkpoint.config).items() if k != "quantization_config"}
+        writer = SafetensorsWriter(folder / "model.safetensors")
+        untrained = [name for name in checkpoint.names() if name not in arrays]
+        for name in [*arrays, *untrained]:
+            array = arrays[name] if name in arrays else checkpoint.array(name)
+            writer.add(saved_name(name, chosen), np.asarray(array, np.float32))
+        writer.close({"format": "pt"})
+        _write(folder / "config.json", {**chosen, "torch_dtype": "float32"})
+        keep_files(checkpoint, folder)
+        if config is not None:
+            for file in ["modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"]:
+                (folder / file).unlink(missing_ok=True)
+            shutil.rmtree(folder / "1_Pooling", ignore_errors=True)
+        _write(folder / RECORD, dict(record))
+        if out.exists():
+            old = folder.with_suffix(".old")
+            out.rename(old)
+            folder.rename(out)
+            shutil.rmtree(old)
+        else:
+            folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,44 @@
+"""Training data from files: a text a line, or a text, a tab and a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from aerogel.errors import DataError
+
+#: A longer line is a document: it is cut into its sentences.
+LONGEST = 400
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+def read_texts(files: Iterable[Path], sentences: bool = True) -> list[str]:
+    """The lines of all files, each text once, in order. With `sentences`, long lines are cut into sentences."""
+    texts: dict[str, None] = {}
+    for file in files:
+        for line in _lines(file):
+            parts = _SENTENCE_END.split(line) if sentences and len(line) > LONGEST else [line]
+            texts.update(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    return list(texts)
+
+
+def read_labelled(file: Path) -> tuple[list[str], list[int]]:
+    """Lines of text<TAB>label, labels from 0."""
+    texts, labels = [], []
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        text, tab, label = line.rstrip().rpartition("\t")
+        if not tab or not text.strip() or not label.isdecimal():
+            raise DataError(f"{file}: line {number}: expected text, a tab and a label from 0, got {line!r:.80}")
+        texts.append(text.strip())
+        labels.append(int(label))
+    return texts, labels
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: expected text in UTF-8: {error}") from error

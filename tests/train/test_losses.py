@@ -1,0 +1,39 @@
+"""Losses: zero for a perfect student, and what the formulas say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
+
+from aerogel.train import losses  # noqa: E402
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_perfect_student_has_no_loss() -> None:
+    x = random(20, 8)
+    assert losses.match([x, x], [x, x]) == 0
+    assert losses.cosine(3 * x, x) == pytest.approx(0, abs=1e-6)
+    assert losses.relation(2 * x, x) == pytest.approx(0, abs=1e-6)
+    assert losses.divergence(x, x + 1, 2.0) == pytest.approx(0, abs=1e-5)
+
+
+def test_what_the_mean_predicts_costs_one() -> None:
+    x = random(500, 8)
+    assert losses.match([x.mean(0).expand_as(x)], [x]) == pytest.approx(1, rel=0.01)
+
+
+def test_divergence_is_kl_whatever_the_pieces() -> None:
+    s, t = random(600, 5), random(600, 5, seed=1)
+    p, q = torch.softmax(t / 2, 1).double(), torch.softmax(s / 2, 1).double()
+    assert float(losses.divergence(s, t, 2.0)) == pytest.approx(float(4 * (p * (p / q).log()).sum(1).mean()), rel=1e-4)
+
+
+def test_relation_of_a_single_sequence_is_zero_and_has_a_gradient() -> None:
+    x = random(1, 4).requires_grad_()
+    losses.relation(x, random(1, 4)).backward()
+    assert not np.any(x.grad.numpy())
