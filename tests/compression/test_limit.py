@@ -135,7 +135,7 @@ def test_dynamic_models_have_none(bert_folder, texts, tmp_path):
         assert not any(step["limit"] for step in linears(tmp_path / name))
 
 
-def test_the_same_on_every_instruction_set(bert_folder, texts, tmp_path):
+def test_the_same_for_any_number_of_threads(bert_folder, texts, tmp_path):
     aerogel.compress(bert_folder, tmp_path / "1", recipe=recipe_of(texts), threads=1)
     aerogel.compress(bert_folder, tmp_path / "2", recipe=recipe_of(texts), threads=2)
     assert (tmp_path / "1/model.safetensors").read_bytes() == (tmp_path / "2/model.safetensors").read_bytes()
