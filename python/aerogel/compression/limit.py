@@ -4,7 +4,7 @@
 
 One limit for all tokens that ever come. The largest |x| that calibration sees cuts nothing, but a single outlier then
 makes all other codes coarse; a smaller one cuts outliers and rounds the rest finer. The limit taken has the least mean
-squared error over the calibration texts, which is found on a histogram of |x| (as in Sung, Shin and Hwang, arXiv 1511.06488).
+squared error over the calibration texts, found on a histogram of |x| (as in Sung, Shin and Hwang, arXiv 1511.06488).
 """
 
 from __future__ import annotations
