@@ -92,7 +92,8 @@ def test_every_scheme_with_every_pattern_in_every_format(quant, pattern, kind):
     numbers = (
         "float32" if quant == "none" else "bf16" if quant == "bf16" else "int8g" if quant == "int8:g64" else "int8"
     )
-    for format in ("auto", *tuning.FORMATS[numbers]):
+    four_bits = {"int4": ("dense_q4", "masked_q4"), "codebook:16": ("masked_q4",)}.get(quant.split(":g")[0], ())
+    for format in ("auto", *tuning.FORMATS[numbers], *four_bits):
         layer = aerogel.Linear(w if kind == "dense" else scipy_sparse.csr_matrix(w), b, quant=quant, format=format)
         assert layer.sparsity == pytest.approx(1 - np.count_nonzero(dense) / w.size)
         if numbers == "int8":  # exact in integers
@@ -101,6 +102,18 @@ def test_every_scheme_with_every_pattern_in_every_format(quant, pattern, kind):
             sums = (q @ stored.values.astype(np.int64).T).astype(np.float32)
             expected = (sums * ((largest / np.float32(127)) * stored.scale) + b).astype(np.float32)
             np.testing.assert_array_equal(layer(x), expected, format)
+        elif numbers == "int8g" and format in (
+            "auto",
+            "grouped_q8",
+        ):  # exact within a group, then in order
+            largest = np.abs(x).max(1, keepdims=True)
+            q = np.rint(x * (np.float32(127) / largest)).astype(np.int64)
+            total = np.zeros((9, 33), np.float32)
+            for g in range(stored.scale.shape[1]):
+                part = slice(64 * g, 64 * g + 64)
+                sums = (q[:, part] @ stored.values[:, part].astype(np.int64).T).astype(np.float32)
+                total += stored.scale[:, g] * sums
+            np.testing.assert_array_equal(layer(x), total * (largest / np.float32(127)) + b, format)
         else:
             bound = 2.0**-24 * (w.shape[1] + 3) * (np.abs(x) @ np.abs(dense).T + np.abs(b))
             assert (np.abs(layer(x) - (x.astype(np.float64) @ dense.T + b)) <= bound + 1e-30).all(), format

@@ -109,7 +109,7 @@ def tuned(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
-@pytest.mark.parametrize("numbers", ["int8", "float32"])
+@pytest.mark.parametrize("numbers", ["int8", "float32", "int4", "codebook4", "sparse codebook4", "int8g"])
 def test_measuring_is_remembered(tuned, numbers):
     source, alive = tuning.random_source(numbers, 96, 128, 0.8)
     tuner = Tuner(1)
@@ -128,10 +128,42 @@ def test_measuring_is_remembered(tuned, numbers):
 
 
 def test_dense_layers_are_not_measured(tuned):
-    source, alive = tuning.random_source("int8", 64, 64, 0.1)
-    assert Tuner(1).known(source) == "dense_q8"
-    assert not tuned.exists()
+    for numbers, format in (("int8", "dense_q8"), ("int8g", "grouped_q8"), ("sparse codebook4", "dense_q8")):
+        source, alive = tuning.random_source(numbers, 64, 64, 0.1)
+        assert Tuner(1).known(source) == format
+        assert not tuned.exists()
+        del alive
+
+
+@pytest.mark.parametrize("numbers", ["int4", "codebook4"])
+def test_dense_layers_of_four_bits_are_measured(tuned, numbers):
+    source, alive = tuning.random_source(numbers, 64, 64, 0.0)
+    tuner = Tuner(1, memory=0.6)
+    assert tuner.known(source) is None and tuner.measure(source) == [("dense_q4", None)]
+    assert tuning.formats_of(tuner.measured[0]) == ["dense_q8", "dense_q4"] or aerogel.isa() == "neon"
     del alive
+
+
+@pytest.mark.parametrize("numbers", list(tuning.FORMATS))
+def test_kinds_of_numbers(numbers):
+    source, alive = tuning.random_source(numbers, 40, 130, 0.5)
+    assert tuning.numbers_of(source) == numbers
+    for format in {f for formats in tuning.FORMATS.values() for f in formats}:
+        held = format in tuning.FORMATS[numbers]
+        if numbers not in ("float32", "bf16", "int8g"):  # floats hold more than they are measured for
+            assert source.holds(format) == held, format
+    with pytest.raises(AerogelError, match="banana"):
+        source.holds("banana")
+    del alive
+
+
+def test_groups_that_no_kernel_takes_run_as_floats():
+    codes, scale = np.ones((4, 64), np.int8), np.ones((4, 8), np.float32)
+    source = _core.WeightSource(64)
+    source.add_dense_q8("w", codes, scale, group=8)
+    assert tuning.numbers_of(source) == "float32" and Tuner(1).known(source) == "dense_f32"
+    with pytest.raises(AerogelError, match="multiple of 16"):
+        _core.pack(source, "grouped_q8")
 
 
 def entry(second="1", nbytes="1"):

@@ -2,7 +2,9 @@
 
 #include "bindings/bindings.h"
 #include "linear/csr_f32/from_arrays.h"
+#include "linear/fits.h"
 #include "linear/pattern.h"
+#include "linear/source_q4.h"
 #include "runtime/linear_run.h"
 #include "runtime/linear_time.h"
 
@@ -170,6 +172,14 @@ void bind_weight(py::module_& module) {
       .def_property_readonly("sparsity", &WeightSource::sparsity)
       .def_property_readonly("numbers", &WeightSource::numbers, "\"int8\", \"int8g\" (a scale each group), \"bf16\" or \"float32\".")
       .def_property_readonly("four_bit", &WeightSource::four_bit, "Whether all of it is indices of at most 16 levels.")
+      .def("holds", [](const WeightSource& self, const std::string& format) {
+        const LinearKernel* kernel = linear_kernel(format, Isa::scalar);
+        if (kernel == nullptr) throw Error("unknown weight format '" + format + "'");
+        py::gil_scoped_release release;
+        return refusal(format, kernel->quantized_x, self).empty();
+      }, py::arg("format"), "Whether a format can hold these weights.")
+      .def_property_readonly("four_bit_integers", [](const WeightSource& self) { return is_linear_q4(self); },
+                             "Whether all of it is 4-bit integers, with multipliers and zero points or without, and no codebook.")
       .def("pattern", [](const WeightSource& self) { return pattern_of(self);
       }, "How the zeros lie: nonzeros of rows, of aligned windows of 4, 8 and 64 columns, and 1x4 blocks that are not empty.");
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "linear/fits.h"
 
 namespace aerogel {
 namespace {
@@ -15,9 +16,8 @@ const LinearKernel* kernel_for(const WeightSource& source, const std::string& fo
       if (row.isa == Isa::scalar) known += std::string(", ") + row.format;
     throw Error("unknown weight format '" + format + "': expected one of " + known);
   }
-  if (kernel->quantized_x != source.quantized())
-    throw Error("weight format '" + format + "' takes " + (kernel->quantized_x ? "int8 codes" : "float values") + ", got " +
-                (source.quantized() ? "int8 codes" : source.grouped() ? "int8 codes with a scale each group" : "float values"));
+  const std::string why = refusal(format, kernel->quantized_x, source);
+  if (!why.empty()) throw Error("weight format '" + format + "' " + why);
   return kernel;
 }
 
@@ -58,10 +58,14 @@ PackedLinear pack_linear(const WeightSource& source, const std::vector<FormChoic
 std::vector<FormChoice> auto_forms(const WeightSource& source, Isa isa) {
   // As bf16: a mask saves bytes from half the weights on; from 0.75 on skipping multiplications gains more.
   if (source.bf16()) return {{source.sparsity() >= 0.75 ? "csr_f32" : source.sparsity() >= 0.5 ? "masked_bf16" : "dense_bf16"}};
+  if (source.grouped() && refusal("grouped_q8", true, source).empty()) return {{"grouped_q8"}};
   const std::string dense = source.quantized() ? "dense_q8" : "dense_f32";
   // neondot: modelled, half of the vector operations of a sparse product gather.
   const double crossover = !source.quantized() ? 0.6 : isa == Isa::neondot ? 0.7 : 0.5;
   const LinearKernel* rival = find_linear(dense, isa);
+  // On AVX2 integers of 4 bits are multiplied faster than int8, and codebooks stream faster.
+  if (source.four_bit() && source.sparsity() < crossover && rival->isa == Isa::avx2 && refusal("dense_q4", true, source).empty())
+    return {{"dense_q4"}};
   if (source.sparsity() < crossover) return {{dense}};
   // A scalar sparse kernel beside a vector dense one is no gain.
   const auto serves = [&](const char* format) {

@@ -119,7 +119,9 @@ def compress(
     ] = 128,
     drop: Annotated[
         float | None,
-        typer.Option("--max-drop", metavar="X", help="Ever sparser while at most this part of the score is lost: 0.01."),
+        typer.Option(
+            "--max-drop", metavar="X", help="Ever sparser while at most this part of the score is lost: 0.01."
+        ),
     ] = None,
     sts: Sts = None,
     classify: Classify = None,
@@ -340,7 +342,6 @@ def explain(
     run(folder, batch, tokens, memory, json_file, plot, threads)
 
 
-
 @app.command("eval")
 def evaluate(
     folder: Folder,
@@ -467,7 +468,6 @@ def finetune(
     options = {"sparsity": sparsity, "steps": steps, "minutes": minutes, "lr": lr, "stages": stages, "seed": seed}
     options |= {"dropout": dropout, "batch_tokens": batch_tokens, "quant": quant, "threads": threads}
     run(source, out, data, teacher, resume, options | {"train_embeddings": train_embeddings})
-
 
 
 @app.command()

@@ -123,8 +123,8 @@ class Quantize:
         weights: scheme of the linears inside the Transformer, see `aerogel.quantize.SCHEMES`.
         head: scheme of output layers; None: that of the embeddings, which they often share.
         embeddings: scheme of the embeddings; None: int8 where the weights have integers, else that of the weights.
-        rounding: "nearest", "compensated" (GPTQ, arXiv 2210.17323; needs calibration texts); None: compensated for 4 bits and
-            codebooks if there are calibration texts.
+        rounding: "nearest", "compensated" (GPTQ, arXiv 2210.17323; needs calibration texts); None: compensated for 4 bits
+            and codebooks if there are calibration texts.
         activations: "dynamic" (one scale a token) or "static" (one scale a layer, from calibration).
     """
 

@@ -3,7 +3,7 @@ import pytest
 
 import aerogel
 from aerogel.architectures import architecture_of
-from aerogel.calibrate import walk
+from aerogel.calibrate import Visitor, walk
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.pooling import Pooling
 from aerogel.errors import DataError
@@ -11,18 +11,20 @@ from aerogel.errors import DataError
 from ..conftest import random_ids
 
 
-class Seeing:
+class Seeing(Visitor):
     """Hands the model's own weights on, and keeps what it sees."""
 
     def __init__(self, checkpoint, streams=1, change=None):
         self.streams = streams
         self.seen = []
+        self.lacking = []
         self._checkpoint = checkpoint
         self._change = change or (lambda name, weight: weight)
 
-    def visit(self, stack, inputs):
+    def visit(self, stack, inputs, lacking):
         assert len(inputs) == self.streams
         self.seen.append((stack, [x.copy() for x in inputs]))
+        self.lacking.append(lacking)
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         changed = [self._change(name, weight) for name, weight in zip(stack.names, dense)]
         return [dense, changed][-self.streams :]
@@ -55,7 +57,11 @@ def test_outputs_are_those_of_the_model(folder, request):
 def test_a_head_gets_one_row_a_sequence(tmp_path):
     from .. import tiny_models
 
-    config = {**tiny_models.BERT, "architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b", "2": "c"}}
+    config = {
+        **tiny_models.BERT,
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "a", "1": "b", "2": "c"},
+    }
     path = tiny_models.write(tmp_path / "m", config, tiny_models.bert_weights(config))
     checkpoint = open_checkpoint(path)
     architecture = architecture_of(checkpoint)
@@ -80,6 +86,10 @@ def test_two_streams(bert_folder):
     assert not np.array_equal(outputs["hidden"][0], outputs["hidden"][1])
     same = [np.array_equal(a, b) for _, (a, b) in changed.seen]
     assert same == [True] * 4 + [False] * 4  # up to and with the changed linear inputs agree
+    # Q, K and V are added to nothing, and what the first block is added to is one and the same
+    assert [x is not None for x in changed.lacking] == [False] * 3 + [True, False, True, False, True]
+    assert not changed.lacking[3].any()
+    np.testing.assert_array_equal(changed.lacking[5], changed.seen[4][1][0] - changed.seen[4][1][1])
 
 
 @pytest.mark.parametrize("isa", ["scalar", None])
@@ -94,7 +104,9 @@ def test_what_is_seen_does_not_depend_on_the_instruction_set(bert_folder, isa):
         "print(hashlib.sha256(b''.join(x.tobytes() for _, (x,) in v.seen)).hexdigest())"
     )
     environment = {k: v for k, v in os.environ.items() if k != "AEROGEL_ISA"} | ({"AEROGEL_ISA": isa} if isa else {})
-    run = subprocess.run([sys.executable, "-c", code, str(bert_folder)], env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(bert_folder)], env=environment, capture_output=True, text=True
+    )
     checkpoint = open_checkpoint(bert_folder)
     architecture = architecture_of(checkpoint)
     visitor = Seeing(checkpoint)

@@ -124,10 +124,16 @@ def test_folding_changes_nothing_but_the_rounding(model, quant, request, texts, 
         for name in folded
         if not np.array_equal(open_checkpoint(tmp_path / "out").array(name), open_checkpoint(source).array(name))
     ]
-    assert changed == ([n for n in folded if "value.bias" in n] if "bert" in model else [
-        n for n in folded if "layernorm" in n
-    ])
-    terms = {step["terms"] for step in aerogel.load(tmp_path / "out").describe() if "terms" in step and "layers" in step["name"]}
+    if "bert" in model:  # rounding with compensation changes every bias
+        assert set(changed) >= {n for n in folded if "value.bias" in n}
+        assert quant.startswith("int4") or all("value.bias" in n for n in changed)
+    else:
+        assert changed == [n for n in folded if "layernorm" in n]
+    terms = {
+        step["terms"]
+        for step in aerogel.load(tmp_path / "out").describe()
+        if "terms" in step and "layers" in step["name"]
+    }
     assert terms == {1}
 
 
@@ -217,7 +223,10 @@ def test_compensated_rounding_is_nearer(bert_folder, texts, tmp_path):
     dense = aerogel.load(bert_folder).forward(ids, output="hidden")
     errors = {}
     for rounding in ("nearest", "compensated"):
-        recipe = {"prune": {"sparsity": 0}, "quantize": {"weights": "int4:g32", "rounding": rounding, "embeddings": "none"}}
+        recipe = {
+            "prune": {"sparsity": 0},
+            "quantize": {"weights": "int4:g32", "rounding": rounding, "embeddings": "none"},
+        }
         aerogel.compress(bert_folder, tmp_path / rounding, recipe=recipe, calibrate=texts)
         errors[rounding] = distance(tmp_path / rounding, dense, ids)
     assert errors["compensated"] < errors["nearest"]

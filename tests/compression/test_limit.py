@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 import aerogel
 from aerogel.architectures import architecture_of
-from aerogel.calibrate import Stack, walk
+from aerogel.calibrate import Stack, Visitor, walk
 from aerogel.checkpoint import open_checkpoint
 from aerogel.compression.limit import limit_of
 from aerogel.errors import CheckpointError, DataError
@@ -96,7 +96,7 @@ def test_every_integer_linear_has_a_limit(model, quant, request, texts, tmp_path
     assert np.abs(got - dense).max() <= bound * np.abs(dense).max()
 
 
-class Seeing:
+class Seeing(Visitor):
     """The dense model's inputs, by the first name of each stack."""
 
     streams = 1
@@ -104,7 +104,7 @@ class Seeing:
     def __init__(self, checkpoint):
         self.checkpoint, self.seen = checkpoint, {}
 
-    def visit(self, stack: Stack, inputs):
+    def visit(self, stack: Stack, inputs, lacking):
         self.seen[stack.names] = inputs[0]
         return [[self.checkpoint.weight(name).dense() for name in stack.names]]
 

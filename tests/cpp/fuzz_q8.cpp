@@ -71,7 +71,7 @@ TEST(fuzz_q8) {
     const Problem p(seed);
     const std::vector<float> expected = p.expected();
     for (const LinearKernel& kernel : linear_kernels()) {
-      if (!kernel.quantized_x || !under_test(kernel.isa, kernel.features)) continue;
+      if (!holds_int8(kernel) || !under_test(kernel.isa, kernel.features)) continue;
       if (emulated(kernel.isa) && seed % 10 != 0) continue;
       WeightSource source(p.k);
       WeightSource::Part part;

@@ -132,7 +132,7 @@ TEST(indexed_runs_in_every_int8_kernel) {
       for (std::int64_t c = 0; c < w.k; ++c) x[static_cast<std::size_t>(t * ldx + c)] = static_cast<std::int8_t>(random.below(255) - 127);
     const std::vector<float> x_scale(static_cast<std::size_t>(m), 0.01f);
     for (const LinearKernel& kernel : linear_kernels()) {
-      if (!kernel.quantized_x || !under_test(kernel.isa, kernel.features)) continue;
+      if (!holds_int8(kernel) || !under_test(kernel.isa, kernel.features)) continue;
       std::vector<float> y[2];
       for (const bool which : {false, true}) {
         const std::unique_ptr<Weight> weight = kernel.pack(which ? indexed : plain);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "kernels/table.h"
+#include "linear/fits.h"
 #include "vpdpbusd.h"
 
 namespace aerogel::testing {
@@ -12,6 +13,19 @@ namespace aerogel::testing {
 inline bool under_test(Isa isa, std::uint32_t features) {
   const bool runs = kernel_available(isa, features) || (isa == Isa::avxvnni && emulates_vpdpbusd());
   return runs && (std::getenv("AEROGEL_ISA") == nullptr || isa == active_isa());
+}
+
+// Whether the format of a kernel can hold any int8 codes; q4.cpp and grouped_q8.cpp test those that hold something else.
+inline bool holds_int8(const LinearKernel& kernel) {
+  const std::int8_t code = 1;
+  const float scale = 1.0f;
+  WeightSource source(1);
+  WeightSource::Part part;
+  part.rows = 1;
+  part.q8 = &code;
+  part.scale = &scale;
+  source.add("w", part, 1);
+  return kernel.quantized_x && refusal(kernel.format, kernel.quantized_x, source).empty();
 }
 
 // Whether each instruction of a kernel costs as much as a thousand of another's: its large cases are left out then.

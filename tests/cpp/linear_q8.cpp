@@ -49,7 +49,7 @@ TEST(q8_many_columns) {
         }
       const std::vector<float> x_scale(static_cast<std::size_t>(tokens), 0.25f);
       for (const LinearKernel& kernel : linear_kernels()) {
-        if (!kernel.quantized_x || !under_test(kernel.isa, kernel.features) || (emulated(kernel.isa) && k > 8193)) continue;
+        if (!holds_int8(kernel) || !under_test(kernel.isa, kernel.features) || (emulated(kernel.isa) && k > 8193)) continue;
         const std::unique_ptr<Weight> weight = m.pack(kernel);
         for (std::int64_t count : {1, 3, 9, 32, 68}) {
           if ((kernel.isa == Isa::scalar && count > 3) || (emulated(kernel.isa) && count > 9)) continue;

@@ -115,7 +115,7 @@ void tile_of(std::int64_t tokens, Weights& weights, const std::int16_t* x, std::
   }
 }
 
-void widen_x(const std::int8_t* x, std::int64_t ldx, std::int64_t tokens, std::int64_t columns, std::int16_t* out) {
+[[maybe_unused]] void widen_x(const std::int8_t* x, std::int64_t ldx, std::int64_t tokens, std::int64_t columns, std::int16_t* out) {
   for (std::int64_t t = 0; t < tokens; ++t)
     for (std::int64_t k = 0; k < columns; k += 16)
       _mm256_store_si256(
@@ -124,7 +124,7 @@ void widen_x(const std::int8_t* x, std::int64_t ldx, std::int64_t tokens, std::i
 }
 
 // Sums of one panel to y.
-void finish(const LinearTask& task, std::int64_t outputs, const float* scales, std::int64_t panel, std::int64_t first_token,
+[[maybe_unused]] void finish(const LinearTask& task, std::int64_t outputs, const float* scales, std::int64_t panel, std::int64_t first_token,
             std::int64_t tokens, const std::int32_t* sums) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   for (std::int64_t half = 0; half < 2; ++half) {

@@ -112,7 +112,7 @@ void tile_of(std::int64_t tokens, Weights& weights, const std::int8_t* x, std::i
 }
 
 // One token into the tiling; returns 128 * sum_k x. Whole lines: x is zero beyond K, up to a multiple of 64.
-std::int32_t copy_x(const std::int8_t* x, std::int64_t k_padded, std::int64_t chunk, std::int64_t chunk_step, std::int8_t* out) {
+[[maybe_unused]] std::int32_t copy_x(const std::int8_t* x, std::int64_t k_padded, std::int64_t chunk, std::int64_t chunk_step, std::int8_t* out) {
   __m512i sum = _mm512_setzero_si512();
   const __m512i ones = _mm512_set1_epi8(1);
   for (std::int64_t begin = 0; begin < k_padded; begin += chunk, out += chunk_step) {
@@ -126,8 +126,8 @@ std::int32_t copy_x(const std::int8_t* x, std::int64_t k_padded, std::int64_t ch
   return _mm512_reduce_add_epi32(_mm512_slli_epi32(sum, 7));
 }
 
-// Sums of one panel to y.
-void finish(const LinearTask& task, std::int64_t outputs, const float* scales, std::int64_t panel, std::int64_t first_token,
+// Sums of one panel to y; offsets, one a token, are taken off before, or null.
+[[maybe_unused]] void finish(const LinearTask& task, std::int64_t outputs, const float* scales, std::int64_t panel, std::int64_t first_token,
             std::int64_t tokens, const std::int32_t* sums, const std::int32_t* offsets) {
   for (std::int64_t half = 0; half < 2; ++half) {
     const std::int64_t n = panel * kRows + half * 16;
@@ -136,7 +136,8 @@ void finish(const LinearTask& task, std::int64_t outputs, const float* scales, s
     const __m512 scale = _mm512_load_ps(scales + n);
     const __m512 bias = task.bias != nullptr ? _mm512_maskz_loadu_ps(rows, task.bias + n) : _mm512_setzero_ps();
     for (std::int64_t t = 0; t < tokens; ++t) {
-      const __m512i sum = _mm512_sub_epi32(_mm512_load_si512(sums + t * kRows + half * 16), _mm512_set1_epi32(offsets[t]));
+      const __m512i offset = _mm512_set1_epi32(offsets != nullptr ? offsets[t] : 0);
+      const __m512i sum = _mm512_sub_epi32(_mm512_load_si512(sums + t * kRows + half * 16), offset);
       __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(_mm512_set1_ps(task.x_scale[first_token + t]), scale));
       if (task.bias != nullptr) value = _mm512_add_ps(value, bias);
       _mm512_mask_storeu_ps(task.y + (first_token + t) * task.ldy + n, rows, value);

@@ -17,7 +17,7 @@ from aerogel import _core
 from aerogel.architectures.groups import Group, Part
 from aerogel.checkpoint.base import check_finite
 from aerogel.errors import ConfigError, ShapeError, UnsupportedModelError
-from aerogel.tuning import Forms, Tuner, dense_format
+from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
 
 if TYPE_CHECKING:
     from aerogel.checkpoint import Checkpoint, Pooling, Weight
@@ -232,7 +232,7 @@ class Weights:
             if formats is None and measure:
                 formats = self._tuner.measure(source)
         elif formats == "dense":
-            formats = dense_format(source.numbers)
+            formats = dense_format(numbers_of(source))
         packed = None if formats is None else _core.pack(source, formats)
         del alive
         for name in names:  # so that a model is never in memory twice

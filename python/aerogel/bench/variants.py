@@ -132,7 +132,9 @@ def model_variants(
     checkpoint = open_checkpoint(folder)
     if is_packed(checkpoint.path):
         recipe = checkpoint.config["quantization_config"].get("recipe") or {}
-        weights = recipe.get("quant") or (recipe.get("quantize") or {}).get("weights")  # older packed models, and newer ones
+        weights = recipe.get("quant") or (recipe.get("quantize") or {}).get(
+            "weights"
+        )  # older packed models, and newer ones
         precision = "fp32" if weights == "none" else "int8"
         return [*variants, Variant("sparse", os.fspath(folder), "auto", precision)]
     path = work / "sparse"

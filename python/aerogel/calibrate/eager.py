@@ -4,18 +4,21 @@ An architecture writes itself down by calling a `Program`. `Eager` has the same 
 be the number of a value is the value itself, for all tokens of the calibration texts. So calibration needs no code of any
 model family, and a layer that is compressed passes its own results on to the next.
 
-Ops other than linears run in the engine, each as a program of one op: their numbers are those of a real forward pass.
+Ops other than linears and attention run in the engine, each as a program of one op.
 """
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aerogel import _core
+from aerogel.calibrate.attention import attention
 from aerogel.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,8 +33,8 @@ MOST_OUTPUTS = 16384
 #: Rows that are in the engine at once: enough for its kernels, few enough that its arena stays small.
 CHUNK = 4096
 
-#: float32 [rows, width], one array a stream; None: not computed.
-Value = "list[np.ndarray] | None"
+#: What an op makes: float32 [rows, width], one array a stream; a linear that nobody has read yet; None: not computed.
+Value = Any
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,38 @@ class Stack:
     outputs: tuple[int, ...]
 
 
-class Visitor(Protocol):
+class Visitor(ABC):
     """Sees every linear in the order of computation."""
 
     #: Streams of values that run side by side: 1, or 2 to carry the dense model along with the compressed one.
-    streams: int
+    streams: int = 1
 
-    def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> Sequence[Sequence[np.ndarray]]:
-        """inputs: float32 [rows, K] of each stream. Returns the weights to go on with, [stream][part of the stack]."""
+    @abstractmethod
+    def visit(
+        self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None
+    ) -> Sequence[Sequence[np.ndarray]]:
+        """Returns the weights to go on with, [stream][part of the stack].
+
+        Args:
+            stack: what is run.
+            inputs: float32 [rows, K] of each stream.
+            lacking: float32 [rows, N] if the result is added to a residual that differs between two streams: what the
+                second one lacks of the first.
+        """
+
+    def bias(self, stack: Stack, bias: np.ndarray) -> Sequence[np.ndarray]:
+        """The biases to go on with, float32 [N] of each stream; asked right after `visit`."""
+        return [bias] * self.streams
+
+
+@dataclass
+class _Linear:
+    """A linear that waits for its first reader: what it is added to says what its result should make good for."""
+
+    stack: Stack
+    x: list[np.ndarray]
+    bias: np.ndarray | None
+    value: list[np.ndarray] | None = None
 
 
 class EagerWeights:
@@ -124,16 +151,30 @@ class Eager:
         terms: int = 1,
         limit: float = 0.0,
     ) -> Value:
-        if x is None:
+        rows = self._value(x)
+        if rows is None:
             return None
-        stack = Stack(weight, name, tuple(self._tensors[part].shape[0] for part in weight))
-        parts = self._visitor.visit(stack, x)
-        if sum(stack.outputs) > MOST_OUTPUTS:
-            return None
-        return [_product(rows, weights, bias) for rows, weights in zip(x, parts, strict=True)]
+        return _Linear(Stack(weight, name, tuple(self._tensors[part].shape[0] for part in weight)), rows, bias)
 
     def add(self, x: Value, y: Value) -> Value:
-        return None if x is None or y is None else [a + b for a, b in zip(x, y, strict=True)]
+        other = self._value(x)
+        if isinstance(y, _Linear) and other is not None and other[0] is not other[-1]:
+            y = self._run_linear(y, other[0] - other[1])
+        rows = self._value(y)
+        return None if other is None or rows is None else [a + b for a, b in zip(other, rows, strict=True)]
+
+    def _value(self, x: Value) -> list[np.ndarray] | None:
+        return self._run_linear(x, None) if isinstance(x, _Linear) else x
+
+    def _run_linear(self, linear: _Linear, lacking: np.ndarray | None) -> list[np.ndarray] | None:
+        if linear.value is None and linear.x:
+            stack, inputs, bias = linear.stack, linear.x, linear.bias
+            linear.x = []  # the inputs are not needed any more, whoever still holds the result
+            parts = self._visitor.visit(stack, inputs, lacking)
+            if sum(stack.outputs) <= MOST_OUTPUTS:
+                biases = [None] * len(inputs) if bias is None else self._visitor.bias(stack, bias)
+                linear.value = [_product(*args) for args in zip(inputs, parts, biases, strict=True)]
+        return linear.value
 
     def layer_norm(self, name: str, x: Value, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Value:
         return self._op(x, lambda p, v: p.layer_norm(name, v, gamma, beta, eps))
@@ -161,7 +202,17 @@ class Eager:
         causal: bool,
         scale: float | None = None,
     ) -> Value:
-        return self._op(x, lambda p, v: p.attention(name, v, heads, kv_heads, head_dim, causal, scale))
+        values = self._value(x)
+        if values is None:
+            return None
+        factor = 1 / math.sqrt(head_dim) if scale is None else scale
+        results: list[np.ndarray] = []
+        for rows in values:
+            if results and rows is values[0]:
+                results.append(results[0])
+            else:
+                results.append(attention(rows, self._offsets, heads, kv_heads, head_dim, causal, factor))
+        return results
 
     def select_last(self, x: Value) -> Value:
         return x
@@ -173,21 +224,22 @@ class Eager:
         return self._op(x, lambda p, v: p.l2_normalize(v))
 
     def output(self, name: str, x: Value) -> None:
-        self.outputs[name] = x
+        self.outputs[name] = self._value(x)
 
     def set_max_positions(self, limit: int) -> None:
         pass
 
     def _op(self, x: Value, write: Callable[[_core.Program, int], int], in_place: bool = False) -> Value:
         """One op in the engine; an embedding table that is looked up row by row serves as its input."""
-        if x is None:
+        values = self._value(x)
+        if values is None:
             return None
         results: list[np.ndarray] = []
-        for i, rows in enumerate(x):
-            if i and rows is x[0]:  # both streams are still the same
+        for i, rows in enumerate(values):
+            if i and rows is values[0]:  # both streams are still the same
                 results.append(results[0])
             else:
-                shared = in_place and len(x) > 1 and x[0] is x[-1]
+                shared = in_place and len(values) > 1 and values[0] is values[-1]
                 results.append(self._chunks(rows, write, rows if in_place and not shared else None))
         return results
 

@@ -31,7 +31,9 @@ def read_texts(path: Path) -> list[str]:
     try:
         texts = [text for text in map(str.strip, _pieces(path)) if text]
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8 text, got byte {error.object[error.start]:#x} at {error.start}") from error
+        raise DataError(
+            f"{path}: expected UTF-8 text, got byte {error.object[error.start]:#x} at {error.start}"
+        ) from error
     except (csv.Error, json.JSONDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
     if not texts:

@@ -69,16 +69,14 @@ def run(
     if values:
         recipe = with_values(Recipe() if recipe is None else Recipe.read(recipe), parsed(values))
     with progress_bar(f"Compressing {source}") as progress:
-        report = compress(
-            source, out, threads=threads, progress=progress, **{**given, "recipe": recipe}, target=target
-        )
+        report = compress(source, out, threads=threads, progress=progress, **{**given, "recipe": recipe}, target=target)
     show(report)
     if enabled():
         with console.status("Measuring kernels on this machine"):
             expected = predict(report, goal.tokens, threads)
         if expected is not None:
             console.print(
-                f"linears of 1x{expected.tokens} tokens: {milliseconds(1e3 * expected.seconds)} ms predicted on this machine, "
+                f"linears of 1x{expected.tokens} tokens: {milliseconds(1e3 * expected.seconds)} ms predicted here, "
                 f"{milliseconds(1e3 * expected.dense)} ms dense int8",
                 markup=False,
             )
@@ -151,7 +149,8 @@ def show(report: CompressReport) -> None:
     for note in report.notes:
         console.print(note, style="yellow", markup=False)
     console.print(
-        f"{report.path}: {megabytes(report.file_bytes)}, {report.dense_bytes / report.file_bytes:.1f}x smaller than float32; "
+        f"{report.path}: {megabytes(report.file_bytes)}, {report.dense_bytes / report.file_bytes:.1f}x smaller than "
+        "float32; "
         f"{report.sparsity:.1%} of the linear weights are zero, {report.bits:.2f} bits a weight ({report.seconds:.1f} s)",
         markup=False,
     )

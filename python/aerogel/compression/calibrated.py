@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from aerogel.architectures import Architecture, Fold
-from aerogel.calibrate import Stack, Statistics, walk
+from aerogel.architectures import Architecture, Fold, Role
+from aerogel.calibrate import Stack, Statistics, Visitor, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
 from aerogel.compression.limit import limit_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.prune import corrected_target
+
 
 @dataclass
 class Done:
@@ -53,20 +54,22 @@ def compress_calibrated(
     """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`; `static`:
     inputs get limits, see `limit.py`.
 
-    With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make its
-    results of the compressed inputs closest to the dense model's.
+    With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make
+    its results of the compressed inputs closest to the dense model's.
     """
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
-    visitor = _Compressing(checkpoint, choices, correct, folds, alpha or 0.0, static, done)
+    vectors = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.KEPT}
+    visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done)
     walk(architecture, checkpoint, sequences, visitor, threads)
     return visitor.found
 
 
-class _Compressing:
+class _Compressing(Visitor):
     def __init__(
         self,
         checkpoint: Checkpoint,
         choices: Mapping[str, Choice],
+        vectors: Set[str],
         correct: bool,
         folds: Mapping[tuple[str, ...], Fold],
         alpha: float,
@@ -77,20 +80,26 @@ class _Compressing:
         self.found = Compressed()
         self._checkpoint = checkpoint
         self._choices = choices
+        self._vectors = vectors
         self._folds = folds
         self._alpha = alpha
         self._static = static
         self._done = done
+        self._bias_change: np.ndarray | None = None  # of the linear just visited
 
-    def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         fold = self._folds.get(stack.names)
         fitted = [name for name in stack.names if self._is_fitted(name)]
-        statistics = Statistics.of(inputs[-1]) if fitted or fold else None
+        seen = _Seen(inputs, lacking, self._has_bias(stack)) if fitted else None
+        statistics = seen.statistics if seen else Statistics.of(inputs[-1]) if fold else None
         targets = dense
-        if fitted and statistics is not None and inputs[0] is not inputs[-1]:
-            cross = inputs[0].T @ inputs[-1] / np.float32(len(inputs[0]))
-            targets = [corrected_target(weight, statistics.gram, cross) for weight in dense]
+        if seen is not None and seen.differs:
+            ends = np.cumsum(stack.outputs)
+            targets = [
+                corrected_target(weight, seen.statistics.gram, seen.cross, seen.lacking(end - len(weight), end))
+                for weight, end in zip(dense, ends, strict=True)
+            ]
         s = None
         if fold is not None and statistics is not None:
             s = self._fold(fold, targets, statistics)
@@ -105,11 +114,25 @@ class _Compressing:
                 output_error = None if statistics is None else output_error_of(target, kept, statistics)
                 self.found.matrices[name] = Done(stored, error_of(weight, used[-1]), output_error)
                 self._done(name)
+        self._bias_change = None
+        if seen is not None and seen.centred:
+            self._bias_change = seen.bias_change(dense, used)
         if self._static:
             self._limit(stack.names, inputs[-1], s)
         for name in stack.names:
             self._checkpoint.release(name)
         return [dense, used] if self.streams == 2 else [used]
+
+    def bias(self, stack: Stack, bias: np.ndarray) -> list[np.ndarray]:
+        if self._bias_change is None:
+            return [bias] * self.streams
+        changed = bias + self._bias_change
+        for name, end in zip(stack.names, np.cumsum(stack.outputs), strict=True):
+            self.found.vectors[_bias_of(name)] = changed[end - self._checkpoint.shape(name)[0] : end]
+        return [bias, changed] if self.streams == 2 else [changed]
+
+    def _has_bias(self, stack: Stack) -> bool:
+        return all(_bias_of(name) in self._vectors for name in stack.names)
 
     def _fold(self, fold: Fold, weights: Sequence[np.ndarray], statistics: Statistics) -> np.ndarray:
         """Divides what makes the input; returns by what, float32 [K]."""
@@ -131,6 +154,48 @@ class _Compressing:
     def _is_fitted(self, name: str) -> bool:
         choice = self._choices[name]
         return choice.pattern is not None or choice.compensated
+
+
+class _Seen:
+    """The moments of a linear's inputs, about their means where a bias can make up for those.
+
+    Attributes:
+        statistics: of the compressed inputs p.
+        differs: whether p is not the dense model's input x, or something is lacking besides.
+        cross: float32 [K, K], mean x p^T.
+        centred: whether the means are taken off.
+    """
+
+    def __init__(self, inputs: Sequence[np.ndarray], lacking: np.ndarray | None, centred: bool) -> None:
+        x, p = inputs[0], inputs[-1]
+        self.centred = centred
+        self.differs = x is not p or lacking is not None
+        self.statistics = Statistics.of(p)
+        count = np.float32(len(p))
+        self._lacking = None if lacking is None else lacking.T @ p / count  # [N, K]
+        self.cross = x.T @ p / count if x is not p else self.statistics.gram
+        self._x_mean, self._p_mean = x.mean(axis=0), p.mean(axis=0)
+        self._e_mean = None if lacking is None else lacking.mean(axis=0)
+        if centred:
+            gram = self.statistics.gram - np.outer(self._p_mean, self._p_mean)
+            np.fill_diagonal(gram, np.maximum(gram.diagonal(), 0))  # rounding
+            self.statistics = Statistics(self.statistics.tokens, gram, self.statistics.largest)
+            self.cross = self.cross - np.outer(self._x_mean, self._p_mean)
+            if self._lacking is not None and self._e_mean is not None:
+                self._lacking -= np.outer(self._e_mean, self._p_mean)
+
+    def lacking(self, begin: int, end: int) -> np.ndarray | None:
+        """float32 [end - begin, K]: mean e p^T of some outputs, e what the residual lacks; None: nothing."""
+        return None if self._lacking is None else self._lacking[begin:end]
+
+    def bias_change(self, dense: Sequence[np.ndarray], used: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 [N]: W mean(x) + mean(e) - V mean(p)."""
+        change = np.concatenate([w @ self._x_mean - v @ self._p_mean for w, v in zip(dense, used, strict=True)])
+        return change if self._e_mean is None else change + self._e_mean
+
+
+def _bias_of(weight: str) -> str:
+    return weight.removesuffix("weight") + "bias"
 
 
 def output_error_of(target: np.ndarray, stored: np.ndarray, statistics: Statistics) -> float:

@@ -27,7 +27,9 @@ def resolved(recipe: Recipe) -> Recipe:
     prune, quantize = recipe.prune, recipe.quantize
     sparsity = prune.sparsity
     if sparsity is None and prune.threshold is None:
-        sparsity = SPARSITY if prune.pattern in ("unstructured", "1x4", "2x1") else parse_pattern(prune.pattern).sparsity
+        sparsity = (
+            SPARSITY if prune.pattern in ("unstructured", "1x4", "2x1") else parse_pattern(prune.pattern).sparsity
+        )
     name = prune.method or ("admm" if texts and sparsity != 0 else "magnitude")
     needs = METHODS[name].needs
     if needs == "gram" and not texts and sparsity != 0:
@@ -40,11 +42,15 @@ def resolved(recipe: Recipe) -> Recipe:
     coarse = weights.startswith(COARSE)
     rounding = quantize.rounding or ("compensated" if coarse and texts else "nearest")
     if rounding == "compensated" and not texts:
-        raise RecipeError("quantize.rounding: compensated needs calibration texts (calibration.files, or --calibrate FILE)")
+        raise RecipeError(
+            "quantize.rounding: compensated needs calibration texts (calibration.files, or --calibrate FILE)"
+        )
     if recipe.fold is not None and not texts:
         raise RecipeError("fold: needs calibration texts (calibration.files, or --calibrate FILE)")
     if quantize.activations == "static" and not texts:
-        raise RecipeError("quantize.activations: static needs calibration texts (calibration.files, or --calibrate FILE)")
+        raise RecipeError(
+            "quantize.activations: static needs calibration texts (calibration.files, or --calibrate FILE)"
+        )
     embeddings = quantize.embeddings or (weights if weights in ("none", "bf16") else "int8")
     return dataclasses.replace(
         recipe,

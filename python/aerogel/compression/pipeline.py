@@ -16,7 +16,7 @@ from aerogel import _core
 from aerogel._version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
-from aerogel.calibrate import Stack, Statistics, read_texts, sequences, walk
+from aerogel.calibrate import Stack, Statistics, Visitor, read_texts, sequences, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import choices, own_sparsities, resolved
@@ -156,13 +156,15 @@ def _sparsities(
         return {**{t.name: prune.sparsity for t in shared}, **own}
     if budgeted.needs == "gram":
         if ids is None:
-            raise RecipeError(f"prune.budget: {prune.budget} needs calibration texts (calibration.files, or --calibrate FILE)")
+            raise RecipeError(
+                f"prune.budget: {prune.budget} needs calibration texts (calibration.files, or --calibrate FILE)"
+            )
         wanted = {t.name for t in shared}
 
-        class Looking:
-            streams = 1
-
-            def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        class Looking(Visitor):
+            def visit(
+                self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None
+            ) -> list[list[np.ndarray]]:
                 weights = [checkpoint.weight(name).dense() for name in stack.names]
                 if wanted.intersection(stack.names):
                     statistics = Statistics.of(inputs[0])
@@ -230,7 +232,7 @@ def _notes(recipe: Recipe) -> list[str]:
     sparsity = recipe.prune.sparsity or 0
     if not recipe.calibration.files and sparsity > 0.5:
         return [
-            f"{sparsity:.0%} of the weights went by magnitude alone: a model that was not pruned in training needs calibration "
-            "texts (--calibrate FILE) or retraining (aerogel distill) to keep its quality."
+            f"{sparsity:.0%} of the weights went by magnitude alone: a model that was not pruned in training needs "
+            "calibration texts (--calibrate FILE) or retraining (aerogel distill) to keep its quality."
         ]
     return []

@@ -143,7 +143,9 @@ def pack_to_latency(
     linears = [t.shape for t in architecture_of(checkpoint).tensors() if t.role is Role.LINEAR]
     curves = {shape: curve("int8", *shape, tokens, count) for shape in set(linears)}
     if any(found is None for found in curves.values()):
-        raise RecipeError(f"target latency: no sparse kernel serves {_core.isa()}, so sparsity does not change the speed")
+        raise RecipeError(
+            f"target latency: no sparse kernel serves {_core.isa()}, so sparsity does not change the speed"
+        )
     with tempfile.TemporaryDirectory(prefix="aerogel-latency-") as folder:
         dense = dataclasses.replace(recipe, prune=Prune(sparsity=0.0), quantize=Quantize(), calibration=Calibration())
         pack(checkpoint, Path(folder) / "m", dense, threads=threads)
@@ -176,9 +178,7 @@ def pack_to_latency(
             return dataclasses.replace(report, notes=[*report.notes, note])
         log.info("%.1f%% sparse it takes %s: again", 100 * sparsity, _ms(measured))
         goal = max(predicted(HIGHEST), goal * seconds / measured * (1 - SLACK))
-    raise RecipeError(
-        f"target latency: expected at most {_ms(seconds)}, measured {_ms(measured)} in {out}"
-    )
+    raise RecipeError(f"target latency: expected at most {_ms(seconds)}, measured {_ms(measured)} in {out}")
 
 
 def pack_to_drop(

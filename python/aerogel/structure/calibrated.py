@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from aerogel.architectures import Group, architecture_of
-from aerogel.calibrate import Stack, Statistics, walk
+from aerogel.calibrate import Stack, Statistics, Visitor, walk
 from aerogel.checkpoint import Checkpoint
 from aerogel.structure.compensate import compensate
 from aerogel.structure.layers import influence
@@ -63,17 +63,15 @@ def observe(
     return visitor.statistics
 
 
-class _Observer:
+class _Observer(Visitor):
     """Keeps the statistics of some linears."""
-
-    streams = 1
 
     def __init__(self, checkpoint: Checkpoint, readers: set[str]) -> None:
         self.statistics: dict[str, Statistics] = {}
         self._checkpoint = checkpoint
         self._readers = readers
 
-    def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
         if self._readers.intersection(stack.names):
             self.statistics.update(dict.fromkeys(stack.names, Statistics.of(inputs[0])))
         return [[self._checkpoint.weight(name).dense() for name in stack.names]]
@@ -103,7 +101,7 @@ def _on_the_way(
     return remove_units(checkpoint, architecture, visitor.kept, visitor.changed)
 
 
-class _Shrinking:
+class _Shrinking(Visitor):
     """Chooses the units that stay at the linear that reads them, and goes on with that linear's new weights."""
 
     streams = 2
@@ -116,7 +114,7 @@ class _Shrinking:
         self._counts = counts
         self._group_of = {part.tensor: group for group in counts for part in group.parts if part.reads}
 
-    def visit(self, stack: Stack, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         group = self._group_of.get(stack.names[0])
         if group is None or self._counts[group] == group.count:

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from aerogel.errors import RecipeError
-from aerogel.prune import Unstructured
+from aerogel.prune import Unstructured, cubic_steps
 from aerogel.train.masks import MaskLock
 from aerogel.train.options import Pruner
 from aerogel.train.pruners import by_magnitude
-from aerogel.prune import cubic_steps
 
 #: (model, lock, first step, end): trains the model from one step to another; the order of data and the learning rate
 #: are a function of the step. The lock is attached already; `lock.attach(optimizer)` covers momentum too.

@@ -22,6 +22,7 @@ from aerogel.tuning.layers import (
     formats_of,
     layer_named,
     layer_of,
+    numbers_of,
     pattern_name,
 )
 from aerogel.tuning.measure import Tuner, cache_bytes, enabled, measured, remembered
@@ -46,6 +47,7 @@ __all__ = [
     "layer_named",
     "layer_of",
     "measured",
+    "numbers_of",
     "pattern_name",
     "random_source",
     "remembered",

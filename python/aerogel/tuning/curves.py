@@ -74,9 +74,35 @@ def random_source(
     if numbers == "float32":
         source.add_dense("random", w)
         return source, [w]
-    group = 64 if numbers == "int8g" else 0
-    scale = np.full((n, -(-k // group)) if group else n, 0.03, np.float32)
+    if numbers in ("int4", "codebook4", "sparse codebook4"):
+        return _random_four_bit(numbers, w)
+    scale = np.full((n, -(-k // 64)) if numbers == "int8g" else n, 0.03, np.float32)
     codes = np.clip(np.rint(w / 0.03), -127, 127).astype(np.int8)
     codes[(codes == 0) & (w != 0)] = 1
-    source.add_dense_q8("random", codes, scale, group)
+    source.add_dense_q8("random", codes, scale, group=64 if numbers == "int8g" else 0)
     return source, [codes, scale]
+
+
+def _random_four_bit(numbers: str, w: np.ndarray) -> tuple[_core.WeightSource, list[np.ndarray]]:
+    """`random_source` of integers with groups of 64, or of a codebook, with 0 among its levels or without."""
+    n, k = w.shape
+    source = _core.WeightSource(k)
+    scale = np.full(n, 0.03, np.float32)
+    levels = np.arange(-8, 8) if numbers == "int4" else np.array([*range(-120, 0, 15), *range(0, 120, 15)])
+    if numbers == "sparse codebook4":
+        levels = levels + 7
+    levels = levels.astype(np.int8)
+    step = 0.45 if numbers == "int4" else 0.03
+    index = np.searchsorted((levels[1:].astype(np.float32) + levels[:-1]) / 2 * step, w).astype(np.uint8)
+    kept = w != 0
+    index[kept & (levels[index] == 0)] += 1  # what was kept is not 0
+    groups = -(-k // 64) if numbers == "int4" else 0
+    multiplier = np.full((n, groups), 15, np.uint8) if groups else None
+    if kept.all():
+        index = np.pad(index, ((0, 0), (0, k % 2)))
+        packed, mask = index[:, ::2] | index[:, 1::2] << 4, None
+    else:
+        stored = np.pad(index[kept], (0, int(kept.sum()) % 2))
+        packed, mask = stored[::2] | stored[1::2] << 4, np.packbits(kept, axis=1, bitorder="little")
+    source.add_indexed("random", n, packed, 4, levels, scale, mask, multiplier, None, 64 if groups else 0)
+    return source, [packed, scale, *(a for a in (mask, multiplier) if a is not None)]

@@ -10,10 +10,14 @@ from aerogel import _core
 #: Below this sparsity no sparse kernel has won anywhere, so nothing is measured.
 WORTH_MEASURING = 0.25
 
-#: Formats that can hold a kind of numbers; the dense one first.
+#: Formats that can hold a kind of numbers; first the dense one, that no choice is to be slower than. Numbers of four bits
+#: stand for int8 codes, so formats of int8 hold them too; a sparse codebook has no index for weights that are left out.
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "int8": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "blocks_q8"),
-    "int8g": ("dense_f32", "csr_f32"),
+    "int4": ("dense_q8", "dense_q4", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
+    "codebook4": ("dense_q8", "dense_q4", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
+    "sparse codebook4": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
+    "int8g": ("grouped_q8", "dense_f32", "csr_f32"),
     "bf16": ("dense_bf16", "masked_bf16", "csr_f32"),
     "float32": ("dense_f32", "csr_f32"),
 }
@@ -24,7 +28,7 @@ class Layer:
     """A kind of layer: layers that agree in this share their measurement.
 
     Attributes:
-        numbers: "int8", "int8g", "bf16" or "float32", see `WeightSource.numbers`.
+        numbers: a key of `FORMATS`.
         n: outputs.
         k: inputs.
         sparsity: fraction of zeros, rounded.
@@ -60,7 +64,10 @@ def candidates(numbers: str) -> list[str]:
 
 def formats_of(layer: Layer) -> list[str]:
     """The formats that are measured for a kind of layer."""
-    return [f for f in candidates(layer.numbers) if layer.pattern == "1x4" or not f.startswith("blocks")]
+    formats = candidates(layer.numbers)
+    if layer.pattern == "dense":
+        return [f for f in formats if f.startswith("dense") or f == dense_format(layer.numbers)]
+    return [f for f in formats if layer.pattern == "1x4" or not f.startswith("blocks")]
 
 
 def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
@@ -82,10 +89,29 @@ def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
     return "unstructured"
 
 
+def numbers_of(source: _core.WeightSource) -> str:
+    """The kind of numbers of a source, a key of `FORMATS`."""
+    if source.numbers == "int8g" and not source.holds("grouped_q8"):
+        return "float32"  # groups of a size that its kernels do not take
+    if not source.four_bit or not source.holds("masked_q4"):
+        return source.numbers
+    if not source.holds("dense_q4"):
+        return "sparse codebook4"
+    return "int4" if source.four_bit_integers else "codebook4"
+
+
+def chosen_without_measuring(source: _core.WeightSource) -> str | None:
+    """The format of layers with so few zeros that only one is considered, None if there are more."""
+    numbers = numbers_of(source)
+    if source.sparsity >= WORTH_MEASURING or "dense_q4" in FORMATS[numbers]:
+        return None
+    return dense_format(numbers)
+
+
 def layer_of(source: _core.WeightSource, threads: int, streamed: bool = False) -> Layer:
     """The kind of layer that a source makes."""
     facts = source.pattern() if source.sparsity >= WORTH_MEASURING else None
-    return layer_named(source.numbers, source.n, source.k, source.sparsity, facts, threads, streamed)
+    return layer_named(numbers_of(source), source.n, source.k, source.sparsity, facts, threads, streamed)
 
 
 def layer_named(

@@ -12,7 +12,7 @@ from aerogel import _core
 from aerogel.errors import AerogelError
 from aerogel.tuning.cache import Cache
 from aerogel.tuning.choice import PURPOSES, ROWS, Forms, Times, choose
-from aerogel.tuning.layers import WORTH_MEASURING, Layer, dense_format, formats_of, layer_of
+from aerogel.tuning.layers import Layer, chosen_without_measuring, dense_format, formats_of, layer_of, numbers_of
 
 log = logging.getLogger("aerogel")
 
@@ -42,8 +42,9 @@ class Tuner:
 
     def known(self, source: _core.WeightSource) -> Forms | str | None:
         """The forms for these weights, or None if their kind of layer has to be measured first."""
-        if source.sparsity < WORTH_MEASURING:
-            return dense_format(source.numbers)
+        only = chosen_without_measuring(source)
+        if only is not None:
+            return only
         if not enabled():
             return "auto"
         times = remembered(layer_of(source, self.threads, self.streamed))
@@ -57,7 +58,7 @@ class Tuner:
         return self._choose(source, times)
 
     def _choose(self, source: _core.WeightSource, times: Times) -> Forms:
-        return choose(times, self.weights, dense_format(source.numbers), self.memory)
+        return choose(times, self.weights, dense_format(numbers_of(source)), self.memory)
 
 
 def enabled() -> bool:

@@ -1,0 +1,46 @@
+// dense_q4 on AVX-512 VNNI, integers: vpdpbusd of the index itself, an unsigned byte, and x. The sums of a block (32, 64 or 128
+// columns of a group) start with what the index is too large by, -zero * sum x, and are multiplied at its end by the multiplier of
+// the group. Sums stay exact in int32, modulo 2^32 on the way.
+//
+// Bound, one token: DRAM, of half the bytes of dense_q8. Many tokens: vpdpbusd as in dense_q8, and at the end of a block 2 vpmulld,
+// 2 vpaddd and 2 stores a token, where 64 columns cost it 32 vpdpbusd. Tested in emulation, not yet timed on hardware.
+#include "linear/dense_q4/layout.h"
+#include "linear/dense_q4/tile_avx512vnni.h"
+#include "linear/linear.h"
+
+namespace aerogel {
+
+void run_dense_q4_table_avx512vnni(const LinearTask& task);  // avx512vnni_table.cpp
+
+namespace {
+
+struct Panels {
+  const DenseQ4View& w;
+  const std::uint8_t* index;
+
+  void begin(std::int64_t panel) { index = w.index + panel * kRows * w.k_padded / 2; }
+  template <class Tile>
+  void first(const Tile& tile, std::int64_t, std::uint8_t* bytes, bool more) {
+    if (more) {
+      Nibbles<true> chunk{index, bytes};
+      tile(chunk);
+      index = chunk.index;
+    } else {
+      Nibbles<false> chunk{index, nullptr};
+      tile(chunk);
+      index = chunk.index;
+    }
+  }
+};
+
+}  // namespace
+
+void run_dense_q4_avx512vnni(const LinearTask& task) {
+  const DenseQ4View& w = *static_cast<const DenseQ4View*>(task.weight);
+  if (!w.linear) return run_dense_q4_table_avx512vnni(task);
+  const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.zero, w.same_zero, w.scale};
+  Panels panels{w, nullptr};
+  w.zero != nullptr ? run_blocks<true>(task, shape, panels) : run_blocks<false>(task, shape, panels);
+}
+
+}  // namespace aerogel
