@@ -52,10 +52,13 @@ void bind_program(py::module_& module) {
       .def("rms_norm", [](Program& self, const std::string& name, int x, const py::object& gamma, float eps) {
         return self.rms_norm(name, x, copy_floats(gamma, name + ".weight", 1), eps);
       }, py::arg("name"), py::arg("x"), py::arg("gamma"), py::arg("eps"))
-      .def("linear", [](Program& self, const std::string& name, int x, const PyWeight& weight, const py::object& bias, int terms) {
-        return self.linear(name, x, weight.packed, copy_floats(bias, name + ".bias", 1), terms);
+      .def("linear", [](Program& self, const std::string& name, int x, const PyWeight& weight, const py::object& bias, int terms,
+                        float limit) {
+        return self.linear(name, x, weight.packed, copy_floats(bias, name + ".bias", 1), terms, limit);
       }, py::arg("name"), py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(), py::arg("terms") = 1,
-           "[T, K] -> [T, N]. terms=2 splits an int8 input in two rows of codes, for inputs with outliers.")
+           py::arg("limit") = 0.0f,
+           "[T, K] -> [T, N]. terms=2 splits an int8 input in two rows of codes, for inputs with outliers. limit: an int8 input has "
+           "the fixed scale limit / 127 instead of one a token; 0: none.")
       .def("add", &Program::add, py::arg("x"), py::arg("y"))
       .def("activation", &Program::activation, py::arg("x"), py::arg("kind"))
       .def("silu_gate", &Program::silu_gate, py::arg("x"), "[T, 2F] (gate | up) -> silu(gate) * up, [T, F].")

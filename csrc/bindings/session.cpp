@@ -22,7 +22,9 @@ py::list describe(const Plan& plan) {
         row["nbytes"] = linear.bytes();
         row["nonzeros"] = linear.nonzeros();
         row["terms"] = step.op->terms;
+        row["limit"] = step.op->limit;
       }
+      if (step.kind == StepKind::quantize) row["limit"] = step.limit;
       rows.append(std::move(row));
     }
   return rows;

@@ -15,6 +15,9 @@ namespace aerogel {
 // scales are bit-identical on every ISA, and clamped to [-127, 127]. A row of zeros, or one whose max is so small
 // that 127 / max is not finite, has scale 0 and codes 0. A row that holds a NaN or an infinity has scale NaN and
 // codes 0: the poison reaches the output, it is never hidden.
+// With a limit the scale is the same for every row (static), and values beyond it are cut:
+//     scale[t] = limit / 127            q[t,k] = clamp(round_half_even(x[t,k] * (127 / limit)), -127, 127)
+// A NaN or an infinity poisons its row all the same.
 // Codes width..ldq are set to 0. q rows are 64-byte aligned, ldq a multiple of 64.
 struct QuantizeTask {
   const float* x;
@@ -22,7 +25,8 @@ struct QuantizeTask {
   std::int64_t rows, width;
   std::int8_t* q;
   std::int64_t ldq;
-  float* scale;  // [rows]
+  float* scale;         // [rows]
+  float limit = 0.0f;   // 0: dynamic; else positive, and both it and 127 / limit are finite
 };
 
 // layer_norm: s = x (+ residual);  y = (s - mean(s)) / sqrt(var(s) + eps) * gamma + beta

@@ -5,10 +5,13 @@
 #include <limits>
 
 #include "ops/ops.h"
+#include "ops/row_clamped.h"
 
 namespace aerogel {
 
-static inline void quantize_row_scalar(const float* x, std::int64_t width, std::int8_t* q, std::int64_t ldq, float* scale) {
+// limit 0: the row's own.
+static inline void quantize_row_scalar(const float* x, std::int64_t width, std::int8_t* q, std::int64_t ldq, float* scale,
+                                       float limit = 0.0f) {
   float largest = 0.0f;
   bool finite = true;
   for (std::int64_t k = 0; k < width; ++k) {
@@ -19,6 +22,10 @@ static inline void quantize_row_scalar(const float* x, std::int64_t width, std::
   for (std::int64_t k = 0; k < ldq; ++k) q[k] = 0;
   if (!finite) {
     *scale = std::numeric_limits<float>::quiet_NaN();
+    return;
+  }
+  if (limit != 0.0f) {
+    quantize_row_clamped(x, width, limit, q, ldq, scale);
     return;
   }
   const float inverse = 127.0f / largest;

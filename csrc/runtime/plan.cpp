@@ -1,6 +1,7 @@
 #include "runtime/plan.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -68,7 +69,7 @@ class Scheduler {
     }
     choose_fusions();
     floats_.assign(count, -1);
-    codes_.assign(count, -1);
+    codes_.assign(count, {});
     for (int i = 0; i < count; ++i)
       if (needed_[i] && fused_into_[i] < 0) emit(i);
     schedule_.output = output_.name;
@@ -99,17 +100,19 @@ class Scheduler {
     }
   }
 
-  bool read_as_codes(int value) const {
+  // The limits of the codes that linears read, 0 among them for those of each row's own.
+  std::set<float> limits(int value) const {
+    std::set<float> found;
     for (int reader : consumers_[value])
-      if (takes_codes(op(reader))) return true;
-    return false;
+      if (takes_codes(op(reader))) found.insert(op(reader).limit);
+    return found;
   }
 
-  // Whether somebody reads the floats, `except` aside.
+  // Whether somebody reads the floats, `except` aside: codes with a limit are made from them.
   bool read_as_floats(int value, int except = -1) const {
     if (value == output_.value) return true;
     for (int reader : consumers_[value])
-      if (reader != except && !takes_codes(op(reader))) return true;
+      if (reader != except && !(takes_codes(op(reader)) && op(reader).limit == 0)) return true;
     return false;
   }
 
@@ -120,8 +123,8 @@ class Scheduler {
   int new_floats(int value) {
     return floats_[value] = new_buffer(program_.values()[value].width * static_cast<std::int64_t>(sizeof(float)));
   }
-  int new_codes(int value) {
-    return codes_[value] = new_buffer(codes_ld(program_.values()[value].width) + static_cast<std::int64_t>(sizeof(float)));
+  int new_codes(int value, float limit) {
+    return codes_[value][limit] = new_buffer(codes_ld(program_.values()[value].width) + static_cast<std::int64_t>(sizeof(float)));
   }
 
   void emit(int i) {
@@ -134,32 +137,35 @@ class Scheduler {
       const Op& sum = op(o.x);
       step.x = floats_[sum.x];
       step.residual = floats_[sum.y];
-      if (read_as_floats(o.x, i) || read_as_codes(o.x)) step.sum = new_floats(o.x);
+      if (read_as_floats(o.x, i) || !limits(o.x).empty()) step.sum = new_floats(o.x);
     } else if (takes_codes(o)) {
-      step.xq = codes_[o.x];
+      step.xq = codes_[o.x].at(o.limit);
     } else if (o.x >= 0) {
       step.x = floats_[o.x];
     }
     if (o.y >= 0) step.residual = floats_[o.y];
 
-    const bool wants_codes = read_as_codes(i);
+    std::set<float> wanted = limits(i);
+    const bool writes = writes_codes(o.kind) && wanted.erase(0.0f) != 0;  // codes of each row's own limit, along with the floats
     if (o.kind == OpKind::rope && consumers_[o.x].size() == 1 && o.x != output_.value) {
       step.y = floats_[i] = step.x;  // in place: nobody else reads the input
-    } else if (!(wants_codes && writes_codes(o.kind)) || read_as_floats(i)) {
+    } else if (!writes || read_as_floats(i)) {
       step.y = new_floats(i);
     }
-    if (wants_codes && writes_codes(o.kind)) step.yq = new_codes(i);
+    if (writes) step.yq = new_codes(i, 0.0f);
     push(step);
 
     // A fused sum that a quantized linear reads, and every other result that one reads, is quantized right away.
-    if (o.x >= 0 && fused_into_[o.x] == i && read_as_codes(o.x)) push_quantize(o.x);
-    if (wants_codes && !writes_codes(o.kind)) push_quantize(i);
+    if (o.x >= 0 && fused_into_[o.x] == i)
+      for (float limit : limits(o.x)) push_quantize(o.x, limit);
+    for (float limit : wanted) push_quantize(i, limit);
   }
 
-  void push_quantize(int value) {
+  void push_quantize(int value, float limit) {
     Step step{StepKind::quantize, &op(value), program_.values()[value].width, program_.values()[value].rows};
     step.x = floats_[value];
-    step.yq = new_codes(value);
+    step.yq = new_codes(value, limit);
+    step.limit = limit;
     push(step);
   }
 
@@ -219,7 +225,8 @@ class Scheduler {
   std::vector<bool> needed_;
   std::vector<std::vector<int>> consumers_;
   std::vector<int> fused_into_;  // of a sum: the norm it is added in
-  std::vector<int> floats_, codes_;
+  std::vector<int> floats_;
+  std::vector<std::map<float, int>> codes_;  // by limit
   std::vector<Buffer> buffers_;
   Schedule schedule_;
 };

@@ -3,7 +3,7 @@
 // For each output of the program there is a schedule: only the ops it needs, fused where that saves a pass over memory
 //   - a sum that feeds a norm is added inside the norm,
 //   - norms and activations write the int8 codes of their result when a quantized linear reads it,
-//   - other inputs of quantized linears get a quantize step,
+//   - other inputs of quantized linears get a quantize step, as do those with a fixed limit: one for each limit,
 //   - RoPE rotates in place,
 // and every intermediate result is given a slot of the arena, reused as soon as its last reader is done.
 #pragma once
@@ -35,6 +35,7 @@ struct Step {
   int sum = -1;          // slot that receives the fused sum, where others read it too
   int y = -1;            // slot of the float result
   int yq = -1;           // slot of the result's codes
+  float limit = 0;       // quantize: fixed; 0: each row's own
 };
 
 // Codes and scales of a value share one slot: [rows, codes_ld] int8, then [rows] float.

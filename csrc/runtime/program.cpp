@@ -1,6 +1,7 @@
 #include "runtime/program.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -77,15 +78,19 @@ int Program::rms_norm(const std::string& name, int x, Floats gamma, float eps) {
   return append(std::move(op), in);
 }
 
-int Program::linear(const std::string& name, int x, PackedLinear weight, Floats bias, int terms) {
+int Program::linear(const std::string& name, int x, PackedLinear weight, Floats bias, int terms, float limit) {
   const Value in = value(name, x);
   if (weight.empty()) throw ShapeError(name + ": no weight given");
   const std::int64_t n = weight.n(), k = weight.k();
   expect(k == in.width, name, shape_text(n, in.width), shape_text(n, k));
   if (bias != nullptr) expect_length(bias, n, name + ".bias");
   if (terms != 1 && terms != 2) throw ShapeError(name + ": expected 1 or 2 terms, got " + std::to_string(terms));
+  if (limit != 0 && !(limit > 0 && std::isfinite(limit) && std::isfinite(127.0f / limit)))
+    throw DataError(name + ": input limit: expected a positive number of ordinary size, got " + std::to_string(limit));
+  if (limit != 0 && terms != 1) throw Error(name + ": an input limit and " + std::to_string(terms) + " terms exclude each other");
   Op op{OpKind::linear, name, x};
   op.terms = weight.quantized_x() ? terms : 1;
+  op.limit = weight.quantized_x() ? limit : 0;
   op.linear = std::move(weight);
   op.bias = std::move(bias);
   return append(std::move(op), {n, in.rows});

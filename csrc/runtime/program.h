@@ -47,6 +47,7 @@ struct Op {
   PackedLinear linear;                                    // linear
   Floats bias;
   int terms = 1;                                          // linear: int8 terms that a quantized input is split in
+  float limit = 0;                                        // linear: of a quantized input, fixed; 0: each token's own
   Activation activation = Activation::gelu;
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;     // rope, attention
   Floats cos, sin;                                        // rope: [positions, head_dim / 2]
@@ -73,7 +74,9 @@ class Program {
   int rms_norm(const std::string& name, int x, Floats gamma, float eps);
   // terms 2: a quantized weight reads each token as two rows of codes, the second for what the first rounded away, so that
   // activations carry some 15 bits. The sums stay exact; the weights are read once, so decoding costs little more.
-  int linear(const std::string& name, int x, PackedLinear weight, Floats bias, int terms = 1);
+  // limit: a quantized weight reads codes of one fixed scale, limit / 127 (see QuantizeTask), instead of one a token. Weights
+  // that take floats ignore both.
+  int linear(const std::string& name, int x, PackedLinear weight, Floats bias, int terms = 1, float limit = 0);
   int add(int x, int y);
   int activation(int x, const std::string& kind);
   int silu_gate(int x);

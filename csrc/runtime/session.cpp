@@ -349,7 +349,7 @@ void Session::run_step(const Step& step, Frame& frame, const Crew& crew) {
 
     case StepKind::quantize:
       over_rows(crew, rows, width, [&](std::int64_t begin, std::int64_t count, int) {
-        ops.quantize({x + begin * width, width, count, width, yq + begin * ldq, ldq, yq_scale + begin});
+        ops.quantize({x + begin * width, width, count, width, yq + begin * ldq, ldq, yq_scale + begin, step.limit});
       });
       break;
 

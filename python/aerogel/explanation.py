@@ -48,6 +48,7 @@ class LayerReport:
         predicted_ms: what the layer's kernel took by itself when it was measured; None if it is dense for sure.
         wins_from: the sparsity from which a sparse format is faster than dense, on this CPU, at this shape and number of
             rows, for random patterns; None if it never is.
+        limit: what bounds the int8 codes of the input (static scales); 0: each token's own largest value does.
     """
 
     name: str
@@ -62,6 +63,7 @@ class LayerReport:
     dense_ms: float
     predicted_ms: float | None
     wins_from: float | None
+    limit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def _layer(
         dense_ms=dense_ms,
         predicted_ms=None if predicted is None else 1000 * predicted,
         wins_from=None if found is None else found.wins_from,
+        limit=fact["limit"],
     )
 
 

@@ -158,7 +158,8 @@ class Model:
 
     def describe(self) -> list[dict[str, Any]]:
         """The steps of a forward pass: op and name; of linears also shape, nonzeros, bytes and the forms of the weights:
-        format, ISA, bytes, and the most rows that a form serves."""
+        format, ISA, bytes, and the most rows that a form serves; and the `limit` of an int8 input with a fixed scale, 0 with
+        one scale a token."""
         return list(self._plan.describe())
 
     def encode(

@@ -27,6 +27,7 @@ FORMAT_VERSION = 2
 #: Suffixes of the tensors that hold a matrix parameter.
 BITMASK, VALUES, SCALE, SHAPE = "_bitmask", "_values", "_scale", "_shape"
 INDEX, PACKED, LEVELS, MULTIPLIER, ZERO, GROUP = "_index", "_packed", "_levels", "_multiplier", "_zero", "_group"
+INPUT_LIMIT = "_input_limit"
 
 _DTYPES = {
     np.dtype("<i8"): "I64",
@@ -132,8 +133,8 @@ def _indices(quantized: Quantized, levels: np.ndarray) -> np.ndarray:
     return table[steps + 256]
 
 
-def add_weight(writer: SafetensorsWriter, name: str, weight: Weight) -> int:
-    """Writes one matrix parameter; returns its bytes."""
+def add_weight(writer: SafetensorsWriter, name: str, weight: Weight, limit: float | None = None) -> int:
+    """Writes one matrix parameter; returns its bytes. `limit`: see `Checkpoint.input_limit`."""
     k = weight.shape[1]
     indices = weight.levels is not None
     suffix = (PACKED if weight.bits < 8 else INDEX) if indices else VALUES if weight.mask is not None else ""
@@ -145,6 +146,7 @@ def add_weight(writer: SafetensorsWriter, name: str, weight: Weight) -> int:
         MULTIPLIER: weight.multiplier,
         ZERO: weight.zero,
         GROUP: np.array([weight.group], np.int64) if weight.group else None,
+        INPUT_LIMIT: None if limit is None else np.array([limit], np.float32),
         # where the other shapes do not tell K
         SHAPE: np.array(weight.shape, np.int64) if k % 8 and (weight.mask is not None or suffix == PACKED) else None,
     }

@@ -256,6 +256,42 @@ def test_what_is_not_used_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         opened(tmp_path, tensors).static_input(NAME)
 
 
+INPUTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "tensor", "dynamic": False}
+
+
+@pytest.mark.parametrize(
+    ("changed", "zero", "limit"),
+    [
+        ({}, 0, 63.5),
+        ({"symmetric": False}, 3, None),
+        ({}, 3, None),
+        ({"type": "float"}, 0, None),
+        ({"num_bits": 4}, 0, None),
+        ({"dynamic": True}, 0, None),
+    ],
+)
+def test_static_scales_of_symmetric_inputs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: dict[str, Any], zero: int, limit: float | None
+) -> None:
+    groups = {"g": {"targets": ["Linear"], "weights": INT8, "input_activations": {**INPUTS, **changed}}}
+    tensors = {
+        M + ".weight": codes(low=-127),
+        M + ".weight_scale": scales((6, 1)),
+        M + ".input_scale": np.array([0.5], np.float32),
+        M + ".input_zero_point": np.array([zero], np.int8),
+        "bert.pooler.dense.weight": np.ones((6, 6), np.float32),
+    }
+    with caplog.at_level("INFO", "aerogel"):
+        checkpoint = opened(tmp_path, tensors, None, config_groups=groups)
+    assert checkpoint.input_limit(NAME) == limit
+    assert checkpoint.input_limit("pooler.dense.weight") is None
+    assert ("static scales of activations" in caplog.text) == (changed != {})
+    tensors[M + ".input_scale"] = np.array([-0.5], np.float32)
+    if limit is not None:
+        with pytest.raises(DataError, match="input_scale: expected a positive number"):
+            opened(tmp_path, tensors, None, config_groups=groups).input_limit(NAME)
+
+
 def test_shards_lone_file_and_subfolder(tmp_path: Path) -> None:
     import json
 

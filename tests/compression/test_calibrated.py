@@ -201,6 +201,7 @@ def test_budgets(bert_folder, texts, tmp_path, budget):
         ({"prune": {"budget": "global", "pattern": "8:64"}}, "8:64"),
         ({"prune": {"steps": 3, "threshold": 0.1}}, "not with a threshold"),
         ({"quantize": {"rounding": "compensated"}}, "compensated needs calibration texts"),
+        ({"quantize": {"activations": "static"}}, "activations: static needs calibration texts"),
         ({"fold": {}}, "fold: needs calibration texts"),
     ],
 )

@@ -30,12 +30,12 @@ inline bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof(floa
 // Equal, where a NaN of any sign and payload equals another.
 inline bool same(float a, float b) { return (std::isnan(a) && std::isnan(b)) || same_bits(a, b); }
 
-// quantize as ops.h defines it.
+// quantize as ops.h defines it; limit 0: dynamic.
 struct Quantized {
   std::vector<std::int8_t> q;
   float scale;
 };
-inline Quantized quantize_row(const float* x, std::int64_t width, std::int64_t ldq) {
+inline Quantized quantize_row(const float* x, std::int64_t width, std::int64_t ldq, float limit = 0.0f) {
   Quantized out{std::vector<std::int8_t>(static_cast<std::size_t>(ldq), 0), 0.0f};
   float largest = 0.0f;
   for (std::int64_t k = 0; k < width; ++k) {
@@ -45,6 +45,7 @@ inline Quantized quantize_row(const float* x, std::int64_t width, std::int64_t l
     }
     largest = std::fmax(largest, std::fabs(x[k]));
   }
+  if (limit != 0.0f) largest = limit;
   const float inverse = 127.0f / largest;
   if (!std::isfinite(inverse)) return out;
   out.scale = largest / 127.0f;
@@ -62,8 +63,8 @@ struct Codes {
       : rows(rows_), ldq(ldq_), q(static_cast<std::size_t>((rows_ + 1) * ldq_)), scale(static_cast<std::size_t>(rows_ + 1), kCanary) {
     std::memset(q.data(), 0x55, q.size());
   }
-  void check_row(std::int64_t t, const float* y, std::int64_t width, const std::string& where) const {
-    const Quantized wanted = quantize_row(y, width, ldq);
+  void check_row(std::int64_t t, const float* y, std::int64_t width, const std::string& where, float limit = 0.0f) const {
+    const Quantized wanted = quantize_row(y, width, ldq, limit);
     CHECK(same(scale[t], wanted.scale), where << " row " << t << ": scale " << scale[t] << ", expected " << wanted.scale);
     for (std::int64_t k = 0; k < ldq; ++k)
       CHECK(q[t * ldq + k] == wanted.q[k], where << " code [" << t << ", " << k << "] of x = " << (k < width ? y[k] : 0.0f) << ": "

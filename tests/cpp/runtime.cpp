@@ -211,6 +211,64 @@ TEST(runtime_two_terms_hold_outliers) {
   check_refused([&] { Program q(p); q.linear("w", x, weight, nullptr, 3); }, "three terms");
 }
 
+// Static limits: steps of their own, shared by readers of one limit, also where norms, activations and sums make the input.
+TEST(runtime_limits_of_inputs) {
+  Random random(12);
+  const auto table = random_table(kVocabulary, random);
+  const auto ones = [&] { return floats(std::vector<float>(kHidden, 1.0f)); };
+  const auto weight = [&] { return random_linear(kHidden, kHidden, true, 30, random); };
+  Program p;
+  int x = p.embed(table, nullptr, nullptr, 0);
+  const PackedLinear first = weight();
+  x = p.linear("first", x, first, nullptr, 1, 0.5f);
+  const int early = x;
+  const int sum = p.add(x, p.linear("second", x, weight(), nullptr));
+  const int normed = p.layer_norm("n", sum, ones(), ones(), 1e-5f);  // the sum is added inside it
+  int y = p.linear("tight", normed, weight(), nullptr, 1, 1.5f);
+  y = p.add(y, p.linear("tight too", normed, weight(), nullptr, 1, 1.5f));
+  y = p.add(y, p.linear("wide", normed, weight(), nullptr, 1, 4.0f));
+  y = p.add(y, p.linear("dynamic", normed, weight(), nullptr));
+  y = p.add(y, p.linear("of the sum", sum, weight(), nullptr, 1, 2.0f));
+  y = p.add(y, p.linear("active", p.activation(y, "relu"), weight(), nullptr, 1, 3.0f));
+  y = p.add(y, p.linear("floats", y, random_linear(kHidden, kHidden, false, 30, random), nullptr, 1, 1.0f));
+  p.output("early", early);
+  p.output("late", y);
+
+  const auto plan = std::make_shared<Plan>(p, 2);
+  std::vector<std::string> made;
+  for (const Step& step : plan->schedule("late").steps)
+    if (step.kind == StepKind::quantize) made.push_back(step.op->name + " " + std::to_string(step.limit).substr(0, 3));
+  const std::vector<std::string> expected{"table 0.5", "first 0.0", "add 2.0", "n 1.5", "n 4.0", "relu 3.0"};
+  CHECK(made == expected, made.size() << " quantize steps, the first of " << made.front());
+
+  const Tokens tokens = random_tokens({5, 90, 31}, random);
+  Session session(plan);
+  const std::vector<float> early_values = run(session, tokens, "early"), late = run(session, tokens, "late");
+  std::vector<float> row(kHidden);
+  for (std::int64_t n = 0; n < kHidden; ++n) {
+    first.row_f32(n, row.data());
+    for (std::size_t t = 0; t < tokens.ids.size(); ++t) {
+      double total = 0;
+      for (std::int64_t k = 0; k < kHidden; ++k) {
+        const float code = std::nearbyint(table->f32[tokens.ids[t] * kHidden + k] * (127.0f / 0.5f));
+        total += static_cast<double>(std::fmin(127.0f, std::fmax(-127.0f, code))) * (0.5f / 127.0f) * row[k];
+      }
+      CHECK(std::fabs(early_values[t * kHidden + n] - total) < 1e-4, early_values[t * kHidden + n] << " and " << total);
+    }
+  }
+  for (float value : late) CHECK(std::isfinite(value), "a value is not finite");
+  std::vector<float> joined;
+  for (std::size_t s = 0; s + 1 < tokens.offsets.size(); ++s) {
+    const std::vector<float> one = run(session, one_of(tokens, s), "late");
+    joined.insert(joined.end(), one.begin(), one.end());
+  }
+  check_near(late, joined, 0.0f, "late");
+
+  for (float limit : {-1.0f, std::nanf(""), HUGE_VALF, 1e-38f})
+    check_refused([&] { Program q(p); q.linear("w", x, first, nullptr, 1, limit); }, "a limit of " + std::to_string(limit));
+  check_refused([&] { Program q(p); q.linear("w", x, first, nullptr, 2, 1.0f); }, "a limit and two terms");
+}
+
 TEST(runtime_every_output_alone) {
   Random random(4);
   const Tokens tokens = random_tokens({3, 50, 8}, random);

@@ -1,6 +1,7 @@
 // Two passes over a row: the largest magnitude, then the codes (the row is in L1 by then).
 #include "ops/math_avx2.h"
 #include "ops/ops.h"
+#include "ops/row_clamped.h"
 
 namespace aerogel {
 namespace {
@@ -21,9 +22,19 @@ std::uint32_t largest_bits(const float* x, std::int64_t width) {
 }  // namespace
 
 void quantize_avx2(const QuantizeTask& task) {
+  const std::uint32_t limit = limit_bits(task);
   for (std::int64_t t = 0; t < task.rows; ++t) {
     const float* x = task.x + t * task.ldx;
-    quantize_row_avx2(x, task.width, largest_bits(x, task.width), task.q + t * task.ldq, task.ldq, task.scale + t);
+    std::int8_t* const q = task.q + t * task.ldq;
+    std::uint32_t largest = largest_bits(x, task.width);
+    if (limit != 0 && largest < kNotFinite) {
+      if (largest > limit) {
+        quantize_row_clamped(x, task.width, task.limit, q, task.ldq, task.scale + t);
+        continue;
+      }
+      largest = limit;
+    }
+    quantize_row_avx2(x, task.width, largest, q, task.ldq, task.scale + t);
   }
 }
 

@@ -188,6 +188,11 @@ class Weights:
         assert packed is not None
         return packed
 
+    def limit(self, *names: str) -> float:
+        """What bounds the codes of the input that the named parameters share; 0: each token's own largest value does."""
+        limits = [self._checkpoint.input_limit(name) for name in names]
+        return max((limit for limit in limits if limit is not None), default=0.0)
+
     def table(self, name: str) -> _core.Table:
         """An embedding table, used where it lies in the file."""
         weight = self._checkpoint.weight(name)

@@ -166,7 +166,8 @@ class Bert(Architecture):
 
         def linear(name: str, x: int, *tensors: str) -> int:
             weights = [t + ".weight" for t in tensors]
-            return p.linear(name, x, w.linear(*weights), w.vectors(*[t + ".bias" for t in tensors]))
+            biases = w.vectors(*[t + ".bias" for t in tensors])
+            return p.linear(name, x, w.linear(*weights), biases, limit=w.limit(*weights))
 
         e = "embeddings."
         h = p.embed(  # [T, H]
@@ -205,7 +206,8 @@ class Bert(Architecture):
             m = linear("head.transform", h, "cls.predictions.transform.dense")  # [T, H]
             m = norm("head.norm", p.activation(m, self.activation), "cls.predictions.transform.LayerNorm")  # [T, H]
             decoder = e + "word_embeddings.weight" if self.tied else "cls.predictions.decoder.weight"
-            m = p.linear("head.decoder", m, w.linear(decoder), w.vector("cls.predictions.bias"))  # [T, V]
+            bias = w.vector("cls.predictions.bias")
+            m = p.linear("head.decoder", m, w.linear(decoder), bias, limit=w.limit(decoder))  # [T, V]
             p.output("logits", m)
         p.set_max_positions(self.max_positions)
 

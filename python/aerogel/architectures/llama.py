@@ -182,7 +182,9 @@ class Llama(Architecture):
 
         def linear(name: str, x: int, bias: bool, *tensors: str, terms: int = 1) -> int:
             biases = w.vectors(*[t + ".bias" for t in tensors]) if bias else None
-            return p.linear(name, x, w.linear(*[t + ".weight" for t in tensors]), biases, terms=terms)
+            weights = [t + ".weight" for t in tensors]
+            limit = w.limit(*weights)  # a fixed scale has one term
+            return p.linear(name, x, w.linear(*weights), biases, terms=1 if limit else terms, limit=limit)
 
         def norm(name: str, x: int, tensor: str) -> int:
             return p.rms_norm(name, x, w.vector(tensor + ".weight"), self.eps)
@@ -215,8 +217,8 @@ class Llama(Architecture):
             add_pooling(p, h, self.pooling)
         if self.has_head:
             last = p.select_last(h)  # [T, H], or [S, H] when only the last tokens are wanted
-            head = "embed_tokens.weight" if self.tied else "lm_head.weight"
-            p.output("logits", p.linear("head", last, w.linear(head), terms=self.head_terms))  # [T, V] or [S, V]
+            head = "embed_tokens" if self.tied else "lm_head"
+            p.output("logits", linear("head", last, False, head, terms=self.head_terms))  # [T, V] or [S, V]
         p.set_max_positions(self.max_positions)
 
 

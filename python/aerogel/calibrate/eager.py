@@ -96,6 +96,9 @@ class EagerWeights:
     def linear(self, *names: str) -> tuple[str, ...]:
         return names
 
+    def limit(self, *names: str) -> float:
+        return 0.0  # inputs are seen as they are
+
     def table(self, name: str) -> _core.Table:
         return _core.Table(self._tensors[name].label, np.ascontiguousarray(self._checkpoint.weight(name).dense()))
 
@@ -140,7 +143,13 @@ class Eager:
         return [y] * self._visitor.streams
 
     def linear(
-        self, name: str, x: Value, weight: tuple[str, ...], bias: np.ndarray | None = None, terms: int = 1
+        self,
+        name: str,
+        x: Value,
+        weight: tuple[str, ...],
+        bias: np.ndarray | None = None,
+        terms: int = 1,
+        limit: float = 0.0,
     ) -> Value:
         rows = self._value(x)
         if rows is None:

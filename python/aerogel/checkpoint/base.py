@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from aerogel.checkpoint.tokenizer import Tokenizer
 
 
+#: 127 / limit has to be a float32.
+SMALLEST_LIMIT = 1e-35
+
+
 @dataclass(frozen=True, eq=False)
 class Weight:
     """A matrix w[N,K] in canonical form; dense, or only what is stored behind a bit mask. With g = k // group, w is
@@ -182,6 +186,11 @@ class Checkpoint(ABC):
     def weight(self, name: str) -> Weight:
         """The matrix in its stored form. Raises ShapeError if it is not a matrix."""
 
+    def input_limit(self, name: str) -> float | None:
+        """The largest |x| that int8 codes stand for at the input of the linear whose weight is `name`, where it is fixed
+        (static): codes have the scale limit / 127. None: each token has its own (dynamic)."""
+        return None
+
     def release(self, name: str) -> None:  # noqa: B027  (a source that holds nothing has nothing to do)
         """Gives back the memory that reading the parameter took, where the source can read it again. Views stay valid."""
 
@@ -240,6 +249,12 @@ def check_finite(where: str, values: NDArray[Any]) -> None:
 def _refuse(where: str, bad: int, size: int) -> None:
     if bad:
         raise DataError(f"{where}: expected finite values, got {bad} of {size} that are NaN or infinite")
+
+
+def check_limit(where: str, limit: float) -> None:
+    """Raises DataError unless codes can have the scale limit / 127."""
+    if not SMALLEST_LIMIT <= limit <= float(np.finfo(np.float32).max):  # also refuses NaN
+        raise DataError(f"{where}: expected a positive number of ordinary size, got {limit}")
 
 
 def check_matrix(where: str, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -18,6 +18,9 @@ and, since version 2, where int8 codes have a scale each group of columns, or ar
     sparse indices    P_packed   U8 [ceil(stored*bits/8)]  P_bitmask     and the same
     of groups, too    P_group    I64 [1]                   P_multiplier  U8 and perhaps P_zero I8 [N, ceil(K/group)]
 
+Any matrix may have P_input_limit, F32 [1]: a linear with it quantizes its input by the fixed int8 scale limit / 127
+instead of one a token, see `Checkpoint.input_limit`.
+
 Bit k%8 of byte k//8 in a row of the mask says that column k is stored; values are in row-major order; codes are in
 [-127, 127]. Indices take as few bits as tell the levels apart, least significant first; P_index instead of P_packed has
 one byte for each ([N,K] or [stored]). With g = k // group
@@ -41,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerogel.bits import bits_for
-from aerogel.checkpoint.base import Weight, check_finite, check_matrix
+from aerogel.checkpoint.base import Weight, check_finite, check_limit, check_matrix
 from aerogel.checkpoint.config import check_config, read_config, read_json
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.pooling import read_sentence_transformer
@@ -54,7 +57,18 @@ from aerogel.quantize.base import LARGEST
 FORMAT_VERSION = 2
 QUANT_METHOD = "aerogel"
 _INDICES = ("_index", "_packed")
-_PARTS = ("_bitmask", "_values", "_scale", "_shape", "_levels", "_multiplier", "_zero", "_group", *_INDICES)
+_PARTS = (
+    "_bitmask",
+    "_values",
+    "_scale",
+    "_shape",
+    "_levels",
+    "_multiplier",
+    "_zero",
+    "_group",
+    "_input_limit",
+    *_INDICES,
+)
 
 
 def detect(path: Path) -> bool:
@@ -81,12 +95,13 @@ class _Parameter(NamedTuple):
     levels: str | None = None
     multiplier: str | None = None
     zero: str | None = None
+    limit: str | None = None
     group: int = 0
     bits: int = 0
 
     @property
     def tensors(self) -> list[str]:
-        parts = (self.values, self.scale, self.mask, self.levels, self.multiplier, self.zero)
+        parts = (self.values, self.scale, self.mask, self.levels, self.multiplier, self.zero, self.limit)
         return [part for part in parts if part is not None]
 
 
@@ -147,6 +162,14 @@ class PackedCheckpoint(FolderCheckpoint):
         if weight.levels is not None:
             _check_indices(where, weight)
         return weight
+
+    def input_limit(self, name: str) -> float | None:
+        tensor = self._find(name).limit
+        if tensor is None:
+            return None
+        value = float(self._file.raw(tensor)[0])
+        check_limit(f"{self._file.path}: {tensor}", value)
+        return value
 
     def release(self, name: str) -> None:
         for tensor in self._find(name).tensors:
@@ -257,9 +280,17 @@ def _parameter(file: SafetensorsFile, name: str, parts: dict[str, str]) -> tuple
             if suffix in parts:
                 used.add(suffix)
                 _expect(file, parts[suffix], kind, (shape[0], groups))
+    if "_input_limit" in parts and len(shape) == 2:
+        used.add("_input_limit")
+        _expect(file, parts["_input_limit"], "F32", (1,))
     tensors = {
         field: parts[suffix]
-        for field, suffix in (("scale", "_scale"), ("mask", "_bitmask"), ("levels", "_levels"))
+        for field, suffix in (
+            ("scale", "_scale"),
+            ("mask", "_bitmask"),
+            ("levels", "_levels"),
+            ("limit", "_input_limit"),
+        )
         if suffix in used
     }
     if indices:

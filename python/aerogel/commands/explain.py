@@ -53,7 +53,7 @@ def show(found: Explanation) -> None:
             f"{layer.shape[0]}x{layer.shape[1]}",
             f"{layer.sparsity:.1%}",
             layer.pattern,
-            layer.format,
+            f"{layer.format}, static x" if layer.limit else layer.format,
             "" if layer.predicted_ms is None else f"{layer.predicted_ms:.3f} ms",
             f"{layer.measured_ms:.3f} ms",
             f"{layer.dense_ms:.3f} ms",

@@ -11,6 +11,7 @@ from aerogel.architectures import Architecture, Fold, Role
 from aerogel.calibrate import Stack, Statistics, Visitor, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
+from aerogel.compression.limit import limit_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.prune import corrected_target
 
@@ -31,10 +32,12 @@ class Compressed:
     Attributes:
         matrices: by name.
         vectors: norms and biases that are no longer those of the source, by name.
+        limits: of the inputs of linears that are integers, by the matrix's name, where scales are static; see `limit.py`.
     """
 
     matrices: dict[str, Done] = field(default_factory=dict)
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
 
 
 def compress_calibrated(
@@ -44,17 +47,19 @@ def compress_calibrated(
     choices: Mapping[str, Choice],
     correct: bool,
     alpha: float | None,
+    static: bool,
     threads: int,
     done: Callable[[str], None],
 ) -> Compressed:
-    """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`.
+    """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`; `static`:
+    inputs get limits, see `limit.py`.
 
     With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make
     its results of the compressed inputs closest to the dense model's.
     """
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
     vectors = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.KEPT}
-    visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, done)
+    visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done)
     walk(architecture, checkpoint, sequences, visitor, threads)
     return visitor.found
 
@@ -68,6 +73,7 @@ class _Compressing(Visitor):
         correct: bool,
         folds: Mapping[tuple[str, ...], Fold],
         alpha: float,
+        static: bool,
         done: Callable[[str], None],
     ) -> None:
         self.streams = 2 if correct else 1
@@ -77,6 +83,7 @@ class _Compressing(Visitor):
         self._vectors = vectors
         self._folds = folds
         self._alpha = alpha
+        self._static = static
         self._done = done
         self._bias_change: np.ndarray | None = None  # of the linear just visited
 
@@ -110,6 +117,8 @@ class _Compressing(Visitor):
         self._bias_change = None
         if seen is not None and seen.centred:
             self._bias_change = seen.bias_change(dense, used)
+        if self._static:
+            self._limit(stack.names, inputs[-1], s)
         for name in stack.names:
             self._checkpoint.release(name)
         return [dense, used] if self.streams == 2 else [used]
@@ -135,6 +144,12 @@ class _Compressing(Visitor):
             else:
                 self.found.vectors[name] = self.found.vectors.get(name, self._checkpoint.array(name)) / s
         return s if fold.columns is None else s[fold.columns]
+
+    def _limit(self, names: Sequence[str], x: np.ndarray, s: np.ndarray | None) -> None:
+        integers = [name for name in names if self.found.matrices[name].weight.numbers == "int8"]
+        limit = limit_of(x, s) if integers else None
+        for name in integers if limit is not None else ():
+            self.found.limits[name] = max(limit, self.found.limits.get(name, 0.0))
 
     def _is_fitted(self, name: str) -> bool:
         choice = self._choices[name]

@@ -58,12 +58,13 @@ def pack(
         known = Compressed()
         if ids is not None:
             alpha = None if recipe.fold is None else recipe.fold.alpha
+            static = recipe.quantize.activations == "static"
             known = compress_calibrated(
-                architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, threads, report.done
+                architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, static, threads, report.done
             )
         for tensor, stored, error, output_error in _in_order(checkpoint, tensors, chosen, known, threads):
             if isinstance(stored, Weight):
-                size, zeros = add_weight(writer, tensor.name, stored), stored.sparsity
+                size, zeros = add_weight(writer, tensor.name, stored, known.limits.get(tensor.name)), stored.sparsity
             else:
                 size, zeros = writer.add(tensor.name, stored), 1 - np.count_nonzero(stored) / max(1, stored.size)
             kind = chosen[tensor.name].scheme if tensor.name in chosen else "none"

@@ -7,8 +7,8 @@ package is one part of that:
     targets     which modules a group means      quantized  integers and 8-bit floats with their scales
     packed      integers of 1 to 8 bits in words
 
-Not read: 4-bit floats (nvfp4, mxfp4), mxfp8, marlin-24. Not used: scales of the KV cache, and static scales of activations,
-which the engine quantizes for each token itself (`static_input` gives them).
+Not read: 4-bit floats (nvfp4, mxfp4), mxfp8, marlin-24. Not used: scales of the KV cache, and static scales of activations
+that are not symmetric int8 (`static_input` gives them): the engine quantizes each token by its own then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.checkpoint.base import Weight, check_finite, check_matrix
+from aerogel.checkpoint.base import Weight, check_finite, check_limit, check_matrix
 from aerogel.checkpoint.compressed_tensors.config import (
     find_compression,
     parse_compression,
@@ -161,6 +161,19 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         assert scale is not None
         return StaticInput(float(scale.reshape(-1)[0]), 0.0 if zero is None else float(zero.reshape(-1)[0]))
 
+    def input_limit(self, name: str) -> float | None:
+        known = self.static_input(name)
+        module = self._stored[name].removesuffix(".weight")
+        if known is None or known.zero_point != 0 or not self._has_symmetric_inputs(module):
+            return None
+        limit = float(np.float32(known.scale) * np.float32(127))
+        check_limit(self._activations[module]["input_scale"].where, limit)
+        return limit
+
+    def _has_symmetric_inputs(self, module: str) -> bool:
+        group = group_of(module, self.compression, str(self.path))
+        return group is not None and group.activations == "static" and group.symmetric_inputs
+
     def _find(self, name: str) -> Stored | Quantized:
         stored = self._stored.get(name)
         if stored is None:
@@ -192,7 +205,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
                 plain[name] = stored
         if caches or self.compression.has_kv_cache_scheme:
             log.info("%s: scales for a quantized KV cache are not used: the cache is float32", where)
-        if activations:
+        if not all(self._has_symmetric_inputs(module) for module in activations):
             log.info("%s: static scales of activations are not used: the engine quantizes each token by its own", where)
         quantized: dict[str, Quantized] = {}
         as_they_are: list[str] = []

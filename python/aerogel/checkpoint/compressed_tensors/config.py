@@ -68,13 +68,14 @@ class Group:
     """Modules that are quantized alike. `targets`: see `aerogel.checkpoint.compressed_tensors.targets`.
 
     `activations` is "static" where the file carries scales for the layer's inputs, "dynamic", or None where those stay
-    floats.
+    floats. `symmetric_inputs`: the inputs are symmetric int8, as the engine's are.
     """
 
     name: str
     targets: tuple[str, ...]
     weights: WeightArgs | None
     activations: str | None
+    symmetric_inputs: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def _group(name: str, value: Any, where: str) -> Group:
         _strings(value.get("targets"), f"{where}: targets"),
         None if weights is None else _weight_args(_object(weights, f"{where}: weights"), f"{where}: weights"),
         _activations(value.get("input_activations"), f"{where}: input_activations"),
+        _symmetric_int8(value.get("input_activations")),
     )
 
 
@@ -216,6 +218,11 @@ def _activations(value: Any, where: str) -> str | None:
     if dynamic not in (True, False, None, "local"):
         raise ConfigError(f"{where}: dynamic: expected true, false or 'local', got {dynamic!r:.80}")
     return "dynamic" if dynamic else "static"
+
+
+def _symmetric_int8(value: Any) -> bool:
+    args = value if isinstance(value, dict) else {}
+    return (args.get("num_bits"), args.get("type", "int"), args.get("symmetric", True)) == (8, "int", True)
 
 
 def _format(value: Any, where: str) -> None:

@@ -247,7 +247,7 @@ class Quantized:
 
 @dataclass(frozen=True)
 class StaticInput:
-    """How calibration would quantize a layer's inputs: x = (q - zero_point) * scale. The engine does not use it."""
+    """How calibration would quantize a layer's inputs: x = (q - zero_point) * scale."""
 
     scale: float
     zero_point: float
