@@ -8,18 +8,15 @@ smaller one does. Hidden channels are the same in all layers already; none is ad
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aerogel.architectures import ARCHITECTURES, PER_LAYER, Architecture, Tensor
 from aerogel.checkpoint.base import Checkpoint, Weight, check_matrix
+from aerogel.checkpoint.derived import Derived
 from aerogel.errors import MissingTensorsError, UnsupportedModelError
-
-if TYPE_CHECKING:
-    from aerogel.checkpoint.pooling import Pooling
-    from aerogel.checkpoint.tokenizer import Tokenizer
 
 
 class Widths(NamedTuple):
@@ -68,20 +65,15 @@ def _dividing(widest: Widths, hidden: int) -> Widths:
     return widest._replace(heads=min(found)[1], shared=min(found)[2]) if found else widest
 
 
-class _Filled(Checkpoint):
+class _Filled(Derived):
     """Tensors are filled up when they are read; what no layer's width touches is the source's own."""
 
     def __init__(self, source: Checkpoint, architecture: Architecture, layers: list[Widths], widest: Widths) -> None:
-        self._source, self._layers, self._widest, self._d = source, layers, widest, architecture.head_dim
-        super().__init__(source.path, _config(source.config, architecture, widest))
-        self.kind = source.kind  # type: ignore[misc]  # what may be copied along depends on it
-        family = ARCHITECTURES[source.config["model_type"]]
-        alike = family(self.config, source.names(), source.pooling)
+        self._layers, self._widest, self._d = layers, widest, architecture.head_dim
+        config = _config(source.config, architecture, widest)
+        alike = ARCHITECTURES[source.config["model_type"]](config, source.names(), source.pooling)
         self._tensors: dict[str, Tensor] = {tensor.name: tensor for tensor in alike.tensors()}
-        self._names = sorted({*source.names(), *self._tensors})
-
-    def names(self) -> list[str]:
-        return self._names
+        super().__init__(source, config, {*source.names(), *self._tensors})
 
     def shape(self, name: str) -> tuple[int, ...]:
         tensor = self._tensors.get(name)
@@ -107,17 +99,6 @@ class _Filled(Checkpoint):
     def release(self, name: str) -> None:
         if name in self._source:
             self._source.release(name)
-
-    @property
-    def pooling(self) -> Pooling | None:
-        return self._source.pooling
-
-    @property
-    def max_tokens(self) -> int | None:
-        return self._source.max_tokens
-
-    def _load_tokenizer(self) -> Tokenizer:
-        return self._source.tokenizer()
 
     def _fill(self, array: NDArray[np.float32], axis: int, kind: str) -> NDArray[np.float32]:
         """One axis from a layer's width to the widest; `kind` is its name, such as "layers.3.attention.queries"."""

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,11 @@ def check_target(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its place when the block ends well and disappears when not."""
+def replacing(target: Path, check: Callable[[Path], None] = check_target) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its place when the block ends well and disappears when not.
+
+    `check` refuses a target that must not be replaced.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
@@ -55,7 +58,7 @@ def replacing(target: Path) -> Iterator[Path]:
         os.umask(umask)
         folder.chmod(0o777 & ~umask)  # mkdtemp makes private folders
         yield folder
-        check_target(target)  # it may have been filled meanwhile
+        check(target)  # it may have been filled meanwhile
         if target.exists():
             old = folder.with_suffix(".old")
             target.rename(old)

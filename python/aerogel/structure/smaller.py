@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aerogel.checkpoint.base import Checkpoint, Weight, check_matrix
+from aerogel.checkpoint.derived import Derived
 from aerogel.errors import MissingTensorsError
-
-if TYPE_CHECKING:
-    from aerogel.checkpoint.pooling import Pooling
-    from aerogel.checkpoint.tokenizer import Tokenizer
 
 
 class Piece(NamedTuple):
@@ -27,21 +24,15 @@ class Piece(NamedTuple):
     values: np.ndarray | None = None
 
 
-class Smaller(Checkpoint):
+class Smaller(Derived):
     """Some tensors of a source, or parts of them, under a config of their own; cut when they are read.
 
-    Only values that were changed are held in memory. Tokenizer, pooling and path are the source's.
+    Only values that were changed are held in memory.
     """
 
     def __init__(self, source: Checkpoint, config: dict[str, Any], pieces: Mapping[str, Piece]) -> None:
-        super().__init__(source.path, config)
-        self.kind = source.kind  # type: ignore[misc]  # what may be copied along depends on it
-        self._source = source
+        super().__init__(source, config, pieces)
         self._pieces = dict(pieces)
-        self._names = sorted(self._pieces)
-
-    def names(self) -> list[str]:
-        return self._names
 
     def __contains__(self, name: object) -> bool:
         return name in self._pieces
@@ -73,17 +64,6 @@ class Smaller(Checkpoint):
         piece = self._find(name)
         if piece.values is None:
             self._source.release(piece.source)
-
-    @property
-    def pooling(self) -> Pooling | None:
-        return self._source.pooling
-
-    @property
-    def max_tokens(self) -> int | None:
-        return self._source.max_tokens
-
-    def _load_tokenizer(self) -> Tokenizer:
-        return self._source.tokenizer()
 
     def _find(self, name: str) -> Piece:
         piece = self._pieces.get(name)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.names import saved_name
-from aerogel.compression.folder import keep_files
+from aerogel.compression.folder import keep_files, replacing, write_json
 from aerogel.errors import RecipeError
 from aerogel.packed import SafetensorsWriter
 
@@ -46,10 +44,7 @@ def save(
         config: the config, where training changed it: then the pooling is not kept.
     """
     check_out(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
-        folder.chmod(0o755)
+    with replacing(out, check_out) as folder:
         chosen = {k: v for k, v in (config or checkpoint.config).items() if k != "quantization_config"}
         writer = SafetensorsWriter(folder / "model.safetensors")
         untrained = [name for name in checkpoint.names() if name not in arrays]
@@ -57,23 +52,10 @@ def save(
             array = arrays[name] if name in arrays else checkpoint.array(name)
             writer.add(saved_name(name, chosen), np.asarray(array, np.float32))
         writer.close({"format": "pt"})
-        _write(folder / "config.json", {**chosen, "torch_dtype": "float32"})
+        write_json(folder / "config.json", {**chosen, "torch_dtype": "float32"})
         keep_files(checkpoint, folder)
         if config is not None:
             for file in ["modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"]:
                 (folder / file).unlink(missing_ok=True)
             shutil.rmtree(folder / "1_Pooling", ignore_errors=True)
-        _write(folder / RECORD, dict(record))
-        if out.exists():
-            old = folder.with_suffix(".old")
-            out.rename(old)
-            folder.rename(out)
-            shutil.rmtree(old)
-        else:
-            folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / RECORD, dict(record))

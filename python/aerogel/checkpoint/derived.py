@@ -1,0 +1,36 @@
+"""A checkpoint made from another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from aerogel.checkpoint.base import Checkpoint
+
+if TYPE_CHECKING:
+    from aerogel.checkpoint.pooling import Pooling
+    from aerogel.checkpoint.tokenizer import Tokenizer
+
+
+class Derived(Checkpoint):
+    """Tensors of its own under a config of its own; tokenizer, pooling and path are the source's."""
+
+    def __init__(self, source: Checkpoint, config: dict[str, Any], names: Iterable[str]) -> None:
+        super().__init__(source.path, config)
+        self.kind = source.kind  # type: ignore[misc]  # what may be copied along depends on it
+        self._source = source
+        self._names = sorted(names)
+
+    def names(self) -> list[str]:
+        return self._names
+
+    @property
+    def pooling(self) -> Pooling | None:
+        return self._source.pooling
+
+    @property
+    def max_tokens(self) -> int | None:
+        return self._source.max_tokens
+
+    def _load_tokenizer(self) -> Tokenizer:
+        return self._source.tokenizer()
