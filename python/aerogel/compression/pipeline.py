@@ -56,9 +56,10 @@ def pack(
     with replacing(out) as folder:
         writer = SafetensorsWriter(folder / "model.safetensors", small=recipe.pack == "small")
         known = Compressed()
-        if ids is not None:
-            alpha = None if recipe.fold is None else recipe.fold.alpha
-            static = recipe.quantize.activations == "static"
+        alpha = None if recipe.fold is None else recipe.fold.alpha
+        static = recipe.quantize.activations == "static"
+        fitted = any(choice.pattern is not None or choice.compensated for choice in chosen.values())
+        if ids is not None and (fitted or static or alpha is not None):
             known = compress_calibrated(
                 architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, static, threads, report.done
             )
@@ -110,7 +111,7 @@ class _Counter:
 
 
 def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpoint) -> list[list[int]] | None:
-    """The token sequences of the recipe's texts, or None if nothing asks for them."""
+    """The token sequences of the recipe's texts; None without any."""
     wanted = recipe.calibration
     if not wanted.files:
         return None
