@@ -15,12 +15,13 @@ from aerogel.checkpoint.pooling import Pooling
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.train import losses
 from aerogel.train.batches import Batch, Sequences
+from aerogel.train.families import open_trainee
 from aerogel.train.loop import Loop, threads
 from aerogel.train.options import Options, Pruner, TrainReport
 from aerogel.train.saving import check_out, save
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
-from aerogel.train.trainee import Outputs, Trainee, open_trainee
+from aerogel.train.trainee import Outputs, Trainee
 
 #: Tokens of a language model's training sequence.
 WINDOW = 256

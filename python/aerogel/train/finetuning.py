@@ -20,12 +20,13 @@ from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
 from aerogel.train.bert import RaggedBert
 from aerogel.train.distillation import distilling, finish, pooling_of, snapshot_of, tokenize
+from aerogel.train.families import open_trainee
 from aerogel.train.loop import Loop, threads
 from aerogel.train.options import Options, Pruner, TrainReport
 from aerogel.train.saving import check_out
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
-from aerogel.train.trainee import Outputs, Trainee, open_trainee
+from aerogel.train.trainee import Outputs, Trainee
 
 
 def finetune(

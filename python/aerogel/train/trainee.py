@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from aerogel.architectures import Role, Tensor, architecture_of
-from aerogel.errors import UnsupportedModelError
+from aerogel.architectures import Role, Tensor
 
 if TYPE_CHECKING:
     from aerogel.architectures import Architecture
-    from aerogel.checkpoint import Checkpoint, Pooling
+    from aerogel.checkpoint import Checkpoint
     from aerogel.train.batches import Batch
 
 
@@ -68,27 +67,3 @@ class Trainee(nn.Module):
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters as float32 arrays, views where they are on the CPU."""
         return {name: parameter.detach().cpu().float().numpy() for name, parameter in self.named().items()}
-
-
-def open_trainee(checkpoint: Checkpoint, pooling: Pooling | None = None) -> Trainee:
-    """The model of a checkpoint, ready to be trained: BERT on ragged batches, Llama and Qwen2 through transformers.
-
-    Raises:
-        UnsupportedModelError: a family that is not trained here.
-    """
-    architecture = architecture_of(checkpoint, pooling)
-    model: Trainee
-    if checkpoint.config["model_type"] == "bert":
-        from aerogel.train.bert import RaggedBert
-
-        model = RaggedBert(architecture)
-    elif architecture.generates:
-        from aerogel.train.causal import Causal
-
-        model = Causal(architecture, checkpoint.config)
-    else:
-        raise UnsupportedModelError(
-            f"{checkpoint.path}: training: {checkpoint.config['model_type']!r} without a head is not supported"
-        )
-    model.read(checkpoint)
-    return model
