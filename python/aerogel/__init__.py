@@ -29,11 +29,12 @@ from aerogel.errors import (
 if TYPE_CHECKING:
     from aerogel._version import __version__
     from aerogel.bench.limits import machine
-    from aerogel.compression import CompressReport, TensorReport, compress
+    from aerogel.compression import CompressReport, Target, TensorReport, compress
     from aerogel.explanation import Explanation, LayerReport, explain
     from aerogel.exporting import ExportReport, export
     from aerogel.linear import Linear, csr_matmul
     from aerogel.model import Model, load
+    from aerogel.recipe import Recipe
 
 __all__ = [
     "AerogelError",
@@ -48,8 +49,10 @@ __all__ = [
     "Linear",
     "MissingTensorsError",
     "Model",
+    "Recipe",
     "RecipeError",
     "ShapeError",
+    "Target",
     "TensorReport",
     "TokenizerError",
     "UnsupportedModelError",
@@ -68,6 +71,7 @@ __all__ = [
 _LAZY = {
     "__version__": "aerogel._version",
     "CompressReport": "aerogel.compression",
+    "Target": "aerogel.compression",
     "TensorReport": "aerogel.compression",
     "compress": "aerogel.compression",
     "Explanation": "aerogel.explanation",
@@ -75,6 +79,7 @@ _LAZY = {
     "explain": "aerogel.explanation",
     "ExportReport": "aerogel.exporting",
     "export": "aerogel.exporting",
+    "Recipe": "aerogel.recipe",
     "Linear": "aerogel.linear",
     "csr_matmul": "aerogel.linear",
     "Model": "aerogel.model",
