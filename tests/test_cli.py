@@ -150,3 +150,9 @@ def test_the_process_end_to_end(packed):
     assert result.returncode == 0
     assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["the cat", "déjà"]
     assert b"aerogel runs on" in result.stderr
+
+
+def test_help_tells_defaults_that_depend():
+    """Square brackets are markup to the printer of help, and would vanish."""
+    text = " ".join(run("compress", "--help").stdout.replace("│", " ").split())
+    assert "[default: the cores that may be used]" in text and "\\[" not in text

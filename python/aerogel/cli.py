@@ -22,10 +22,12 @@ app = typer.Typer(
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="A packed model, or any model that aerogel reads.")]
 Memory = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Most bytes that a layer may take, times its dense form. [default: speed decides]"),
+    typer.Option(
+        metavar="X", help="Most bytes that a layer may take, times its dense form. \\[default: speed decides]"
+    ),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", "-t", min=1, help="Worker threads. [default: the cores that may be used]")
+    int | None, typer.Option("--threads", "-t", min=1, help="Worker threads. \\[default: the cores that may be used]")
 ]
 
 Sts = Annotated[
@@ -78,7 +80,7 @@ def compress(
     sparsity: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Fraction of weights to remove; 0: none. [default: 0.8, or what the pattern says]"
+            min=0, max=1, help="Fraction of weights to remove; 0: none. \\[default: 0.8, or what the pattern says]"
         ),
     ] = None,
     pattern: Annotated[
@@ -89,7 +91,7 @@ def compress(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="magnitude, wanda, obs, admm. [default: admm with calibration texts, else magnitude]"),
+        typer.Option(help="magnitude, wanda, obs, admm. \\[default: admm with calibration texts, else magnitude]"),
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
@@ -127,7 +129,7 @@ def compress(
     classify: Classify = None,
     text: TextFile = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a page about the result, index.html (needs matplotlib).")
+        Path | None, typer.Option(metavar="DIR", help="Write a page about the result, index.html.")
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report of every tensor as JSON.")
@@ -157,7 +159,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder for the dense model.")],
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     shard_mb: Annotated[
-        int | None, typer.Option("--shard-mb", min=1, help="Most MB of one file. [default: one file]")
+        int | None, typer.Option("--shard-mb", min=1, help="Most MB of one file. \\[default: one file]")
     ] = None,
 ) -> None:
     """Write a model as a plain dense folder that transformers loads, zeros in place."""
@@ -261,19 +263,20 @@ def bench(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", "-p", metavar="LIST", help="Language model: tokens of a prompt. [default: 128]"),
+        typer.Option("--prompt", "-p", metavar="LIST", help="Language model: tokens of a prompt. \\[default: 128]"),
     ] = None,
     new: Annotated[
-        str | None, typer.Option("--new", "-n", metavar="LIST", help="Language model: tokens generated. [default: 32]")
+        str | None,
+        typer.Option("--new", "-n", metavar="LIST", help="Language model: tokens generated. \\[default: 32]"),
     ] = None,
     sparsity: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="With NxK: fractions of weights to remove. [default: 0.5,0.8,0.9]"),
+        typer.Option(metavar="LIST", help="With NxK: fractions of weights to remove. \\[default: 0.5,0.8,0.9]"),
     ] = None,
     dense: Annotated[
         str | None,
         typer.Option(
-            metavar="SOURCE", help="The uncompressed model to compare with. [default: DIR's weights, unpacked]"
+            metavar="SOURCE", help="The uncompressed model to compare with. \\[default: DIR's weights, unpacked]"
         ),
     ] = None,
     peers: Annotated[
@@ -287,7 +290,7 @@ def bench(
     rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Turns of everyone in each case.")] = 7,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", "-t", min=1, help="Threads of everyone. [default: the cores that may be used]"),
+        typer.Option("--threads", "-t", min=1, help="Threads of everyone. \\[default: the cores that may be used]"),
     ] = None,
     limits: Annotated[bool, typer.Option("--limits", help="Only measure what this machine can do at most.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
@@ -422,8 +425,8 @@ def distill(
     source: Folder,
     out: Out,
     text: Annotated[list[Path], typer.Option(metavar="FILE", help="Texts, one a line; may be given several times.")],
-    teacher: Annotated[str | None, typer.Option(metavar="DIR", help="The dense model. [default: DIR]")] = None,
-    sparsity: Annotated[float | None, typer.Option(min=0, max=1, help="[default: 0.8]")] = None,
+    teacher: Annotated[str | None, typer.Option(metavar="DIR", help="The dense model. \\[default: DIR]")] = None,
+    sparsity: Annotated[float | None, typer.Option(min=0, max=1, help="\\[default: 0.8]")] = None,
     pattern: Annotated[str | None, typer.Option(help="unstructured, or Q:64.")] = None,
     steps: Steps = None,
     minutes: Minutes = None,
@@ -449,7 +452,7 @@ def finetune(
     out: Out,
     data: Annotated[Path, typer.Option(metavar="FILE", help="Lines of text, a tab, and a label from 0.")],
     teacher: Annotated[str | None, typer.Option(metavar="DIR", help="A classifier to learn from besides.")] = None,
-    sparsity: Annotated[float | None, typer.Option(min=0, max=1, help="[default: the zeros that are there]")] = None,
+    sparsity: Annotated[float | None, typer.Option(min=0, max=1, help="\\[default: the zeros that are there]")] = None,
     steps: Steps = None,
     minutes: Minutes = None,
     lr: Rate = None,
@@ -474,7 +477,7 @@ def finetune(
 def demo(
     model: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="An embedding model to use. [default: all-MiniLM-L6-v2, downloaded]"),
+        typer.Option(metavar="PATH", help="An embedding model to use. \\[default: all-MiniLM-L6-v2, downloaded]"),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
     threads: Threads = None,
