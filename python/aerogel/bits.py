@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+#: What one more tensor costs in a file's header, about: a mask has to save more than its own entry and that of a shape.
+ENTRY_BYTES = 256
+
 
 def bits_for(count: int) -> int:
     """Bits that tell `count` things apart, at least 1."""
     return max(1, (count - 1).bit_length())
+
+
+def mask_pays(shape: tuple[int, int], zeros: int, bits: int) -> bool:
+    """Whether a matrix [N,K] with so many zeros takes less behind a mask than as `bits` for each element."""
+    n, k = shape
+    return zeros * bits > 8 * (n * -(-k // 8) + ENTRY_BYTES)
 
 
 def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from aerogel import _core
-from aerogel.bits import bits_for, pack_bits
+from aerogel.bits import bits_for, mask_pays, pack_bits
 from aerogel.checkpoint.base import Weight
 from aerogel.checkpoint.small import SUFFIX as SMALL
 from aerogel.groups import per_column
@@ -106,8 +106,7 @@ def to_weight(quantized: Quantized, sparse: bool | None = None) -> Weight:
     levels = quantized.levels
     bits = 8 * values.itemsize if levels is None else bits_for(len(levels))
     if sparse is None:
-        mask_bits = 8 * n * -(-k // 8)
-        sparse = mask_bits + int(np.count_nonzero(stored)) * bits < values.size * bits
+        sparse = mask_pays((n, k), values.size - int(np.count_nonzero(stored)), bits)
     mask = np.packbits(stored, axis=1, bitorder="little") if sparse else None
     if levels is None:
         kept = values[stored] if sparse else np.ascontiguousarray(values)

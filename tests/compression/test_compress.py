@@ -249,3 +249,12 @@ def test_minilm_at_80_percent(minilm, tmp_path):
     report = aerogel.compress(minilm, tmp_path / "out", sparsity=0.8)
     assert report.sparsity == pytest.approx(0.8, abs=0.001)
     assert report.file_bytes < 17e6
+
+
+@pytest.mark.parametrize("pack", ["plain", "small"])
+@pytest.mark.parametrize("quant", ["int8", "int4:g32", "codebook:16", "bf16"])
+def test_more_sparsity_is_never_a_larger_file(bert_folder, tmp_path, quant, pack):
+    sizes = [
+        aerogel.compress(bert_folder, tmp_path / "out", s / 10, quant=quant, pack=pack).file_bytes for s in range(11)
+    ]
+    assert sizes == sorted(sizes, reverse=True)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerogel.bits import bits_for
+from aerogel.bits import bits_for, mask_pays
 from aerogel.quantize.base import LARGEST, Grid, Quantized, Scheme, checked, largest
 
 _BINS = 8192  # of the histogram
@@ -71,7 +71,7 @@ class Codebook(Scheme):
         weight = checked(weight)
         nonzeros = np.count_nonzero(weight, axis=1)
         zeros = weight.size - int(nonzeros.sum())
-        zero_is_free = zeros * bits_for(self.entries) > weight.size
+        zero_is_free = mask_pays(weight.shape, zeros, bits_for(self.entries))
         unit = _typical(weight, nonzeros, self.entries)
         levels, scale = np.zeros(1, np.int8), np.zeros(len(weight))
         free = self.entries - (0 < zeros and not zero_is_free)
