@@ -109,6 +109,14 @@ TEST(grouped_q8_token_counts) {
   for (std::int64_t tokens : {95, 97, 200}) check(m, tokens, random);
 }
 
+// A group at least as long as the row, whatever its length: the row is one group, also in what pads it.
+TEST(grouped_q8_one_group) {
+  Random random(25);
+  for (std::int64_t k : {1, 5, 8, 15, 16, 17, 30, 33, 100, 511})
+    for (std::int64_t group : {round_up<std::int64_t>(k, 8), round_up<std::int64_t>(k, 8) + 8, std::int64_t{512}})
+      check(Grouped(35, k, group, 0, random), 7, random);
+}
+
 TEST(grouped_q8_refuses) {
   Random random(23);
   const auto why = [](std::int64_t k, std::int64_t group, Random& from) {

@@ -20,7 +20,7 @@ class GroupedQ8 final : public Weight {
     const std::string why = refusal_grouped_q8(source);
     if (!why.empty()) throw DataError("grouped_q8: " + why);
     const std::int64_t k_padded = round_up(k(), kGroupedQ8Multiple), rows = units() * panel_.rows;
-    const std::int64_t group = source.group() < k_padded ? source.group() : k_padded, groups = (k() + group - 1) / group;
+    const std::int64_t group = source.group() < k() ? source.group() : k_padded, groups = (k() + group - 1) / group;
     codes_ = AlignedBuffer<std::int8_t>(static_cast<std::size_t>(rows * k_padded));
     std::memset(codes_.data(), panel_.offset, codes_.size());
     scale_ = AlignedBuffer<float>::zeros(static_cast<std::size_t>(rows * groups));
