@@ -21,10 +21,12 @@ class Seeing(Visitor):
         self._checkpoint = checkpoint
         self._change = change or (lambda name, weight: weight)
 
-    def visit(self, stack, inputs, lacking):
-        assert len(inputs) == self.streams
-        self.seen.append((stack, [x.copy() for x in inputs]))
-        self.lacking.append(lacking)
+    def visit(self, stack, inputs):
+        blocks = list(inputs)
+        assert {len(x) for x, _ in blocks} == {self.streams}
+        self.seen.append((stack, [np.concatenate(parts) for parts in zip(*(x for x, _ in blocks))]))
+        lacking = [part for _, part in blocks if part is not None]
+        self.lacking.append(np.concatenate(lacking) if lacking else None)
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         changed = [self._change(name, weight) for name, weight in zip(stack.names, dense)]
         return [dense, changed][-self.streams :]
@@ -45,7 +47,7 @@ def test_outputs_are_those_of_the_model(folder, request):
     model = aerogel.load(path)
     assert set(outputs) == set(model.outputs)
     for name, values in outputs.items():
-        np.testing.assert_allclose(values[0], model.forward(ids, output=name), atol=2e-4, rtol=1e-4)
+        np.testing.assert_allclose(values.whole()[0], model.forward(ids, output=name), atol=2e-4, rtol=1e-4)
     stacks = [stack.names for stack, _ in visitor.seen]
     assert stacks == architecture.stacks()
     for stack, (x,) in visitor.seen:
@@ -68,7 +70,9 @@ def test_a_head_gets_one_row_a_sequence(tmp_path):
     ids = batch(architecture)
     visitor = Seeing(checkpoint)
     outputs = walk(architecture, checkpoint, ids, visitor)
-    np.testing.assert_allclose(outputs["scores"][0], aerogel.load(path).forward(ids, output="scores"), atol=1e-4)
+    np.testing.assert_allclose(
+        outputs["scores"].whole()[0], aerogel.load(path).forward(ids, output="scores"), atol=1e-4
+    )
     assert [len(x) for _, (x,) in visitor.seen[-2:]] == [3, 3]
 
 
@@ -78,12 +82,13 @@ def test_two_streams(bert_folder):
     ids = batch(architecture)
     kept = Seeing(checkpoint, 2)
     outputs = walk(architecture, checkpoint, ids, kept)
-    assert all(np.array_equal(a, b) for a, b in outputs.values())
+    assert all(np.array_equal(a, b) for a, b in (value.whole() for value in outputs.values()))
     changed = Seeing(checkpoint, 2, lambda name, weight: weight * (0.5 if "layer.0.output" in name else 1))
     outputs = walk(architecture, checkpoint, ids, changed)
     plain = walk(architecture, checkpoint, ids, Seeing(checkpoint))
-    assert np.array_equal(outputs["hidden"][0], plain["hidden"][0])
-    assert not np.array_equal(outputs["hidden"][0], outputs["hidden"][1])
+    first, second = outputs["hidden"].whole()
+    assert np.array_equal(first, plain["hidden"].whole()[0])
+    assert not np.array_equal(first, second)
     same = [np.array_equal(a, b) for _, (a, b) in changed.seen]
     assert same == [True] * 4 + [False] * 4  # up to and with the changed linear inputs agree
     # Q, K and V are added to nothing, and what the first block is added to is one and the same

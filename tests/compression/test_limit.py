@@ -50,20 +50,22 @@ def test_no_limit_is_much_better(draw):
     if draw == "mostly zero":
         x *= rng.random(x.shape) < 0.05
     x = x.astype(np.float32)
-    limit = limit_of(x)
+    limit = limit_of(lambda: [x])
     largest = float(np.abs(x).max())
     assert 0 < limit <= largest * (1 + 1e-6)
     best = min(mean_squared_error(x, largest * part) for part in np.linspace(0.01, 1, 400))
     assert mean_squared_error(x, limit) <= 1.02 * best
+    # in blocks; every one of them gives its rows to the histogram
+    assert limit_of(lambda: [x[:300], x[300:]]) == limit
     # also of x / s, and never of less than it was scaled by
     s = rng.uniform(0.5, 2, 60).astype(np.float32)
-    assert limit_of(x, s) == pytest.approx(limit_of(x / s), rel=1e-6)
-    assert limit_of(x * np.float32(4)) == pytest.approx(4 * limit, rel=1e-6)
+    assert limit_of(lambda: [x], s) == pytest.approx(limit_of(lambda: [x / s]), rel=1e-6)
+    assert limit_of(lambda: [x * np.float32(4)]) == pytest.approx(4 * limit, rel=1e-6)
 
 
 def test_inputs_that_are_all_zero_have_no_limit():
-    assert limit_of(np.zeros((5, 8), np.float32)) is None
-    assert limit_of(np.full((5, 8), 1e-38, np.float32)) is None
+    assert limit_of(lambda: [np.zeros((5, 8), np.float32)]) is None
+    assert limit_of(lambda: [np.full((5, 8), 1e-38, np.float32)]) is None
 
 
 def linears(folder):
@@ -104,8 +106,8 @@ class Seeing(Visitor):
     def __init__(self, checkpoint):
         self.checkpoint, self.seen = checkpoint, {}
 
-    def visit(self, stack: Stack, inputs, lacking):
-        self.seen[stack.names] = inputs[0]
+    def visit(self, stack: Stack, inputs):
+        self.seen[stack.names] = np.concatenate([x for (x,), _ in inputs])
         return [[self.checkpoint.weight(name).dense() for name in stack.names]]
 
 

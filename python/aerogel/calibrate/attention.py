@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 #: Scores that are in memory at once.
-SCORES = 1 << 24
+SCORES = 1 << 21
 
 
 def attention(

@@ -1,17 +1,18 @@
 """Running a model op by op, so that the input of every linear can be seen, and its weights replaced, on the way.
 
-An architecture writes itself down by calling a `Program`. `Eager` has the same methods, but computes at once: what would
-be the number of a value is the value itself, for all tokens of the calibration texts. So calibration needs no code of any
-model family, and a layer that is compressed passes its own results on to the next.
+An architecture writes itself down by calling a `Program`. `Eager` has the same methods, but what would be the number of a
+value is the value itself, over all calibration texts. So calibration needs no code of any model family, and a layer that
+is compressed passes its own results on to the next.
 
-Ops other than linears and attention run in the engine, each as a program of one op.
+A linear is visited when the op that reads it is written down; values are computed in blocks of texts when a visitor reads
+them, see `values.py`. Ops other than linears and attention run in the engine, each as a program of one op.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from aerogel import _core
 from aerogel.calibrate.attention import attention
+from aerogel.calibrate.values import Block, Streams, Value, blocks_of
 from aerogel.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,12 +31,6 @@ if TYPE_CHECKING:
 ISA = "scalar"
 #: A linear with more outputs than this is seen, not computed: scores over a vocabulary take more memory than the model.
 MOST_OUTPUTS = 16384
-
-#: Rows that are in the engine at once: enough for its kernels, few enough that its arena stays small.
-CHUNK = 4096
-
-#: What an op makes: float32 [rows, width], one array a stream; a linear that nobody has read yet; None: not computed.
-Value = Any
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,29 @@ class Stack:
     outputs: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a linear reads, in blocks of texts. To go through them again computes the widest ones again.
+
+    Iterating gives, block after block, (x, lacking):
+
+        x        float32 [rows, K] of each stream; one and the same array while streams do not differ
+        lacking  float32 [rows, N], or None. Given if the result is added to a residual that differs between two streams:
+                 what the second one lacks of the first.
+    """
+
+    _x: Value
+    _residual: Value | None = None
+
+    def __iter__(self) -> Iterator[tuple[Streams, np.ndarray | None]]:
+        for i in range(self._x.blocks):
+            x, lacking = self._x.block(i), None
+            if self._residual is not None:
+                residual = self._residual.block(i)
+                lacking = None if residual[0] is residual[-1] else residual[0] - residual[-1]
+            yield x, lacking
+
+
 class Visitor(ABC):
     """Sees every linear in the order of computation."""
 
@@ -59,17 +78,8 @@ class Visitor(ABC):
     streams: int = 1
 
     @abstractmethod
-    def visit(
-        self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None
-    ) -> Sequence[Sequence[np.ndarray]]:
-        """Returns the weights to go on with, [stream][part of the stack].
-
-        Args:
-            stack: what is run.
-            inputs: float32 [rows, K] of each stream.
-            lacking: float32 [rows, N] if the result is added to a residual that differs between two streams: what the
-                second one lacks of the first.
-        """
+    def visit(self, stack: Stack, inputs: Inputs) -> Sequence[Sequence[np.ndarray]]:
+        """Returns the weights to go on with, [stream][part of the stack]."""
 
     def bias(self, stack: Stack, bias: np.ndarray) -> Sequence[np.ndarray]:
         """The biases to go on with, float32 [N] of each stream; asked right after `visit`."""
@@ -81,9 +91,9 @@ class _Linear:
     """A linear that waits for its first reader: what it is added to says what its result should make good for."""
 
     stack: Stack
-    x: list[np.ndarray]
+    x: Value | None
     bias: np.ndarray | None
-    value: list[np.ndarray] | None = None
+    value: Value | None = None
 
 
 class EagerWeights:
@@ -110,25 +120,24 @@ class EagerWeights:
 
 
 class Eager:
-    """A `Program` that computes as it is written.
+    """A `Program` that computes what it is told, once somebody asks.
 
     Args:
-        tokens: int32 [T], the sequences end to end.
-        offsets: int64 [S+1].
+        blocks: the calibration texts.
         visitor: sees the linears.
         tensors: the architecture's, by name.
         threads: of the engine.
     """
 
-    def __init__(
-        self, tokens: np.ndarray, offsets: np.ndarray, visitor: Visitor, tensors: Mapping[str, Tensor], threads: int
-    ) -> None:
-        self._tokens = tokens
-        self._offsets = offsets
+    def __init__(self, blocks: Sequence[Block], visitor: Visitor, tensors: Mapping[str, Tensor], threads: int) -> None:
+        self._blocks = blocks
         self._visitor = visitor
         self._tensors = tensors
         self._threads = threads
-        self.outputs: dict[str, Value] = {}
+        rows = sum(len(block.tokens) for block in blocks)
+        model = sum(math.prod(tensor.shape) for tensor in tensors.values())
+        self._narrow = model // (rows * visitor.streams)  # columns of a value that is as large as the model
+        self.outputs: dict[str, Value | None] = {}
 
     def embed(
         self,
@@ -139,132 +148,128 @@ class Eager:
     ) -> Value:
         program = _core.Program()
         program.output("y", program.embed(tokens, positions, types, position_offset))
-        y = self._run(program, self._tokens, self._offsets)
-        return [y] * self._visitor.streams
+        session = _core.Session(_core.Plan(program, self._threads, ISA))
+        self._narrow = max(self._narrow, tokens.shape[1])
+
+        def look_up(block: Block) -> Streams:
+            return [session.run(block.tokens, block.offsets, "y")] * self._visitor.streams
+
+        return self._made(look_up)
 
     def linear(
         self,
         name: str,
-        x: Value,
+        x: Any,
         weight: tuple[str, ...],
         bias: np.ndarray | None = None,
         terms: int = 1,
         limit: float = 0.0,
-    ) -> Value:
-        rows = self._value(x)
-        if rows is None:
-            return None
-        return _Linear(Stack(weight, name, tuple(self._tensors[part].shape[0] for part in weight)), rows, bias)
+    ) -> _Linear:
+        return _Linear(
+            Stack(weight, name, tuple(self._tensors[part].shape[0] for part in weight)), self._value(x), bias
+        )
 
-    def add(self, x: Value, y: Value) -> Value:
+    def add(self, x: Any, y: Any) -> Value | None:
         other = self._value(x)
-        if isinstance(y, _Linear) and other is not None and other[0] is not other[-1]:
-            y = self._run_linear(y, other[0] - other[1])
-        rows = self._value(y)
-        return None if other is None or rows is None else [a + b for a, b in zip(other, rows, strict=True)]
+        rows = self._run_linear(y, other) if isinstance(y, _Linear) else self._value(y)
+        if other is None or rows is None:
+            return None
+        return self._made(lambda _, a, b: _each(np.add, a, b), other, rows)
 
-    def _value(self, x: Value) -> list[np.ndarray] | None:
+    def _value(self, x: Any) -> Value | None:
         return self._run_linear(x, None) if isinstance(x, _Linear) else x
 
-    def _run_linear(self, linear: _Linear, lacking: np.ndarray | None) -> list[np.ndarray] | None:
-        if linear.value is None and linear.x:
-            stack, inputs, bias = linear.stack, linear.x, linear.bias
-            linear.x = []  # the inputs are not needed any more, whoever still holds the result
-            parts = self._visitor.visit(stack, inputs, lacking)
+    def _run_linear(self, linear: _Linear, residual: Value | None) -> Value | None:
+        if linear.value is None and linear.x is not None:
+            stack, x, bias = linear.stack, linear.x, linear.bias
+            linear.x = None  # the inputs are not needed any more, whoever still holds the result
+            parts = self._visitor.visit(stack, Inputs(x, residual))
             if sum(stack.outputs) <= MOST_OUTPUTS:
-                biases = [None] * len(inputs) if bias is None else self._visitor.bias(stack, bias)
-                linear.value = [_product(*args) for args in zip(inputs, parts, biases, strict=True)]
+                streams = self._visitor.streams
+                biases = [None] * streams if bias is None else self._visitor.bias(stack, bias)
+                linear.value = self._made(
+                    lambda _, rows: [_product(*of) for of in zip(rows, parts, biases, strict=True)], x
+                )
         return linear.value
 
-    def layer_norm(self, name: str, x: Value, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Value:
+    def layer_norm(self, name: str, x: Any, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Value | None:
         return self._op(x, lambda p, v: p.layer_norm(name, v, gamma, beta, eps))
 
-    def rms_norm(self, name: str, x: Value, gamma: np.ndarray, eps: float) -> Value:
+    def rms_norm(self, name: str, x: Any, gamma: np.ndarray, eps: float) -> Value | None:
         return self._op(x, lambda p, v: p.rms_norm(name, v, gamma, eps))
 
-    def activation(self, x: Value, kind: str) -> Value:
-        # in place: it is what a linear made for it, the widest of all values
-        return self._op(x, lambda p, v: p.activation(v, kind), in_place=True)
+    def activation(self, x: Any, kind: str) -> Value | None:
+        return self._op(x, lambda p, v: p.activation(v, kind))
 
-    def silu_gate(self, x: Value) -> Value:
+    def silu_gate(self, x: Any) -> Value | None:
         return self._op(x, lambda p, v: p.silu_gate(v))
 
-    def rope(self, x: Value, heads: int, head_dim: int, cos: np.ndarray, sin: np.ndarray) -> Value:
+    def rope(self, x: Any, heads: int, head_dim: int, cos: np.ndarray, sin: np.ndarray) -> Value | None:
         return self._op(x, lambda p, v: p.rope(v, heads, head_dim, cos, sin))
 
     def attention(
         self,
         name: str,
-        x: Value,
+        x: Any,
         heads: int,
         kv_heads: int,
         head_dim: int,
         causal: bool,
         scale: float | None = None,
-    ) -> Value:
-        values = self._value(x)
-        if values is None:
+    ) -> Value | None:
+        value = self._value(x)
+        if value is None:
             return None
         factor = 1 / math.sqrt(head_dim) if scale is None else scale
-        results: list[np.ndarray] = []
-        for rows in values:
-            if results and rows is values[0]:
-                results.append(results[0])
-            else:
-                results.append(attention(rows, self._offsets, heads, kv_heads, head_dim, causal, factor))
-        return results
+        return self._made(
+            lambda block, rows: _each(
+                lambda qkv: attention(qkv, block.offsets, heads, kv_heads, head_dim, causal, factor), rows
+            ),
+            value,
+        )
 
-    def select_last(self, x: Value) -> Value:
+    def select_last(self, x: Any) -> Any:
         return x
 
-    def pool(self, x: Value, kind: str) -> Value:
+    def pool(self, x: Any, kind: str) -> Value | None:
         return self._op(x, lambda p, v: p.pool(v, kind))
 
-    def l2_normalize(self, x: Value) -> Value:
+    def l2_normalize(self, x: Any) -> Value | None:
         return self._op(x, lambda p, v: p.l2_normalize(v))
 
-    def output(self, name: str, x: Value) -> None:
+    def output(self, name: str, x: Any) -> None:
         self.outputs[name] = self._value(x)
 
     def set_max_positions(self, limit: int) -> None:
         pass
 
-    def _op(self, x: Value, write: Callable[[_core.Program, int], int], in_place: bool = False) -> Value:
+    def _op(self, x: Any, write: Callable[[_core.Program, int], int]) -> Value | None:
         """One op in the engine; an embedding table that is looked up row by row serves as its input."""
-        values = self._value(x)
-        if values is None:
+        value = self._value(x)
+        if value is None:
             return None
-        results: list[np.ndarray] = []
-        for i, rows in enumerate(values):
-            if i and rows is values[0]:  # both streams are still the same
-                results.append(results[0])
-            else:
-                shared = in_place and len(values) > 1 and values[0] is values[-1]
-                results.append(self._chunks(rows, write, rows if in_place and not shared else None))
-        return results
 
-    def _chunks(
-        self, rows: np.ndarray, write: Callable[[_core.Program, int], int], out: np.ndarray | None
-    ) -> np.ndarray:
-        offsets = self._offsets if len(rows) == len(self._tokens) else np.arange(len(rows) + 1, dtype=np.int64)
-        done = 0  # rows of the result: those of the input, or one a sequence
-        first = 0
-        while first < len(offsets) - 1:
-            last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + CHUNK, "right")) - 1)
-            part = rows[offsets[first] : offsets[last]]
+        def compute(block: Block, rows: np.ndarray) -> np.ndarray:
+            # a value has a row a token, or a row a sequence
+            offsets = block.offsets if len(rows) == len(block.tokens) else np.arange(len(rows) + 1, dtype=np.int64)
             program = _core.Program()
-            program.output("y", write(program, program.embed(_core.Table("input", part))))
-            y = self._run(program, np.arange(len(part), dtype=np.int32), offsets[first : last + 1] - offsets[first])
-            if out is None:
-                out = np.empty((len(rows) if len(y) == len(part) else len(offsets) - 1, y.shape[1]), np.float32)
-            out[done : done + len(y)] = y
-            done += len(y)
-            first = last
-        assert out is not None
-        return out
+            program.output("y", write(program, program.embed(_core.Table("input", rows))))
+            session = _core.Session(_core.Plan(program, self._threads, ISA))
+            return session.run(np.arange(len(rows), dtype=np.int32), offsets, "y")
 
-    def _run(self, program: _core.Program, tokens: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        return _core.Session(_core.Plan(program, self._threads, ISA)).run(tokens, offsets, "y")
+        return self._made(lambda block, rows: _each(lambda x: compute(block, x), rows), value)
+
+    def _made(self, make: Callable[..., Streams], *inputs: Value) -> Value:
+        return Value(self._blocks, make, inputs, self._narrow)
+
+
+def _each(function: Callable[..., np.ndarray], *inputs: Streams) -> Streams:
+    """Of every stream; once, while they do not differ."""
+    results: Streams = []
+    for arguments in zip(*inputs, strict=True):
+        same = bool(results) and all(x is first for x, first in zip(arguments, (s[0] for s in inputs), strict=True))
+        results.append(results[0] if same else function(*arguments))
+    return results
 
 
 def _product(x: np.ndarray, parts: Sequence[np.ndarray], bias: np.ndarray | None) -> np.ndarray:
@@ -284,10 +289,11 @@ def walk(
     sequences: Sequence[Sequence[int]],
     visitor: Visitor,
     threads: int | None = None,
-) -> dict[str, Value]:
+) -> dict[str, Value | None]:
     """Runs all `sequences` through the model; `visitor` sees each linear once, in the order of computation.
 
-    Returns the model's outputs, one array a stream. Memory: some values of [all tokens, width], float32, for each stream.
+    Returns the model's outputs (None: scores over a vocabulary, which are not computed). Memory: about four values of [all
+    tokens, hidden size], float32, for each stream, twice the model at most for wider ones, and some blocks.
 
     Raises:
         DataError: a token is outside the vocabulary, or a sequence is empty or longer than the model's positions.
@@ -299,9 +305,8 @@ def walk(
             + (f"{min(lengths)} to {max(lengths)}" if lengths else "none")
         )
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    tokens = np.concatenate([np.asarray(sequence, np.int32) for sequence in sequences])
-    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    program: Any = Eager(tokens, offsets, visitor, tensors, threads or _core.default_threads())
+    eager = Eager(blocks_of(sequences), visitor, tensors, threads or _core.default_threads())
+    program: Any = eager
     weights: Any = EagerWeights(checkpoint, tensors)
     architecture.build(program, weights)
-    return program.outputs
+    return eager.outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,38 @@ class Statistics:
     @staticmethod
     def of(x: np.ndarray) -> Statistics:
         """The statistics of inputs that are all there at once, float [tokens, K]."""
+        return Statistics.over([x])
+
+    @staticmethod
+    def over(blocks: Iterable[np.ndarray]) -> Statistics:
+        """The statistics of inputs that come in blocks, float [tokens, K]."""
+        moments = Moments()
+        for x in blocks:
+            moments.add(x)
+        return moments.statistics()
+
+
+class Moments:
+    """What statistics are made of, added up over blocks of inputs."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self._gram = np.zeros((0, 0), np.float32)
+        self._largest = np.zeros(0, np.float32)
+
+    def add(self, x: np.ndarray) -> None:
+        """A block, float [tokens, K]."""
         if x.ndim != 2 or x.shape[0] < 1:
             raise ShapeError(f"x: expected [tokens, K] with at least one token, got {list(x.shape)}")
         x = np.asarray(x, np.float32)
-        largest = np.maximum(x.max(axis=0), -x.min(axis=0))
-        return Statistics(x.shape[0], x.T @ x / np.float32(x.shape[0]), largest)
+        gram, largest = x.T @ x, np.maximum(x.max(axis=0), -x.min(axis=0))
+        if self.tokens:
+            self._gram += gram
+            np.maximum(self._largest, largest, out=self._largest)
+        else:
+            self._gram, self._largest = gram, largest
+        self.tokens += len(x)
+
+    def statistics(self) -> Statistics:
+        """Of all that was added, at least one token."""
+        return Statistics(self.tokens, self._gram / np.float32(max(self.tokens, 1)), self._largest)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aerogel.architectures import Architecture, Fold, Role
-from aerogel.calibrate import Stack, Statistics, Visitor, walk
+from aerogel.calibrate import Inputs, Moments, Stack, Statistics, Visitor, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
 from aerogel.compression.limit import limit_of
@@ -87,12 +87,12 @@ class _Compressing(Visitor):
         self._done = done
         self._bias_change: np.ndarray | None = None  # of the linear just visited
 
-    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         fold = self._folds.get(stack.names)
         fitted = [name for name in stack.names if self._is_fitted(name)]
-        seen = _Seen(inputs, lacking, self._has_bias(stack)) if fitted else None
-        statistics = seen.statistics if seen else Statistics.of(inputs[-1]) if fold else None
+        seen = _Seen(inputs, self._has_bias(stack)) if fitted else None
+        statistics = seen.statistics if seen else Statistics.over(x[-1] for x, _ in inputs) if fold else None
         targets = dense
         if seen is not None and seen.differs:
             ends = np.cumsum(stack.outputs)
@@ -118,7 +118,7 @@ class _Compressing(Visitor):
         if seen is not None and seen.centred:
             self._bias_change = seen.bias_change(dense, used)
         if self._static:
-            self._limit(stack.names, inputs[-1], s)
+            self._limit(stack.names, inputs, s)
         for name in stack.names:
             self._checkpoint.release(name)
         return [dense, used] if self.streams == 2 else [used]
@@ -145,9 +145,9 @@ class _Compressing(Visitor):
                 self.found.vectors[name] = self.found.vectors.get(name, self._checkpoint.array(name)) / s
         return s if fold.columns is None else s[fold.columns]
 
-    def _limit(self, names: Sequence[str], x: np.ndarray, s: np.ndarray | None) -> None:
+    def _limit(self, names: Sequence[str], inputs: Inputs, s: np.ndarray | None) -> None:
         integers = [name for name in names if self.found.matrices[name].weight.numbers == "int8"]
-        limit = limit_of(x, s) if integers else None
+        limit = limit_of(lambda: (x[-1] for x, _ in inputs), s) if integers else None
         for name in integers if limit is not None else ():
             self.found.limits[name] = max(limit, self.found.limits.get(name, 0.0))
 
@@ -166,23 +166,38 @@ class _Seen:
         centred: whether the means are taken off.
     """
 
-    def __init__(self, inputs: Sequence[np.ndarray], lacking: np.ndarray | None, centred: bool) -> None:
-        x, p = inputs[0], inputs[-1]
+    def __init__(self, inputs: Inputs, centred: bool) -> None:
+        moments = Moments()
+        sums: dict[str, np.ndarray] = {}
+
+        def add(name: str, term: np.ndarray) -> None:
+            sums[name] = sums[name] + term if name in sums else term
+
+        for streams, lacking in inputs:
+            x, p = streams[0], streams[-1]
+            moments.add(p)
+            add("p", p.sum(axis=0, dtype=np.float64))
+            if x is not p:
+                add("x", x.sum(axis=0, dtype=np.float64))
+                add("cross", x.T @ p)
+            if lacking is not None:
+                add("lacking", lacking.sum(axis=0, dtype=np.float64))
+                add("lacking cross", lacking.T @ p)
+        means = {name: (total / moments.tokens).astype(np.float32) for name, total in sums.items()}
         self.centred = centred
-        self.differs = x is not p or lacking is not None
-        self.statistics = Statistics.of(p)
-        count = np.float32(len(p))
-        self._lacking = None if lacking is None else lacking.T @ p / count  # [N, K]
-        self.cross = x.T @ p / count if x is not p else self.statistics.gram
-        self._x_mean, self._p_mean = x.mean(axis=0), p.mean(axis=0)
-        self._e_mean = None if lacking is None else lacking.mean(axis=0)
+        self.differs = len(means) > 1
+        self.statistics = moments.statistics()
+        self.cross = means.get("cross", self.statistics.gram)
+        self._p_mean, self._e_mean = means["p"], means.get("lacking")
+        self._x_mean = means.get("x", self._p_mean)
+        self._lacking = means.get("lacking cross")  # [N, K]
         if centred:
             gram = self.statistics.gram - np.outer(self._p_mean, self._p_mean)
             np.fill_diagonal(gram, np.maximum(gram.diagonal(), 0))  # rounding
             self.statistics = Statistics(self.statistics.tokens, gram, self.statistics.largest)
             self.cross = self.cross - np.outer(self._x_mean, self._p_mean)
             if self._lacking is not None and self._e_mean is not None:
-                self._lacking -= np.outer(self._e_mean, self._p_mean)
+                self._lacking = self._lacking - np.outer(self._e_mean, self._p_mean)
 
     def lacking(self, begin: int, end: int) -> np.ndarray | None:
         """float32 [end - begin, K]: mean e p^T of some outputs, e what the residual lacks; None: nothing."""

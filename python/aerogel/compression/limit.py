@@ -9,6 +9,8 @@ squared error over the calibration texts, found on a histogram of |x| (as in Sun
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 
 from aerogel.checkpoint.base import SMALLEST_LIMIT
@@ -21,18 +23,29 @@ TRIED = 256
 MOST_ELEMENTS = 1 << 22
 
 
-def limit_of(x: np.ndarray, divisor: np.ndarray | None = None) -> float | None:
-    """The limit of the inputs float32 [tokens, K], divided by float32 [K] where scales are folded.
+def limit_of(blocks: Callable[[], Iterable[np.ndarray]], divisor: np.ndarray | None = None) -> float | None:
+    """The limit of inputs, divided by float32 [K] where scales are folded.
 
     None where every input is 0: nothing is known then.
+
+    Args:
+        blocks: gives all inputs, in blocks float32 [tokens, K]; called twice.
+        divisor: float32 [K], or None.
     """
-    reach = np.maximum(x.max(axis=0), -x.min(axis=0))
+    size, reach = 0, np.zeros(0, np.float32)
+    for x in blocks():
+        most = np.maximum(x.max(axis=0), -x.min(axis=0))
+        reach = np.maximum(reach, most) if size else most
+        size += x.size
     largest = float((reach if divisor is None else reach / divisor).max(initial=0))
     if not SMALLEST_LIMIT <= largest <= float(np.finfo(np.float32).max):
         return None
-    rows = x[:: -(-x.size // MOST_ELEMENTS)]
-    magnitudes = np.abs(rows if divisor is None else rows / divisor)
-    counts, edges = np.histogram(magnitudes, BINS, (0.0, largest))
+    edges = np.linspace(0.0, largest, BINS + 1)
+    counts = np.zeros(BINS)
+    for x in blocks():
+        rows = x[:: -(-size // MOST_ELEMENTS)]
+        magnitudes = np.abs(rows if divisor is None else rows / divisor)
+        counts += np.histogram(magnitudes, BINS, (0.0, largest))[0]
     centres = (edges[1:] + edges[:-1]) / 2
     limits = largest * np.arange(1, TRIED + 1) / TRIED
     errors = [float(counts @ _squared_errors(centres, limit)) for limit in limits]

@@ -16,7 +16,7 @@ from aerogel import _core
 from aerogel._version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
-from aerogel.calibrate import Stack, Statistics, Visitor, read_texts, sequences, walk
+from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, read_texts, sequences, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import choices, own_sparsities, resolved
@@ -163,12 +163,10 @@ def _sparsities(
         wanted = {t.name for t in shared}
 
         class Looking(Visitor):
-            def visit(
-                self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None
-            ) -> list[list[np.ndarray]]:
+            def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
                 weights = [checkpoint.weight(name).dense() for name in stack.names]
                 if wanted.intersection(stack.names):
-                    statistics = Statistics.of(inputs[0])
+                    statistics = Statistics.over(x[0] for x, _ in inputs)
                     for name, weight in zip(stack.names, weights, strict=True):
                         if name in wanted:
                             budgeted.look(name, weight, statistics)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from aerogel.architectures import Group, architecture_of
-from aerogel.calibrate import Stack, Statistics, Visitor, walk
+from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, walk
 from aerogel.checkpoint import Checkpoint
 from aerogel.structure.compensate import compensate
 from aerogel.structure.layers import influence
@@ -71,9 +71,9 @@ class _Observer(Visitor):
         self._checkpoint = checkpoint
         self._readers = readers
 
-    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
         if self._readers.intersection(stack.names):
-            self.statistics.update(dict.fromkeys(stack.names, Statistics.of(inputs[0])))
+            self.statistics.update(dict.fromkeys(stack.names, Statistics.over(x[0] for x, _ in inputs)))
         return [[self._checkpoint.weight(name).dense() for name in stack.names]]
 
 
@@ -114,20 +114,23 @@ class _Shrinking(Visitor):
         self._counts = counts
         self._group_of = {part.tensor: group for group in counts for part in group.parts if part.reads}
 
-    def visit(self, stack: Stack, inputs: Sequence[np.ndarray], lacking: np.ndarray | None) -> list[list[np.ndarray]]:
+    def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         group = self._group_of.get(stack.names[0])
         if group is None or self._counts[group] == group.count:
             return [dense, dense]
         [name], [weight] = stack.names, dense
-        known = Statistics.of(inputs[1])
+        known = Statistics.over(x[1] for x, _ in inputs)
         scores = score(self._recipe.score).function(connected(self._checkpoint, group, {name: known}))
         self.kept[group] = best(scores, self._counts[group], group.sections)
         [part] = [part for part in group.parts if part.tensor == name]
         columns = entries(part, self.kept[group])
         smaller = np.ascontiguousarray(weight[:, columns])
         if self._recipe.compensate:
-            cross = inputs[0].T @ inputs[1] / np.float32(known.tokens)
+            total = np.zeros_like(known.gram)
+            for (x, p), _ in inputs:
+                total += x.T @ p
+            cross = total / np.float32(known.tokens)
             smaller = compensate(weight, known.gram, columns, self._recipe.damping, cross=cross).weight
         self.changed[name] = smaller
         log.info("%s: %d of %d %s stay", group.label, len(self.kept[group]), group.count, group.kind)

@@ -1,0 +1,89 @@
+"""Values over all calibration texts, computed block after block of texts when somebody reads them.
+
+Texts may be many, so not every value is held: one that has more columns than the embeddings and would be larger than the
+model is made again for every reader (of a Transformer's values the hidden channels of an FFN, and queries with their keys
+and values); any other is kept from when it is first read until nobody refers to it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: float32 [rows, width] of every stream.
+Streams = list[np.ndarray]
+
+#: Tokens of a block: enough for fast matrix products, few enough that the widest values of a block are small.
+TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole sequences, end to end.
+
+    Attributes:
+        tokens: int32 [T].
+        offsets: int64 [S+1]: the tokens of sequence s are offsets[s] to offsets[s+1].
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+
+
+def blocks_of(sequences: Sequence[Sequence[int]]) -> list[Block]:
+    """All sequences in their order, as many in a block as have no more than TOKENS tokens, at least one."""
+    blocks: list[Block] = []
+    waiting: list[np.ndarray] = []
+
+    def close() -> None:
+        offsets = np.concatenate(([0], np.cumsum([len(sequence) for sequence in waiting]))).astype(np.int64)
+        blocks.append(Block(np.concatenate(waiting), offsets))
+        waiting.clear()
+
+    for sequence in sequences:
+        if waiting and sum(map(len, waiting)) + len(sequence) > TOKENS:
+            close()
+        waiting.append(np.asarray(sequence, np.int32))
+    if waiting:
+        close()
+    return blocks
+
+
+class Value:
+    """float32 [rows, width] for each stream, a row for every token or for every sequence.
+
+    Args:
+        texts: the blocks.
+        make: (a block, what each of `inputs` has for it) -> what this has for it.
+        inputs: the values that it is made of.
+        narrow: it is kept if it has no more columns than this.
+    """
+
+    def __init__(
+        self, texts: Sequence[Block], make: Callable[..., Streams], inputs: Sequence[Value], narrow: int
+    ) -> None:
+        self.blocks = len(texts)
+        self._texts = texts
+        self._make: Callable[..., Streams] | None = make
+        self._inputs = inputs
+        self._narrow = narrow
+        self._kept: dict[int, Streams] = {}
+
+    def block(self, i: int) -> Streams:
+        """The rows of block i; not to be written to."""
+        if i in self._kept:
+            return self._kept[i]
+        assert self._make is not None
+        streams = self._make(self._texts[i], *(value.block(i) for value in self._inputs))
+        if streams[0].shape[1] <= self._narrow:
+            self._kept[i] = streams
+            if len(self._kept) == self.blocks:  # what it was made of is not needed any more
+                self._make, self._inputs = None, ()
+        return streams
+
+    def whole(self) -> Streams:
+        """All rows of each stream."""
+        streams = zip(*(self.block(i) for i in range(self.blocks)), strict=True)
+        return [np.concatenate(parts) for parts in streams]
