@@ -23,9 +23,9 @@ class Seeing(Visitor):
 
     def visit(self, stack, inputs):
         blocks = list(inputs)
-        assert {len(x) for x, _ in blocks} == {self.streams}
-        self.seen.append((stack, [np.concatenate(parts) for parts in zip(*(x for x, _ in blocks))]))
-        lacking = [part for _, part in blocks if part is not None]
+        assert {len(block.x) for block in blocks} == {self.streams}
+        self.seen.append((stack, [np.concatenate(parts) for parts in zip(*(block.x for block in blocks))]))
+        lacking = [block.lacking for block in blocks if block.lacking is not None]
         self.lacking.append(np.concatenate(lacking) if lacking else None)
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         changed = [self._change(name, weight) for name, weight in zip(stack.names, dense)]
@@ -134,3 +134,94 @@ def test_bad_sequences(bert_folder):
             walk(architecture, checkpoint, ids, Seeing(checkpoint))
     with pytest.raises(DataError):
         walk(architecture, checkpoint, [[10**6]], Seeing(checkpoint))
+
+
+def test_rows_count_in_proportion_to_what_they_are_added_to(bert_folder):
+    """1 / (mean r^2 + |W|^2/N mean x^2) where a result is added to a residual r, and nothing elsewhere."""
+    checkpoint = open_checkpoint(bert_folder)
+    architecture = architecture_of(checkpoint)
+
+    class Weighing(Visitor):
+        found = []
+
+        def visit(self, stack, inputs):
+            dense = [checkpoint.weight(name).dense() for name in stack.names]
+            self.found.append((stack.names, list(inputs), dense[0]))
+            return [dense]
+
+    walk(architecture, checkpoint, batch(architecture), Weighing())
+    for names, seen, weight in Weighing.found:
+        added = names[0].endswith("output.dense.weight")
+        assert all((block.weight is not None) == added for block in seen), names
+    # what the first block's attention is added to is what its Q, K and V read
+    (_, [read], _), (names, [out], weight) = Weighing.found[:2]
+    assert names[0].endswith("attention.output.dense.weight")
+    gain = float(np.square(weight.astype(np.float64)).sum()) / len(weight)
+    expected = 1 / (np.square(read.x[0]).mean(axis=1) + gain * np.square(out.x[0]).mean(axis=1))
+    np.testing.assert_allclose(out.weight, expected, rtol=1e-4)
+
+
+def test_more_texts_than_a_block(bert_folder, monkeypatch):
+    """How texts are cut into blocks changes nothing but the order of sums."""
+    from aerogel.calibrate import Statistics, values
+
+    checkpoint = open_checkpoint(bert_folder)
+    architecture = architecture_of(checkpoint)
+    ids = batch(architecture, (7, 1, 12, 30, 2, 9, 17))
+
+    class Looking(Visitor):
+        streams = 2
+
+        def __init__(self):
+            self.statistics, self.blocks = [], set()
+
+        def visit(self, stack, inputs):
+            self.statistics.append(Statistics.over(inputs, 1))
+            self.blocks.add(len(list(inputs)))
+            dense = [checkpoint.weight(name).dense() for name in stack.names]
+            return [dense, [weight * np.float32(0.9) for weight in dense]]
+
+    found = []
+    for tokens in (4096, 16, 1):
+        monkeypatch.setattr(values, "TOKENS", tokens)
+        looking = Looking()
+        outputs = walk(architecture, checkpoint, ids, looking)
+        found.append((looking, outputs["hidden"].whole()))
+    assert [looking.blocks for looking, _ in found] == [{1}, {5}, {7}]
+    for looking, hidden in found[1:]:
+        for a, b in zip(found[0][0].statistics, looking.statistics):
+            assert a.tokens == b.tokens
+            np.testing.assert_allclose(a.gram, b.gram, rtol=1e-4, atol=1e-5 * a.gram.max())
+            np.testing.assert_allclose(a.largest, b.largest, rtol=1e-4)
+        np.testing.assert_allclose(found[0][1], hidden, rtol=1e-4, atol=1e-5)
+
+
+def test_wide_values_are_not_held(bert_folder, monkeypatch):
+    """A value that is wider than the embeddings and larger than the model is made anew for each reader."""
+    from aerogel.calibrate import values
+
+    checkpoint = open_checkpoint(bert_folder)
+    architecture = architecture_of(checkpoint)
+    size = sum(int(np.prod(tensor.shape)) for tensor in architecture.tensors())
+    few, many = batch(architecture), batch(architecture, [30] * (size // 30 // architecture.hidden_size + 1))
+    made = []
+    original = values.Value.block
+
+    def counting(self, i):
+        streams = original(self, i)
+        if streams[0].shape[1] == architecture.ffn[0]:
+            made.append(streams[0])
+        return streams
+
+    class Reading(Seeing):
+        def visit(self, stack, inputs):
+            for _ in range(3):
+                list(inputs)
+            return super().visit(stack, inputs)
+
+    monkeypatch.setattr(values, "TOKENS", 30)
+    monkeypatch.setattr(values.Value, "block", counting)
+    for ids, held in ((few, True), (many, False)):
+        made.clear()
+        walk(architecture, checkpoint, ids, Reading(checkpoint))
+        assert made and (len({id(array) for array in made}) < len(made) / 2) == held

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aerogel.calibrate import Statistics
+from aerogel.calibrate import Moments, Statistics
 from aerogel.errors import DataError, ShapeError
 
 
@@ -31,3 +31,14 @@ def test_what_cannot_be():
         Statistics(0, gram, largest)
     with pytest.raises(ShapeError, match="at least one token"):
         Statistics.of(np.ones((0, 3), np.float32))
+
+
+def test_weighted():
+    """A row of weight 2 counts as two rows; one of weight 0 not at all."""
+    x = np.random.default_rng(4).standard_normal((5, 3)).astype(np.float32)
+    moments = Moments()
+    moments.add(x[:3], np.array([2, 1, 0], np.float32))
+    moments.add(x[3:])
+    got, expected = moments.statistics(), Statistics.of(x[[0, 0, 1, 3, 4]])
+    np.testing.assert_allclose(got.gram, expected.gram, rtol=1e-5)
+    assert got.tokens == 5 and (got.largest == np.abs(x).max(axis=0)).all()

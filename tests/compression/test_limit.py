@@ -107,7 +107,7 @@ class Seeing(Visitor):
         self.checkpoint, self.seen = checkpoint, {}
 
     def visit(self, stack: Stack, inputs):
-        self.seen[stack.names] = np.concatenate([x for (x,), _ in inputs])
+        self.seen[stack.names] = np.concatenate([seen.x[0] for seen in inputs])
         return [[self.checkpoint.weight(name).dense() for name in stack.names]]
 
 

@@ -49,26 +49,51 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a linear reads of a block of texts.
+
+    Attributes:
+        x: float32 [rows, K] of each stream; one and the same array while streams do not differ.
+        weight: float32 [rows]: how much an error of each row's result counts, see `Inputs`; None: all alike.
+        lacking: float32 [rows, N] if the result is added to a residual that differs between two streams: what the second
+            one lacks of the first; or None.
+    """
+
+    x: Streams
+    weight: np.ndarray | None
+    lacking: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """What a linear reads, in blocks of texts. To go through them again computes the widest ones again.
+    """What a linear reads, block after block. To go through them again computes the widest values again.
 
-    Iterating gives, block after block, (x, lacking):
+    Where results are added to a residual, what reads the sum normalizes it: an error counts in proportion to the sum. In
+    language models the sums of a few tokens (often the first of a text) are hundreds of times larger than those of all
+    others (Sun et al., arXiv 2402.17762), so that unweighted they would decide alone what a layer is fitted to. Hence
 
-        x        float32 [rows, K] of each stream; one and the same array while streams do not differ
-        lacking  float32 [rows, N], or None. Given if the result is added to a residual that differs between two streams:
-                 what the second one lacks of the first.
+        weight = 1 / (mean r^2 + gain mean x^2)        r: the residual, gain mean x^2: about the mean square of the result
+
+    of the first stream.
     """
 
     _x: Value
     _residual: Value | None = None
+    _gain: float = 0.0
 
-    def __iter__(self) -> Iterator[tuple[Streams, np.ndarray | None]]:
+    def __iter__(self) -> Iterator[Seen]:
         for i in range(self._x.blocks):
-            x, lacking = self._x.block(i), None
+            x, weight, lacking = self._x.block(i), None, None
             if self._residual is not None:
                 residual = self._residual.block(i)
                 lacking = None if residual[0] is residual[-1] else residual[0] - residual[-1]
-            yield x, lacking
+                size = _mean_square(residual[0]) + np.float32(self._gain) * _mean_square(x[0])
+                weight = 1 / np.maximum(size, np.finfo(np.float32).tiny * 1e6)
+            yield Seen(x, weight, lacking)
+
+
+def _mean_square(x: np.ndarray) -> np.ndarray:
+    return np.einsum("tk,tk->t", x, x) / np.float32(x.shape[1])
 
 
 class Visitor(ABC):
@@ -123,13 +148,22 @@ class Eager:
     """A `Program` that computes what it is told, once somebody asks.
 
     Args:
+        checkpoint: where the weights are.
         blocks: the calibration texts.
         visitor: sees the linears.
         tensors: the architecture's, by name.
         threads: of the engine.
     """
 
-    def __init__(self, blocks: Sequence[Block], visitor: Visitor, tensors: Mapping[str, Tensor], threads: int) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        blocks: Sequence[Block],
+        visitor: Visitor,
+        tensors: Mapping[str, Tensor],
+        threads: int,
+    ) -> None:
+        self._checkpoint = checkpoint
         self._blocks = blocks
         self._visitor = visitor
         self._tensors = tensors
@@ -183,7 +217,7 @@ class Eager:
         if linear.value is None and linear.x is not None:
             stack, x, bias = linear.stack, linear.x, linear.bias
             linear.x = None  # the inputs are not needed any more, whoever still holds the result
-            parts = self._visitor.visit(stack, Inputs(x, residual))
+            parts = self._visitor.visit(stack, Inputs(x, residual, 0.0 if residual is None else self._gain(stack)))
             if sum(stack.outputs) <= MOST_OUTPUTS:
                 streams = self._visitor.streams
                 biases = [None] * streams if bias is None else self._visitor.bias(stack, bias)
@@ -191,6 +225,14 @@ class Eager:
                     lambda _, rows: [_product(*of) for of in zip(rows, parts, biases, strict=True)], x
                 )
         return linear.value
+
+    def _gain(self, stack: Stack) -> float:
+        """Mean square of what comes out for 1 that goes in, if inputs were independent: |W|^2 / N."""
+        squares = 0.0
+        for name in stack.names:
+            weight = self._checkpoint.weight(name).dense()
+            squares += float(np.einsum("nk,nk->", weight, weight, dtype=np.float64))
+        return squares / sum(stack.outputs)
 
     def layer_norm(self, name: str, x: Any, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Value | None:
         return self._op(x, lambda p, v: p.layer_norm(name, v, gamma, beta, eps))
@@ -305,7 +347,7 @@ def walk(
             + (f"{min(lengths)} to {max(lengths)}" if lengths else "none")
         )
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    eager = Eager(blocks_of(sequences), visitor, tensors, threads or _core.default_threads())
+    eager = Eager(checkpoint, blocks_of(sequences), visitor, tensors, threads or _core.default_threads())
     program: Any = eager
     weights: Any = EagerWeights(checkpoint, tensors)
     architecture.build(program, weights)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aerogel.errors import DataError, ShapeError
+
+if TYPE_CHECKING:
+    from aerogel.calibrate.eager import Seen
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Statistics:
 
     Attributes:
         tokens: how many rows of x there were.
-        gram: float32 [K, K]: mean over tokens of x x^T, symmetric.
+        gram: float32 [K, K]: mean over tokens of x x^T, symmetric; a weighted mean where errors of tokens count differently.
         largest: float32 [K]: max |x|.
 
     Raises:
@@ -55,14 +59,16 @@ class Statistics:
     @staticmethod
     def of(x: np.ndarray) -> Statistics:
         """The statistics of inputs that are all there at once, float [tokens, K]."""
-        return Statistics.over([x])
+        moments = Moments()
+        moments.add(x)
+        return moments.statistics()
 
     @staticmethod
-    def over(blocks: Iterable[np.ndarray]) -> Statistics:
-        """The statistics of inputs that come in blocks, float [tokens, K]."""
+    def over(inputs: Iterable[Seen], stream: int = 0) -> Statistics:
+        """The statistics of one stream of inputs."""
         moments = Moments()
-        for x in blocks:
-            moments.add(x)
+        for seen in inputs:
+            moments.add(seen.x[stream], seen.weight)
         return moments.statistics()
 
 
@@ -71,22 +77,26 @@ class Moments:
 
     def __init__(self) -> None:
         self.tokens = 0
+        self.weight = 0.0
         self._gram = np.zeros((0, 0), np.float32)
         self._largest = np.zeros(0, np.float32)
 
-    def add(self, x: np.ndarray) -> None:
-        """A block, float [tokens, K]."""
+    def add(self, x: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """A block, float [tokens, K]; weight: float32 [tokens], of each token in the gram matrix."""
         if x.ndim != 2 or x.shape[0] < 1:
             raise ShapeError(f"x: expected [tokens, K] with at least one token, got {list(x.shape)}")
         x = np.asarray(x, np.float32)
-        gram, largest = x.T @ x, np.maximum(x.max(axis=0), -x.min(axis=0))
+        largest = np.maximum(x.max(axis=0), -x.min(axis=0))
+        rows = x if weight is None else x * np.sqrt(weight)[:, None]
+        gram = rows.T @ rows
         if self.tokens:
             self._gram += gram
             np.maximum(self._largest, largest, out=self._largest)
         else:
             self._gram, self._largest = gram, largest
         self.tokens += len(x)
+        self.weight += len(x) if weight is None else float(weight.sum(dtype=np.float64))
 
     def statistics(self) -> Statistics:
         """Of all that was added, at least one token."""
-        return Statistics(self.tokens, self._gram / np.float32(max(self.tokens, 1)), self._largest)
+        return Statistics(self.tokens, self._gram / np.float32(self.weight or 1), self._largest)

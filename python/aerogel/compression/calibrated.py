@@ -92,7 +92,7 @@ class _Compressing(Visitor):
         fold = self._folds.get(stack.names)
         fitted = [name for name in stack.names if self._is_fitted(name)]
         seen = _Seen(inputs, self._has_bias(stack)) if fitted else None
-        statistics = seen.statistics if seen else Statistics.over(x[-1] for x, _ in inputs) if fold else None
+        statistics = seen.statistics if seen else Statistics.over(inputs, -1) if fold else None
         targets = dense
         if seen is not None and seen.differs:
             ends = np.cumsum(stack.outputs)
@@ -147,7 +147,7 @@ class _Compressing(Visitor):
 
     def _limit(self, names: Sequence[str], inputs: Inputs, s: np.ndarray | None) -> None:
         integers = [name for name in names if self.found.matrices[name].weight.numbers == "int8"]
-        limit = limit_of(lambda: (x[-1] for x, _ in inputs), s) if integers else None
+        limit = limit_of(lambda: (seen.x[-1] for seen in inputs), s) if integers else None
         for name in integers if limit is not None else ():
             self.found.limits[name] = max(limit, self.found.limits.get(name, 0.0))
 
@@ -173,17 +173,18 @@ class _Seen:
         def add(name: str, term: np.ndarray) -> None:
             sums[name] = sums[name] + term if name in sums else term
 
-        for streams, lacking in inputs:
-            x, p = streams[0], streams[-1]
-            moments.add(p)
-            add("p", p.sum(axis=0, dtype=np.float64))
+        for seen in inputs:
+            x, p, weight = seen.x[0], seen.x[-1], seen.weight
+            moments.add(p, weight)
+            weighted = p if weight is None else p * weight[:, None]
+            add("p", weighted.sum(axis=0, dtype=np.float64))
             if x is not p:
-                add("x", x.sum(axis=0, dtype=np.float64))
-                add("cross", x.T @ p)
-            if lacking is not None:
-                add("lacking", lacking.sum(axis=0, dtype=np.float64))
-                add("lacking cross", lacking.T @ p)
-        means = {name: (total / moments.tokens).astype(np.float32) for name, total in sums.items()}
+                add("cross", x.T @ weighted)
+                add("x", _sum(x, weight))
+            if seen.lacking is not None:
+                add("lacking cross", seen.lacking.T @ weighted)
+                add("lacking", _sum(seen.lacking, weight))
+        means = {name: (total / (moments.weight or 1)).astype(np.float32) for name, total in sums.items()}
         self.centred = centred
         self.differs = len(means) > 1
         self.statistics = moments.statistics()
@@ -207,6 +208,10 @@ class _Seen:
         """float32 [N]: W mean(x) + mean(e) - V mean(p)."""
         change = np.concatenate([w @ self._x_mean - v @ self._p_mean for w, v in zip(dense, used, strict=True)])
         return change if self._e_mean is None else change + self._e_mean
+
+
+def _sum(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    return x.sum(axis=0, dtype=np.float64) if weight is None else weight @ x
 
 
 def _bias_of(weight: str) -> str:

@@ -166,7 +166,7 @@ def _sparsities(
             def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
                 weights = [checkpoint.weight(name).dense() for name in stack.names]
                 if wanted.intersection(stack.names):
-                    statistics = Statistics.over(x[0] for x, _ in inputs)
+                    statistics = Statistics.over(inputs)
                     for name, weight in zip(stack.names, weights, strict=True):
                         if name in wanted:
                             budgeted.look(name, weight, statistics)

@@ -73,7 +73,7 @@ class _Observer(Visitor):
 
     def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
         if self._readers.intersection(stack.names):
-            self.statistics.update(dict.fromkeys(stack.names, Statistics.over(x[0] for x, _ in inputs)))
+            self.statistics.update(dict.fromkeys(stack.names, Statistics.over(inputs)))
         return [[self._checkpoint.weight(name).dense() for name in stack.names]]
 
 
@@ -120,17 +120,20 @@ class _Shrinking(Visitor):
         if group is None or self._counts[group] == group.count:
             return [dense, dense]
         [name], [weight] = stack.names, dense
-        known = Statistics.over(x[1] for x, _ in inputs)
+        known = Statistics.over(inputs, 1)
         scores = score(self._recipe.score).function(connected(self._checkpoint, group, {name: known}))
         self.kept[group] = best(scores, self._counts[group], group.sections)
         [part] = [part for part in group.parts if part.tensor == name]
         columns = entries(part, self.kept[group])
         smaller = np.ascontiguousarray(weight[:, columns])
         if self._recipe.compensate:
-            total = np.zeros_like(known.gram)
-            for (x, p), _ in inputs:
-                total += x.T @ p
-            cross = total / np.float32(known.tokens)
+            cross, whole = np.zeros_like(known.gram), 0.0
+            for seen in inputs:
+                x, p = seen.x
+                counts = np.ones(len(x), np.float32) if seen.weight is None else seen.weight
+                cross += x.T @ (p * counts[:, None])
+                whole += float(counts.sum(dtype=np.float64))
+            cross /= np.float32(whole)
             smaller = compensate(weight, known.gram, columns, self._recipe.damping, cross=cross).weight
         self.changed[name] = smaller
         log.info("%s: %d of %d %s stay", group.label, len(self.kept[group]), group.count, group.kind)
