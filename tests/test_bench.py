@@ -359,3 +359,13 @@ def test_minilm_finds_the_right_topics(minilm):
     model = aerogel.load(minilm)
     topics = [hits[0].topic for hits in demo.search(model, demo.QUERIES)]
     assert topics == ["cooking", "astronomy", "computers", "medicine", "sport", "money"]
+
+
+@pytest.mark.parametrize("quant, name", [("int4:g32", "packed int4:g32"), ("int8", "sparse"), ("none", "sparse")])
+def test_a_packed_model_is_named_by_its_scheme(source, tmp_path, quant, name):
+    from aerogel.bench.variants import model_variants
+
+    aerogel.compress(source, tmp_path / "m", quant=quant, sparsity=0.5)
+    (tmp_path / "work").mkdir()
+    *_, packed = model_variants(tmp_path / "m", source, tmp_path / "work", 1)
+    assert packed.name == name and packed.precision == ("fp32" if quant == "none" else "int8")

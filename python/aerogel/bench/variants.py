@@ -127,7 +127,8 @@ def dense_variants(source: str | os.PathLike[str], work: Path, threads: int | No
 def model_variants(
     folder: str | os.PathLike[str], dense: str | os.PathLike[str] | None, work: Path, threads: int | None
 ) -> list[Variant]:
-    """Dense fp32, dense int8 and sparse: the packed model itself, or int8 of a checkpoint with the zeros that it has."""
+    """Dense fp32, dense int8 and the packed model itself, "sparse" or named by its scheme, or int8 of a checkpoint with
+    the zeros that it has."""
     variants = dense_variants(dense or folder, work, threads)
     checkpoint = open_checkpoint(folder)
     if is_packed(checkpoint.path):
@@ -135,8 +136,9 @@ def model_variants(
         weights = recipe.get("quant") or (recipe.get("quantize") or {}).get(
             "weights"
         )  # older packed models, and newer ones
-        precision = "fp32" if weights == "none" else "int8"
-        return [*variants, Variant("sparse", os.fspath(folder), "auto", precision)]
+        precision = "fp32" if weights == "none" else "int8"  # of the products; 4 bits and codebooks run as int8
+        name = "sparse" if weights in (None, "int8", "none") else f"packed {weights}"
+        return [*variants, Variant(name, os.fspath(folder), "auto", precision)]
     path = work / "sparse"
     pack(checkpoint, path, _unpruned("int8"), threads=threads)
     return [*variants, Variant("sparse", str(path))]
