@@ -427,18 +427,24 @@ def distill(
     text: Annotated[list[Path], typer.Option(metavar="FILE", help="Texts, one a line; may be given several times.")],
     teacher: Annotated[str | None, typer.Option(metavar="DIR", help="The dense model. \\[default: DIR]")] = None,
     sparsity: Annotated[float | None, typer.Option(min=0, max=1, help="\\[default: 0.8]")] = None,
-    pattern: Annotated[str | None, typer.Option(help="unstructured, or Q:64.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="unstructured, Q:64, N:M, 1x4 or 2x1.")] = None,
     steps: Steps = None,
     minutes: Minutes = None,
     lr: Rate = None,
-    stages: Stages = None,
+    stages: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Prune by magnitude in so many stages while it learns. \\[default: once before, fitted to the texts]",
+        ),
+    ] = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a step.")] = None,
     quant: Rounding = None,
     seed: Seed = None,
     resume: Resume = False,
     threads: Threads = None,
 ) -> None:
-    """Prune a model while it learns from the dense one, on text without labels (needs PyTorch)."""
+    """Prune a model and let it learn from the dense one, on text without labels (needs PyTorch)."""
     from aerogel.commands.distill import run
 
     options = {"sparsity": sparsity, "pattern": pattern, "steps": steps, "minutes": minutes, "lr": lr}

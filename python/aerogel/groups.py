@@ -14,9 +14,12 @@ def in_groups(weight: np.ndarray, group: int) -> np.ndarray:
 
 
 def per_column(values: np.ndarray, group: int, columns: int, begin: int = 0) -> np.ndarray:
-    """What each group has, [N, groups], for each of the columns from `begin` on, [N, columns]; [N] as [N, 1]. Group 0:
-    there is one.
+    """What each group has, [N, groups], for each of the columns from `begin` on, [N, columns]; as [N, 1] where that is
+    the same for all of them. Group 0: there is one.
     """
     if values.ndim == 1:
         return values[:, None]
-    return values[:, np.arange(begin, begin + columns) // group] if group else values
+    if not group:
+        return values
+    first, last = begin // group, (begin + columns - 1) // group
+    return values[:, first : first + 1] if first == last else values[:, np.arange(begin, begin + columns) // group]

@@ -32,7 +32,17 @@ def test_distill_then_compress(bert_folder: Path, tmp_path: Path) -> None:
         "distill", bert_folder, "-o", out, "--text", tmp_path / "a.txt", "--steps", 3, "--sparsity", 0.5, "-t", 1
     )
     assert "3 steps" in said.stderr and "50.0% of the linear weights are zero" in said.stderr and said.stdout == ""
+    assert "pruned to 50.0%, fitted to the texts" in said.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "out"]  # what it started from is gone
     run("compress", out, "-o", tmp_path / "packed", "--sparsity", 0)
+
+
+def test_distill_in_stages(bert_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
+    (tmp_path / "a.txt").write_text("\n".join(tiny_models.WORDS))
+    args = ("-o", tmp_path / "out", "--text", tmp_path / "a.txt", "--steps", 3, "--sparsity", 0.5, "--stages", 2)
+    said = run("distill", bert_folder, *args, "-t", 1)
+    assert "50.0% of the linear weights are zero" in said.stderr and "fitted" not in said.stderr
 
 
 def test_finetune(bert_folder: Path, tmp_path: Path) -> None:

@@ -52,14 +52,14 @@ class Int4Grid(Grid):
 
     def _codes(self, weight: np.ndarray, begin: int) -> np.ndarray:
         columns = weight.shape[1]
-        multiplier = per_column(self.multiplier.astype(np.float32), self.group, columns, begin)
+        multiplier = per_column(self.multiplier, self.group, columns, begin).astype(np.float32)
         step = self.scale[:, None] * multiplier
         steps = np.divide(weight, step, out=np.zeros(weight.shape, np.float32), where=step > 0)
         np.rint(steps, out=steps)
         if self.zero is None:
             np.clip(steps, -7, 7, out=steps)
         else:
-            zero = per_column(self.zero.astype(np.float32), self.group, columns, begin)
+            zero = per_column(self.zero, self.group, columns, begin).astype(np.float32)
             np.clip(steps, -zero, 15 - zero, out=steps)
         return steps * multiplier
 

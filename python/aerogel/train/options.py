@@ -61,7 +61,7 @@ class Options:
     warmup: float = 0.02
     weight_decay: float = 0.0
     clip: float = 1.0
-    batch_tokens: int = 1536
+    batch_tokens: int = 768
     hidden: float = 1.0
     attention: float = 0.0
     embedding: float = 1.0
