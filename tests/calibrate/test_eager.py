@@ -76,6 +76,21 @@ def test_a_head_gets_one_row_a_sequence(tmp_path):
     assert [len(x) for _, (x,) in visitor.seen[-2:]] == [3, 3]
 
 
+def test_blocks_of_pooled_values(bert_folder, monkeypatch):
+    """A row a sequence, also where all sequences of a block have one token."""
+    from aerogel.calibrate import values
+
+    checkpoint = open_checkpoint(bert_folder)
+    architecture = architecture_of(checkpoint, Pooling("mean", True))
+    ids = batch(architecture, (7, 1, 1, 12, 1, 1, 1))
+    whole = walk(architecture, checkpoint, ids, Seeing(checkpoint))["embedding"].whole()
+    monkeypatch.setattr(values, "TOKENS", 2)
+    cut = walk(architecture, checkpoint, ids, Seeing(checkpoint))["embedding"]
+    assert cut.blocks == 5 and cut.pooled
+    for _ in range(2):  # what is read a second time was kept
+        np.testing.assert_allclose(cut.whole(), whole, atol=1e-6)
+
+
 def test_two_streams(bert_folder):
     checkpoint = open_checkpoint(bert_folder)
     architecture = architecture_of(checkpoint, Pooling("mean", True))

@@ -274,7 +274,7 @@ class Eager:
         return x
 
     def pool(self, x: Any, kind: str) -> Value | None:
-        return self._op(x, lambda p, v: p.pool(v, kind))
+        return self._op(x, lambda p, v: p.pool(v, kind), pooled=True)
 
     def l2_normalize(self, x: Any) -> Value | None:
         return self._op(x, lambda p, v: p.l2_normalize(v))
@@ -285,24 +285,23 @@ class Eager:
     def set_max_positions(self, limit: int) -> None:
         pass
 
-    def _op(self, x: Any, write: Callable[[_core.Program, int], int]) -> Value | None:
+    def _op(self, x: Any, write: Callable[[_core.Program, int], int], pooled: bool = False) -> Value | None:
         """One op in the engine; an embedding table that is looked up row by row serves as its input."""
         value = self._value(x)
         if value is None:
             return None
 
         def compute(block: Block, rows: np.ndarray) -> np.ndarray:
-            # a value has a row a token, or a row a sequence
-            offsets = block.offsets if len(rows) == len(block.tokens) else np.arange(len(rows) + 1, dtype=np.int64)
+            offsets = np.arange(len(rows) + 1, dtype=np.int64) if value.pooled else block.offsets
             program = _core.Program()
             program.output("y", write(program, program.embed(_core.Table("input", rows))))
             session = _core.Session(_core.Plan(program, self._threads, ISA))
             return session.run(np.arange(len(rows), dtype=np.int32), offsets, "y")
 
-        return self._made(lambda block, rows: _each(lambda x: compute(block, x), rows), value)
+        return self._made(lambda block, rows: _each(lambda x: compute(block, x), rows), value, pooled=pooled)
 
-    def _made(self, make: Callable[..., Streams], *inputs: Value) -> Value:
-        return Value(self._blocks, make, inputs, self._narrow)
+    def _made(self, make: Callable[..., Streams], *inputs: Value, pooled: bool = False) -> Value:
+        return Value(self._blocks, make, inputs, self._narrow, pooled)
 
 
 def _each(function: Callable[..., np.ndarray], *inputs: Streams) -> Streams:

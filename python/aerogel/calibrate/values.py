@@ -16,7 +16,7 @@ import numpy as np
 Streams = list[np.ndarray]
 
 #: Tokens of a block: enough for fast matrix products, few enough that the widest values of a block are small.
-TOKENS = 4096
+TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,25 @@ class Value:
         make: (a block, what each of `inputs` has for it) -> what this has for it.
         inputs: the values that it is made of.
         narrow: it is kept if it has no more columns than this.
+        pooled: there is a row for every sequence, not for every token.
     """
 
     def __init__(
-        self, texts: Sequence[Block], make: Callable[..., Streams], inputs: Sequence[Value], narrow: int
+        self,
+        texts: Sequence[Block],
+        make: Callable[..., Streams],
+        inputs: Sequence[Value],
+        narrow: int,
+        pooled: bool = False,
     ) -> None:
+        self.pooled = pooled or any(value.pooled for value in inputs)
         self.blocks = len(texts)
         self._texts = texts
         self._make: Callable[..., Streams] | None = make
         self._inputs = inputs
         self._narrow = narrow
         self._kept: dict[int, Streams] = {}
+        self._rows: Streams = []  # where it is kept: one large array a stream, which the system gets back once it is dropped
 
     def block(self, i: int) -> Streams:
         """The rows of block i; not to be written to."""
@@ -77,11 +85,28 @@ class Value:
             return self._kept[i]
         assert self._make is not None
         streams = self._make(self._texts[i], *(value.block(i) for value in self._inputs))
-        if streams[0].shape[1] <= self._narrow:
-            self._kept[i] = streams
-            if len(self._kept) == self.blocks:  # what it was made of is not needed any more
-                self._make, self._inputs = None, ()
-        return streams
+        if streams[0].shape[1] > self._narrow:
+            return streams
+        self._kept[i] = self._copied(i, streams)
+        if len(self._kept) == self.blocks:  # what it was made of is not needed any more
+            self._make, self._inputs = None, ()
+        return self._kept[i]
+
+    def _copied(self, i: int, streams: Streams) -> Streams:
+        """In the large arrays; what was one array is one again."""
+        lengths = [len(text.offsets) - 1 if self.pooled else len(text.tokens) for text in self._texts]
+        first = sum(lengths[:i])
+        views: Streams = []
+        for stream, rows in enumerate(streams):
+            if stream and rows is streams[0]:
+                views.append(views[0])
+                continue
+            if stream == len(self._rows):
+                self._rows.append(np.empty((sum(lengths), rows.shape[1]), np.float32))
+            view = self._rows[stream][first : first + len(rows)]
+            view[:] = rows
+            views.append(view)
+        return views
 
     def whole(self) -> Streams:
         """All rows of each stream."""
