@@ -212,7 +212,7 @@ def test_more_texts_than_a_block(bert_folder, monkeypatch):
 
 
 def test_wide_values_are_not_held(bert_folder, monkeypatch):
-    """A value that is wider than the embeddings and larger than the model is made anew for each reader."""
+    """What an activation gives is made anew for each reader if it is larger than the model."""
     from aerogel.calibrate import values
 
     checkpoint = open_checkpoint(bert_folder)

@@ -168,9 +168,8 @@ class Eager:
         self._visitor = visitor
         self._tensors = tensors
         self._threads = threads
-        rows = sum(len(block.tokens) for block in blocks)
-        model = sum(math.prod(tensor.shape) for tensor in tensors.values())
-        self._narrow = model // (rows * visitor.streams)  # columns of a value that is as large as the model
+        self._rows = visitor.streams * sum(len(block.tokens) for block in blocks)
+        self._model = sum(math.prod(tensor.shape) for tensor in tensors.values())
         self.outputs: dict[str, Value | None] = {}
 
     def embed(
@@ -183,12 +182,11 @@ class Eager:
         program = _core.Program()
         program.output("y", program.embed(tokens, positions, types, position_offset))
         session = _core.Session(_core.Plan(program, self._threads, ISA))
-        self._narrow = max(self._narrow, tokens.shape[1])
 
         def look_up(block: Block) -> Streams:
             return [session.run(block.tokens, block.offsets, "y")] * self._visitor.streams
 
-        return self._made(look_up)
+        return self._made(look_up, keep=True)
 
     def linear(
         self,
@@ -208,7 +206,7 @@ class Eager:
         rows = self._run_linear(y, other) if isinstance(y, _Linear) else self._value(y)
         if other is None or rows is None:
             return None
-        return self._made(lambda _, a, b: _each(np.add, a, b), other, rows)
+        return self._made(lambda _, a, b: _each(np.add, a, b), other, rows, keep=True)
 
     def _value(self, x: Any) -> Value | None:
         return self._run_linear(x, None) if isinstance(x, _Linear) else x
@@ -241,10 +239,10 @@ class Eager:
         return self._op(x, lambda p, v: p.rms_norm(name, v, gamma, eps))
 
     def activation(self, x: Any, kind: str) -> Value | None:
-        return self._op(x, lambda p, v: p.activation(v, kind))
+        return self._op(x, lambda p, v: p.activation(v, kind), keep=self._is_small(x))
 
     def silu_gate(self, x: Any) -> Value | None:
-        return self._op(x, lambda p, v: p.silu_gate(v))
+        return self._op(x, lambda p, v: p.silu_gate(v), keep=self._is_small(x, 2))
 
     def rope(self, x: Any, heads: int, head_dim: int, cos: np.ndarray, sin: np.ndarray) -> Value | None:
         return self._op(x, lambda p, v: p.rope(v, heads, head_dim, cos, sin))
@@ -268,13 +266,14 @@ class Eager:
                 lambda qkv: attention(qkv, block.offsets, heads, kv_heads, head_dim, causal, factor), rows
             ),
             value,
+            keep=True,
         )
 
     def select_last(self, x: Any) -> Any:
         return x
 
     def pool(self, x: Any, kind: str) -> Value | None:
-        return self._op(x, lambda p, v: p.pool(v, kind), pooled=True)
+        return self._op(x, lambda p, v: p.pool(v, kind), keep=True, pooled=True)
 
     def l2_normalize(self, x: Any) -> Value | None:
         return self._op(x, lambda p, v: p.l2_normalize(v))
@@ -285,7 +284,13 @@ class Eager:
     def set_max_positions(self, limit: int) -> None:
         pass
 
-    def _op(self, x: Any, write: Callable[[_core.Program, int], int], pooled: bool = False) -> Value | None:
+    def _is_small(self, x: Any, part: int = 1) -> bool:
+        """Whether 1 / `part` of the columns of a linear's result are no larger than the model, for all tokens."""
+        return isinstance(x, _Linear) and self._rows * sum(x.stack.outputs) // part <= self._model
+
+    def _op(
+        self, x: Any, write: Callable[[_core.Program, int], int], keep: bool = False, pooled: bool = False
+    ) -> Value | None:
         """One op in the engine; an embedding table that is looked up row by row serves as its input."""
         value = self._value(x)
         if value is None:
@@ -298,10 +303,10 @@ class Eager:
             session = _core.Session(_core.Plan(program, self._threads, ISA))
             return session.run(np.arange(len(rows), dtype=np.int32), offsets, "y")
 
-        return self._made(lambda block, rows: _each(lambda x: compute(block, x), rows), value, pooled=pooled)
+        return self._made(lambda block, rows: _each(lambda x: compute(block, x), rows), value, keep=keep, pooled=pooled)
 
-    def _made(self, make: Callable[..., Streams], *inputs: Value, pooled: bool = False) -> Value:
-        return Value(self._blocks, make, inputs, self._narrow, pooled)
+    def _made(self, make: Callable[..., Streams], *inputs: Value, keep: bool = False, pooled: bool = False) -> Value:
+        return Value(self._blocks, make, inputs, keep, pooled)
 
 
 def _each(function: Callable[..., np.ndarray], *inputs: Streams) -> Streams:
@@ -333,8 +338,8 @@ def walk(
 ) -> dict[str, Value | None]:
     """Runs all `sequences` through the model; `visitor` sees each linear once, in the order of computation.
 
-    Returns the model's outputs (None: scores over a vocabulary, which are not computed). Memory: about four values of [all
-    tokens, hidden size], float32, for each stream, twice the model at most for wider ones, and some blocks.
+    Returns the model's outputs (None: scores over a vocabulary, which are not computed). Memory: three values of [all
+    tokens, hidden size], float32, for each stream, the model at most for a wider one, and some blocks.
 
     Raises:
         DataError: a token is outside the vocabulary, or a sequence is empty or longer than the model's positions.

@@ -1,8 +1,8 @@
 """Values over all calibration texts, computed block after block of texts when somebody reads them.
 
-Texts may be many, so not every value is held: one that has more columns than the embeddings and would be larger than the
-model is made again for every reader (of a Transformer's values the hidden channels of an FFN, and queries with their keys
-and values); any other is kept from when it is first read until nobody refers to it any more.
+Texts may be many, so a value is held only if making it again would cost much: sums and what attention gives, which are read
+often and have as many columns as the embeddings, and what activations give if that is no larger than the model. It is kept
+from when it is first read until nobody refers to it any more. Everything else is made again for every reader.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Value:
         texts: the blocks.
         make: (a block, what each of `inputs` has for it) -> what this has for it.
         inputs: the values that it is made of.
-        narrow: it is kept if it has no more columns than this.
+        keep: whether it is kept.
         pooled: there is a row for every sequence, not for every token.
     """
 
@@ -67,7 +67,7 @@ class Value:
         texts: Sequence[Block],
         make: Callable[..., Streams],
         inputs: Sequence[Value],
-        narrow: int,
+        keep: bool,
         pooled: bool = False,
     ) -> None:
         self.pooled = pooled or any(value.pooled for value in inputs)
@@ -75,7 +75,7 @@ class Value:
         self._texts = texts
         self._make: Callable[..., Streams] | None = make
         self._inputs = inputs
-        self._narrow = narrow
+        self._keep = keep
         self._kept: dict[int, Streams] = {}
         self._rows: Streams = []  # where it is kept: one large array a stream, which the system gets back once it is dropped
 
@@ -85,7 +85,7 @@ class Value:
             return self._kept[i]
         assert self._make is not None
         streams = self._make(self._texts[i], *(value.block(i) for value in self._inputs))
-        if streams[0].shape[1] > self._narrow:
+        if not self._keep:
             return streams
         self._kept[i] = self._copied(i, streams)
         if len(self._kept) == self.blocks:  # what it was made of is not needed any more
