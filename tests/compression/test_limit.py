@@ -55,12 +55,23 @@ def test_no_limit_is_much_better(draw):
     assert 0 < limit <= largest * (1 + 1e-6)
     best = min(mean_squared_error(x, largest * part) for part in np.linspace(0.01, 1, 400))
     assert mean_squared_error(x, limit) <= 1.02 * best
-    # in blocks; every one of them gives its rows to the histogram
     assert limit_of(lambda: [x[:300], x[300:]]) == limit
     # also of x / s, and never of less than it was scaled by
     s = rng.uniform(0.5, 2, 60).astype(np.float32)
     assert limit_of(lambda: [x], s) == pytest.approx(limit_of(lambda: [x / s]), rel=1e-6)
     assert limit_of(lambda: [x * np.float32(4)]) == pytest.approx(4 * limit, rel=1e-6)
+
+
+def test_of_many_inputs_evenly_spaced_rows_are_looked_at(monkeypatch):
+    from aerogel.compression import limit
+
+    x = np.random.default_rng(3).standard_normal((700, 60)).astype(np.float32)
+    x[::50] *= 30  # the first token of each text
+    monkeypatch.setattr(limit, "MOST_ELEMENTS", 60 * 100)
+    whole = limit_of(lambda: [x])
+    for size in (50, 64, 7):  # wherever blocks begin
+        blocks = [x[i : i + size] for i in range(0, 700, size)]
+        assert limit_of(lambda blocks=blocks: blocks) == whole
 
 
 def test_inputs_that_are_all_zero_have_no_limit():

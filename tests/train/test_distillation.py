@@ -73,12 +73,12 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["kept-teacher", "live-teacher"])
-@pytest.mark.parametrize("stop", [3, 11, 23])
+@pytest.mark.parametrize("stop, stages", [(3, 5), (11, 5), (23, 5), (9, None)])
 def test_a_resumed_run_is_the_same_to_the_bit(
-    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, cached: bool
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, stages: int | None, cached: bool
 ) -> None:
     options = Options(
-        steps=24, sparsity=0.6, stages=5, relation=0.5, quant_from=0.5, save_minutes=1e-9, dropout=0.1,
+        steps=24, sparsity=0.6, stages=stages, relation=0.5, quant_from=0.5, save_minutes=1e-9, dropout=0.1,
         cache_bytes=1 << 30 if cached else 0, **QUICK,
     )  # fmt: skip
     distill(bert_folder, tmp_path / "whole", TEXTS, options=options)
@@ -128,6 +128,55 @@ def test_zeros_of_the_source_stay_and_the_teacher_may_be_another_model(bert_fold
     assert sparsity(tmp_path / "more") == pytest.approx(0.75, abs=2e-3)
     distill(tmp_path / "half", tmp_path / "same", TEXTS, bert_folder, Options(steps=3, sparsity=0, **QUICK))
     assert all((zeros(tmp_path / "same")[name] == before[name]).all() for name in before)
+
+
+@pytest.mark.parametrize("pattern, kept", [("unstructured", 0.5), ("2:4", 0.5), ("8:64", None)])
+def test_pruned_at_once_is_what_compress_makes(bert_folder: Path, tmp_path: Path, pattern: str, kept: float) -> None:
+    """Before the first step the student is the float32 model that `compress` with the same texts gives."""
+    import aerogel
+
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(TEXTS))
+    options = Options(steps=1, sparsity=kept, pattern=pattern, lr=1e-12, **QUICK)
+    said: list[str] = []
+    distill(bert_folder, tmp_path / "out", TEXTS, options=options, report=said.append)
+    assert said[0].startswith("pruned, every layer fitted to the texts")
+    recipe = {"calibration": {"files": [str(texts)]}, "prune": {"pattern": pattern, "sparsity": kept}}
+    aerogel.compress(bert_folder, tmp_path / "packed", quant="none", recipe=recipe)
+    learnt, packed = aerogel.load(tmp_path / "out"), aerogel.load(tmp_path / "packed")
+    np.testing.assert_allclose(learnt.encode(TEXTS[:5]), packed.encode(TEXTS[:5]), atol=1e-5)
+    assert sparsity(tmp_path / "out") == pytest.approx(0.5 if kept else 1 - 8 / 64, abs=0.02 if kept else 0.35)
+
+
+def test_what_is_not_trained_is_the_sources_own(bert_folder: Path, tmp_path: Path) -> None:
+    """The pooler, which no output needs, and everything else besides the linears is still there."""
+    distill(bert_folder, tmp_path / "out", TEXTS, options=Options(steps=2, sparsity=0.5, **QUICK))
+    before = load_file(bert_folder / "model.safetensors")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    assert set(after) == set(before)
+    for name in before:
+        if "pooler" in name or "embeddings.word" in name:
+            np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_a_resumed_run_has_the_sparsity_that_it_began_with(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(steps=9, sparsity=0.6, save_minutes=1e-9, **QUICK)
+    step = Loop._step
+
+    def interrupted(self: Loop, batch, progress: float) -> None:
+        if self.clock.step == 4:
+            raise Stopped
+        step(self, batch, progress)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(Stopped):
+        distill(bert_folder, tmp_path / "out", TEXTS, options=options)
+    monkeypatch.setattr(Loop, "_step", step)
+    other = Options(**{**vars(options), "sparsity": 0.7})
+    with pytest.raises(RecipeError, match=r"sparsity: 0.6 there, 0.7 here"):
+        distill(bert_folder, tmp_path / "out", TEXTS, options=other, resume=True)
 
 
 def test_a_pattern_is_kept_and_approached_from_within(bert_folder: Path, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 ISA = "scalar"
 #: A linear with more outputs than this is seen, not computed: scores over a vocabulary take more memory than the model.
 MOST_OUTPUTS = 16384
+#: A mean square that is smaller is no result: the row does not count.
+SMALLEST = 1e-20
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Seen:
 
     Attributes:
         x: float32 [rows, K] of each stream; one and the same array while streams do not differ.
-        weight: float32 [rows]: how much an error of each row's result counts, see `Inputs`; None: all alike.
+        weight: float32 [rows], not negative: how much an error of each row's result counts, see `Inputs`; None: all alike.
         lacking: float32 [rows, N] if the result is added to a residual that differs between two streams: what the second
             one lacks of the first; or None.
     """
@@ -88,7 +90,7 @@ class Inputs:
                 residual = self._residual.block(i)
                 lacking = None if residual[0] is residual[-1] else residual[0] - residual[-1]
                 size = _mean_square(residual[0]) + np.float32(self._gain) * _mean_square(x[0])
-                weight = 1 / np.maximum(size, np.finfo(np.float32).tiny * 1e6)
+                weight = np.divide(1, size, out=np.zeros_like(size), where=size > SMALLEST)
             yield Seen(x, weight, lacking)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +10,10 @@ from aerogel.commands.console import console
 
 def run(source: str, out: Path, files: list[Path], teacher: str | None, resume: bool, options: dict[str, Any]) -> None:
     from aerogel.train import Options, distill
-    from aerogel.train.saving import check_out
     from aerogel.train.texts import read_texts
 
-    chosen = given(options)
-    Options(**chosen)  # contradictions are found before an hour of work
-    texts = read_texts(files)
-    start = None
-    if chosen.get("sparsity") != 0 and "stages" not in chosen:
-        check_out(out)
-        start = out.with_name(out.name + ".start")
-        pruned_at_once(source, start, files, chosen, again=not resume)
-        teacher, chosen = teacher or source, chosen | {"sparsity": 0.0}
-        chosen.pop("pattern", None)
-    report = distill(start or source, out, texts, teacher, Options(**chosen), resume=resume, report=say)
-    if start is not None:
-        shutil.rmtree(start)
+    report = distill(source, out, read_texts(files), teacher, Options(**given(options)), resume=resume, report=say)
     show(report)
-
-
-def pruned_at_once(source: str, start: Path, files: list[Path], options: dict[str, Any], again: bool) -> None:
-    """Writes what training starts from to the folder `start`: pruned once, fitted to the texts, in float32."""
-    from aerogel.compression import compress
-
-    if start.exists() and not again:
-        return
-    began = time.monotonic()
-    report = compress(
-        source,
-        start,
-        options.get("sparsity"),
-        options.get("pattern"),
-        "none",
-        options.get("threads"),
-        calibrate=[str(file) for file in files],
-    )
-    say(f"pruned to {report.sparsity:.1%}, fitted to the texts, in {time.monotonic() - began:.0f} s; now it learns")
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -42,8 +42,10 @@ def limit_of(blocks: Callable[[], Iterable[np.ndarray]], divisor: np.ndarray | N
         return None
     edges = np.linspace(0.0, largest, BINS + 1)
     counts = np.zeros(BINS)
+    step, next_row = -(-size // MOST_ELEMENTS), 0
     for x in blocks():
-        rows = x[:: -(-size // MOST_ELEMENTS)]
+        rows = x[next_row::step]
+        next_row = (next_row - len(x)) % step
         magnitudes = np.abs(rows if divisor is None else rows / divisor)
         counts += np.histogram(magnitudes, BINS, (0.0, largest))[0]
     centres = (edges[1:] + edges[:-1]) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.pooling import Pooling
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.train import losses
+from aerogel.train.at_once import prune_at_once
 from aerogel.train.batches import Batch, Sequences
 from aerogel.train.families import open_trainee
-from aerogel.train.loop import Loop, threads
+from aerogel.train.loop import Loop, check_snapshot, prunes_at_once, threads
 from aerogel.train.options import Options, Pruner, TrainReport
 from aerogel.train.saving import check_out, save
 from aerogel.train.schedule import Clock
@@ -37,7 +39,10 @@ def distill(
     resume: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> TrainReport:
-    """Prunes a model in stages while it learns to give what the dense one gives, and writes it as a dense folder.
+    """Prunes a model and lets it learn to give what the dense one gives; writes it as a dense folder.
+
+    It is pruned once before it learns, every layer fitted to the dense model's results on the texts; or with
+    `options.stages` in so many steps while it learns, by `prune`.
 
     An encoder learns the hidden states of every layer and its pooled embeddings (after TinyBERT, arXiv 1909.10351), a
     classifier also the teacher's scores, a language model hidden states and the distribution of the next token. Which of
@@ -51,8 +56,8 @@ def distill(
         texts: sentences for an encoder; a language model takes them end to end.
         teacher: the dense model; `source` unless given.
         options: see Options; the budget is needed.
-        prune: `(name, weight, sparsity) -> (weight, mask)`, called for every linear at every stage; by magnitude unless
-            given. One with a `prepare` method gets the statistics of the student's inputs before each stage
+        prune: `(name, weight, sparsity) -> (weight, mask)`, called for every linear at every stage; with stages by
+            magnitude unless given. One with a `prepare` method gets the statistics of the student's inputs before each stage
             (`aerogel.train.pruners.Calibrated`).
         resume: go on from the snapshot of a run that was interrupted. With a budget of steps the result is the same to
             the bit as without the interruption, on the same machine and threads.
@@ -76,6 +81,7 @@ def distill(
         guide = open_trainee(dense, pooling_of(dense))
         _same_shape(student, guide)
         sequences = tokenize(checkpoint, student, texts, options)
+        prepare(checkpoint, student, texts, options, prune, out, resume, report)
         objective = distilling(Teacher(guide, sequences, options), options)
         recipe = {
             "task": "distill",
@@ -125,6 +131,26 @@ def tokenize(checkpoint: Checkpoint, model: Trainee, texts: Sequence[str], optio
         return Sequences(rows[:-1] if len(rows) > 1 else rows)  # all of one length
     limits = [limit for limit in (options.max_tokens, checkpoint.max_tokens, most) if limit]
     return Sequences(checkpoint.tokenizer().encode(texts, min(limits)))
+
+
+def prepare(
+    checkpoint: Checkpoint,
+    student: Trainee,
+    texts: Sequence[str],
+    options: Options,
+    prune: Pruner | None,
+    out: Path,
+    resume: bool,
+    report: Callable[[str], None] | None,
+) -> None:
+    """Prunes the student, unless that is done while it learns; a run that is resumed has the result in its snapshot."""
+    check_snapshot(snapshot_of(out), resume)
+    if resume or not prunes_at_once(options, prune):
+        return
+    began = time.monotonic()
+    prune_at_once(checkpoint, student, texts, options)
+    if report is not None:
+        report(f"pruned, every layer fitted to the texts, in {time.monotonic() - began:.0f} s; now it learns")
 
 
 def pooling_of(checkpoint: Checkpoint) -> Pooling | None:

@@ -19,7 +19,7 @@ from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
 from aerogel.train.bert import RaggedBert
-from aerogel.train.distillation import distilling, finish, pooling_of, snapshot_of, tokenize
+from aerogel.train.distillation import distilling, finish, pooling_of, prepare, snapshot_of, tokenize
 from aerogel.train.families import open_trainee
 from aerogel.train.loop import Loop, threads
 from aerogel.train.options import Options, Pruner, TrainReport
@@ -72,6 +72,7 @@ def finetune(
         student, config = open_classifier(checkpoint, int(classes.max()) + 1, options.seed)
         student.dropout = options.dropout
         sequences = tokenize(checkpoint, student, texts, options)
+        prepare(checkpoint, student, texts, options, prune, out, resume, report)
         from_teacher = None
         if teacher is not None:
             dense = open_checkpoint(teacher)

@@ -34,6 +34,21 @@ log = logging.getLogger("aerogel")
 Objective = Callable[[Batch, Outputs], dict[str, torch.Tensor]]
 
 
+#: Prunings of a run that has a pruner and does not say how often it is called.
+STAGES = 16
+
+
+def prunes_at_once(options: Options, prune: Pruner | None) -> bool:
+    """Whether the student is pruned before the training, not while it learns."""
+    return options.sparsity != 0 and options.stages is None and prune is None
+
+
+def check_snapshot(file: Path, resume: bool) -> None:
+    """A run that starts must not overwrite the snapshot of another one."""
+    if not resume and file.exists():
+        raise RecipeError(f"{file}: there is a snapshot of an earlier run: resume it, or remove the file")
+
+
 class Loop:
     """One training run. `run` trains to the end of the budget, from the snapshot if there is one."""
 
@@ -60,7 +75,8 @@ class Loop:
         self.lock = MaskLock(student, {self._own(name): ~zeros for name, zeros in found.items()})
         initial = self.lock.sparsity if options.initial is None else options.initial
         final = max(pattern.sparsity, initial)
-        self._stages = stages(options.stages, initial, final, options.prune_until) if pattern.sparsity > 0 else []
+        count = options.stages or (STAGES if prune is not None else 0)
+        self._stages = stages(count, initial, final, options.prune_until) if count and pattern.sparsity > 0 else []
         self._stage = 0
         frozen = () if options.train_embeddings else (Role.EMBEDDING,)
         for role in Role:
@@ -106,9 +122,9 @@ class Loop:
         if resume:
             assert self._file is not None
             self._load(snapshot.read(self._file, self._recipe))
-        elif self._file is not None and self._file.exists():
-            raise RecipeError(f"{self._file}: there is a snapshot of an earlier run: resume it, or remove the file")
         else:
+            if self._file is not None:
+                check_snapshot(self._file, resume)
             torch.manual_seed(options.seed)
         self.student.train()
         said = saved = time.monotonic()

@@ -24,9 +24,10 @@ class Options:
             repeated to the bit.
         sparsity: of the linear layers at the end; 0: the zeros that the source has, and no more; None: 0.8, or what the
             pattern says.
-        pattern: "unstructured", or "Q:64".
-        stages: prunings on a cubic curve from the source's sparsity to `sparsity`.
-        prune_until: the part of the run over which they are spread.
+        pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
+        stages: prunings while it learns, on a cubic curve from the source's sparsity to `sparsity`; None: one before, fitted
+            to the texts (see `at_once.py`), or 16 where a pruner of one's own is given.
+        prune_until: the part of the run over which stages are spread.
         initial: the sparsity that the curve starts from; None: the source's.
         regrow: pruned weights may come back at a later stage, if the pruning method wants them.
         lr: the highest learning rate of AdamW; it warms up over `warmup` of the run and then falls as a cosine.
@@ -53,7 +54,7 @@ class Options:
     minutes: float | None = None
     sparsity: float | None = None
     pattern: str = "unstructured"
-    stages: int = 16
+    stages: int | None = None
     prune_until: float = 0.4
     initial: float | None = None
     regrow: bool = False
