@@ -72,6 +72,21 @@ class Stopped(Exception):
     pass
 
 
+def interrupted(patch: pytest.MonkeyPatch, source: Path, out: Path, options: Options, stop: int) -> None:
+    """A run that ends before step `stop`, and leaves its snapshot."""
+    step = Loop._step
+
+    def until_then(self: Loop, batch, progress: float) -> None:
+        if self.clock.step == stop:
+            raise Stopped
+        step(self, batch, progress)
+
+    with patch.context() as meanwhile:
+        meanwhile.setattr(Loop, "_step", until_then)
+        with pytest.raises(Stopped):
+            distill(source, out, TEXTS, options=options)
+
+
 @pytest.mark.parametrize("cached", [True, False], ids=["kept-teacher", "live-teacher"])
 @pytest.mark.parametrize("stop, stages", [(3, 5), (11, 5), (23, 5), (9, None)])
 def test_a_resumed_run_is_the_same_to_the_bit(
@@ -82,17 +97,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(
         cache_bytes=1 << 30 if cached else 0, **QUICK,
     )  # fmt: skip
     distill(bert_folder, tmp_path / "whole", TEXTS, options=options)
-    step = Loop._step
-
-    def interrupted(self: Loop, batch, progress: float) -> None:
-        if self.clock.step == stop:
-            raise Stopped
-        step(self, batch, progress)
-
-    monkeypatch.setattr(Loop, "_step", interrupted)
-    with pytest.raises(Stopped):
-        distill(bert_folder, tmp_path / "parts", TEXTS, options=options)
-    monkeypatch.setattr(Loop, "_step", step)
+    interrupted(monkeypatch, bert_folder, tmp_path / "parts", options, stop)
     assert snapshot_of(tmp_path / "parts").exists() and not (tmp_path / "parts").exists()
     with pytest.raises(RecipeError, match="snapshot of an earlier run"):
         distill(bert_folder, tmp_path / "parts", TEXTS, options=options)
@@ -163,17 +168,7 @@ def test_a_resumed_run_has_the_sparsity_that_it_began_with(
     bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = Options(steps=9, sparsity=0.6, save_minutes=1e-9, **QUICK)
-    step = Loop._step
-
-    def interrupted(self: Loop, batch, progress: float) -> None:
-        if self.clock.step == 4:
-            raise Stopped
-        step(self, batch, progress)
-
-    monkeypatch.setattr(Loop, "_step", interrupted)
-    with pytest.raises(Stopped):
-        distill(bert_folder, tmp_path / "out", TEXTS, options=options)
-    monkeypatch.setattr(Loop, "_step", step)
+    interrupted(monkeypatch, bert_folder, tmp_path / "out", options, stop=4)
     other = Options(**{**vars(options), "sparsity": 0.7})
     with pytest.raises(RecipeError, match=r"sparsity: 0.6 there, 0.7 here"):
         distill(bert_folder, tmp_path / "out", TEXTS, options=other, resume=True)
