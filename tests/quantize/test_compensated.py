@@ -4,7 +4,7 @@ import pytest
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.prune import Unstructured, magnitude, obs
 from aerogel.prune.sweep import damped
-from aerogel.quantize.compensated import compensated
+from aerogel.quantize.compensated import compensated, importance_of
 from aerogel.quantize.descent import descend
 
 from ..prune.layers import error, layer
@@ -106,3 +106,15 @@ def test_impossible():
         compensated(weight * np.float32(np.nan), None, statistics.gram, grid)
     with pytest.raises(RecipeError, match="damping"):
         compensated(weight, None, statistics.gram, grid, damping=0)
+
+
+def test_importance_is_what_an_error_costs_after_all_others_made_good():
+    _, statistics = layer(3, 20)
+    h = damped(statistics.gram, 0.01)
+    got = importance_of(statistics.gram)
+    for k in range(20):
+        others = [i for i in range(20) if i != k]
+        # the least of e^T H e with e[k] = 1
+        best = np.linalg.solve(h[np.ix_(others, others)], -h[others, k])
+        e = np.insert(best, k, 1.0)
+        assert got[k] == pytest.approx(e @ h @ e, rel=1e-4)

@@ -243,3 +243,28 @@ def test_stored_and_read_back(name, n, k, zeros, kind, seed):
         weight = to_weight(quantized, sparse)
         np.testing.assert_array_equal(weight.dense(), quantized.dense())
         assert weight.sparsity == pytest.approx(1 - np.count_nonzero(quantized.values) / w.size)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("int4", "codebook"))])
+def test_columns_that_count_more_are_fitted_better(name):
+    w, importance = gaussian(40, 256), np.full(256, 1e-4, np.float32)
+    w[:, ::8] *= 0.2
+    importance[::8] = 3  # only their ratio matters
+
+    def lost(grid):
+        return float((np.square(grid.round(w, 0) - w) * importance).sum())
+
+    assert lost(scheme(name).grid(w, importance)) < 0.9 * lost(scheme(name).grid(w))
+    alike = scheme(name).grid(w, np.full(256, 7, np.float32))
+    assert np.array_equal(alike.round(w, 0), scheme(name).grid(w).round(w, 0))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("int4", "codebook"))])
+def test_importance_that_is_none(name):
+    w = gaussian(3, 40)
+    assert np.array_equal(scheme(name).grid(w, np.zeros(40, np.float32)).round(w, 0), scheme(name).grid(w).round(w, 0))
+    with pytest.raises(ShapeError, match=r"importance: expected \[40\], one a column, got \[39\]"):
+        scheme(name).grid(w, np.ones(39, np.float32))
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(DataError, match="negative, NaN or infinite"):
+            scheme(name).grid(w, np.full(40, bad, np.float32))

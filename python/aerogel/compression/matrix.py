@@ -12,7 +12,7 @@ from aerogel.checkpoint import Weight
 from aerogel.packed import to_weight
 from aerogel.prune import Pattern, cubic_steps, method
 from aerogel.quantize import scheme
-from aerogel.quantize.compensated import compensated
+from aerogel.quantize.compensated import compensated, importance_of
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ def compress_matrix(weight: np.ndarray, choice: Choice, known: Any = None) -> We
             weight = method(choice.method).function(weight, known, choice.pattern.at(sparsity)).weight
         weight, mask = method(choice.method).function(weight, known, choice.pattern)
     chosen = scheme(choice.scheme)
-    grid = chosen.grid(weight)
-    if choice.compensated and isinstance(known, Statistics):
+    if not (choice.compensated and isinstance(known, Statistics)):
+        grid = chosen.grid(weight)
+    else:
+        grid = chosen.grid(weight, importance_of(known.gram))
         weight = compensated(weight, weight != 0 if mask is None else mask, known.gram, grid)
     return to_weight(grid.quantize(weight), choice.sparse)
 

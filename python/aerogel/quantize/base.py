@@ -75,11 +75,16 @@ class Scheme(ABC):
         """What `scheme` calls it."""
 
     @abstractmethod
-    def grid(self, weight: np.ndarray) -> Grid:
+    def grid(self, weight: np.ndarray, importance: np.ndarray | None = None) -> Grid:
         """Fits the grid to finite float32 [N,K]. Zeros have no part in it: they are on every grid.
 
+        Args:
+            weight: the matrix.
+            importance: float32 [K], not negative: how much the squared error of a column counts; None: all alike. A grid
+                that follows from the largest weights has no use for it.
+
         Raises:
-            ShapeError: it is not a matrix.
+            ShapeError: it is not a matrix, or there is not one importance a column.
             DataError: it holds NaN or infinite values.
         """
 
@@ -99,6 +104,18 @@ def checked(weight: np.ndarray) -> np.ndarray:
     if not np.isfinite(largest(weight)).all():
         raise DataError("weight: holds NaN or infinite values")
     return weight
+
+
+def checked_importance(importance: np.ndarray | None, columns: int) -> np.ndarray | None:
+    """The importance as float32 [K], the largest 1; None where all columns count alike."""
+    if importance is None:
+        return None
+    if importance.shape != (columns,):
+        raise ShapeError(f"importance: expected [{columns}], one a column, got {list(importance.shape)}")
+    most = float(importance.max(initial=0))
+    if not np.isfinite(most) or importance.min(initial=0) < 0:
+        raise DataError("importance: holds negative, NaN or infinite values")
+    return (importance / most).astype(np.float32) if most > 0 else None
 
 
 def largest(weight: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ class Bf16(Scheme, Grid):
 
     name = "bf16"
 
-    def grid(self, weight: np.ndarray) -> Grid:
+    def grid(self, weight: np.ndarray, importance: np.ndarray | None = None) -> Grid:
         checked(weight)
         return self
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerogel.bits import bits_for, mask_pays
-from aerogel.quantize.base import LARGEST, Grid, Quantized, Scheme, checked, largest
+from aerogel.quantize.base import LARGEST, Grid, Quantized, Scheme, checked, checked_importance, largest
 
 _BINS = 8192  # of the histogram
 _ROUNDS = 3  # of levels, then scales
@@ -67,8 +67,10 @@ class Codebook(Scheme):
     def name(self) -> str:
         return f"codebook:{self.entries}"
 
-    def grid(self, weight: np.ndarray) -> CodebookGrid:
+    def grid(self, weight: np.ndarray, importance: np.ndarray | None = None) -> CodebookGrid:
         weight = checked(weight)
+        importance = checked_importance(importance, weight.shape[1])
+        counts = np.ones(1) if importance is None else importance.astype(np.float64)
         nonzeros = np.count_nonzero(weight, axis=1)
         zeros = weight.size - int(nonzeros.sum())
         zero_is_free = mask_pays(weight.shape, zeros, bits_for(self.entries))
@@ -76,10 +78,10 @@ class Codebook(Scheme):
         levels, scale = np.zeros(1, np.int8), np.zeros(len(weight))
         free = self.entries - (0 < zeros and not zero_is_free)
         for _ in range(_ROUNDS if unit.any() else 0):
-            centres = _k_means(*_histogram(weight, unit), free, fixed_zero=zeros > 0)
+            centres = _k_means(*_histogram(weight, unit, counts), free, fixed_zero=zeros > 0)
             outermost = np.abs(centres).max()
             levels = np.unique(np.rint(centres * (LARGEST / outermost)).astype(np.int8))
-            scale = _fitted(weight, unit * (outermost / LARGEST), levels)
+            scale = _fitted(weight, unit * (outermost / LARGEST), levels, counts)
             unit = scale * (LARGEST / outermost)
         if zero_is_free and len(levels) > 1:
             levels = levels[levels != 0]
@@ -117,19 +119,20 @@ def _codes(weight: np.ndarray, scale: np.ndarray, values: np.ndarray) -> np.ndar
     return nearest
 
 
-def _fitted(weight: np.ndarray, scale: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """The scales, float64 [N], that fit the levels best which w/scale, float64 [N], is nearest to."""
+def _fitted(weight: np.ndarray, scale: np.ndarray, levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The scales, float64 [N], that fit the levels best which w/scale, float64 [N], is nearest to; columns count so much."""
     fitted = np.empty(len(weight))
     for rows in _chunks(weight):
         codes = _codes(weight[rows], scale[rows].astype(np.float32), levels).astype(np.float64)
-        norm, along = (codes * codes).sum(axis=1), (codes * weight[rows]).sum(axis=1)
+        counted = codes * counts
+        norm, along = (counted * codes).sum(axis=1), (counted * weight[rows]).sum(axis=1)
         fitted[rows] = np.where(along > 0, np.divide(along, norm, out=np.zeros_like(norm), where=norm > 0), scale[rows])
     limits = np.finfo(np.float32)
     return np.where(scale > 0, np.clip(fitted, limits.tiny, limits.max / LARGEST), 0)
 
 
-def _histogram(weight: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of w/unit and how much lies there, float64 [_BINS] each; zeros are not counted."""
+def _histogram(weight: np.ndarray, unit: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of w/unit and how much lies there, float64 [_BINS] each; zeros are not counted, columns as their importance."""
     inverse = np.divide(1, unit, out=np.zeros_like(unit), where=unit > 0)
     most = max(float(np.abs(weight[rows] * inverse[rows, None]).max()) for rows in _chunks(weight))
     # a row of far smaller weights than others counts a little more than its error does, or nothing would fit it
@@ -138,7 +141,7 @@ def _histogram(weight: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.nda
     for rows in _chunks(weight):
         at = (weight[rows] * (inverse[rows, None] / most) + 1) * (_BINS / 2)
         at = np.clip(at.astype(np.int32), 0, _BINS - 1)
-        counted = np.where(weight[rows] != 0, share[rows, None], 0)
+        counted = np.where(weight[rows] != 0, share[rows, None] * importance, 0)
         counts += np.bincount(at.ravel(), counted.ravel(), _BINS)
     return ((np.arange(_BINS) + 0.5) * (2 / _BINS) - 1) * most, counts
 

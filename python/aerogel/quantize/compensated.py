@@ -11,8 +11,17 @@ import numpy as np
 from aerogel.errors import DataError, ShapeError
 from aerogel.prune.base import check_weight
 from aerogel.prune.obs import check_damping
-from aerogel.prune.sweep import Rounds, damped, sweep
+from aerogel.prune.sweep import Rounds, damped, inverse_factor, sweep
 from aerogel.quantize.descent import descend
+
+
+def importance_of(gram: np.ndarray, damping: float = 0.01) -> np.ndarray:
+    """What an error in each column costs once all others have made good for it: 1 / diag(H^-1), float32 [K].
+
+    The saliency of OBS (Hassibi and Stork, 1993), with H = gram + damping.
+    """
+    factor = inverse_factor(damped(gram, damping))  # H^-1 = U^T U
+    return (1 / np.square(factor).sum(axis=0)).astype(np.float32)
 
 
 def compensated(

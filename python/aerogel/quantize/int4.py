@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerogel.groups import in_groups, per_column
-from aerogel.quantize.base import LARGEST, Grid, Quantized, Scheme, checked, largest
+from aerogel.quantize.base import LARGEST, Grid, Quantized, Scheme, checked, checked_importance, largest
 
 #: Steps that are tried, as a part of the one that clips nothing. Fine where the best ones are, coarse above: a row's
 #: scale may be too coarse for its smallest groups.
@@ -75,18 +75,20 @@ class Int4(Scheme):
     def name(self) -> str:
         return f"int4:g{self.group}" + (":asym" if self.asymmetric else "")
 
-    def grid(self, weight: np.ndarray) -> Int4Grid:
+    def grid(self, weight: np.ndarray, importance: np.ndarray | None = None) -> Int4Grid:
         weight = checked(weight)
+        importance = checked_importance(importance, weight.shape[1])
+        counts = None if importance is None else in_groups(importance[None], self.group)
         rows = max(1, _CHUNK // weight.shape[1])
-        parts = [self._fit(weight[begin : begin + rows]) for begin in range(0, len(weight), rows)]
+        parts = [self._fit(weight[begin : begin + rows], counts) for begin in range(0, len(weight), rows)]
         scale, multiplier, zero = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Int4Grid(scale, multiplier, zero if self.asymmetric else None, self.group)
 
-    def _fit(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """scale, multiplier and zero of some rows; zero is all 0 if symmetric."""
+    def _fit(self, weight: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """scale, multiplier and zero of some rows; zero is all 0 if symmetric. counts: [1,G,group], see `_Groups`."""
         reach = largest(weight)  # [N]
         w = in_groups(weight / np.where(reach > 0, reach, 1)[:, None], self.group)  # [N,G,group], in [-1, 1]
-        groups = _Groups(w, self.asymmetric)
+        groups = _Groups(w, self.asymmetric, counts)
         errors = np.stack([groups.error(groups.full * shrink) for shrink in _SHRINK], axis=-1)  # [N,G,S]
         best = groups.full * _SHRINK[errors.argmin(axis=-1)]
         scale, multiplier = _row_scales(groups, best, errors)
@@ -97,14 +99,15 @@ class Int4(Scheme):
 
 
 class _Groups:
-    """Weights [N,G,group] whose steps are looked for.
+    """Weights [N,G,group] whose steps are looked for; their squared errors count as much as `counts`, [1,G,group], says.
 
     Attributes:
         full: float32 [N,G], the step that clips nothing; 0 where all weights are.
     """
 
-    def __init__(self, w: np.ndarray, asymmetric: bool) -> None:
+    def __init__(self, w: np.ndarray, asymmetric: bool, counts: np.ndarray | None) -> None:
         self._w = w
+        self._counts = counts
         self._asymmetric = asymmetric
         self._low = np.maximum(-w.min(axis=-1), 0)  # 0 always lies between
         high = np.maximum(w.max(axis=-1), 0)
@@ -133,6 +136,8 @@ class _Groups:
         rounded *= step[..., None]
         rounded -= self._w
         rounded *= rounded
+        if self._counts is not None:
+            rounded *= self._counts
         return rounded.sum(axis=-1)
 
 

@@ -46,7 +46,7 @@ class Int8(Scheme):
     def name(self) -> str:
         return f"int8:g{self.group}" if self.group else "int8"
 
-    def grid(self, weight: np.ndarray) -> Int8Grid:
+    def grid(self, weight: np.ndarray, importance: np.ndarray | None = None) -> Int8Grid:
         weight = checked(weight)
         scale = largest(in_groups(weight, self.group) if self.group else weight) / np.float32(LARGEST)
         scale[scale < np.finfo(np.float32).tiny] = 0

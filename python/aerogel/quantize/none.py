@@ -12,7 +12,7 @@ class Unquantized(Scheme, Grid):
 
     name = "none"
 
-    def grid(self, weight: np.ndarray) -> Grid:
+    def grid(self, weight: np.ndarray, importance: np.ndarray | None = None) -> Grid:
         checked(weight)
         return self
 
