@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aerogel.calibrate.eager import Inputs, Seen, Stack, Visitor, walk
+from aerogel.calibrate.eager import walk
 from aerogel.calibrate.statistics import Moments, Statistics
 from aerogel.calibrate.texts import read_texts, sequences
+from aerogel.calibrate.visitor import Inputs, Seen, Stack, Visitor
 
 __all__ = ["Inputs", "Moments", "Seen", "Stack", "Statistics", "Visitor", "read_texts", "sequences", "walk"]

@@ -11,7 +11,7 @@ import numpy as np
 from aerogel.errors import DataError, ShapeError
 
 if TYPE_CHECKING:
-    from aerogel.calibrate.eager import Seen
+    from aerogel.calibrate.visitor import Seen
 
 
 @dataclass(frozen=True)

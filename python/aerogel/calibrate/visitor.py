@@ -1,0 +1,92 @@
+"""What calibration shows of a linear, and who looks at it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aerogel.calibrate.values import Streams, Value
+
+#: A mean square that is smaller is no result: the row does not count.
+SMALLEST = 1e-20
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Matrices that are run as one linear: they share their input.
+
+    Attributes:
+        names: of the parameters.
+        label: what the program calls the linear.
+        outputs: rows of each.
+    """
+
+    names: tuple[str, ...]
+    label: str
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a linear reads of a block of texts.
+
+    Attributes:
+        x: float32 [rows, K] of each stream; one and the same array while streams do not differ.
+        weight: float32 [rows], not negative: how much an error of each row's result counts, see `Inputs`; None: all alike.
+        lacking: float32 [rows, N] if the result is added to a residual that differs between two streams: what the second
+            one lacks of the first; or None.
+    """
+
+    x: Streams
+    weight: np.ndarray | None
+    lacking: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a linear reads, block after block. To go through them again computes the widest values again.
+
+    Where results are added to a residual, what reads the sum normalizes it: an error counts in proportion to the sum. In
+    language models the sums of a few tokens (often the first of a text) are hundreds of times larger than those of all
+    others (Sun et al., arXiv 2402.17762), so that unweighted they would decide alone what a layer is fitted to. Hence
+
+        weight = 1 / (mean r^2 + gain mean x^2)        r: the residual, gain mean x^2: about the mean square of the result
+
+    of the first stream.
+    """
+
+    _x: Value
+    _residual: Value | None = None
+    _gain: float = 0.0
+
+    def __iter__(self) -> Iterator[Seen]:
+        for i in range(self._x.blocks):
+            x, weight, lacking = self._x.block(i), None, None
+            if self._residual is not None:
+                residual = self._residual.block(i)
+                lacking = None if residual[0] is residual[-1] else residual[0] - residual[-1]
+                size = _mean_square(residual[0]) + np.float32(self._gain) * _mean_square(x[0])
+                weight = np.divide(1, size, out=np.zeros_like(size), where=size > SMALLEST)
+            yield Seen(x, weight, lacking)
+
+
+def _mean_square(x: np.ndarray) -> np.ndarray:
+    return np.einsum("tk,tk->t", x, x) / np.float32(x.shape[1])
+
+
+class Visitor(ABC):
+    """Sees every linear in the order of computation."""
+
+    #: Streams of values that run side by side: 1, or 2 to carry the dense model along with the compressed one.
+    streams: int = 1
+
+    @abstractmethod
+    def visit(self, stack: Stack, inputs: Inputs) -> Sequence[Sequence[np.ndarray]]:
+        """Returns the weights to go on with, [stream][part of the stack]."""
+
+    def bias(self, stack: Stack, bias: np.ndarray) -> Sequence[np.ndarray]:
+        """The biases to go on with, float32 [N] of each stream; asked right after `visit`."""
+        return [bias] * self.streams
