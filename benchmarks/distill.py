@@ -26,7 +26,7 @@ import accuracy
 import aerogel
 from aerogel.prune import METHODS, parse_pattern
 from aerogel.train import Options, distill, finetune
-from aerogel.train.pruners import Calibrated
+from aerogel.train.pruners import Calibrated, by_magnitude
 from aerogel.train.texts import read_labelled, read_texts
 
 HELD_OUT = 30
@@ -95,7 +95,13 @@ def one(options: argparse.Namespace, pairs: dict[str, object], texts: list[str],
         }
     )
     pattern = parse_pattern(chosen.pattern, chosen.sparsity)
-    prune = None if options.pruner == "magnitude" else Calibrated(METHODS[options.pruner].function, pattern)
+    prune = None
+    if options.pruner != "once":
+        prune = (
+            by_magnitude(pattern)
+            if options.pruner == "magnitude"
+            else Calibrated(METHODS[options.pruner].function, pattern)
+        )
     start = time.monotonic()
     common = {"teacher": options.teacher, "options": chosen, "prune": prune, "resume": options.resume, "report": say}
     if options.labelled:
@@ -124,7 +130,7 @@ def main() -> int:
     parser.add_argument("--classify", type=Path)
     parser.add_argument("--sparsity", type=float)
     parser.add_argument("--pattern", default="unstructured")
-    parser.add_argument("--pruner", default="magnitude", choices=sorted(METHODS))
+    parser.add_argument("--pruner", default="once", choices=["once", *sorted(METHODS)], help="before, or in stages")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--set", default="", metavar="PAIRS", help="of every run")

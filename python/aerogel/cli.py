@@ -414,7 +414,13 @@ Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder fo
 Steps = Annotated[int | None, typer.Option(min=1, help="Train so many steps: can be repeated to the bit.")]
 Minutes = Annotated[float | None, typer.Option(help="Train so long.")]
 Rate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
-Stages = Annotated[int | None, typer.Option(min=1, help="Prunings on the way to the sparsity.")]
+Stages = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Prune by magnitude in so many stages while it learns. \\[default: once before, fitted to the texts]",
+    ),
+]
 Rounding = Annotated[str | None, typer.Option(help="Scheme whose rounding the end of the training sees; none: none.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Of the order of the data, and of dropout.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the snapshot of an interrupted run.")]
@@ -431,13 +437,7 @@ def distill(
     steps: Steps = None,
     minutes: Minutes = None,
     lr: Rate = None,
-    stages: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Prune by magnitude in so many stages while it learns. \\[default: once before, fitted to the texts]",
-        ),
-    ] = None,
+    stages: Stages = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a step.")] = None,
     quant: Rounding = None,
     seed: Seed = None,

@@ -6,7 +6,7 @@ The levels are the means of groups that k-means in one dimension finds among the
 typical of its row. Source: Deep Compression (Han et al., arXiv 1510.00149), which groups so too; the scales of rows and
 the whole numbers are ours, so that a layer runs as int8, bit for bit in every kernel.
 
-The weights w/scale are counted in a fine histogram, each as scale^2, since it is the
+The weights w/scale are counted in a fine histogram, each as scale^2 times the importance of its column, since it is the
 squared error of w that shall be small. Centres begin as dense as the density to the power of 3/8 (of very many the best
 are as dense as its cube root: Panter and Dite, 1951), Lloyd's iterations follow; then each row takes the scale that fits
 its levels best, and so again.
