@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import aerogel._core as core
 import numpy as np
 
-from aerogel.bf16 import narrow, widen
 from aerogel.checkpoint import open_checkpoint
+from aerogel.numbers.bf16 import narrow, widen
 from aerogel.prune import magnitude, parse_pattern
 
 

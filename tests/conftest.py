@@ -59,7 +59,7 @@ def _model(variable: str, name: str) -> Path:
         assert Path(path).exists(), f"{variable}: no such path: {path}"
         return Path(path)
     if os.environ.get("AEROGEL_TEST_MODELS") == "1":
-        from aerogel import sample_models
+        from aerogel.checkpoint import samples as sample_models
 
         return sample_models.fetch(name)
     pytest.skip(f"{name}: set {variable} to its path, or AEROGEL_TEST_MODELS=1 to download it")

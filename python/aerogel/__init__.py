@@ -27,14 +27,14 @@ from aerogel.errors import (
 )
 
 if TYPE_CHECKING:
-    from aerogel._version import __version__
+    from aerogel._util.version import __version__
     from aerogel.bench.limits import machine
     from aerogel.compression import CompressReport, Target, TensorReport, compress
+    from aerogel.compression.recipe import Recipe
+    from aerogel.engine.linear import Linear, csr_matmul
+    from aerogel.engine.model import Model, load
     from aerogel.explanation import Explanation, LayerReport, explain
     from aerogel.exporting import ExportReport, export
-    from aerogel.linear import Linear, csr_matmul
-    from aerogel.model import Model, load
-    from aerogel.recipe import Recipe
 
 __all__ = [
     "AerogelError",
@@ -69,7 +69,7 @@ __all__ = [
 
 # Loaded at first use: `aerogel info` need not wait for what only compression imports.
 _LAZY = {
-    "__version__": "aerogel._version",
+    "__version__": "aerogel._util.version",
     "CompressReport": "aerogel.compression",
     "Target": "aerogel.compression",
     "TensorReport": "aerogel.compression",
@@ -79,11 +79,11 @@ _LAZY = {
     "explain": "aerogel.explanation",
     "ExportReport": "aerogel.exporting",
     "export": "aerogel.exporting",
-    "Recipe": "aerogel.recipe",
-    "Linear": "aerogel.linear",
-    "csr_matmul": "aerogel.linear",
-    "Model": "aerogel.model",
-    "load": "aerogel.model",
+    "Recipe": "aerogel.compression.recipe",
+    "Linear": "aerogel.engine.linear",
+    "csr_matmul": "aerogel.engine.linear",
+    "Model": "aerogel.engine.model",
+    "load": "aerogel.engine.model",
     "machine": "aerogel.bench.limits",
 }
 

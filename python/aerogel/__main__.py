@@ -1,5 +1,5 @@
 """`python -m aerogel`."""
 
-from aerogel.cli import main
+from aerogel.cli.app import main
 
 main()

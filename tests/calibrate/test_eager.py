@@ -3,9 +3,9 @@ import pytest
 
 import aerogel
 from aerogel.architectures import architecture_of
+from aerogel.architectures.pooling import Pooling
 from aerogel.calibrate import Visitor, walk
 from aerogel.checkpoint import open_checkpoint
-from aerogel.checkpoint.pooling import Pooling
 from aerogel.errors import DataError
 
 from ..conftest import random_ids

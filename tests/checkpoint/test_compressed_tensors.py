@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.reference import compressed_tensors as ct
 
 from aerogel.checkpoint import Weight, open_checkpoint
 from aerogel.checkpoint.compressed_tensors import CompressedTensorsCheckpoint, StaticInput
@@ -22,6 +21,8 @@ from aerogel.errors import (
     ShapeError,
     UnsupportedModelError,
 )
+
+from ..reference import compressed_tensors as ct
 
 M = "bert.encoder.layer.0.output.dense"
 NAME = "encoder.layer.0.output.dense.weight"
@@ -147,7 +148,7 @@ def test_every_strategy(tmp_path_factory, strategy, shape, height, width, bits, 
 
 
 def test_all_8_bit_floats() -> None:
-    from aerogel.fp8 import widen_e4m3, widen_e5m2
+    from aerogel.numbers.fp8 import widen_e4m3, widen_e5m2
 
     every = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(

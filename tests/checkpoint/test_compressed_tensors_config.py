@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.reference.compressed_tensors import compression
 
 from aerogel.checkpoint.compressed_tensors.config import (
     Compression,
@@ -17,6 +16,8 @@ from aerogel.checkpoint.compressed_tensors.config import (
 )
 from aerogel.checkpoint.compressed_tensors.targets import group_of, specificity
 from aerogel.errors import AerogelError, ConfigError, UnsupportedModelError
+
+from ..reference.compressed_tensors import compression
 
 
 def weight_args(**args: Any) -> WeightArgs:

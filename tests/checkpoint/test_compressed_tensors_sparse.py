@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.reference import compressed_tensors as ct
 
 from aerogel.checkpoint import open_checkpoint
 from aerogel.errors import AerogelError, CheckpointError, DataError, MissingTensorsError, ShapeError
+
+from ..reference import compressed_tensors as ct
 
 M = "bert.encoder.layer.0.output.dense"
 NAME = "encoder.layer.0.output.dense.weight"

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import HIDDEN, PACKED, bert_tensors, pack_matrix, tensor_bytes, write_bert
 
 import aerogel
-from aerogel.bf16 import narrow, widen
 from aerogel.checkpoint import open_checkpoint
 from aerogel.errors import AerogelError
+from aerogel.numbers.bf16 import narrow, widen
+
+from .tiny_files import HIDDEN, PACKED, bert_tensors, pack_matrix, tensor_bytes, write_bert
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 KEY = "encoder.layer.0.attention.self.key.weight"

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import HIDDEN, PACKED, bert_tensors, tensor_bytes, write_bert
 
 import aerogel
 from aerogel.checkpoint import open_checkpoint
+from aerogel.checkpoint.packed.writer import add_weight
+from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.errors import AerogelError
-from aerogel.packed import SafetensorsWriter, add_weight, to_weight
 from aerogel.quantize import quantize
+from aerogel.quantize.stored import to_weight
+
+from .tiny_files import HIDDEN, PACKED, bert_tensors, tensor_bytes, write_bert
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 KEY = "encoder.layer.0.attention.self.key.weight"

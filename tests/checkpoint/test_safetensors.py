@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import CONFIG, VOCAB, bert_tensors, tensor_bytes, write_bert, write_json, write_tokenizer
 
 from aerogel.checkpoint import Pooling, open_checkpoint
 from aerogel.errors import (
@@ -21,6 +20,8 @@ from aerogel.errors import (
     TokenizerError,
     UnsupportedModelError,
 )
+
+from .tiny_files import CONFIG, VOCAB, bert_tensors, tensor_bytes, write_bert, write_json, write_tokenizer
 
 
 def test_folder(tmp_path: Path) -> None:

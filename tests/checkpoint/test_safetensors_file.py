@@ -12,10 +12,11 @@ import safetensors
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import tensor_bytes, with_header
 
 from aerogel.checkpoint.safetensors_file import SafetensorsFile
 from aerogel.errors import AerogelError, CheckpointError, UnsupportedModelError
+
+from .tiny_files import tensor_bytes, with_header
 
 ARRAYS = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3),

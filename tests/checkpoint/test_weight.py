@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import pack_matrix
 
 from aerogel.checkpoint import Weight
-from aerogel.checkpoint.base import check_finite
+from aerogel.checkpoint.weight import check_finite
 from aerogel.errors import DataError, ShapeError
+
+from .tiny_files import pack_matrix
 
 
 @given(st.integers(1, 5), st.integers(1, 20), st.sampled_from([0.0, 0.3, 1.0]), st.booleans(), st.integers(0, 99))

@@ -9,8 +9,8 @@ import pytest
 
 import aerogel
 from aerogel.checkpoint import open_checkpoint
+from aerogel.compression.recipe import Calibration, Fold, Prune, Quantize, Recipe
 from aerogel.errors import RecipeError
-from aerogel.recipe import Calibration, Fold, Prune, Quantize, Recipe
 
 from ..conftest import random_ids
 from ..tiny_models import WORDS

@@ -6,11 +6,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import aerogel
-from aerogel.bf16 import widen
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.safetensors_file import SafetensorsFile
+from aerogel.compression.recipe import Prune, Quantize, Recipe
 from aerogel.errors import CheckpointError, DataError, RecipeError
-from aerogel.recipe import Prune, Quantize, Recipe
+from aerogel.numbers.bf16 import widen
 
 from .. import tiny_models
 from ..reference import quantize as reference

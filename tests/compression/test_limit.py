@@ -11,9 +11,9 @@ from aerogel.architectures import architecture_of
 from aerogel.calibrate import Stack, Visitor, walk
 from aerogel.checkpoint import open_checkpoint
 from aerogel.compression.limit import limit_of
+from aerogel.compression.recipe import Calibration, Fold, Prune, Quantize, Recipe
 from aerogel.errors import CheckpointError, DataError
 from aerogel.exporting import export
-from aerogel.recipe import Calibration, Fold, Prune, Quantize, Recipe
 
 from ..tiny_models import WORDS
 

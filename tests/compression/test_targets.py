@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 import aerogel
-from aerogel.cli import app
-from aerogel.commands.compress import amount, parsed
+from aerogel.cli.app import app
+from aerogel.cli.compress import amount, parsed
 from aerogel.compression import Target
 from aerogel.compression.targets import _least
 from aerogel.errors import RecipeError

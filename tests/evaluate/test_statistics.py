@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerogel.evaluate.statistics import bootstrap, pearson, ranks, spearman, wilson
+from aerogel.evaluate.intervals import bootstrap, pearson, ranks, spearman, wilson
 
 stats = pytest.importorskip("scipy.stats")
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import aerogel
 from aerogel import evaluate
-from aerogel.cli import app
+from aerogel.cli.app import app
 from aerogel.errors import AerogelError, DataError, UnsupportedModelError
 
 from .. import tiny_models

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from aerogel.bf16 import finite, narrow, widen
 from aerogel.errors import DataError, ShapeError
+from aerogel.numbers.bf16 import finite, narrow, widen
 from aerogel.quantize import bf16
 
 from ..reference import quantize as reference

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from aerogel.packed import to_weight
 from aerogel.quantize import quantize, scheme
+from aerogel.quantize.stored import to_weight
 
 
 def weights(n=64, k=256, zeros=0.0, seed=0):

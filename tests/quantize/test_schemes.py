@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aerogel.errors import DataError, RecipeError, ShapeError
-from aerogel.packed import to_weight
 from aerogel.quantize import quantize, scheme
+from aerogel.quantize.stored import to_weight
 
 NAMES = [
     "int8",

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import aerogel
 from aerogel import evaluate, sweeps
 from aerogel.bench import run as bench_run
-from aerogel.cli import app
+from aerogel.cli.app import app
 from aerogel.errors import AerogelError, RecipeError
 
 from .. import tiny_models

@@ -1,62 +1,104 @@
-"""Model families: one file each, found by the `model_type` of a config."""
+"""Model families: one file each, found by the `model_type` of a config.
+
+A family owns all that is particular to it: its tensors and their names in every kind of file, its default pooling, the
+widths that must be alike, and the list of ops that it computes.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aerogel.architectures.base import (
-    PER_LAYER,
-    Architecture,
-    Config,
-    Fold,
-    Role,
-    Tensor,
-    Weights,
-    is_folded,
-    weight_source,
-)
+from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
+from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
+from aerogel.architectures.pooling import MODES, Pooling
+from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
 
-if TYPE_CHECKING:
-    from aerogel.checkpoint import Checkpoint, Pooling
-
 __all__ = [
-    "ARCHITECTURES",
+    "FAMILIES",
+    "MODES",
     "PER_LAYER",
     "Architecture",
     "Config",
     "Fold",
+    "GGUFNames",
+    "GGUFSource",
     "Group",
     "Part",
+    "Pooling",
     "Role",
+    "SavedNames",
     "Tensor",
-    "Weights",
+    "TensorSource",
     "architecture_of",
+    "family_of",
+    "gguf_names",
     "is_folded",
-    "weight_source",
+    "pooling_of",
+    "register",
 ]
 
+log = logging.getLogger("aerogel")
+
 #: model_type -> family
-ARCHITECTURES: dict[str, type[Architecture]] = {
-    model_type: family for family in (Bert, Llama) for model_type in family.model_types
-}
+FAMILIES: dict[str, type[Architecture]] = {}
 
 
-def architecture_of(checkpoint: Checkpoint, pooling: Pooling | None = None) -> Architecture:
+def register(family: type[Architecture]) -> type[Architecture]:
+    """Makes a family known by its model types, and by its names in GGUF."""
+    for model_type in family.model_types:
+        FAMILIES[model_type] = family
+    return family
+
+
+for _family in (Bert, Llama):
+    register(_family)
+
+
+def family_of(config: Mapping[str, Any]) -> type[Architecture] | None:
+    """The family that a config names, or None if there is no such."""
+    model_type = config.get("model_type")
+    return FAMILIES.get(model_type) if isinstance(model_type, str) else None
+
+
+def gguf_names() -> dict[str, GGUFNames]:
+    """`general.architecture` -> how it translates, over all families."""
+    return {name: names for family in dict.fromkeys(FAMILIES.values()) for name, names in family.gguf.items()}
+
+
+def architecture_of(checkpoint: TensorSource, pooling: Pooling | None = None) -> Architecture:
     """The checked architecture of a checkpoint; raises a named error for anything that would not run exactly."""
     config: Mapping[str, Any] = checkpoint.config
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
+    family = family_of(config)
+    if family is None:
         raise UnsupportedModelError(
-            f"{checkpoint.path}: model_type {model_type!r} is not supported, only {', '.join(sorted(ARCHITECTURES))}"
+            f"{checkpoint.path}: model_type {config.get('model_type')!r} is not supported, "
+            f"only {', '.join(sorted(FAMILIES))}"
         )
     method = (config.get("quantization_config") or {}).get("quant_method")
     if method not in (None, "aerogel"):
         raise UnsupportedModelError(f"{checkpoint.path}: weights quantized by {method!r} are not supported")
-    architecture = ARCHITECTURES[model_type](config, checkpoint.names(), pooling or checkpoint.pooling)
+    architecture = family(config, checkpoint.names(), pooling or checkpoint.pooling)
     architecture.check(checkpoint)
     return architecture
+
+
+def pooling_of(checkpoint: TensorSource) -> Pooling | None:
+    """How a checkpoint's tokens become an embedding: as it says, else as its family does by default; None: not at all."""
+    if checkpoint.pooling is not None:
+        return checkpoint.pooling
+    family = family_of(checkpoint.config)
+    pooling = None if family is None else family.default_pooling(checkpoint.config)
+    if pooling is not None:
+        log.info(
+            "%s does not say how it pools tokens: the %s is used, as sentence-transformers does",
+            checkpoint.path,
+            pooling.mode,
+        )
+    return pooling

@@ -6,20 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aerogel import _core
-from aerogel.architectures.base import (
-    Architecture,
-    Config,
-    Fold,
-    Role,
-    Tensor,
-    Weights,
-    add_pooling,
-)
+from aerogel.architectures.architecture import Architecture, add_pooling
+from aerogel.architectures.config import Config
+from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
+from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from aerogel.checkpoint import Pooling
+    from aerogel.architectures.program import Parameters, Program
 
 log = logging.getLogger("aerogel")
 
@@ -42,6 +37,53 @@ HEADS = {
 }
 
 
+def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
+    types = file.tensors.get("token_types.weight")
+    config["type_vocab_size"] = types.shape[0] if types else 0
+
+
+_GGUF_BLOCKS = {
+    "attn_q": "attention.self.query",
+    "attn_k": "attention.self.key",
+    "attn_v": "attention.self.value",
+    "attn_output": "attention.output.dense",
+    "attn_output_norm": "attention.output.LayerNorm",
+    "ffn_up": "intermediate.dense",
+    "ffn_down": "output.dense",
+    "layer_output_norm": "output.LayerNorm",
+}
+GGUF = GGUFNames(
+    keys={
+        "hidden_size": "embedding_length",
+        "intermediate_size": "feed_forward_length",
+        "num_hidden_layers": "block_count",
+        "num_attention_heads": "attention.head_count",
+        "max_position_embeddings": "context_length",
+        "layer_norm_eps": "attention.layer_norm_epsilon",
+    },
+    defaults={
+        "model_type": "bert",
+        "architectures": ["BertModel"],
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "position_embedding_type": "absolute",
+    },
+    tensors={
+        "token_embd.weight": "embeddings.word_embeddings.weight",
+        "position_embd.weight": "embeddings.position_embeddings.weight",
+        "token_types.weight": "embeddings.token_type_embeddings.weight",
+        "token_embd_norm.weight": "embeddings.LayerNorm.weight",
+        "token_embd_norm.bias": "embeddings.LayerNorm.bias",
+    },
+    blocks={
+        f"{short}.{part}": f"encoder.layer.{{n}}.{long}.{part}"
+        for short, long in _GGUF_BLOCKS.items()
+        for part in ("weight", "bias")
+    },
+    finish=_finish_gguf,
+)
+
+
 class Bert(Architecture):
     """Outputs "hidden" [T, H], "pooled" and "embedding" [S, H] with a pooling, "scores" [S, labels] or "logits" [T, V]
     with such a head.
@@ -57,6 +99,23 @@ class Bert(Architecture):
     }
 
     layer_prefix: ClassVar = "encoder.layer.{}."
+    saved: ClassVar = {
+        "bert": SavedNames(
+            base_class="BertModel",
+            prefix="bert.",
+            parts=("embeddings.", "encoder.", "pooler."),
+            renamed={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},  # BERT's first form
+            classifier="BertForSequenceClassification",
+        )
+    }
+    gguf: ClassVar = {"bert": GGUF}
+    wordpiece: ClassVar = True
+    heads_fill_hidden: ClassVar = True
+
+    @classmethod
+    def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
+        # a head says what the model is for; without one it is an encoder
+        return Pooling("mean", normalize=False) if Config(config).architecture("BertModel") == "BertModel" else None
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config)
@@ -156,7 +215,7 @@ class Bert(Architecture):
                 found.append(Fold((t + "output.dense.weight",), values))
         return found
 
-    def build(self, p: _core.Program, w: Weights) -> None:
+    def build(self, p: Program, w: Parameters) -> None:
         d = self.head_dim
 
         def norm(name: str, x: int, tensor: str, *constants: str) -> int:

@@ -8,22 +8,123 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from aerogel import _core
-from aerogel.architectures.base import (
-    PER_LAYER,
-    Architecture,
-    Config,
-    Fold,
-    Role,
-    Tensor,
-    Weights,
-    add_pooling,
-    is_folded,
-)
+from aerogel.architectures.architecture import Architecture, add_pooling
+from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
+from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from aerogel.checkpoint import Pooling
+    from aerogel.architectures.program import Parameters, Program
+
+
+def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
+    prefix = file.metadata["general.architecture"]
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    if heads < 1 or hidden % heads and "head_dim" not in config:
+        raise ConfigError(f"{file.path}: expected a width that {heads} heads divide, got {hidden}")
+    config.setdefault("num_key_value_heads", heads)
+    config.setdefault("head_dim", hidden // heads)
+    config["tie_word_embeddings"] = "output.weight" not in file.tensors
+    config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+    rotated = file.metadata.get(f"{prefix}.rope.dimension_count", config["head_dim"])
+    if rotated != config["head_dim"]:
+        raise UnsupportedModelError(
+            f"{file.path}: expected rotary embeddings over all {config['head_dim']} dimensions of a head, got {rotated!r}"
+        )
+    scaling = file.metadata.get(f"{prefix}.rope.scaling.type", "none")
+    if scaling != "none":
+        config["rope_scaling"] = {
+            "rope_type": scaling,
+            "factor": file.metadata.get(f"{prefix}.rope.scaling.factor", 1.0),
+        }
+    if "rope_freqs.weight" in file.tensors:
+        config["rope_scaling"] = _llama3_scaling(file, config)
+
+
+def _llama3_scaling(file: GGUFSource, config: dict[str, Any]) -> dict[str, Any]:
+    """The rope_scaling of Llama 3.1 and later, recovered from the factors by which GGUF stores its result."""
+    factors = file.float32("rope_freqs.weight").astype(np.float64)
+    scaling = {
+        "rope_type": "llama3",
+        "factor": float(factors.max()),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    half = config["head_dim"] // 2
+    wavelength = 2 * math.pi * config["rope_theta"] ** (np.arange(half) / half)
+    smooth = np.clip((8192 / wavelength - 1.0) / (4.0 - 1.0), 0.0, 1.0)
+    expected = 1.0 / ((1.0 - smooth) / scaling["factor"] + smooth)
+    if factors.shape != (half,) or not np.allclose(factors, expected, rtol=1e-3):
+        raise UnsupportedModelError(f"{file.path}: rope_freqs.weight: expected the factors of Llama 3, got others")
+    return scaling
+
+
+_GGUF_KEYS = {
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "max_position_embeddings": "context_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    "rope_theta": "rope.freq_base",
+}
+_GGUF_TENSORS = {
+    "token_embd.weight": "embed_tokens.weight",
+    "output_norm.weight": "norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_GGUF_BLOCKS = {
+    "attn_norm.weight": "layers.{n}.input_layernorm.weight",
+    "attn_q.weight": "layers.{n}.self_attn.q_proj.weight",
+    "attn_q.bias": "layers.{n}.self_attn.q_proj.bias",
+    "attn_k.weight": "layers.{n}.self_attn.k_proj.weight",
+    "attn_k.bias": "layers.{n}.self_attn.k_proj.bias",
+    "attn_v.weight": "layers.{n}.self_attn.v_proj.weight",
+    "attn_v.bias": "layers.{n}.self_attn.v_proj.bias",
+    "attn_output.weight": "layers.{n}.self_attn.o_proj.weight",
+    "attn_output.bias": "layers.{n}.self_attn.o_proj.bias",
+    "ffn_norm.weight": "layers.{n}.post_attention_layernorm.weight",
+    "ffn_gate.weight": "layers.{n}.mlp.gate_proj.weight",
+    "ffn_up.weight": "layers.{n}.mlp.up_proj.weight",
+    "ffn_down.weight": "layers.{n}.mlp.down_proj.weight",
+}
+
+GGUF = {
+    "llama": GGUFNames(
+        keys=_GGUF_KEYS,
+        defaults={
+            "model_type": "llama",
+            "architectures": ["LlamaForCausalLM"],
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+        },
+        tensors=_GGUF_TENSORS,
+        blocks=_GGUF_BLOCKS,
+        interleaved={"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"},
+        finish=_finish_gguf,
+        ignored=("rope_freqs.weight",),
+    ),
+    "qwen2": GGUFNames(
+        keys=_GGUF_KEYS,
+        defaults={
+            "model_type": "qwen2",
+            "architectures": ["Qwen2ForCausalLM"],
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 10000.0,
+            "use_sliding_window": False,
+        },
+        tensors=_GGUF_TENSORS,
+        blocks=_GGUF_BLOCKS,
+        finish=_finish_gguf,
+    ),
+}
 
 
 class Llama(Architecture):
@@ -38,6 +139,11 @@ class Llama(Architecture):
     }
     generates: ClassVar = True
     layer_prefix: ClassVar = "layers.{}."
+    saved: ClassVar = {
+        model_type: SavedNames(base_class=base, prefix="model.", parts=("embed_tokens.", "layers.", "norm."))
+        for model_type, base in (("llama", "LlamaModel"), ("qwen2", "Qwen2Model"))
+    }
+    gguf: ClassVar = GGUF
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config)
@@ -177,7 +283,7 @@ class Llama(Architecture):
                 found.append(Fold((m + "down_proj.weight",), ups))
         return found
 
-    def build(self, p: _core.Program, w: Weights) -> None:
+    def build(self, p: Program, w: Parameters) -> None:
         d = self.head_dim
 
         def linear(name: str, x: int, bias: bool, *tensors: str, terms: int = 1) -> int:

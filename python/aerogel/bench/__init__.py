@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from aerogel._util.progress import Progress
 from aerogel.architectures import architecture_of
 from aerogel.bench import noise
 from aerogel.bench.limits import machine, rates
@@ -39,7 +40,6 @@ from aerogel.bench.variants import (
     text_ids,
 )
 from aerogel.checkpoint import open_checkpoint
-from aerogel.compression import Progress
 from aerogel.errors import AerogelError
 
 __all__ = [

@@ -8,8 +8,10 @@ import platform
 from datetime import datetime, timezone
 from typing import Any
 
-from aerogel import _core
-from aerogel._version import __version__
+from aerogel._core import compiler, cpu_name, default_threads
+from aerogel._core import isa as active_isa
+from aerogel._core import limits as measure_limits
+from aerogel._util.version import __version__
 
 
 def machine(threads: int | None = None, limits: bool = True) -> dict[str, Any]:
@@ -20,15 +22,15 @@ def machine(threads: int | None = None, limits: bool = True) -> dict[str, Any]:
         limits: measure them, which takes about a second: multiply-adds of int8 and fp32 and reads from the second and the
             last cache and from memory, in 1e9 a second, with one thread ("limits_1") and with all ("limits").
     """
-    count = threads or _core.default_threads()
+    count = threads or default_threads()
     found: dict[str, Any] = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": _core.cpu_name() or platform.processor(),
-        "isa": _core.isa(),
+        "cpu": cpu_name() or platform.processor(),
+        "isa": active_isa(),
         "threads": count,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "compiler": _core.compiler(),
+        "compiler": compiler(),
         "aerogel": __version__,
         "numpy": importlib.metadata.version("numpy"),
     }
@@ -41,7 +43,7 @@ def machine(threads: int | None = None, limits: bool = True) -> dict[str, Any]:
 @functools.cache
 def _limits(threads: int) -> dict[str, Any]:
     """Measured once a process: they are the machine's, not the moment's."""
-    return _core.limits(threads)
+    return measure_limits(threads)
 
 
 def limits_line(limits: dict[str, Any]) -> str:

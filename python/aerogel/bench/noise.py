@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aerogel import _core
+from aerogel._core import time_fixed_work
 
 #: A turn is quiet when the fixed work took less than this times its best, others used fewer cores than this, and the
 #: hypervisor took less than this share of a core. A tick of /proc/stat is 10 ms: less cannot be seen in a short turn.
@@ -34,7 +34,7 @@ class Turn:
 
 def fixed_work() -> float:
     """Seconds of a fixed amount of arithmetic: the middle of three."""
-    return statistics.median(_core.time_fixed_work() for _ in range(3))
+    return statistics.median(time_fixed_work() for _ in range(3))
 
 
 def mark(turns: Sequence[Turn]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aerogel.units import megabytes, milliseconds
+from aerogel._util.units import megabytes, milliseconds
 
 #: (heading, rows of cells): the first row is that of the columns' names.
 Block = tuple[str, list[list[str]]]

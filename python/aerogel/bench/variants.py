@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from aerogel import _core
+from aerogel._core import default_threads as process_threads
+from aerogel._util.cache import cache_folder
 from aerogel.bench import serve
 from aerogel.bench.peers import PEERS, file_key
 from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.packed.format import is_packed
 from aerogel.compression import KEPT_FILES, pack
+from aerogel.compression.recipe import Prune, Quantize, Recipe
 from aerogel.errors import AerogelError, TokenizerError
-from aerogel.packed import is_packed
-from aerogel.recipe import Prune, Quantize, Recipe
-from aerogel.sample_models import cache_folder
 
 #: Least cosine to dense fp32 of the same weights. It tells another model's answers, not poor ones: the table shows the
 #: figure itself. Measured on MiniLM without VNNI: ONNX Runtime int8 0.98, OpenVINO 0.99, PyTorch 0.95.
@@ -263,7 +263,9 @@ def sentences() -> dict[str, list[str]]:
     """The sentences that come with the package, by topic."""
     found: dict[str, list[str]] = {}
     topic = ""
-    for line in resources.files("aerogel").joinpath("data/sentences.txt").read_text(encoding="utf-8").splitlines():
+    for line in (
+        resources.files("aerogel.bench").joinpath("data/sentences.txt").read_text(encoding="utf-8").splitlines()
+    ):
         if line.startswith("# "):
             topic = line[2:]
         elif line:
@@ -367,4 +369,4 @@ def _gguf(source: Path) -> Path:
 
 
 def default_threads(threads: int | None) -> int:
-    return threads or _core.default_threads()
+    return threads or process_threads()

@@ -6,7 +6,7 @@ one file and one row in BUDGETS.
 
 from __future__ import annotations
 
-from aerogel.budget.base import Budget
+from aerogel.budget.interface import Budget
 from aerogel.budget.magnitude import Global
 from aerogel.budget.outliers import Outliers
 from aerogel.budget.sensitivity import Sensitivity

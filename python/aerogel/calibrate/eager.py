@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerogel import _core
+from aerogel._core import Plan, Program, Session, Table, default_threads
 from aerogel.calibrate.attention import attention
 from aerogel.calibrate.values import Block, Streams, Value, blocks_of
 from aerogel.calibrate.visitor import Inputs, Stack, Visitor
@@ -56,8 +56,8 @@ class EagerWeights:
     def limit(self, *names: str) -> float:
         return 0.0  # inputs are seen as they are
 
-    def table(self, name: str) -> _core.Table:
-        return _core.Table(self._tensors[name].label, np.ascontiguousarray(self._checkpoint.weight(name).dense()))
+    def table(self, name: str) -> Table:
+        return Table(self._tensors[name].label, np.ascontiguousarray(self._checkpoint.weight(name).dense()))
 
     def vector(self, name: str) -> np.ndarray:
         return np.ascontiguousarray(self._checkpoint.array(name), np.float32)
@@ -96,14 +96,14 @@ class Eager:
 
     def embed(
         self,
-        tokens: _core.Table,
-        positions: _core.Table | None = None,
-        types: _core.Table | None = None,
+        tokens: Table,
+        positions: Table | None = None,
+        types: Table | None = None,
         position_offset: int = 0,
     ) -> Value:
-        program = _core.Program()
+        program = Program()
         program.output("y", program.embed(tokens, positions, types, position_offset))
-        session = _core.Session(_core.Plan(program, self._threads, ISA))
+        session = Session(Plan(program, self._threads, ISA))
 
         def look_up(block: Block) -> Streams:
             return [session.run(block.tokens, block.offsets, "y")] * self._visitor.streams
@@ -211,7 +211,7 @@ class Eager:
         return isinstance(x, _Linear) and self._rows * sum(x.stack.outputs) // part <= self._model
 
     def _op(
-        self, x: Any, write: Callable[[_core.Program, int], int], keep: bool = False, pooled: bool = False
+        self, x: Any, write: Callable[[Program, int], int], keep: bool = False, pooled: bool = False
     ) -> Value | None:
         """One op in the engine; an embedding table that is looked up row by row serves as its input."""
         value = self._value(x)
@@ -220,9 +220,9 @@ class Eager:
 
         def compute(block: Block, rows: np.ndarray) -> np.ndarray:
             offsets = np.arange(len(rows) + 1, dtype=np.int64) if value.pooled else block.offsets
-            program = _core.Program()
-            program.output("y", write(program, program.embed(_core.Table("input", rows))))
-            session = _core.Session(_core.Plan(program, self._threads, ISA))
+            program = Program()
+            program.output("y", write(program, program.embed(Table("input", rows))))
+            session = Session(Plan(program, self._threads, ISA))
             return session.run(np.arange(len(rows), dtype=np.int32), offsets, "y")
 
         return self._made(lambda block, rows: _each(lambda x: compute(block, x), rows), value, keep=keep, pooled=pooled)
@@ -273,7 +273,7 @@ def walk(
             + (f"{min(lengths)} to {max(lengths)}" if lengths else "none")
         )
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    eager = Eager(checkpoint, blocks_of(sequences), visitor, tensors, threads or _core.default_threads())
+    eager = Eager(checkpoint, blocks_of(sequences), visitor, tensors, threads or default_threads())
     program: Any = eager
     weights: Any = EagerWeights(checkpoint, tensors)
     architecture.build(program, weights)

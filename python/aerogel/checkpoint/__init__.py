@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import compressed_tensors, gguf, hub, packed, safetensors
-from aerogel.checkpoint.base import Checkpoint, Weight
-from aerogel.checkpoint.pooling import Pooling
+from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.tokenizer import StreamDecoder, Tokenizer
+from aerogel.checkpoint.weight import Weight
 from aerogel.errors import CheckpointError
 
 __all__ = ["SOURCES", "Checkpoint", "Pooling", "StreamDecoder", "Tokenizer", "Weight", "open_checkpoint"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from aerogel.checkpoint.base import Checkpoint
+from aerogel.checkpoint.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from aerogel.checkpoint.pooling import Pooling
+    from aerogel.architectures.pooling import Pooling
     from aerogel.checkpoint.tokenizer import Tokenizer
 
 

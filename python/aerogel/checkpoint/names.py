@@ -1,15 +1,10 @@
 """One name per parameter, however the model was saved.
 
-Hugging Face saves the same BERT as `encoder.layer.0...` (the base model) or `bert.encoder.layer.0...` (with a head on
-top). Here every name is relative to the base model:
-
-    bert.encoder.layer.0.output.dense.weight   ->  encoder.layer.0.output.dense.weight
-    model.layers.0.self_attn.q_proj.weight     ->  layers.0.self_attn.q_proj.weight
-    bert.embeddings.LayerNorm.gamma            ->  embeddings.LayerNorm.weight      (and beta -> bias: BERT's first form)
-
-What is not part of the base model keeps its name: `lm_head.*`, `classifier.*`, `cls.*`, `qa_outputs.*`. BERT's pooler is
-part of it: `bert.pooler.dense.weight` becomes `pooler.dense.weight`. Buffers that are computed from the config, such as
-`embeddings.position_ids`, are left out. Normalising a name twice changes nothing.
+Transformers saves the same encoder as `encoder.layer.0...` (the base model) or with the base model's name before it (with
+a head on top). Here every name is relative to the base model; each family says its prefix (`Architecture.saved`), and
+which endings older versions wrote otherwise. What is not part of the base model keeps its name: `lm_head.*`,
+`classifier.*`, `cls.*`. Buffers that are computed from the config, such as `embeddings.position_ids`, are left out.
+Normalising a name twice changes nothing.
 """
 
 from __future__ import annotations
@@ -17,45 +12,43 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aerogel.errors import CheckpointError
+from aerogel.architectures import SavedNames, family_of
+from aerogel.errors import CheckpointError, UnsupportedModelError
 
-BASE_PREFIXES = (
-    "bert.",
-    "roberta.",
-    "distilbert.",
-    "mpnet.",
-    "electra.",
-    "model.",  # Llama, Qwen2 and most decoders; ModernBERT
-)
-
-#: model_type -> the class of the base model, the prefix of its parameters inside any other class, and how they begin
-_SAVED = {
-    "bert": ("BertModel", "bert.", ("embeddings.", "encoder.", "pooler.")),
-    "llama": ("LlamaModel", "model.", ("embed_tokens.", "layers.", "norm.")),
-    "qwen2": ("Qwen2Model", "model.", ("embed_tokens.", "layers.", "norm.")),
-}
-
-_RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+#: What a class around a base model may call it, whatever the family.
+_WRAPPER = "model."
 _BUFFERS = ("position_ids", "token_type_ids", "rotary_emb.inv_freq", "attn.masked_bias")
 
 
-def normalize(name: str) -> str:
+def saved_names(config: Mapping[str, Any]) -> SavedNames | None:
+    """How Transformers names the parameters of the model type in the config; None for a type that is not supported."""
+    family = family_of(config)
+    return None if family is None else family.saved[config["model_type"]]
+
+
+def normalize(name: str, saved: SavedNames | None) -> str:
     """The parameter's name relative to the base model."""
-    for prefix in BASE_PREFIXES:
+    for prefix in (_WRAPPER,) if saved is None else (saved.prefix, _WRAPPER):
         if name.startswith(prefix):
             name = name[len(prefix) :]
             break
-    for old, new in _RENAMED.items():
+    for old, new in saved.renamed.items() if saved else ():
         if name.endswith(old):
             name = name[: -len(old)] + new
     return name
 
 
 def saved_name(name: str, config: Mapping[str, Any]) -> str:
-    """The name under which Transformers saves the parameter for the class that the config names: `normalize`, undone."""
-    base_class, prefix, begins = _SAVED[config["model_type"]]
-    [declared, *_] = config.get("architectures") or [base_class]
-    return prefix + name if declared != base_class and name.startswith(begins) else name
+    """The name under which Transformers saves the parameter for the class that the config names: `normalize`, undone.
+
+    Raises:
+        UnsupportedModelError: the config names no family.
+    """
+    saved = saved_names(config)
+    if saved is None:
+        raise UnsupportedModelError(f"model_type {config.get('model_type')!r} is not supported")
+    [declared, *_] = config.get("architectures") or [saved.base_class]
+    return saved.prefix + name if declared != saved.base_class and name.startswith(saved.parts) else name
 
 
 def is_buffer(name: str) -> bool:
@@ -63,17 +56,18 @@ def is_buffer(name: str) -> bool:
     return any(name == buffer or name.endswith("." + buffer) for buffer in _BUFFERS)
 
 
-def normalize_all(stored: Iterable[str], where: object) -> dict[str, str]:
+def normalize_all(stored: Iterable[str], config: Mapping[str, Any], where: object) -> dict[str, str]:
     """Maps each parameter's normalised name to its stored one.
 
     Raises:
         CheckpointError: two stored names mean the same parameter.
     """
+    saved = saved_names(config)
     result: dict[str, str] = {}
     for name in stored:
         if is_buffer(name):
             continue
-        short = normalize(name)
+        short = normalize(name, saved)
         if short in result:
             raise CheckpointError(f"{where}: {result[short]!r} and {name!r} are both the parameter {short!r}")
         result[short] = name

@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.checkpoint.base import Checkpoint, Weight, check_finite, check_matrix
+from aerogel.architectures.pooling import Pooling
+from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config
 from aerogel.checkpoint.names import normalize_all
-from aerogel.checkpoint.pooling import Pooling, SentenceTransformer, read_sentence_transformer
+from aerogel.checkpoint.sentence_transformers import SentenceTransformer, read_sentence_transformer
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
+from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import MissingTensorsError, UnsupportedModelError
 
 
@@ -71,7 +73,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             raise UnsupportedModelError(
                 f"{folder / 'config.json'}: the weights are quantized already ({name!r}): give the original model"
             )
-        self._stored = normalize_all(self._files, folder)
+        self._stored = normalize_all(self._files, config, folder)
 
     def names(self) -> list[str]:
         return self._names

@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.bf16 import widen
 from aerogel.errors import CheckpointError, UnsupportedModelError
+from aerogel.numbers.bf16 import widen
 
 _DTYPES = {
     "BOOL": np.dtype(np.bool_),
     "U8": np.dtype("u1"),
     "I8": np.dtype("i1"),
-    "F8_E4M3": np.dtype("u1"),  # codes, see aerogel.fp8
+    "F8_E4M3": np.dtype("u1"),  # codes, see aerogel.numbers.fp8
     "F8_E5M2": np.dtype("u1"),
     "U16": np.dtype("<u2"),
     "I16": np.dtype("<i2"),

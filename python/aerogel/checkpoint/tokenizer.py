@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.errors import TokenizerError
 
 if TYPE_CHECKING:
     import tokenizers
-
-# Architectures whose vocab.txt alone says how to tokenize.
-_WORDPIECE_MODELS = ("bert", "distilbert", "electra", "mobilebert")
 
 
 class Tokenizer:
@@ -222,12 +220,13 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
     """
     import tokenizers
 
+    family = family_of(config)
     path = folder / "tokenizer.json"
     settings = read_optional_json(folder / "tokenizer_config.json")
     if path.exists():
         with _named(path):
             backend = tokenizers.Tokenizer.from_file(str(path))
-    elif (folder / "vocab.txt").exists() and config.get("model_type") in _WORDPIECE_MODELS:
+    elif (folder / "vocab.txt").exists() and family is not None and family.wordpiece:
         path = folder / "vocab.txt"
         backend = _wordpiece_from_vocab(path, settings)
     else:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
-from aerogel.compression.folder import KEPT_FILES, check_target, replacing
+from aerogel.checkpoint.folder import KEPT_FILES, check_target, replacing
 from aerogel.compression.pipeline import pack
-from aerogel.compression.report import CompressReport, Progress, TensorReport
+from aerogel.compression.recipe import Recipe, with_values
+from aerogel.compression.report import CompressReport, TensorReport
 from aerogel.compression.targets import Target, pack_to
 from aerogel.errors import RecipeError
-from aerogel.recipe import Recipe, with_values
 
 __all__ = [
     "KEPT_FILES",

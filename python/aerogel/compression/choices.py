@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from aerogel.architectures import Role, Tensor
 from aerogel.compression.matrix import Choice
+from aerogel.compression.recipe import SPARSITY, Recipe
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, Pattern, parse_pattern
-from aerogel.recipe import SPARSITY, Recipe
 
 #: Schemes whose rounding is so coarse that compensation pays.
 COARSE = ("int4", "codebook")

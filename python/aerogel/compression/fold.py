@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from aerogel.architectures import Fold
-from aerogel.bf16 import narrow, widen
 from aerogel.calibrate import Statistics
 from aerogel.checkpoint import Weight
+from aerogel.numbers.bf16 import narrow, widen
 
 
 def scale_of(fold: Fold, weights: Sequence[np.ndarray], statistics: Statistics, alpha: float) -> np.ndarray:

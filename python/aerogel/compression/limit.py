@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from aerogel.checkpoint.base import SMALLEST_LIMIT
+from aerogel.numbers.int8 import SMALLEST_LIMIT
 
 #: Bins of the histogram between 0 and the largest |x|.
 BINS = 4096

@@ -9,10 +9,10 @@ import numpy as np
 
 from aerogel.calibrate import Statistics
 from aerogel.checkpoint import Weight
-from aerogel.packed import to_weight
 from aerogel.prune import Pattern, cubic_steps, method
 from aerogel.quantize import scheme
 from aerogel.quantize.compensated import compensated, importance_of
+from aerogel.quantize.stored import to_weight
 
 
 @dataclass(frozen=True)

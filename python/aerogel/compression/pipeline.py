@@ -12,21 +12,23 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel import _core
-from aerogel._version import __version__
+from aerogel._core import default_threads
+from aerogel._util.progress import Progress
+from aerogel._util.version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
 from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, read_texts, sequences, walk
 from aerogel.checkpoint import Checkpoint, Weight
+from aerogel.checkpoint.folder import keep_files, replacing, write_json
+from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed_config
+from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import choices, own_sparsities, resolved
-from aerogel.compression.folder import keep_files, replacing, write_json
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
-from aerogel.compression.report import CompressReport, Progress, TensorReport
+from aerogel.compression.recipe import Recipe
+from aerogel.compression.report import CompressReport, TensorReport
 from aerogel.errors import AerogelError, RecipeError
-from aerogel.packed import SafetensorsWriter, add_weight, packed_config
 from aerogel.prune import parse_pattern, sparsity_below
-from aerogel.recipe import Recipe
 from aerogel.structure import prune_on_texts, prune_structure
 
 
@@ -41,7 +43,7 @@ def pack(
     """Compresses an open checkpoint into a packed model; `sparse` forces how matrices are stored, else the smaller form is
     taken."""
     start = time.perf_counter()
-    threads = threads or _core.default_threads()
+    threads = threads or default_threads()
     recipe = resolved(recipe)
     source = architecture_of(checkpoint)
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
@@ -54,7 +56,7 @@ def pack(
     report = _Counter(progress, len(tensors))
     reports: list[TensorReport] = []
     with replacing(out) as folder:
-        writer = SafetensorsWriter(folder / "model.safetensors", small=recipe.pack == "small")
+        writer = (SmallSafetensorsWriter if recipe.pack == "small" else SafetensorsWriter)(folder / "model.safetensors")
         known = Compressed()
         alpha = None if recipe.fold is None else recipe.fold.alpha
         static = recipe.quantize.activations == "static"

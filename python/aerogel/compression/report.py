@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from aerogel.architectures import Role
-
-#: Called after every tensor with (tensors done, tensors in all, the name of the one just done).
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

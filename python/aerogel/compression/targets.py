@@ -14,19 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel import _core
+from aerogel._core import default_threads
+from aerogel._core import isa as active_isa
+from aerogel._util.progress import Progress
+from aerogel._util.units import megabytes, milliseconds
 from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.folder import replacing
 from aerogel.compression.choices import resolved
-from aerogel.compression.folder import replacing
 from aerogel.compression.pipeline import pack
-from aerogel.compression.report import CompressReport, Progress
+from aerogel.compression.recipe import Calibration, Prune, Quantize, Recipe
+from aerogel.compression.report import CompressReport
+from aerogel.engine.model import load
 from aerogel.errors import RecipeError
-from aerogel.model import load
 from aerogel.prune import cubic_steps, parse_pattern
-from aerogel.recipe import Calibration, Prune, Quantize, Recipe
 from aerogel.tuning import curve
-from aerogel.units import megabytes, milliseconds
 
 log = logging.getLogger("aerogel")
 
@@ -139,12 +141,12 @@ def pack_to_latency(
     Raises:
         RecipeError: not even a sparsity of 0.98 is fast enough; the message says what is reachable.
     """
-    count = threads or _core.default_threads()
+    count = threads or default_threads()
     linears = [t.shape for t in architecture_of(checkpoint).tensors() if t.role is Role.LINEAR]
     curves = {shape: curve("int8", *shape, tokens, count) for shape in set(linears)}
     if any(found is None for found in curves.values()):
         raise RecipeError(
-            f"target latency: no sparse kernel serves {_core.isa()}, so sparsity does not change the speed"
+            f"target latency: no sparse kernel serves {active_isa()}, so sparsity does not change the speed"
         )
     with tempfile.TemporaryDirectory(prefix="aerogel-latency-") as folder:
         dense = dataclasses.replace(recipe, prune=Prune(sparsity=0.0), quantize=Quantize(), calibration=Calibration())

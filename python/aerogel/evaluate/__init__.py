@@ -8,11 +8,11 @@ model and file. A new task is one file, a line here, and a flag of `aerogel eval
 
 from __future__ import annotations
 
-from aerogel.evaluate.base import Comparison, Score, Task
 from aerogel.evaluate.classify import Classify, classify
+from aerogel.evaluate.intervals import Estimate, pearson, ranks, spearman
 from aerogel.evaluate.retrieval import Retrieval, retrieval
-from aerogel.evaluate.statistics import Estimate, pearson, ranks, spearman
 from aerogel.evaluate.sts import Sts, sts
+from aerogel.evaluate.task import Comparison, Score, Task
 from aerogel.evaluate.text import Text, text
 
 __all__ = [

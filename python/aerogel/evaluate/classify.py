@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aerogel.errors import DataError, UnsupportedModelError
-from aerogel.evaluate.base import Score, Task, compared, finite
 from aerogel.evaluate.files import read_rows
-from aerogel.evaluate.statistics import wilson
+from aerogel.evaluate.intervals import wilson
+from aerogel.evaluate.task import Score, Task, compared, finite
 
 
 class Scores(NamedTuple):

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aerogel.errors import DataError
-from aerogel.evaluate.base import Score, Task, compared, cosines, finite
 from aerogel.evaluate.files import read_jsonl, read_rows
+from aerogel.evaluate.task import Score, Task, compared, cosines, finite
 
 #: Places of the list that nDCG and MRR look at; those of recall.
 TOP, RECALLS = 10, (10, 100)

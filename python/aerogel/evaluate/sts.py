@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aerogel.errors import DataError
-from aerogel.evaluate.base import Score, Task, compared, cosines, finite
 from aerogel.evaluate.files import read_rows
-from aerogel.evaluate.statistics import Estimate, pearson, ranks
+from aerogel.evaluate.intervals import Estimate, pearson, ranks
+from aerogel.evaluate.task import Score, Task, compared, cosines, finite
 
 #: Quantiles of the cosines between two models' embeddings that a comparison shows.
 QUANTILES = (0.01, 0.1, 0.5)

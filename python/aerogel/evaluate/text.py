@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aerogel.errors import DataError, UnsupportedModelError
-from aerogel.evaluate.base import Score, Task, compared
 from aerogel.evaluate.files import read_text
+from aerogel.evaluate.task import Score, Task, compared
 
 #: Tokens of a window unless told otherwise.
 CONTEXT = 512

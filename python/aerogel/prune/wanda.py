@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.calibrate.statistics import Statistics
-from aerogel.prune.base import Pruned, check_statistics, removed
+from aerogel.prune.interface import Pruned, check_statistics, removed
 from aerogel.prune.pattern import Pattern
 
 

@@ -25,8 +25,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerogel.bits import bits_for, mask_pays
-from aerogel.quantize.base import LARGEST, Grid, Quantized, Scheme, checked, checked_importance, largest
+from aerogel.numbers.bits import bits_for, mask_pays
+from aerogel.numbers.int8 import LARGEST
+from aerogel.quantize.interface import Grid, Quantized, Scheme, checked, checked_importance, largest
 
 _BINS = 8192  # of the histogram
 _ROUNDS = 3  # of levels, then scales

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerogel.groups import in_groups, per_column
-from aerogel.quantize.base import LARGEST, Grid, Quantized, Scheme, checked, largest
+from aerogel.numbers.groups import in_groups, per_column
+from aerogel.numbers.int8 import LARGEST
+from aerogel.quantize.interface import Grid, Quantized, Scheme, checked, largest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel.errors import AerogelError
-from aerogel.evaluate.base import Score
+from aerogel.evaluate.task import Score
 from aerogel.report.facts import facts_of
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
+from aerogel._util.units import megabytes
 from aerogel.report.facts import ReportFacts, TensorFacts
-from aerogel.units import megabytes
 
 #: Cells carry their number up to so many columns; the tooltip has it always.
 WIDEST_WITH_NUMBERS = 16

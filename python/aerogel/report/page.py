@@ -13,14 +13,15 @@ from typing import Any
 
 import yaml
 
-from aerogel import _core
-from aerogel._version import __version__
-from aerogel.evaluate.base import AGREEMENT
+from aerogel._core import cpu_name
+from aerogel._core import isa as active_isa
+from aerogel._util.units import megabytes, milliseconds
+from aerogel._util.version import __version__
+from aerogel.evaluate.task import AGREEMENT
 from aerogel.report.chart import Dot, scatter
 from aerogel.report.facts import ReportFacts
 from aerogel.report.maps import byte_bars, heat_maps, tensor_table
 from aerogel.sweeps.results import Point, Sweep
-from aerogel.units import megabytes, milliseconds
 
 
 def page(facts: ReportFacts | None, sweep: Sweep | None, scores: Sequence[Mapping[str, Any]]) -> str:
@@ -210,8 +211,8 @@ def _provenance(facts: ReportFacts | None, sweep: Sweep | None) -> str:
         "aerogel": here.get("aerogel", __version__),
         "Python": here.get("python", platform.python_version()),
         "NumPy": here.get("numpy", metadata.version("numpy")),
-        "CPU": here.get("cpu", _core.cpu_name()),
-        "instruction set": here.get("isa", _core.isa()),
+        "CPU": here.get("cpu", cpu_name()),
+        "instruction set": here.get("isa", active_isa()),
         "threads": here.get("threads", ""),
         "when": here.get("when", datetime.now(timezone.utc).isoformat(timespec="seconds")),
         "seconds": f"{facts.seconds:.1f}" if facts and facts.seconds is not None else "",

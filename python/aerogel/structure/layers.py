@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aerogel import _core
-from aerogel.architectures import Architecture, Weights, architecture_of
+from aerogel._core import Plan, Program, Session, default_threads
+from aerogel.architectures import Architecture, architecture_of
 from aerogel.checkpoint import Checkpoint
+from aerogel.engine.weights import PackedWeights
 from aerogel.errors import DataError
 from aerogel.structure.smaller import Piece, Smaller
 from aerogel.structure.widths import without_layers
@@ -61,12 +62,12 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
         raise DataError("sequences: expected at least one, none of them empty")
     architecture = architecture_of(checkpoint)
     architecture.trace = True
-    program = _core.Program()
-    tuner = Tuner(threads or _core.default_threads(), False)
-    with Weights(checkpoint, architecture.tensors(), tuner, "dense") as weights:
+    program = Program()
+    tuner = Tuner(threads or default_threads(), False)
+    with PackedWeights(checkpoint, architecture.tensors(), tuner, "dense") as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
-    session = _core.Session(_core.Plan(program, threads))
+    session = Session(Plan(program, threads))
     cosines, tokens = np.zeros(architecture.layers), 0
     for batch in _batches(sequences):
         ids = np.concatenate([np.asarray(sequence, np.int32) for sequence in batch])

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.checkpoint.base import Checkpoint, Weight, check_matrix
+from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.derived import Derived
+from aerogel.checkpoint.weight import Weight, check_matrix
 from aerogel.errors import MissingTensorsError
 
 

@@ -16,16 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aerogel._version import __version__
+from aerogel._util.progress import Progress
+from aerogel._util.version import __version__
 from aerogel.architectures import architecture_of
 from aerogel.bench import ROUNDS, Variant, bench_variants, machine
 from aerogel.bench.peers import file_key
 from aerogel.bench.variants import default_threads, kind_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.compression import Progress, compress
+from aerogel.compression import compress
+from aerogel.engine.model import load
 from aerogel.errors import AerogelError, RecipeError
 from aerogel.evaluate import Task
-from aerogel.model import load
 from aerogel.sweeps.grid import label_of, name_of, parse_grid, points_of
 from aerogel.sweeps.results import Point, Sweep
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import torch
 
-from aerogel import _core
+from aerogel._core import default_threads
 from aerogel.architectures import Role, architecture_of
 from aerogel.calibrate import sequences
 from aerogel.checkpoint import Checkpoint
 from aerogel.compression.calibrated import compress_calibrated
 from aerogel.compression.matrix import Choice
+from aerogel.compression.recipe import Calibration
 from aerogel.prune import parse_pattern
-from aerogel.recipe import Calibration
 from aerogel.train.options import Options
 from aerogel.train.trainee import Trainee
 
@@ -58,7 +58,7 @@ def prune_at_once(checkpoint: Checkpoint, student: Trainee, texts: Sequence[str]
         correct=True,
         alpha=None,
         static=False,
-        threads=options.threads or _core.default_threads(),
+        threads=options.threads or default_threads(),
         done=lambda name: None,
     )
     named = student.named()

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from aerogel._version import __version__
+from aerogel._util.version import __version__
+from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.checkpoint.pooling import Pooling
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.train import losses
 from aerogel.train.at_once import prune_at_once

@@ -24,7 +24,7 @@ def open_trainee(checkpoint: Checkpoint, pooling: Pooling | None = None) -> Trai
     if checkpoint.config["model_type"] == "bert":
         model = RaggedBert(architecture)
     elif architecture.generates:
-        from aerogel.train.causal import Causal  # transformers is needed for nothing else
+        from aerogel.train.causal import Causal
 
         model = Causal(architecture, checkpoint.config)
     else:

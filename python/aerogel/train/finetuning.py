@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from aerogel._version import __version__
+from aerogel._util.version import __version__
 from aerogel.architectures import Role
 from aerogel.architectures.bert import Bert
 from aerogel.checkpoint import Checkpoint, open_checkpoint

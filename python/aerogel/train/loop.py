@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from aerogel import _core
+from aerogel._core import default_threads
 from aerogel.architectures import Role
 from aerogel.errors import DataError, RecipeError
 from aerogel.prune import Unstructured, parse_pattern
 from aerogel.train import snapshot
 from aerogel.train.batches import Batch, Sequences, Stream
+from aerogel.train.linear_inputs import inputs_of
 from aerogel.train.masks import MaskLock
 from aerogel.train.options import Options, Pruner
 from aerogel.train.pruners import by_magnitude
 from aerogel.train.quantization import fake_quantized
 from aerogel.train.schedule import Clock, learning_rate, stages
-from aerogel.train.statistics import inputs_of
 from aerogel.train.trainee import Outputs, Trainee
 
 log = logging.getLogger("aerogel")
@@ -247,7 +247,7 @@ class Loop:
 def threads(count: int | None) -> Iterator[None]:
     """PyTorch with so many threads; the cores that the process may use unless given."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or int(os.environ.get("OMP_NUM_THREADS", 0)) or _core.default_threads())
+    torch.set_num_threads(count or int(os.environ.get("OMP_NUM_THREADS", 0)) or default_threads())
     try:
         yield
     finally:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.folder import keep_files, replacing, write_json
 from aerogel.checkpoint.names import saved_name
-from aerogel.compression.folder import keep_files, replacing, write_json
+from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.errors import RecipeError
-from aerogel.packed import SafetensorsWriter
 
 #: Written beside the weights: how the model was trained. Its presence says that a folder may be replaced.
 RECORD = "training.json"

@@ -10,7 +10,6 @@ AEROGEL_TUNE=off goes by the sparsity alone, without measuring. AEROGEL_CACHE na
 
 from __future__ import annotations
 
-from aerogel.tuning.cache import cache_folder
 from aerogel.tuning.choice import ROWS, Forms, Times, choose, serving
 from aerogel.tuning.curves import Curve, curve, random_source
 from aerogel.tuning.layers import (
@@ -37,7 +36,6 @@ __all__ = [
     "Times",
     "Tuner",
     "cache_bytes",
-    "cache_folder",
     "candidates",
     "choose",
     "curve",

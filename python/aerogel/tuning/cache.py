@@ -8,8 +8,6 @@ import json
 import logging
 import math
 import os
-import sys
-import tempfile
 import threading
 import uuid
 from collections.abc import Mapping
@@ -17,24 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aerogel import _core
-from aerogel._version import __version__
+from aerogel._core import __file__ as LIBRARY
+from aerogel._core import cpu_name
+from aerogel._core import isa as active_isa
+from aerogel._util.cache import cache_folder
+from aerogel._util.version import __version__
 from aerogel.tuning.choice import ROWS, Times
 from aerogel.tuning.layers import Layer, formats_of
 
 log = logging.getLogger("aerogel")
-
-
-def cache_folder() -> Path:
-    """Where measurements are kept: AEROGEL_CACHE, or the user's cache folder."""
-    if os.environ.get("AEROGEL_CACHE"):
-        return Path(os.environ["AEROGEL_CACHE"])
-    try:
-        if sys.platform == "darwin":
-            return Path.home() / "Library/Caches/aerogel"
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aerogel"
-    except RuntimeError:  # a user without a home, as in some containers
-        return Path(tempfile.gettempdir()) / f"aerogel-{os.getuid()}"
 
 
 class Cache:
@@ -81,8 +70,8 @@ class Cache:
     def _write(self) -> None:
         content = {
             "aerogel": __version__,
-            "cpu": _core.cpu_name(),
-            "isa": _core.isa(),
+            "cpu": cpu_name(),
+            "isa": active_isa(),
             "layers": {name: asdict(times) for name, times in self._times.items()},
         }
         # A name that nobody else has: containers that share the folder may share their process numbers too.
@@ -109,6 +98,6 @@ def _times_of(values: Mapping[str, Any]) -> Times:
 
 def _fingerprint() -> str:
     """Changes with everything that a measurement depends on and that a layer does not say."""
-    build = os.stat(_core.__file__)
-    facts = [__version__, _core.cpu_name(), _core.isa(), build.st_size, build.st_mtime_ns, *ROWS]
+    build = os.stat(LIBRARY)
+    facts = [__version__, cpu_name(), active_isa(), build.st_size, build.st_mtime_ns, *ROWS]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerogel import _core
+from aerogel._core import WeightSource
 from aerogel.tuning.layers import Layer, dense_format, formats_of
 from aerogel.tuning.measure import measured
 
@@ -61,12 +61,12 @@ def curve(numbers: str, n: int, k: int, rows: int, threads: int, streamed: bool 
 
 def random_source(
     numbers: str, n: int, k: int, sparsity: float, seed: int = 0
-) -> tuple[_core.WeightSource, list[np.ndarray]]:
+) -> tuple[WeightSource, list[np.ndarray]]:
     """Gaussian weights [n, k] without the smallest, as magnitude pruning leaves them, and what must be kept alive."""
     w = np.random.default_rng(seed).standard_normal((n, k), np.float32)
     if sparsity:
         w[np.abs(w) < np.quantile(np.abs(w[: max(1, 2**20 // k)]), sparsity)] = 0
-    source = _core.WeightSource(k)
+    source = WeightSource(k)
     if numbers == "bf16":
         codes = (w.view(np.uint32) >> 16).astype(np.uint16)
         source.add_dense("random", codes)
@@ -83,10 +83,10 @@ def random_source(
     return source, [codes, scale]
 
 
-def _random_four_bit(numbers: str, w: np.ndarray) -> tuple[_core.WeightSource, list[np.ndarray]]:
+def _random_four_bit(numbers: str, w: np.ndarray) -> tuple[WeightSource, list[np.ndarray]]:
     """`random_source` of integers with groups of 64, or of a codebook, with 0 among its levels or without."""
     n, k = w.shape
-    source = _core.WeightSource(k)
+    source = WeightSource(k)
     scale = np.full(n, 0.03, np.float32)
     levels = np.arange(-8, 8) if numbers == "int4" else np.array([*range(-120, 0, 15), *range(0, 120, 15)])
     if numbers == "sparse codebook4":

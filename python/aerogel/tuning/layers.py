@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aerogel import _core
+from aerogel._core import WeightSource, linear_formats
 
 #: Below this sparsity no sparse kernel has won anywhere, so nothing is measured.
 WORTH_MEASURING = 0.25
@@ -57,7 +57,7 @@ def dense_format(numbers: str) -> str:
 
 def candidates(numbers: str) -> list[str]:
     """Formats that can serve such values here; the scalar reference is no rival of vectors, so it is left out."""
-    isas = {row["format"]: row["isa"] for row in _core.linear_formats()}
+    isas = {row["format"]: row["isa"] for row in linear_formats()}
     dense = dense_format(numbers)
     return [format for format in FORMATS[numbers] if isas[format] != "scalar" or isas[dense] == "scalar"]
 
@@ -89,7 +89,7 @@ def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
     return "unstructured"
 
 
-def numbers_of(source: _core.WeightSource) -> str:
+def numbers_of(source: WeightSource) -> str:
     """The kind of numbers of a source, a key of `FORMATS`."""
     if source.numbers == "int8g" and not source.holds("grouped_q8"):
         return "float32"  # groups of a size that its kernels do not take
@@ -100,7 +100,7 @@ def numbers_of(source: _core.WeightSource) -> str:
     return "int4" if source.four_bit_integers else "codebook4"
 
 
-def chosen_without_measuring(source: _core.WeightSource) -> str | None:
+def chosen_without_measuring(source: WeightSource) -> str | None:
     """The format of layers with so few zeros that only one is considered, None if there are more."""
     numbers = numbers_of(source)
     if source.sparsity >= WORTH_MEASURING or "dense_q4" in FORMATS[numbers]:
@@ -108,7 +108,7 @@ def chosen_without_measuring(source: _core.WeightSource) -> str | None:
     return dense_format(numbers)
 
 
-def layer_of(source: _core.WeightSource, threads: int, streamed: bool = False) -> Layer:
+def layer_of(source: WeightSource, threads: int, streamed: bool = False) -> Layer:
     """The kind of layer that a source makes."""
     facts = source.pattern() if source.sparsity >= WORTH_MEASURING else None
     return layer_named(numbers_of(source), source.n, source.k, source.sparsity, facts, threads, streamed)

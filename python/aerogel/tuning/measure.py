@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel import _core
+from aerogel._core import WeightSource, time_linears
+from aerogel._core import pack as pack_weight
 from aerogel.errors import AerogelError
 from aerogel.tuning.cache import Cache
 from aerogel.tuning.choice import PURPOSES, ROWS, Forms, Times, choose
@@ -40,7 +41,7 @@ class Tuner:
         if memory is not None and not enabled():
             log.warning("AEROGEL_TUNE=off: formats go by the sparsity alone, the limit of memory is not kept")
 
-    def known(self, source: _core.WeightSource) -> Forms | str | None:
+    def known(self, source: WeightSource) -> Forms | str | None:
         """The forms for these weights, or None if their kind of layer has to be measured first."""
         only = chosen_without_measuring(source)
         if only is not None:
@@ -50,14 +51,14 @@ class Tuner:
         times = remembered(layer_of(source, self.threads, self.streamed))
         return None if times is None else self._choose(source, times)
 
-    def measure(self, source: _core.WeightSource) -> Forms:
+    def measure(self, source: WeightSource) -> Forms:
         """The forms for these weights, measured on them. Nothing else of this process should run meanwhile."""
         layer = layer_of(source, self.threads, self.streamed)
         times = measured(source, layer)
         self.measured.append(layer)
         return self._choose(source, times)
 
-    def _choose(self, source: _core.WeightSource, times: Times) -> Forms:
+    def _choose(self, source: WeightSource, times: Times) -> Forms:
         return choose(times, self.weights, dense_format(numbers_of(source)), self.memory)
 
 
@@ -74,7 +75,7 @@ def remembered(layer: Layer) -> Times | None:
     return Cache.shared().get(layer)
 
 
-def measured(source: _core.WeightSource, layer: Layer) -> Times:
+def measured(source: WeightSource, layer: Layer) -> Times:
     """The times of a kind of layer: remembered ones, or measured on these weights and remembered."""
     times = remembered(layer)
     if times is None:
@@ -83,14 +84,14 @@ def measured(source: _core.WeightSource, layer: Layer) -> Times:
     return times
 
 
-def _measure(source: _core.WeightSource, layer: Layer) -> Times:
+def _measure(source: WeightSource, layer: Layer) -> Times:
     formats = formats_of(layer)
-    packed = [_core.pack(source, format) for format in formats]
+    packed = [pack_weight(source, format) for format in formats]
     times = Times({f: {} for f in formats}, {f: w.nbytes for f, w in zip(formats, packed, strict=True)})
     for rows in ROWS:
         # Few rows on a big model: the weights come from DRAM, so what they find in the caches is thrown out.
         evict = 2 * cache_bytes() if layer.streamed and rows <= 16 else 0
-        samples = _core.time_linears(packed, rows, layer.threads, rounds=25, seconds=0.03, evict_bytes=evict)
+        samples = time_linears(packed, rows, layer.threads, rounds=25, seconds=0.03, evict_bytes=evict)
         for format, row in zip(formats, samples, strict=True):
             times.seconds[format][rows] = float(np.quantile(row, 0.25))
     return times

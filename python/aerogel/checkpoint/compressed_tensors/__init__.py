@@ -21,12 +21,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.checkpoint.base import Weight, check_finite, check_limit, check_matrix
-from aerogel.checkpoint.compressed_tensors.config import (
-    find_compression,
-    parse_compression,
-    without_compression,
-)
+from aerogel.checkpoint.compressed_tensors.config import find_compression, parse_compression, without_compression
 from aerogel.checkpoint.compressed_tensors.quantized import (
     EIGHT_BIT_FLOATS,
     PARTS,
@@ -39,10 +34,12 @@ from aerogel.checkpoint.compressed_tensors.sparse import Stored, collect
 from aerogel.checkpoint.compressed_tensors.targets import group_of
 from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.names import normalize_all
-from aerogel.checkpoint.pooling import read_sentence_transformer
 from aerogel.checkpoint.safetensors import FolderCheckpoint
+from aerogel.checkpoint.sentence_transformers import read_sentence_transformer
 from aerogel.checkpoint.tensor_files import TensorFiles
+from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import CheckpointError, MissingTensorsError, UnsupportedModelError
+from aerogel.numbers.int8 import check_limit
 
 __all__ = ["CompressedTensorsCheckpoint", "StaticInput", "detect", "read"]
 
@@ -95,7 +92,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         where = str(folder / "config.json")
         self.compression = parse_compression(find_compression(config) or {}, where)
         self._plain, self._quantized, self._activations = self._sort(collect(files), where)
-        self._stored = normalize_all((*self._plain, *self._quantized), folder)
+        self._stored = normalize_all((*self._plain, *self._quantized), config, folder)
 
     def names(self) -> list[str]:
         return self._names

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.bf16 import widen
-from aerogel.checkpoint.base import Weight, check_finite, check_matrix
 from aerogel.checkpoint.compressed_tensors.config import Compression, WeightArgs
-from aerogel.checkpoint.compressed_tensors.packed import unpack
 from aerogel.checkpoint.compressed_tensors.sparse import Stored
+from aerogel.checkpoint.compressed_tensors.unpack import unpack
+from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import CheckpointError, DataError, MissingTensorsError, ShapeError, UnsupportedModelError
-from aerogel.fp8 import widen_e4m3, widen_e5m2
+from aerogel.numbers.bf16 import widen
+from aerogel.numbers.fp8 import widen_e4m3, widen_e5m2
 
 #: What stands beside M.weight or in its place.
 PARTS = ("weight_packed", "weight_shape", "weight_scale", "weight_zero_point", "weight_g_idx")

@@ -1,0 +1,157 @@
+"""What every model family says of itself."""
+
+from __future__ import annotations
+
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aerogel.architectures.files import GGUFNames, SavedNames, TensorSource
+from aerogel.architectures.groups import Group, Part
+from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.tensors import Fold, Role, Tensor
+from aerogel.errors import ShapeError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from aerogel.architectures.program import Parameters, Program
+
+log = logging.getLogger("aerogel")
+
+
+class Architecture(ABC):
+    """A model family: checks its config when made, lists its tensors, and writes itself down as a Program."""
+
+    model_types: ClassVar[tuple[str, ...]]
+    #: Tensors that may stand in a checkpoint unread, as regular expressions, with the reason that is logged.
+    harmless: ClassVar[Mapping[str, str]] = {}
+    #: Whether `generate` makes sense: causal, with logits.
+    generates: ClassVar[bool] = False
+    #: How the names of a layer's tensors begin; {} is its number.
+    layer_prefix: ClassVar[str]
+    #: model_type -> how Transformers names the parameters.
+    saved: ClassVar[Mapping[str, SavedNames]]
+    #: `general.architecture` of GGUF -> how it translates; none: GGUF has no such family.
+    gguf: ClassVar[Mapping[str, GGUFNames]] = {}
+    #: Whether a vocab.txt alone says how to tokenize: WordPiece, with BERT's special tokens.
+    wordpiece: ClassVar[bool] = False
+    #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
+    heads_fill_hidden: ClassVar[bool] = False
+
+    max_positions: int
+    hidden_size: int
+    head_dim: int
+    layers: int
+    ffn: tuple[int, ...]  # channels of every layer
+    heads: tuple[int, ...]  # query heads of every layer
+    kv_heads: tuple[int, ...]  # of which so many have keys and values; the others share them
+    vocab_size: int
+    outputs: tuple[str, ...]  # the first is what `Model.forward` returns unless told otherwise
+    labels: int = 0  # of a classifier
+    #: Also give "residual.0" .. "residual.L" [T, H]: what enters each layer, and what leaves the last one.
+    trace: bool = False
+
+    @abstractmethod
+    def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
+        """Reads `config`; `names` are the checkpoint's tensors, `pooling` how its tokens become an embedding."""
+
+    @classmethod
+    def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
+        """How a checkpoint with this config is pooled that does not say it; None: it gives no embeddings."""
+        return None
+
+    @abstractmethod
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that the model needs."""
+
+    @abstractmethod
+    def stacks(self) -> list[tuple[str, ...]]:
+        """The linears that `build` will ask for, in the order of use."""
+
+    def folds(self) -> list[Fold]:
+        """Every place where scales of activations can go into weights."""
+        return []
+
+    @abstractmethod
+    def build(self, p: Program, w: Parameters) -> None:
+        """Writes the model into `p`."""
+
+    def groups(self) -> list[Group]:
+        """Everything that can be removed from the model without removing a layer."""
+        where: dict[str, list[tuple[Tensor, int]]] = {}
+        for tensor in self.tensors():
+            for axis, name in enumerate(tensor.axes):
+                where.setdefault(name, []).append((tensor, axis))
+
+        def parts(count: int, *axes: str) -> tuple[Part, ...]:
+            found = [pair for name in axes for pair in where[name]]
+            return tuple(
+                Part(t.name, axis, t.shape[axis] // count, axis == 1 and t.role in (Role.LINEAR, Role.HEAD))
+                for t, axis in found
+            )
+
+        h = self.hidden_size
+        found = [Group("hidden", "hidden", h, parts(h, "hidden"), {"hidden_size": 1})]
+        for i in range(self.layers):
+            n, heads, kv, f = f"layers.{i}.", self.heads[i], self.kv_heads[i], self.ffn[i]
+            queries, keys = n + "attention.queries", n + "attention.keys"
+            if heads:
+                widths = {"num_attention_heads": heads // kv, "num_key_value_heads": 1}
+                least = self.least_width("attention")
+                found.append(Group("heads", n + "attention", kv, parts(kv, queries, keys), widths, i, minimum=least))
+            if heads > kv:
+                widths = {"num_attention_heads": 1}
+                found.append(
+                    Group("queries", n + "attention", heads, parts(heads, queries), widths, i, sections=kv, minimum=kv)
+                )
+            if f:
+                widths = {"intermediate_size": 1}
+                found.append(
+                    Group("ffn", n + "ffn", f, parts(f, n + "ffn"), widths, i, minimum=self.least_width("ffn"))
+                )
+        return found
+
+    def least_width(self, block: str) -> int:
+        """0 if a layer can do without its "attention" or "ffn", else 1."""
+        return 0
+
+    def _trace(self, p: Program, layer: int, h: int) -> None:
+        if self.trace:
+            p.output(f"residual.{layer}", h)
+
+    def check(self, checkpoint: TensorSource) -> None:
+        """Raises unless the checkpoint has every tensor in its shape and none that matters besides."""
+        expected = {t.name: t for t in self.tensors()}
+        checkpoint.require(expected)
+        wrong = [
+            f"{t.label}: expected {list(t.shape)}, got {list(checkpoint.shape(t.name))}"
+            for t in expected.values()
+            if tuple(checkpoint.shape(t.name)) != t.shape
+        ]
+        if wrong:
+            raise ShapeError("\n".join(wrong))
+        unknown: list[str] = []
+        ignored: dict[str, list[str]] = {}
+        for name in checkpoint.names():
+            if name in expected:
+                continue
+            reason = next((why for pattern, why in self.harmless.items() if re.fullmatch(pattern, name)), None)
+            if reason is None:
+                unknown.append(name)
+            else:
+                ignored.setdefault(reason, []).append(name)
+        if unknown:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: {len(unknown)} tensors would be ignored, {type(self).__name__} has none such: "
+                + ", ".join(unknown)
+            )
+        for reason, names in ignored.items():
+            log.info("not used (%s): %s", reason, ", ".join(names))
+
+
+def add_pooling(p: Program, hidden: int, pooling: Pooling) -> None:
+    """[T, H] -> "pooled" [S, H] and "embedding" [S, H], which is normalised where the model says so."""
+    pooled = p.pool(hidden, pooling.mode)  # [S, H]
+    p.output("pooled", pooled)
+    p.output("embedding", p.l2_normalize(pooled) if pooling.normalize else pooled)  # [S, H]

@@ -1,0 +1,97 @@
+"""How the files that people have name what a model family reads: Hugging Face's folders and GGUF."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerogel.architectures.pooling import Pooling
+
+
+class TensorSource(Protocol):
+    """What a family looks at of a checkpoint; `aerogel.checkpoint.Checkpoint` is one."""
+
+    path: Path
+    config: dict[str, Any]
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How the model's authors make one embedding of a sequence, or None where the checkpoint does not say."""
+
+    def names(self) -> list[str]:
+        """The parameters' names."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A parameter's shape."""
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raises MissingTensorsError with all of `names` that are not there."""
+
+
+@dataclass(frozen=True)
+class SavedNames:
+    """How Transformers names the parameters of one model type when it saves them.
+
+    Attributes:
+        base_class: the class of the model without a head: its parameters have no prefix.
+        prefix: of the base model's parameters inside any other class.
+        parts: how the names of the base model's parameters begin.
+        renamed: endings of names that older versions wrote -> those of today.
+        classifier: the class with a classification head that fine-tuning makes, or None where none is offered.
+    """
+
+    base_class: str
+    prefix: str
+    parts: tuple[str, ...]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    classifier: str | None = None
+
+
+class GGUFSource(Protocol):
+    """What `GGUFNames.finish` may look at."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+
+    @property
+    def tensors(self) -> Mapping[str, Any]:
+        """Name in the file -> something with a `shape`."""
+
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """A tensor, decoded."""
+
+
+def _unchanged(file: GGUFSource, config: dict[str, Any]) -> None:
+    """Nothing to complete."""
+
+
+@dataclass(frozen=True)
+class GGUFNames:
+    """How one `general.architecture` of GGUF translates.
+
+    Attributes:
+        keys: config key -> metadata key without the architecture's prefix.
+        defaults: config entries that the metadata does not carry.
+        tensors: name outside the blocks -> Hugging Face name.
+        blocks: name inside block N -> Hugging Face name with {n}.
+        interleaved: tensors whose rows stand interleaved for llama.cpp's rotary embedding -> the config key that counts
+            their heads.
+        finish: completes the config from the file.
+        ignored: tensors that `finish` has used up.
+    """
+
+    keys: Mapping[str, str]
+    defaults: Mapping[str, Any]
+    tensors: Mapping[str, str]
+    blocks: Mapping[str, str]
+    interleaved: Mapping[str, str] = field(default_factory=dict)
+    finish: Callable[[GGUFSource, dict[str, Any]], None] = _unchanged
+    ignored: tuple[str, ...] = ()

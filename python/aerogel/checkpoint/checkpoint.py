@@ -1,0 +1,91 @@
+"""What every checkpoint offers, whatever file it comes from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerogel.checkpoint.weight import Weight
+from aerogel.errors import MissingTensorsError
+
+if TYPE_CHECKING:
+    from aerogel.architectures.pooling import Pooling
+    from aerogel.checkpoint.tokenizer import Tokenizer
+
+
+class Checkpoint(ABC):
+    """A model's parameters, config and tokenizer, read lazily.
+
+    Names are Hugging Face's, relative to the base model (see `aerogel.checkpoint.names`). Arrays may be read-only
+    views of the mapped file: they stay valid as long as they are referenced, and the file must not be overwritten
+    in place meanwhile.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        self.config = config
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The parameters' names, sorted."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The parameter's shape."""
+
+    @abstractmethod
+    def array(self, name: str) -> NDArray[np.float32]:
+        """The parameter as float32, decoded. For norms, biases and the like; a matrix is better read by `weight`."""
+
+    @abstractmethod
+    def weight(self, name: str) -> Weight:
+        """The matrix in its stored form. Raises ShapeError if it is not a matrix."""
+
+    def input_limit(self, name: str) -> float | None:
+        """The largest |x| that int8 codes stand for at the input of the linear whose weight is `name`, where it is fixed
+        (static): codes have the scale limit / 127. None: each token has its own (dynamic)."""
+        return None
+
+    def release(self, name: str) -> None:  # noqa: B027  (a source that holds nothing has nothing to do)
+        """Gives back the memory that reading the parameter took, where the source can read it again. Views stay valid."""
+
+    @abstractmethod
+    def _load_tokenizer(self) -> Tokenizer: ...
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return self._load_tokenizer()
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, loaded at the first call."""
+        return self._tokenizer
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How the model's authors make one embedding of a sequence, or None where the checkpoint does not say."""
+        return None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens per sequence, special ones included, that the model was made for, where the checkpoint says so."""
+        return None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raises MissingTensorsError with all of `names` that the checkpoint does not have."""
+        missing = [name for name in names if name not in self]
+        if missing:
+            raise MissingTensorsError(self.path, missing)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} checkpoint {str(self.path)!r}: {len(self.names())} parameters>"

@@ -1,0 +1,115 @@
+"""The folder of a packed model: written beside its place, and put there once it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.packed.format import is_packed
+from aerogel.checkpoint.sentence_transformers import read_sentence_transformer
+from aerogel.errors import RecipeError, TokenizerError
+
+log = logging.getLogger("aerogel")
+
+#: Beside the weights, what else of a source folder a packed model keeps.
+KEPT_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "generation_config.json",
+    "chat_template.jinja",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
+    "LICENSE*",
+)
+
+
+def check_target(target: Path) -> None:
+    """Raises RecipeError if writing a packed model to `target` would destroy something else."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise RecipeError(f"{target}: exists and is not a folder")
+    if target.is_dir() and any(target.iterdir()) and not is_packed(target):
+        raise RecipeError(f"{target}: is not empty and not a packed model, so it is not overwritten")
+
+
+@contextlib.contextmanager
+def replacing(target: Path, check: Callable[[Path], None] = check_target) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its place when the block ends well and disappears when not.
+
+    `check` refuses a target that must not be replaced.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        folder.chmod(0o777 & ~umask)  # mkdtemp makes private folders
+        yield folder
+        check(target)  # it may have been filled meanwhile
+        if target.exists():
+            old = folder.with_suffix(".old")
+            target.rename(old)
+            folder.rename(target)
+            shutil.rmtree(old)
+        else:
+            folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
+    """Copies the tokenizer's and sentence-transformers' files; a GGUF has its tokenizer inside."""
+    if checkpoint.kind != "gguf":
+        root = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+        sentence = read_sentence_transformer(root)
+        for pattern in KEPT_FILES:
+            for file in sorted((sentence.model_folder if sentence else root).glob(pattern)):
+                shutil.copyfile(file, folder / file.name)
+    if not (folder / "tokenizer.json").exists():
+        try:
+            checkpoint.tokenizer().save(folder)
+        except TokenizerError as error:
+            log.warning("the packed model will have no tokenizer, so it runs on token ids only: %s", error)
+    write_pooling(checkpoint, folder)
+
+
+def write_pooling(checkpoint: Checkpoint, folder: Path) -> None:
+    # written rather than copied: a source may keep its Transformer in a subfolder, a packed model never does
+    pooling = checkpoint.pooling
+    if pooling is None:
+        return
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if pooling.normalize else [])]
+    paths = ["", "1_Pooling", "2_Normalize"]
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(zip(kinds, paths, strict=False))
+        ],
+    )
+    flags = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "last": "lasttoken"}
+    (folder / "1_Pooling").mkdir()
+    write_json(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": checkpoint.config.get("hidden_size"),
+            **{f"pooling_mode_{flag}": mode == pooling.mode for mode, flag in flags.items()},
+        },
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,172 @@
+"""GGUF files, as llama.cpp uses them: one file with config, tokenizer and (usually quantized) weights.
+
+Weights are decoded to float32. Metadata becomes a Hugging Face style config and tensor names become Hugging Face's, by the
+table of the model family (`Architecture.gguf`).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerogel.architectures import GGUFNames, Pooling, gguf_names
+from aerogel.checkpoint.checkpoint import Checkpoint
+from aerogel.checkpoint.config import check_config
+from aerogel.checkpoint.gguf.file import GGUFFile
+from aerogel.checkpoint.gguf.tokenizer import tokenizer_from_metadata
+from aerogel.checkpoint.tokenizer import Tokenizer
+from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
+from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
+
+_POOLING = {1: "mean", 2: "cls", 3: "last"}
+
+
+def detect(path: Path) -> bool:
+    """A .gguf file, or a folder with exactly one and no safetensors."""
+    return _file(path) is not None
+
+
+def read(path: Path) -> GGUFCheckpoint:
+    """Opens the file, or the one in the folder."""
+    return GGUFCheckpoint(_file(path) or path)
+
+
+def _file(path: Path) -> Path | None:
+    if path.suffix == ".gguf":
+        return path
+    if path.is_file():
+        with path.open("rb") as file:
+            return path if file.read(4) == b"GGUF" else None
+    found = sorted(path.glob("*.gguf"))
+    if len(found) > 1 and not list(path.glob("*.safetensors")):
+        names = ", ".join(file.name for file in found)
+        raise CheckpointError(f"{path}: expected one .gguf file, found {names}: give the path of one")
+    return found[0] if len(found) == 1 and not list(path.glob("*.safetensors")) else None
+
+
+class GGUFCheckpoint(Checkpoint):
+    """A GGUF file's weights, decoded to float32 one at a time."""
+
+    kind: ClassVar[str] = "gguf"
+
+    def __init__(self, path: Path) -> None:
+        self._file = GGUFFile(path)
+        metadata = self._file.metadata
+        name = metadata.get("general.architecture")
+        known = gguf_names()
+        if not isinstance(name, str) or name not in known:
+            raise UnsupportedModelError(
+                f"{path}: general.architecture: expected one of {', '.join(known)}, got {name!r:.80}"
+            )
+        if metadata.get("split.count", 1) != 1:
+            raise UnsupportedModelError(
+                f"{path}: this is one of {metadata['split.count']} parts: merge them first (llama-gguf-split --merge)"
+            )
+        names = known[name]
+        config = _Reader(self._file, name).config(names)
+        super().__init__(path, config)
+        self._stored = _translate(self._file, names)
+        self._prefix = name
+        self._heads = {tensor: config.get(key, 0) for tensor, key in names.interleaved.items()}
+
+    def names(self) -> list[str]:
+        return self._names
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return sorted(self._stored)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._stored
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._file.tensors[self._find(name)].shape
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        stored = self._find(name)
+        heads = self._heads.get(stored.split(".")[-2], 0)
+        # A bias is one row to the file, but its elements are the rows that interleave.
+        if heads and len(self.shape(name)) == 1:
+            flat = self._file.float32(stored)
+            if flat.size % (2 * heads):
+                raise CheckpointError(f"{self.path}: {stored}: expected {heads} heads, got {flat.size} elements")
+            values = flat.reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+        else:
+            values = self._file.float32(stored, heads)
+        check_finite(f"{self.path}: {stored}", values)
+        return values
+
+    def weight(self, name: str) -> Weight:
+        shape = check_matrix(f"{self.path}: {name}", self.shape(name))
+        return Weight(shape, self.array(name))
+
+    @property
+    def pooling(self) -> Pooling | None:
+        mode = _POOLING.get(self._file.metadata.get(f"{self._prefix}.pooling_type", 0))
+        return Pooling(mode, normalize=True) if mode else None
+
+    def _load_tokenizer(self) -> Tokenizer:
+        return tokenizer_from_metadata(self._file.metadata, self.path)
+
+    def _find(self, name: str) -> str:
+        stored = self._stored.get(name)
+        if stored is None:
+            raise MissingTensorsError(self.path, [name])
+        return stored
+
+
+class _Reader:
+    """Reads metadata with its types checked."""
+
+    def __init__(self, file: GGUFFile, prefix: str) -> None:
+        self._file = file
+        self._prefix = prefix
+
+    def config(self, names: GGUFNames) -> dict[str, Any]:
+        metadata = self._file.metadata
+        config: dict[str, Any] = dict(names.defaults)
+        for key, suffix in names.keys.items():
+            value = metadata.get(f"{self._prefix}.{suffix}")
+            if value is not None:
+                # Floats are stored in 32 bits: the shortest number that means the same, 1e-05 and not 9.99999974e-06.
+                config[key] = float(str(np.float32(value))) if isinstance(value, float) else value
+        missing = [
+            f"{self._prefix}.{names.keys[key]}"
+            for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+            if key not in config
+        ]
+        if missing:
+            raise ConfigError(f"{self._file.path}: metadata is missing: {', '.join(missing)}")
+        for key in ("bos_token_id", "eos_token_id", "padding_token_id"):
+            value = metadata.get(f"tokenizer.ggml.{key}")
+            if value is not None:
+                config[key.replace("padding", "pad")] = value
+        embedding = self._file.tensors.get("token_embd.weight")
+        if embedding is None:
+            raise MissingTensorsError(self._file.path, ["token_embd.weight"])
+        config["vocab_size"] = embedding.shape[0]
+        check_config(config, self._file.path)
+        names.finish(self._file, config)
+        return config
+
+
+def _translate(file: GGUFFile, names: GGUFNames) -> dict[str, str]:
+    """Hugging Face name -> name in the file. A tensor that no table knows means that the model computes something else."""
+    result: dict[str, str] = {}
+    unknown = []
+    for name in file.tensors:
+        block = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
+        target = names.blocks.get(block[2]) if block else names.tensors.get(name)
+        if target is not None:
+            result[target.format(n=block[1]) if block else target] = name
+        elif name not in names.ignored:
+            unknown.append(name)
+    if unknown:
+        shown = ", ".join(unknown[:8]) + (", ..." if len(unknown) > 8 else "")
+        raise UnsupportedModelError(f"{file.path}: {len(unknown)} tensors of unknown meaning: {shown}")
+    return result

@@ -1,0 +1,174 @@
+"""A matrix in its stored form, whatever file it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerogel.errors import DataError, ShapeError
+from aerogel.numbers.bf16 import finite, widen
+from aerogel.numbers.bits import unpack_bits
+from aerogel.numbers.groups import per_column
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A matrix w[N,K] in canonical form; dense, or only what is stored behind a bit mask. With g = k // group, w is
+
+        float32, bf16      the value
+        int8               code * scale[n], or scale[n,g] where there are groups
+        indices of levels  (levels[index] - zero[n,g]) * multiplier[n,g] * scale[n]; all but scale[n] is an int8 code
+
+    Attributes:
+        shape: (N, K).
+        values: float32, uint16 that are bf16, int8 codes in [-127, 127], or, with levels, uint8: indices of `bits` each
+            as `aerogel.numbers.bits` packs them. Without a mask [N,K] (indices: [N, ceil(K*bits/8)]); with one, a vector of
+            what is stored in row-major order.
+        scale: float32 [N] for int8 and for levels, [N, ceil(K/group)] for int8 with groups. None for float32 and bf16.
+        mask: uint8 [N, ceil(K/8)]; bit k%8 of byte k//8 says that column k is stored. None: all are.
+        group: columns a group, a multiple of 8; 0: the row is one.
+        levels: int8 [at most 2^bits], or None.
+        bits: of an index, 1 to 8; 0 without levels.
+        multiplier: uint8 [N, groups], with levels only. None: 1.
+        zero: int8 [N, groups], with levels only. None: 0.
+    """
+
+    shape: tuple[int, int]
+    values: NDArray[Any]
+    scale: NDArray[np.float32] | None = None
+    mask: NDArray[np.uint8] | None = None
+    group: int = 0
+    levels: NDArray[np.int8] | None = None
+    bits: int = 0
+    multiplier: NDArray[np.uint8] | None = None
+    zero: NDArray[np.int8] | None = None
+
+    def __post_init__(self) -> None:
+        n, k = self.shape
+        indices = self.levels is not None
+        expected = (np.uint8,) if indices else (np.float32, np.uint16, np.int8)
+        if self.values.dtype not in expected:
+            what = "uint8 indices" if indices else "float32, uint16 (bf16) or int8 values"
+            raise ShapeError(f"weight: expected {what}, got {self.values.dtype}")
+        if self.group < 0 or self.group % 8:
+            raise ShapeError(f"weight: group: expected a multiple of 8 columns, got {self.group}")
+        if indices:
+            self._check_levels(-(-k // self.group) if self.group else 1)
+        elif self.multiplier is not None or self.zero is not None or self.bits:
+            raise ShapeError("weight: multipliers, zero points and bits go with levels and only with them")
+        if self.mask is None:
+            _expect("values", self.values.shape, (n, -(-k * self.bits // 8) if indices else k))
+        else:
+            _expect("mask", self.mask.shape, (n, -(-k // 8)))
+            if self.values.ndim != 1:
+                raise ShapeError(f"weight: values behind a mask: expected a vector, got {list(self.values.shape)}")
+        if (self.scale is not None) != (indices or self.values.dtype == np.int8):
+            raise ShapeError(f"weight: a scale goes with int8 values and only with them, got {self.values.dtype}")
+        if self.scale is not None:
+            grouped = self.group and not indices
+            _expect("scale", self.scale.shape, (n, -(-k // self.group)) if grouped else (n,))
+        elif self.group:
+            raise ShapeError(f"weight: a group goes with int8 values and levels, got {self.values.dtype}")
+
+    def _check_levels(self, groups: int) -> None:
+        assert self.levels is not None
+        if not 1 <= self.bits <= 8:
+            raise ShapeError(f"weight: bits: expected 1 to 8, got {self.bits}")
+        if self.levels.ndim != 1 or not 1 <= self.levels.size <= 1 << self.bits:
+            raise ShapeError(f"weight: levels: expected 1 to {1 << self.bits}, got {list(self.levels.shape)}")
+        for name, array in (("multiplier", self.multiplier), ("zero", self.zero)):
+            if array is not None:
+                _expect(name, array.shape, (self.shape[0], groups))
+
+    @property
+    def numbers(self) -> str:
+        """What its kernels compute with: "int8", "int8g" (a scale each group), "bf16" or "float32"."""
+        if self.levels is None and self.values.dtype != np.int8:
+            return "bf16" if self.values.dtype == np.uint16 else "float32"
+        return "int8g" if self.group and self.levels is None else "int8"
+
+    def indices(self) -> NDArray[np.uint8]:
+        """With levels: one byte for each that is stored, [N,K] or a vector."""
+        return unpack_bits(self.values, self.bits, self.shape[1] if self.mask is None else int(self._stored().sum()))
+
+    def codes(self, dtype: type[np.signedinteger[Any]] = np.int8) -> NDArray[Any]:
+        """int8 [N,K], or wider, of what has a scale. A view of the file where nothing has to be decoded."""
+        if self.levels is None:
+            return self._dense(self.values)
+        codes = self.levels[self.indices()]
+        if self.multiplier is None and self.zero is None:
+            return self._dense(codes.astype(dtype, copy=False))
+        k = self.shape[1]
+        steps = self._dense(codes.astype(np.promote_types(dtype, np.int16)))
+        if self.zero is not None:
+            steps = steps - per_column(self.zero, self.group, k)
+            if self.mask is not None:
+                steps[~self._stored()] = 0
+        if self.multiplier is not None:
+            steps = steps * per_column(self.multiplier, self.group, k)
+        return steps.astype(dtype)
+
+    def dense(self) -> NDArray[np.float32]:
+        """The weight as float32 [N,K]. A view of the file where nothing has to be decoded: do not write to it."""
+        if self.scale is not None:
+            return self.codes().astype(np.float32) * per_column(self.scale, self.group, self.shape[1])
+        values = self._dense(self.values)
+        return widen(values) if values.dtype == np.uint16 else values
+
+    def _stored(self) -> NDArray[np.bool_]:
+        assert self.mask is not None
+        return np.unpackbits(self.mask, axis=1, count=self.shape[1], bitorder="little").view(bool)
+
+    def _dense(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """[N,K] of one element for each that is stored."""
+        if self.mask is None:
+            return stored
+        values = np.zeros(self.shape, stored.dtype)
+        values[self._stored()] = stored
+        return values
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of the N*K elements that are zero."""
+        size = self.shape[0] * self.shape[1]
+        values = self.values if self.levels is None else self.codes()
+        return 1.0 - int(np.count_nonzero(values)) / size if size else 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts together."""
+        parts = (self.values, self.scale, self.mask, self.levels, self.multiplier, self.zero)
+        return sum(part.nbytes for part in parts if part is not None)
+
+
+def _expect(what: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if got != expected:
+        raise ShapeError(f"weight: {what}: expected {list(expected)}, got {list(got)}")
+
+
+def check_finite(where: str, values: NDArray[Any]) -> None:
+    """Raises DataError, with the count, if `values`, floats or bf16 codes, hold NaN or infinity."""
+    if values.dtype == np.uint16:
+        _refuse(where, values.size - int(np.count_nonzero(finite(values))), values.size)
+        return
+    # A sum passes NaN and infinity on, so one pass without temporaries clears nearly every tensor; an overflow of the
+    # sum itself is told apart below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):
+            return
+    _refuse(where, values.size - int(np.count_nonzero(np.isfinite(values))), values.size)
+
+
+def _refuse(where: str, bad: int, size: int) -> None:
+    if bad:
+        raise DataError(f"{where}: expected finite values, got {bad} of {size} that are NaN or infinite")
+
+
+def check_matrix(where: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """The shape as (N, K), or ShapeError."""
+    if len(shape) != 2 or 0 in shape:
+        raise ShapeError(f"{where}: expected a matrix [N, K], got {list(shape)}")
+    return shape[0], shape[1]

@@ -1,0 +1,1 @@
+"""The `aerogel` command: one file a command, its arguments included."""

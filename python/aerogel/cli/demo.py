@@ -1,0 +1,58 @@
+"""aerogel demo."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from aerogel.bench import bench_variants, sentences
+from aerogel.bench.demo import QUERIES, Hit, prepare, searches
+from aerogel.cli.bench import show, write_json
+from aerogel.cli.console import check_outputs, console, progress_bar, results
+
+
+def run(model: str | None, json_file: Path | None, threads: int | None) -> None:
+    check_outputs(json_file)
+    out = results()
+    source = model or _sample_model()
+    with tempfile.TemporaryDirectory(prefix="aerogel-demo-") as work:
+        with progress_bar(f"Compressing {Path(source).name}") as progress:
+            variants = prepare(source, Path(work), threads, progress)
+        found = searches(variants, threads)
+        _show_hits(out, found)
+        with progress_bar("Measuring") as progress:
+            result = bench_variants(variants, threads=threads, progress=progress, target=Path(source).name)
+    out.print()
+    show(result)
+    out.print(
+        "[dim]Pruned by magnitude alone, without any training afterwards: size and speed are what the sparsity brings, "
+        "the cosine shows what fine-tuning has to win back.[/]"
+    )
+    result["searches"] = {name: [[vars(hit) for hit in hits] for hits in lists] for name, lists in found.items()}
+    write_json(json_file, result)
+
+
+def _sample_model() -> str:
+    from aerogel.checkpoint.samples import fetch
+
+    return str(fetch("all-MiniLM-L6-v2", progress=lambda line: console.print(line)))
+
+
+def _show_hits(out: Console, found: dict[str, list[list[Hit]]]) -> None:
+    names = list(found)
+    count = sum(map(len, sentences().values()))
+    table = Table("query", f"nearest of {count} sentences ({names[1]})", "cosine", *names[2:], box=None, pad_edge=False)
+    for i, query in enumerate(QUERIES):
+        for rank, hit in enumerate(found[names[1]][i]):
+            others = [_rank(found[name][i], hit) for name in names[2:]]
+            table.add_row(query if rank == 0 else "", hit.sentence, f"{hit.cosine:.2f}", *others)
+    out.print(table)
+
+
+def _rank(hits: list[Hit], hit: Hit) -> str:
+    """Where another model puts the same sentence."""
+    ranks = [rank for rank, other in enumerate(hits, 1) if other.sentence == hit.sentence]
+    return f"#{ranks[0]}" if ranks else "-"

@@ -1,0 +1,67 @@
+"""aerogel sweep."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from aerogel._util.units import megabytes, milliseconds
+from aerogel.cli.console import console, progress_bar, results
+from aerogel.cli.eval import number
+from aerogel.evaluate import Task
+from aerogel.report import write_report
+from aerogel.sweeps import Sweep, sweep
+
+
+def run(
+    source: str, out: Path, grid: str, task: Task, tokens: int, rounds: int, keep: str, threads: int | None
+) -> None:
+    with progress_bar("Sweeping") as progress:
+        found = sweep(source, out, grid, task, seq=tokens, keep=keep, threads=threads, rounds=rounds, progress=progress)
+    show(found)
+    page = write_report(None, out, sweep=found)
+    console.print(f"{page}, {out / 'sweep.csv'}, {out / 'sweep.json'}", markup=False, soft_wrap=True)
+
+
+def show(found: Sweep) -> None:
+    """Prints the points; a * is on the Pareto front of its column."""
+    kept = "of dense" if found.lower_is_better else "kept"
+    heads = [
+        "",
+        "sparsity",
+        "size",
+        found.metric,
+        "95 % interval",
+        kept,
+        "cosine",
+        f"ms, {found.case}",
+        "x dense int8",
+        "",
+    ]
+    table = Table(*heads, box=None, pad_edge=False)
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    rows = zip(found.points, found.rows(), found.front("bytes"), found.front("ms"), found.warnings())
+    for point, row, small, fast, warned in rows:
+        low, high = row[f"{found.metric}_low"], row[f"{found.metric}_high"]
+        cosine = row.get("cosine_mean")
+        table.add_row(
+            escape(point.name),
+            f"{point.sparsity:.1%}" if math.isfinite(point.sparsity) else "",
+            megabytes(point.bytes) + (" *" if small else "  ") if math.isfinite(point.bytes) else "",
+            number(point.value) if point.score else "",
+            "" if low is None or high is None else f"{number(low)} - {number(high)}",
+            f"{point.kept():.2%}" if math.isfinite(point.kept()) else "",
+            "" if cosine is None else number(cosine),
+            milliseconds(point.ms) + (" *" if fast else "  ") if math.isfinite(point.ms) else "",
+            f"{row['speedup']:.2f}" if row["speedup"] else "",
+            escape("; ".join([*warned, *([point.error] if point.error else [])])),
+            style="dim" if point.dense else "bold" if small or fast else None,
+        )
+    results().print(table)
+    results().print("[dim]* on the Pareto front: nothing smaller (faster) scores as well[/]")
+    for note in found.notes:
+        console.print(note, style="yellow", soft_wrap=True, markup=False)

@@ -1,0 +1,432 @@
+"""A loaded model: text or token ids in, embeddings, scores, logits or text out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aerogel._core import Plan, Program, Session, cpu_name, default_threads
+from aerogel._core import isa as active_isa
+from aerogel.architectures import Architecture, architecture_of, pooling_of
+from aerogel.architectures.pooling import Pooling
+from aerogel.checkpoint import open_checkpoint
+from aerogel.engine.sampling import Sampling
+from aerogel.engine.weights import PackedWeights
+from aerogel.errors import AerogelError, DataError, ShapeError, TokenizerError, UnsupportedModelError
+from aerogel.tuning import Tuner, cache_bytes
+
+if TYPE_CHECKING:
+    from aerogel.checkpoint import Checkpoint
+    from aerogel.checkpoint.tokenizer import Tokenizer
+
+log = logging.getLogger("aerogel")
+
+#: Tokens of one call into the engine: enough to fill the kernels, few enough that activations stay in the caches.
+BATCH_TOKENS = 2048
+
+_SLOT = 0  # every generation has a session, and so a KV cache, of its own
+_announced = threading.Event()
+
+
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, format: str = "auto", memory: float | None = None
+) -> Model:
+    """Loads a packed model, or any supported checkpoint as it is (uncompressed).
+
+    Args:
+        path: a packed model, a Hugging Face or sentence-transformers folder, a .gguf file, or a model id on the hub.
+        threads: worker threads; unless given the cores that the process may use, container quotas included.
+        format: "auto" picks each layer's kernel formats by measurement on this CPU, once for every kind of layer (the
+            times are kept in the user's cache folder); "dense", or the name of one format (see `aerogel.kernels`),
+            forces it on every layer.
+        memory: most bytes that a layer may take, as a multiple of its dense form, where that can be kept; unless given,
+            speed decides.
+
+    Raises:
+        AerogelError: a subclass that names what is wrong with the files or not supported.
+    """
+    if threads is not None and threads < 1:
+        raise AerogelError(f"threads: expected at least 1, got {threads}")
+    checkpoint = open_checkpoint(path)
+    pooling = pooling_of(checkpoint)
+    architecture = architecture_of(checkpoint, pooling)
+    program = Program()
+    tuner = Tuner(
+        threads or default_threads(),
+        _is_streamed(architecture, checkpoint),
+        memory,
+        "generate" if architecture.generates else "encode",
+    )
+    start = time.perf_counter()
+    with PackedWeights(checkpoint, architecture.tensors(), tuner, format) as weights:
+        weights.prepare(architecture.stacks())
+        architecture.build(program, weights)
+    if tuner.measured:
+        log.info(
+            "%s: measured the kernels of %d kinds of layers on this CPU (loading took %.1f s; next time they are known)",
+            checkpoint.path,
+            len(tuner.measured),
+            time.perf_counter() - start,
+        )
+    plan = Plan(program, threads)
+    if not _announced.is_set():
+        _announced.set()
+        log.info("aerogel runs on %s with %d threads (%s)", active_isa(), plan.threads, cpu_name())
+    return Model(checkpoint, architecture, pooling, plan, tuner, weights.table_bytes)
+
+
+def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
+    """Whether the linears are too big for the caches, taken as dense int8."""
+    weights = sum(math.prod(checkpoint.shape(name)) for stack in architecture.stacks() for name in stack)
+    return weights > cache_bytes()
+
+
+class Model:
+    """A model ready to run. Made by `load`; one may be called from several threads at once."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        architecture: Architecture,
+        pooling: Pooling | None,
+        plan: Plan,
+        tuner: Tuner,
+        table_bytes: int,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._architecture = architecture
+        self._pooling = pooling
+        self._plan = plan
+        self._tuner = tuner
+        self._table_bytes = table_bytes
+        self._idle: deque[Session] = deque()  # append and pop are atomic: no lock that a fork could leave closed
+        self._warned_long = False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model's config.json."""
+        return self._checkpoint.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._checkpoint.tokenizer()
+
+    @property
+    def threads(self) -> int:
+        """Threads that one call uses."""
+        return int(self._plan.threads)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights: packed linears, and embedding tables, which stay in the mapped file."""
+        return int(self._plan.nbytes) + self._table_bytes
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What `forward` can return; the first is its default."""
+        return self._architecture.outputs
+
+    @property
+    def hidden_size(self) -> int:
+        """The width of hidden states and embeddings."""
+        return self._architecture.hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        """Longer texts are cut: what the model was trained for, or all its positions."""
+        limit = self._checkpoint.max_tokens
+        return min(limit, self._architecture.max_positions) if limit else self._architecture.max_positions
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The steps of a forward pass: op and name; of linears also shape, nonzeros, bytes and the forms of the weights:
+        format, ISA, bytes, and the most rows that a form serves; and the `limit` of an int8 input with a fixed scale, 0 with
+        one scale a token."""
+        return list(self._plan.describe())
+
+    def encode(
+        self, texts: str | Sequence[str], batch_tokens: int = BATCH_TOKENS, normalize: bool | None = None
+    ) -> np.ndarray:
+        """Embeds texts.
+
+        Texts of any lengths mix: they are run end to end without padding. A text longer than `max_tokens` is cut there,
+        as sentence-transformers does; the log says so once.
+
+        Args:
+            texts: one text or many; the empty text is fine.
+            batch_tokens: tokens that go through the model at once. It bounds memory, and does not change the result.
+            normalize: scale embeddings to length 1 or not; None: as the model's authors do.
+
+        Returns:
+            float32 [n, hidden], or [hidden] for a single string.
+        """
+        if isinstance(texts, str):
+            return self.encode([texts], batch_tokens, normalize)[0]
+        if "embedding" not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
+        texts = list(texts)
+        if batch_tokens < 1:
+            raise AerogelError(f"batch_tokens: expected at least 1, got {batch_tokens}")
+        assert self._pooling is not None
+        output = "pooled" if normalize is False else "embedding"
+        result = np.empty((len(texts), self.hidden_size), np.float32)
+        if texts:
+            self._run_batches(self._tokenize(texts), None, output, batch_tokens, result)
+        if normalize and not self._pooling.normalize:
+            result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), 1e-12)
+        return result
+
+    def scores(
+        self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None, batch_tokens: int = BATCH_TOKENS
+    ) -> np.ndarray:
+        """Runs a classifier: its raw scores (logits), before any softmax or sigmoid.
+
+        Args:
+            texts: one text or many.
+            pairs: for a reranker, the text that goes with each of `texts`, or one for all of them.
+            batch_tokens: tokens that go through the model at once.
+
+        Returns:
+            float32 [n, labels], or [labels] for a single string.
+        """
+        if isinstance(texts, str):
+            return self.scores([texts], pairs, batch_tokens)[0]
+        if "scores" not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: not a classifier")
+        texts = list(texts)
+        width = self._architecture.labels
+        result = np.empty((len(texts), width), np.float32)
+        if not texts:
+            return result
+        if pairs is None:
+            self._run_batches(self._tokenize(texts), None, "scores", batch_tokens, result)
+            return result
+        pairs = [pairs] * len(texts) if isinstance(pairs, str) else list(pairs)
+        ids, types = self.tokenizer.encode_pair(texts, pairs, self.max_tokens)
+        self._run_batches(ids, types, "scores", batch_tokens, result)
+        return result
+
+    def forward(
+        self,
+        token_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray,
+        offsets: Sequence[int] | np.ndarray | None = None,
+        output: str | None = None,
+        last_only: bool = False,
+    ) -> np.ndarray:
+        """Runs the model on token ids.
+
+        Args:
+            token_ids: the tokens of all sequences end to end with `offsets`; or one sequence; or a list of sequences.
+            offsets: [S+1]; sequence s is token_ids[offsets[s]:offsets[s+1]].
+            output: one of `outputs`; the first unless given.
+            last_only: logits of each sequence's last token only.
+
+        Returns:
+            float32 [T, width], one row a token, sequences end to end; [S, width] for embeddings, scores and last_only.
+        """
+        output = output or self.outputs[0]
+        if output not in self.outputs:
+            raise AerogelError(f"output {output!r}: the model has only {', '.join(self.outputs)}")
+        ids, ends = _ragged(token_ids, offsets)
+        with self._session() as session:
+            return session.run(ids, ends, output, last_only=last_only)
+
+    def generate(
+        self,
+        text: str,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stream: bool | Callable[[str], None] = False,
+    ) -> str:
+        """Continues a text.
+
+        Args:
+            text: the prompt, as it is: no chat template is applied.
+            max_new_tokens: stops after so many tokens, at the model's end token, or when its positions are used up.
+            temperature: 0 always takes the most likely token; higher is more random.
+            top_k: choose among the k most likely tokens.
+            top_p: choose among the most likely tokens that make up probability p.
+            seed: the same seed repeats the same choices.
+            stream: True prints pieces to stdout as they come; a callable receives them.
+
+        Returns:
+            The new text, without the prompt.
+        """
+        ids = self.tokenizer.encode([text])[0]
+        if not ids and self.tokenizer.bos_id is not None:
+            ids = [self.tokenizer.bos_id]
+        if not ids:
+            raise DataError("the prompt is empty and the model has no token to begin a text with")
+        show = _print_piece if stream is True else stream or None
+        decoder = self.tokenizer.stream()
+        pieces: list[str] = []
+
+        def take(piece: str) -> None:
+            pieces.append(piece)
+            if piece and show is not None:
+                show(piece)
+
+        for token in self.generate_tokens(ids, max_new_tokens, temperature, top_k, top_p, seed):
+            take(decoder.push(token))
+        take(decoder.flush())
+        return "".join(pieces)
+
+    def generate_tokens(
+        self,
+        token_ids: Sequence[int],
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[int] | None = None,
+    ) -> Iterator[int]:
+        """Yields new tokens one by one, without the token that ended the text.
+
+        `stop` are those that do: the model's own unless given, none if empty. The other arguments are `generate`'s.
+        """
+        if not self._architecture.generates:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: not a generating model")
+        if max_new_tokens < 0:
+            raise AerogelError(f"max_new_tokens: expected none or more, got {max_new_tokens}")
+        sampling = Sampling(temperature, top_k, top_p)
+        ids, ends = _ragged(token_ids, None)
+        if len(ids) > self._architecture.max_positions:
+            raise ShapeError(f"prompt: expected at most {self._architecture.max_positions} tokens, got {len(ids)}")
+        return self._generate(ids, ends, max_new_tokens, sampling, np.random.default_rng(seed), self._stop_ids(stop))
+
+    def _generate(
+        self,
+        ids: np.ndarray,
+        ends: np.ndarray,
+        max_new_tokens: int,
+        sampling: Sampling,
+        random: np.random.Generator,
+        stop: frozenset[int],
+    ) -> Iterator[int]:
+        room = self._architecture.max_positions - len(ids) + 1  # the last token chosen needs no position
+        if max_new_tokens > room:
+            log.warning("the model has positions for %d new tokens, not %d", room, max_new_tokens)
+        with self._session() as session:
+            try:
+                for _ in range(min(max_new_tokens, room)):
+                    logits = session.run(ids, ends, "logits", last_only=True, slots=[_SLOT])  # [1, V]
+                    token = sampling.choose(logits[0], random)
+                    if token in stop:
+                        return
+                    yield token
+                    ids, ends = np.array([token], np.int32), np.array([0, 1], np.int64)
+            finally:
+                session.free_slot(_SLOT)
+
+    def _stop_ids(self, stop: Sequence[int] | None) -> frozenset[int]:
+        if stop is not None:
+            return frozenset(stop)
+        try:
+            return frozenset(self.tokenizer.eos_ids)
+        except TokenizerError:  # token ids alone can be run without a tokenizer
+            ids = self.config.get("eos_token_id")
+            return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        ids = self.tokenizer.encode(texts)
+        long = [i for i, sequence in enumerate(ids) if len(sequence) > self.max_tokens]
+        if long:
+            if not self._warned_long:
+                self._warned_long = True
+                log.warning(
+                    "texts longer than %d tokens are cut there (%d of these %d)", self.max_tokens, len(long), len(texts)
+                )
+            for i, sequence in zip(long, self.tokenizer.encode([texts[i] for i in long], self.max_tokens), strict=True):
+                ids[i] = sequence
+        for i, sequence in enumerate(ids):
+            if not sequence:  # an empty text, and a tokenizer without special tokens
+                begin = [self.tokenizer.bos_id, *self.tokenizer.eos_ids]
+                ids[i] = [token for token in begin if token is not None][:1]
+                if not ids[i]:
+                    raise DataError(f"text {i} has no tokens, and the model none to stand for an empty text")
+        return ids
+
+    def _run_batches(
+        self,
+        ids: list[list[int]],
+        types: list[list[int]] | None,
+        output: str,
+        batch_tokens: int,
+        result: np.ndarray,
+    ) -> None:
+        """Fills result [n, width], one row a sequence, some sequences at a time."""
+        with self._session() as session:
+            begin = 0
+            while begin < len(ids):
+                end, tokens = begin + 1, len(ids[begin])
+                while end < len(ids) and tokens + len(ids[end]) <= batch_tokens:
+                    tokens += len(ids[end])
+                    end += 1
+                flat, ends = _ragged(ids[begin:end], None)
+                kinds = None if types is None else _ragged(types[begin:end], None)[0]
+                result[begin:end] = session.run(flat, ends, output, type_ids=kinds)
+                begin = end
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[Session]:
+        """A session that is this caller's own until the block ends."""
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            session = Session(self._plan)
+        try:
+            yield session
+        finally:
+            self._idle.append(session)
+
+    def __repr__(self) -> str:
+        return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {self.nbytes / 1e6:.1f} MB>"
+
+
+def _ragged(
+    token_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray, offsets: Sequence[int] | np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """int32 [T] and int64 [S+1] out of what `forward` accepts. The engine checks ranges and empty sequences."""
+    if offsets is None and len(token_ids) and not isinstance(token_ids[0], (int, np.integer)):
+        sequences = [_integers("token_ids", sequence) for sequence in token_ids]
+        lengths = [len(sequence) for sequence in sequences]
+        return np.concatenate(sequences).astype(np.int32), np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    ids = _integers("token_ids", token_ids)
+    if not len(ids):
+        raise ShapeError("token_ids: expected at least one token, got none")
+    ends = np.array([0, len(ids)]) if offsets is None else _integers("offsets", offsets)
+    return ids.astype(np.int32), ends.astype(np.int64)
+
+
+def _integers(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ShapeError(f"{name}: expected one dimension, got {list(array.shape)}")
+    if not len(array):
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{name}: expected integers, got {array.dtype}")
+    if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
+        raise DataError(
+            f"{name}: expected none below 0 or above {np.iinfo(np.int32).max}, got {array.min()} to {array.max()}"
+        )
+    return array
+
+
+def _print_piece(piece: str) -> None:
+    sys.stdout.write(piece)
+    sys.stdout.flush()

@@ -1,0 +1,144 @@
+"""Weights of a checkpoint as the engine runs them: packed for this CPU, in parallel and ahead of their use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import numpy as np
+
+from aerogel._core import Table, WeightSource
+from aerogel._core import Weight as PackedWeight
+from aerogel._core import pack as pack_weight
+from aerogel.architectures import Tensor
+from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.weight import Weight, check_finite
+from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
+
+log = logging.getLogger("aerogel")
+
+
+class PackedWeights:
+    """The tensors of one checkpoint as a Program wants them.
+
+    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
+
+    `format` is "auto": `tuner` picks; the name of a kernel format; or "dense": the dense format of whatever the values are.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, tensors: Sequence[Tensor], tuner: Tuner, format: str = "auto") -> None:
+        self._checkpoint = checkpoint
+        self._tensors = {t.name: t for t in tensors}
+        self._tuner = tuner
+        self._format = format
+        self._executor = ThreadPoolExecutor(max_workers=tuner.threads, thread_name_prefix="aerogel-pack")
+        self._packing: dict[tuple[str, ...], Future[PackedWeight | None]] = {}
+        self.table_bytes = 0
+
+    def __enter__(self) -> PackedWeights:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
+        """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear."""
+        for stack in stacks:
+            self._packing[stack] = self._executor.submit(self._pack, stack)
+
+    def linear(self, *names: str) -> PackedWeight:
+        """The named parameters stacked along N and packed."""
+        started = self._packing.pop(names, None)
+        packed = started.result() if started else None
+        if packed is None:  # its kernels have to be measured: alone, so that packing does not disturb
+            wait(self._packing.values())
+            packed = self._pack(names, measure=True)
+        assert packed is not None
+        return packed
+
+    def limit(self, *names: str) -> float:
+        """What bounds the codes of the input that the named parameters share; 0: each token's own largest value does."""
+        limits = [self._checkpoint.input_limit(name) for name in names]
+        return max((limit for limit in limits if limit is not None), default=0.0)
+
+    def table(self, name: str) -> Table:
+        """An embedding table, used where it lies in the file."""
+        weight = self._checkpoint.weight(name)
+        label = self._tensors[name].label
+        if weight.levels is not None:  # decoded once, exactly
+            values, scale = np.ascontiguousarray(weight.codes()), weight.scale
+        elif weight.mask is not None or weight.numbers == "int8g":
+            values, scale = np.ascontiguousarray(weight.dense(), np.float32), None
+        else:
+            values, scale = np.ascontiguousarray(weight.values), weight.scale
+        for array in (values, scale):
+            if array is not None and array.dtype != np.int8:
+                check_finite(label, array)
+        self._checkpoint.release(name)  # rows come back as they are looked up
+        self.table_bytes += values.nbytes + (0 if scale is None else scale.nbytes)
+        if scale is None:
+            return Table(label, values)
+        return Table(label, values, np.ascontiguousarray(scale))
+
+    def vector(self, name: str) -> np.ndarray:
+        """A norm or bias, float32."""
+        array = np.ascontiguousarray(self._checkpoint.array(name), dtype=np.float32)
+        check_finite(self._tensors[name].label, array)
+        return array
+
+    def vectors(self, *names: str) -> np.ndarray:
+        """Biases laid end to end, as stacked linears want them."""
+        return np.concatenate([self.vector(name) for name in names])
+
+    def _pack(self, names: tuple[str, ...], measure: bool = False) -> PackedWeight | None:
+        """Stacked and packed; None if the kernels of such a layer have not been measured yet and must not be now."""
+        parts = [self._checkpoint.weight(name) for name in names]  # kept alive until packed
+        source, alive = weight_source([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)])
+        formats: Forms | str | None = self._format
+        if formats == "auto":
+            formats = self._tuner.known(source)
+            if formats is None and measure:
+                formats = self._tuner.measure(source)
+        elif formats == "dense":
+            formats = dense_format(numbers_of(source))
+        packed = None if formats is None else pack_weight(source, formats)
+        del alive
+        for name in names:  # so that a model is never in memory twice
+            self._checkpoint.release(name)
+        return packed
+
+
+def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[WeightSource, list[np.ndarray]]:
+    """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
+    # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
+    mixed = len({(part.numbers, part.group if part.numbers == "int8g" else 0) for _, part in parts}) > 1
+    if mixed:
+        log.info(
+            "%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
+        )
+    source = WeightSource(parts[0][1].shape[1])
+    alive: list[np.ndarray] = []
+
+    def keep(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        alive.append(np.ascontiguousarray(array))
+        return alive[-1]
+
+    for label, part in parts:
+        n = part.shape[0]
+        if mixed and part.numbers != "float32":
+            source.add_dense(label, keep(np.asarray(part.dense(), np.float32)))
+            continue
+        values, scale, mask = keep(part.values), keep(part.scale), keep(part.mask)
+        if part.levels is not None:
+            table = keep(part.multiplier), keep(part.zero), part.group
+            source.add_indexed(label, n, values, part.bits, keep(part.levels), scale, mask, *table)
+        elif mask is not None:
+            source.add_bitmask(label, n, mask, values, scale, part.group)
+        elif scale is not None:
+            source.add_dense_q8(label, values, scale, part.group)
+        else:
+            source.add_dense(label, values)
+    return source, alive

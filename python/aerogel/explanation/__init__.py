@@ -1,0 +1,7 @@
+"""Why a model is as fast as it is, and what would make it faster."""
+
+from __future__ import annotations
+
+from aerogel.explanation.profile import Explanation, LayerReport, explain
+
+__all__ = ["Explanation", "LayerReport", "explain"]

@@ -1,0 +1,175 @@
+"""Export: any checkpoint that aerogel reads, as a plain dense folder that Transformers loads. Zeros are stored in place."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerogel._util.progress import Progress
+from aerogel.architectures import Role, architecture_of
+from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.config import read_json
+from aerogel.checkpoint.folder import keep_files, replacing, write_json
+from aerogel.checkpoint.names import saved_name
+from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
+from aerogel.errors import DataError, RecipeError
+from aerogel.exporting.uniform import uniform
+from aerogel.numbers.bf16 import narrow
+
+#: dtype -> bytes of an element
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export` wrote.
+
+    Attributes:
+        path: the folder.
+        dtype: the type of every tensor.
+        files: the names of the weight files.
+        file_bytes: their size.
+        sparsity: fraction of zeros over the linear layers.
+        seconds: how long it took.
+    """
+
+    path: str
+    dtype: str
+    files: list[str]
+    file_bytes: int
+    sparsity: float
+    seconds: float
+
+
+def export(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    dtype: str = "float32",
+    max_shard_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Writes a model as a plain Hugging Face folder: dense safetensors, config, tokenizer, pooling.
+
+    The names are those of the class that the config names, so that Transformers, and everything that reads its folders,
+    loads it. float32 holds every weight that aerogel runs exactly. Layers of different widths are filled up with zeros to
+    the widest, which computes the same; hidden channels that were removed stay removed.
+
+    Args:
+        source: a packed model, a compressed-tensors, Hugging Face or sentence-transformers folder, a .gguf file, or a model
+            id on the hub.
+        out: the folder to write: a new or an empty one.
+        dtype: "float32", "bfloat16" or "float16"; the latter two round to the nearest.
+        max_shard_bytes: begin another file where one would become larger; a tensor is never divided. One file unless given.
+        progress: called as progress(done, total, name) after every tensor.
+
+    Raises:
+        RecipeError: `dtype` is unknown, or `out` is not empty.
+        DataError: a weight is too large for float16.
+        UnsupportedModelError: the architecture is unknown, or Transformers has no config for its heads.
+        AerogelError: the source is broken.
+    """
+    start = time.perf_counter()
+    if dtype not in DTYPES:
+        raise RecipeError(f"dtype: {dtype!r} is unknown, only {', '.join(DTYPES)}")
+    if max_shard_bytes is not None and max_shard_bytes < 1:
+        raise RecipeError(f"max_shard_bytes: expected at least 1, got {max_shard_bytes}")
+    out = Path(out)
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise RecipeError(f"{out}: exists and is not an empty folder, so it is not overwritten")
+    checkpoint = open_checkpoint(source)
+    architecture = architecture_of(checkpoint)
+    linears = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.LINEAR}
+    checkpoint = uniform(checkpoint, architecture)
+    shards = _shards(checkpoint, DTYPES[dtype], max_shard_bytes)
+    names = ["model.safetensors"]
+    if len(shards) > 1:
+        names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    done, total = 0, sum(map(len, shards))
+    size = zeros = weights = 0
+    with replacing(out) as folder:
+        for file, members in zip(names, shards, strict=True):
+            writer = SafetensorsWriter(folder / file)
+            for name in members:
+                array = checkpoint.array(name)
+                if name in linears:
+                    weights += array.size
+                    zeros += array.size - int(np.count_nonzero(array))
+                size += writer.add(saved_name(name, checkpoint.config), _converted(name, array, dtype))
+                checkpoint.release(name)
+                done += 1
+                if progress is not None:
+                    progress(done, total, name)
+            writer.close({"format": "pt"})  # Transformers refuses a file that does not say so
+        if len(shards) > 1:
+            _write_index(folder, checkpoint, names, shards, size)
+        write_json(folder / "config.json", _plain_config(checkpoint.config, dtype))
+        keep_files(checkpoint, folder)
+        _describe_tokenizer(checkpoint, folder)
+        file_bytes = sum((folder / file).stat().st_size for file in names)
+    sparsity = zeros / weights if weights else 0.0
+    return ExportReport(str(out), dtype, names, file_bytes, sparsity, time.perf_counter() - start)
+
+
+def _shards(checkpoint: Checkpoint, itemsize: int, limit: int | None) -> list[list[str]]:
+    """The names of the tensors of each file."""
+    shards: list[list[str]] = [[]]
+    held = 0
+    for name in checkpoint.names():
+        size = itemsize * int(np.prod(checkpoint.shape(name), dtype=np.int64))
+        if limit is not None and shards[-1] and held + size > limit:
+            shards.append([])
+            held = 0
+        shards[-1].append(name)
+        held += size
+    return shards
+
+
+def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == "bfloat16":
+        return narrow(array)
+    if dtype == "float16":
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise DataError(f"{name}: expected at most 65504 for float16, got {np.abs(array).max():g}: use bfloat16")
+        return half
+    return array
+
+
+def _write_index(
+    folder: Path, checkpoint: Checkpoint, files: Sequence[str], shards: Sequence[Sequence[str]], size: int
+) -> None:
+    where = {
+        saved_name(name, checkpoint.config): file for file, names in zip(files, shards, strict=True) for name in names
+    }
+    write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": where})
+
+
+def _plain_config(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    # Transformers calls it dtype since 4.56 and still reads torch_dtype.
+    dropped = ("quantization_config", "dtype")
+    return {**{key: value for key, value in config.items() if key not in dropped}, "torch_dtype": dtype}
+
+
+def _describe_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    """tokenizer_config.json where the source has none: by the model's type alone Transformers would pick a class that
+    changes what tokenizer.json says (a GGUF of SmolLM2 would begin each text with a token that the model never saw).
+    """
+    path = folder / "tokenizer_config.json"
+    if path.exists() or not (folder / "tokenizer.json").exists():
+        return
+    special = {token["id"]: token["content"] for token in read_json(folder / "tokenizer.json").get("added_tokens", ())}
+    config = checkpoint.config
+    ids = {kind: config.get(f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
+    tokens = {f"{kind}_token": special[id] for kind, id in ids.items() if isinstance(id, int) and id in special}
+    for kind in ("pad", "unk", "cls", "sep", "mask"):  # BERT's
+        if f"[{kind.upper()}]" in special.values():
+            tokens[f"{kind}_token"] = f"[{kind.upper()}]"
+    length = checkpoint.max_tokens or config.get("max_position_embeddings")
+    write_json(path, {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **tokens})

@@ -1,0 +1,120 @@
+"""What every quantization scheme offers: a grid of values for the weights, and their codes on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from aerogel.errors import DataError, ShapeError
+from aerogel.numbers.bf16 import widen
+from aerogel.numbers.groups import per_column
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """w[n,k] = values[n,k] * scale[n]; float and bf16 values have no scale.
+
+    Codes may come from a table, and are then stored as indices of it: with g = k // group
+
+        values[n,k] = (levels[index[n,k]] - zero[n,g]) * multiplier[n,g]
+
+    The index is not kept, since it follows from the code. A code 0 need not be in the table: it is left out behind a
+    mask.
+
+    Attributes:
+        values: int8 [N,K] in [-127, 127], uint16 [N,K] that are bf16, or float32 [N,K].
+        scale: float32 [N], or [N, ceil(K/group)] for int8 without levels but with a group, or None.
+        group: columns that share a scale or a multiplier; 0: the whole row does.
+        levels: int8 [2..256], rising; None: codes are stored as they are.
+        multiplier: uint8 [N, ceil(K/group)], or None: 1.
+        zero: int8 [N, ceil(K/group)], or None: 0.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray | None
+    group: int = 0
+    levels: np.ndarray | None = None
+    multiplier: np.ndarray | None = None
+    zero: np.ndarray | None = None
+
+    def dense(self) -> np.ndarray:
+        """The weights that are run, float32 [N,K]."""
+        if self.values.dtype == np.uint16:
+            return widen(self.values)
+        if self.scale is None:
+            return self.values
+        return self.values.astype(np.float32) * per_column(self.scale, self.group, self.values.shape[1])
+
+
+class Grid(ABC):
+    """The values that the weights of one matrix may take. Immutable; 0 is always one of them."""
+
+    @abstractmethod
+    def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
+        """The nearest value for each of float32 [N,C], which are columns begin to begin + C of the matrix; 0 stays 0.
+
+        What it returns is exactly what `quantize` of it stores.
+        """
+
+    @abstractmethod
+    def quantize(self, weight: np.ndarray) -> Quantized:
+        """The whole matrix, float32 [N,K], on the grid: a weight becomes the code of the value nearest to it."""
+
+
+class Scheme(ABC):
+    """A way to store weights in few bits."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What `scheme` calls it."""
+
+    @abstractmethod
+    def grid(self, weight: np.ndarray, importance: np.ndarray | None = None) -> Grid:
+        """Fits the grid to finite float32 [N,K]. Zeros have no part in it: they are on every grid.
+
+        Args:
+            weight: the matrix.
+            importance: float32 [K], not negative: how much the squared error of a column counts; None: all alike. A grid
+                that follows from the largest weights has no use for it.
+
+        Raises:
+            ShapeError: it is not a matrix, or there is not one importance a column.
+            DataError: it holds NaN or infinite values.
+        """
+
+    def __call__(self, weight: np.ndarray) -> Quantized:
+        """The weight, float32 [N,K], on its own grid."""
+        return self.grid(weight).quantize(weight)
+
+    def __repr__(self) -> str:
+        return f"<quantization scheme {self.name}>"
+
+
+def checked(weight: np.ndarray) -> np.ndarray:
+    """The weight as contiguous float32 [N,K], or the error that `Scheme.grid` promises."""
+    if weight.ndim != 2:
+        raise ShapeError(f"weight: expected [N, K], got {list(weight.shape)}")
+    weight = np.ascontiguousarray(weight, np.float32)
+    if not np.isfinite(largest(weight)).all():
+        raise DataError("weight: holds NaN or infinite values")
+    return weight
+
+
+def checked_importance(importance: np.ndarray | None, columns: int) -> np.ndarray | None:
+    """The importance as float32 [K], the largest 1; None where all columns count alike."""
+    if importance is None:
+        return None
+    if importance.shape != (columns,):
+        raise ShapeError(f"importance: expected [{columns}], one a column, got {list(importance.shape)}")
+    most = float(importance.max(initial=0))
+    if not np.isfinite(most) or importance.min(initial=0) < 0:
+        raise DataError("importance: holds negative, NaN or infinite values")
+    return (importance / most).astype(np.float32) if most > 0 else None
+
+
+def largest(weight: np.ndarray) -> np.ndarray:
+    """max |w| over the last axis, without a temporary of its size; NaN where there is one."""
+    return np.maximum(weight.max(axis=-1, initial=0), -weight.min(axis=-1, initial=0)).astype(np.float32)

@@ -1,0 +1,158 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer")
+from typer.testing import CliRunner
+
+import aerogel
+from aerogel.cli import app as cli
+from aerogel.cli.app import app
+from aerogel.errors import AerogelError
+
+runner = CliRunner()
+
+
+def run(*args, code=0, **options):
+    result = runner.invoke(app, [str(arg) for arg in args], catch_exceptions=False, **options)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def shell(*args, stdin=b"", **env):
+    return subprocess.run(
+        [sys.executable, "-m", "aerogel", *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **env},
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def packed(bert_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "packed"
+    run("compress", bert_folder, "-o", out, "--sparsity", "0.9")
+    return out
+
+
+def test_help_names_every_command():
+    result = run("--help")
+    for name in ("compress", "info", "embed", "generate", "bench", "demo", "eval", "sweep"):
+        assert name in result.stdout
+        assert "--threads" in run(name, "--help").stdout
+
+
+def test_version():
+    assert run("--version").stdout.strip() == f"aerogel {aerogel.__version__} ({aerogel.isa()})"
+
+
+def test_compress_says_what_it_did_on_stderr(bert_folder, tmp_path):
+    result = run(
+        "compress", bert_folder, "-o", tmp_path / "out", "--pattern", "8:64", "--quant", "none", "--threads", 2
+    )
+    assert result.stdout == "" and "smaller than float32" in result.stderr
+    recipe = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["recipe"]
+    assert recipe["prune"]["pattern"] == "8:64" and recipe["quantize"]["weights"] == "none"
+
+
+def test_info(packed):
+    facts = json.loads(run("info", packed, "--json").stdout)
+    assert len(facts["layers"]) == 8 and len({layer["name"] for layer in facts["layers"]}) == 8
+    layer = facts["layers"][0]
+    assert layer["name"] == "layers.0.attention.qkv" and layer["shape"] == [144, 48]
+    assert layer["sparsity"] == pytest.approx(0.9, abs=0.01)
+    assert layer["bits_per_weight"] == pytest.approx(8 * layer["bytes"] / (144 * 48))
+    totals = facts["totals"]
+    assert (
+        totals["disk_bytes"]
+        == (packed / "model.safetensors").stat().st_size
+        < totals["int8_bytes"]
+        < totals["fp32_bytes"]
+    )
+    assert "layers.0.attention.qkv" in run("info", packed).stdout
+
+
+def test_embed_three_ways(packed, tmp_path):
+    texts = ["the cat", "", "a dog\u2028sat"]
+    expected = aerogel.load(packed).encode(texts)
+    file = tmp_path / "texts"
+    file.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    lines = [json.loads(line) for line in run("embed", packed, file, "--json").stdout.splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert np.array_equal(np.array([line["embedding"] for line in lines], np.float32), expected)
+    printed = run("embed", packed, input=file.read_bytes()).stdout
+    assert np.array_equal(np.array([line.split() for line in printed.splitlines()], np.float32), expected)
+    run("embed", packed, "-", "--npy", tmp_path / "out", input=file.read_bytes())
+    assert np.array_equal(np.load(tmp_path / "out"), expected)
+    assert run("embed", packed, input=b"").stdout == ""
+
+
+def test_generate(llama_folder):
+    text = aerogel.load(llama_folder).generate("the cat", max_new_tokens=6)
+    assert run("generate", llama_folder, "-p", "the cat", "-n", 6).stdout == text + "\n"
+    assert run("generate", llama_folder, "-p", "-", "-n", 6, input=b"the cat\n").stdout == text + "\n"
+    sampled = [
+        run("generate", llama_folder, "-p", "the cat", "--temperature", 1.2, "--seed", 3).stdout for _ in range(2)
+    ]
+    assert sampled[0] == sampled[1]
+
+
+def test_usage_errors_exit_with_2(packed):
+    run("banana", code=2)
+    run("compress", packed, code=2)
+    run("compress", packed, "-o", "x", "--sparsity", "2", code=2)
+    run("embed", packed, "--json", "--npy", "x", code=2)
+
+
+def test_errors_raise_inside():
+    with pytest.raises(AerogelError):
+        run("info", "no/such folder")
+
+
+def test_an_error_is_one_line(tmp_path):
+    result = shell("info", tmp_path)
+    assert result.returncode == 1 and result.stdout == b""
+    assert result.stderr.startswith(b"aerogel: ") and result.stderr.count(b"\n") == 1
+    for result in (shell("info", tmp_path, AEROGEL_DEBUG="1"), shell("--debug", "info", tmp_path)):
+        assert result.returncode == 1 and b"Traceback" in result.stderr
+    result = shell("embed", tmp_path / "no file at all", stdin=b"text")
+    assert result.returncode == 1 and b"Traceback" not in result.stderr
+
+
+def test_names_with_brackets_are_no_markup(packed, tmp_path):
+    folder = tmp_path / "model[/v2]"
+    run("compress", packed, "-o", folder, "--sparsity", "0.9")
+    assert f"{folder}: bert" in run("info", folder).stdout.replace("\n", "")
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def greedy():
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "app", greedy)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == "aerogel: not enough memory\n"
+
+
+def test_text_that_is_not_utf8(packed):
+    result = shell("embed", packed, stdin=b"\xff\xfe\n")
+    assert result.returncode == 1 and b"expected UTF-8" in result.stderr and result.stderr.count(b"\n") == 1
+
+
+def test_the_process_end_to_end(packed):
+    result = shell("--verbose", "embed", packed, "--json", stdin="the cat\ndéjà\n".encode())
+    assert result.returncode == 0
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["the cat", "déjà"]
+    assert b"aerogel runs on" in result.stderr
+
+
+def test_help_tells_defaults_that_depend():
+    """Square brackets are markup to the printer of help, and would vanish."""
+    text = " ".join(run("compress", "--help").stdout.replace("│", " ").split())
+    assert "[default: the cores that may be used]" in text and "\\[" not in text
