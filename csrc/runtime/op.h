@@ -61,7 +61,7 @@ class Op {
   virtual bool absorbs_sum() const { return false; }    // can take both terms of a sum in place of its one input
   virtual bool writes_codes() const { return false; }   // can write int8 codes of its result, each row with its own scale
   virtual bool in_place() const { return false; }       // its result may take the place of its one input
-  // Its first input is read as int8 codes: of this limit (QuantizeTask), 0 for each row's own. Nothing: as floats.
+  // Its first input is read as int8 codes, row by row: of this limit (QuantizeTask), 0 for each row's own. Nothing: as floats.
   virtual std::optional<float> reads_codes() const { return std::nullopt; }
 
   // ---- for the session

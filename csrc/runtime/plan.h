@@ -37,8 +37,8 @@ struct Schedule {
   std::string output;
   Value result;
   std::vector<Step> steps;
-  std::vector<std::int64_t> slot_row_bytes;       // size of each slot for one row; slot 0 is the result, the others live in the arena
-  bool uses_cache = false;                        // has an op that keeps keys and values, so a KV cache can be filled
+  std::vector<std::int64_t> slot_row_bytes;          // of each slot, for one row; slot 0 is the result, the others are in the arena
+  bool uses_cache = false;                           // has an op that keeps keys and values, so a KV cache can be filled
   std::vector<std::unique_ptr<const Op>> quantizes;  // ops that the plan has put between those of the program
 };
 

@@ -14,6 +14,10 @@ const Value& Program::value(const std::string& name, int x) const {
 }
 
 int Program::append(std::shared_ptr<const Op> op) {
+  // What the planner relies on.
+  const std::size_t inputs = op->inputs().size();
+  if ((op->is_sum() && inputs != 2) || ((op->absorbs_sum() || op->in_place()) && inputs != 1) || (op->reads_codes() && inputs == 0))
+    throw Error(op->name() + ": an op of kind " + op->kind() + " cannot have " + std::to_string(inputs) + " inputs");
   if (op->max_positions() != 0) set_max_positions(op->max_positions());
   if (const auto shape = op->kv_cache()) kv_caches_.push_back(*shape);
   ops_.push_back(std::move(op));

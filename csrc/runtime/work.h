@@ -36,7 +36,8 @@ struct Work {
   std::uint8_t* workspace;  // of the step: workspace_bytes() of its op
 
   std::int64_t rows() const { return frame.rows(step.op->result().rows); }  // of the result
-  // An input, and the results; null where the step has none.
+  // Inputs and results, of Step's fields; null where the step has none. An input that is read as codes has as many rows as
+  // the result.
   const float* x(std::size_t input = 0) const { return floats(step.x[input]); }
   const std::int8_t* x_codes() const { return codes(step.x_codes); }
   const float* x_scales(std::int64_t width) const { return scales(step.x_codes, width); }
