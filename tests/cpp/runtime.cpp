@@ -396,5 +396,43 @@ TEST(program_refuses_wrong_shapes) {
   check_refused([&] { Plan plan(Program(), 1); }, "a program without output");
 }
 
+// An op is its class and nothing else: the runtime plans and runs one that it has never seen.
+class Twice : public Op {
+ public:
+  Twice(const Program& program, std::vector<int> x) : Op("twice", "twice", x, program.value("twice", x.at(0))) {}
+  bool in_place() const override { return true; }
+  void run(const Work& work) const override {
+    const std::int64_t width = result().width;
+    work.over_rows(work.rows(), width, [&](std::int64_t begin, std::int64_t count, int) {
+      for (std::int64_t i = begin * width; i < (begin + count) * width; ++i) work.y()[i] = 2 * work.x()[i];
+    });
+  }
+};
+
+TEST(runtime_runs_an_op_of_its_own) {
+  Random random(13);
+  const auto table = random_table(kVocabulary, random);
+  const PackedLinear weight = random_linear(20, kHidden, true, 0, random);
+  const auto made = [&](bool twice) {
+    Program p;
+    int x = p.add<Embed>(table, nullptr, nullptr, 0);
+    p.output("table", x);
+    x = p.add<Add>(x, x);
+    if (twice) x = p.add<Twice>(std::vector<int>{x});
+    p.output("read as codes", p.add<Linear>("w", x, weight, nullptr));
+    return std::make_shared<Plan>(std::move(p), 2);
+  };
+  const Tokens tokens = random_tokens({3, 200}, random);
+  Session with(made(true)), without(made(false));
+  const std::vector<float> got = run(with, tokens, "read as codes"), half = run(without, tokens, "read as codes");
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == 2 * half[i], got[i] << " at " << i << ", expected " << 2 * half[i]);
+  const std::vector<Step>& steps = with.plan().schedule("read as codes").steps;
+  std::string kinds;
+  for (const Step& step : steps) kinds += std::string(" ") + step.op->kind();
+  CHECK(kinds == " embed add twice quantize linear", kinds);
+  CHECK(steps[2].y == steps[2].x[0], "twice works in place");
+  check_refused([&] { Program p; p.add<Embed>(table, nullptr, nullptr, 0); p.add<Twice>(std::vector<int>{0, 0}); }, "an op in place with two inputs");
+}
+
 }  // namespace
 }  // namespace aerogel
