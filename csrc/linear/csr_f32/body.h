@@ -73,17 +73,13 @@ void store_y(const float* sums, std::int64_t rows, std::int64_t row, std::int64_
     for (int t = 0; t < side && t < valid; ++t) y[t * ldy + row + n] = sums[n * width + t] + (bias == nullptr ? 0.0f : bias[row + n]);
 }
 
-// The columns of a step by one load where they are 16-bit: loads bound the loops, and shifts are free beside them.
-inline void load_columns(const std::uint16_t* columns, std::size_t (&out)[kStep]) {
+// The columns of a step; `at_once`: by one load where they are 16-bit. Where loads bound a loop, shifts are free beside them.
+template <bool at_once, class Column>
+inline void load_columns(const Column* columns, std::size_t (&out)[kStep]) {
   std::uint64_t word;
-  __builtin_memcpy(&word, columns, sizeof word);
+  if (at_once && sizeof(Column) == 2) __builtin_memcpy(&word, columns, sizeof word);
 #pragma GCC unroll 16
-  for (int p = 0; p < kStep; ++p) out[p] = static_cast<std::uint16_t>(word >> (16 * p));
-}
-
-inline void load_columns(const std::uint32_t* columns, std::size_t (&out)[kStep]) {
-#pragma GCC unroll 16
-  for (int p = 0; p < kStep; ++p) out[p] = columns[p];
+  for (int p = 0; p < kStep; ++p) out[p] = at_once && sizeof(Column) == 2 ? static_cast<std::uint16_t>(word >> (16 * p)) : columns[p];
 }
 
 // sums[width tokens] of one row. Each of the kStep nonzeros of a step has its own sums, or FMA latency would bound them.
@@ -96,7 +92,7 @@ inline void multiply_row(const float* values, const Column* columns, const float
     Lanes value[kStep];
     broadcast_four(values, value);
     std::size_t column[kStep];
-    load_columns(columns, column);
+    load_columns<(width > 4)>(columns, column);  // four tokens: one multiply-add a nonzero, whose latency is the bound
 #pragma GCC unroll 16
     for (int p = 0; p < kStep; ++p) {
       const float* x = xt + column[p] * width;
@@ -141,7 +137,7 @@ void run_tile(const LinearTask& task, const View& view, const Column* columns, s
 template <class Column>
 inline Vector4 multiply_step(const float* values, const Column* columns, const float* x, Vector4 sum) {
   std::size_t column[kStep];
-  load_columns(columns, column);
+  load_columns<true>(columns, column);
   Vector4 four;
   load(values, four);
   return fma(four, gather_four(x, column), sum);

@@ -7,17 +7,13 @@ namespace aerogel {
 namespace {
 
 void add_arrays(const AddTask& task) {
+  const float *a = task.a, *b = task.b;
+  float* y = task.y;
+  const auto step = [&](std::int64_t i, auto n) { store_first(y + i, add(load_first(a + i, n), load_first(b + i, n)), n); };
   std::int64_t i = 0;
-  for (; i + 2 * kLanes <= task.count; i += 2 * kLanes) {
-    const Vector a = add(load(task.a + i), load(task.b + i));
-    const Vector b = add(load(task.a + i + kLanes), load(task.b + i + kLanes));
-    store(task.y + i, a);
-    store(task.y + i + kLanes, b);
-  }
-  for (; i < task.count; i += kLanes) {
-    const std::int64_t n = task.count - i;
-    store_first(task.y + i, add(load_first(task.a + i, n), load_first(task.b + i, n)), n);
-  }
+  for (; i + 2 * kLanes <= task.count; i += 2 * kLanes)
+    for (int u = 0; u < 2; ++u) step(i + u * kLanes, All{});
+  for (; i < task.count; i += kLanes) step(i, task.count - i);
 }
 
 }  // namespace

@@ -33,29 +33,15 @@ struct Centred {
   }
 };
 
-template <class Row, class Sum>
-float accumulate(std::int64_t width, Row row, Sum sum) {
-  Vector a = splat(0.0f), b = a, c = a, d = a;
+template <bool squares, class Row>
+float sum_of(std::int64_t width, Row row) {
+  Vector sum[4] = {};
+  const auto take = [&](int u, Vector v) { sum[u] = squares ? fma(v, v, sum[u]) : add(sum[u], v); };
   std::int64_t k = 0;
-  for (; k + 4 * kLanes <= width; k += 4 * kLanes) {
-    const Vector u = row(k, All{}), v = row(k + kLanes, All{}), w = row(k + 2 * kLanes, All{}), x = row(k + 3 * kLanes, All{});
-    a = sum(u, a);
-    b = sum(v, b);
-    c = sum(w, c);
-    d = sum(x, d);
-  }
-  for (; k < width; k += kLanes) a = sum(row(k, width - k), a);
-  return sum_lanes(add(add(a, b), add(c, d)));
-}
-
-template <class Row>
-float row_sum(std::int64_t width, Row row) {
-  return accumulate(width, row, [](Vector v, Vector sum) { return add(sum, v); });
-}
-
-template <class Row>
-float row_squares(std::int64_t width, Row row) {
-  return accumulate(width, row, [](Vector v, Vector sum) { return fma(v, v, sum); });
+  for (; k + 4 * kLanes <= width; k += 4 * kLanes)
+    for (int u = 0; u < 4; ++u) take(u, row(k + u * kLanes, All{}));
+  for (; k < width; k += kLanes) take(0, row(k, width - k));
+  return sum_lanes(add(add(sum[0], sum[1]), add(sum[2], sum[3])));
 }
 
 enum class Kind { rms, layer, layer_without_beta };
@@ -66,29 +52,25 @@ std::uint32_t finish(const NormTask& task, const float* s, float mean, float inv
   const Vector means = splat(mean), inverses = splat(inverse);
   const float* gammas = task.gamma;  // copies, as a store through y could change the task for all that a compiler knows
   const float* betas = task.beta;
-  Bits a{}, b{};
-  const auto step = [&](std::int64_t k, auto n) {
-    // gamma and beta are 0 beyond the row, and so is y, unless the row is poisoned: then so is its scale.
+  Bits largest[2] = {};
+  const auto step = [&](std::int64_t k, int u, auto n) {
     const Vector v = load_first(s + k, n), gamma = load_first(gammas + k, n);
-    if (kind == Kind::rms) return mul(mul(v, inverses), gamma);
-    const Vector normal = mul(sub(v, means), inverses);
-    if (kind == Kind::layer) return fma(normal, gamma, load_first(betas + k, n));
-    return mul(normal, gamma);
+    Vector result;
+    if (kind == Kind::rms) {
+      result = mul(mul(v, inverses), gamma);
+    } else {
+      const Vector normal = mul(sub(v, means), inverses);
+      result = kind == Kind::layer ? fma(normal, gamma, load_first(betas + k, n)) : mul(normal, gamma);
+    }
+    store_first(y + k, result, n);
+    largest[u] = max(largest[u], magnitude_bits(result));
   };
   std::int64_t k = 0;
-  for (; k + 2 * kLanes <= task.width; k += 2 * kLanes) {
-    const Vector u = step(k, All{}), v = step(k + kLanes, All{});
-    store(y + k, u);
-    store(y + k + kLanes, v);
-    a = max(a, magnitude_bits(u));
-    b = max(b, magnitude_bits(v));
-  }
-  for (; k < task.width; k += kLanes) {
-    const Vector v = step(k, task.width - k);
-    store_first(y + k, v, task.width - k);
-    a = max(a, magnitude_bits(v));
-  }
-  return max_lanes(max(a, b));
+  for (; k + 2 * kLanes <= task.width; k += 2 * kLanes)
+    for (int u = 0; u < 2; ++u) step(k + u * kLanes, u, All{});
+  // gamma and beta are 0 beyond the row, and so is y, unless the row is poisoned: then so is its scale.
+  for (; k < task.width; k += kLanes) step(k, 0, task.width - k);
+  return max_lanes(max(largest[0], largest[1]));
 }
 
 template <Kind kind>
@@ -100,14 +82,14 @@ void norm(const NormTask& task) {
     float* kept = task.sum != nullptr ? task.sum + t * task.ldx : y;  // y is overwritten at the end
     const float* s = task.residual != nullptr || task.sum != nullptr ? kept : x;
     const auto first_pass = [&](auto row) {
-      return kind == Kind::rms ? row_squares(task.width, row) : row_sum(task.width, row);
+      return sum_of<kind == Kind::rms>(task.width, row);
     };
     float total;
     if (task.residual != nullptr) total = first_pass(Row<true, true>{x, task.residual + t * task.ldx, kept});
     else if (task.sum != nullptr) total = first_pass(Row<false, true>{x, nullptr, kept});
     else total = first_pass(Row<false, false>{x, nullptr, nullptr});
     const float mean = total / width;  // rms_norm: of the squares
-    const float variance = kind == Kind::rms ? mean : row_squares(task.width, Centred{s, splat(mean)}) / width;
+    const float variance = kind == Kind::rms ? mean : sum_of<true>(task.width, Centred{s, splat(mean)}) / width;
     const std::uint32_t largest = finish<kind>(task, s, mean, 1.0f / __builtin_sqrtf(variance + task.eps), y);
     if (task.q != nullptr) quantize_row(y, task.width, largest, task.q + t * task.ldq, task.ldq, task.q_scale + t);
   }

@@ -41,18 +41,13 @@ void l2_normalize(const NormalizeTask& task) {
   for (std::int64_t t = 0; t < task.rows; ++t) {
     const float* x = task.x + t * task.width;
     float* y = task.y + t * task.width;
-    Vector a = splat(0.0f), b = a;
+    Vector sum[2] = {};
+    const auto take = [&](int u, Vector v) { sum[u] = fma(v, v, sum[u]); };
     std::int64_t k = 0;
-    for (; k + 2 * kLanes <= task.width; k += 2 * kLanes) {
-      const Vector u = load(x + k), v = load(x + k + kLanes);
-      a = fma(u, u, a);
-      b = fma(v, v, b);
-    }
-    for (; k < task.width; k += kLanes) {
-      const Vector v = load_first(x + k, task.width - k);
-      a = fma(v, v, a);
-    }
-    const float norm = __builtin_sqrtf(sum_lanes(add(a, b)));
+    for (; k + 2 * kLanes <= task.width; k += 2 * kLanes)
+      for (int u = 0; u < 2; ++u) take(u, load(x + k + u * kLanes));
+    for (; k < task.width; k += kLanes) take(0, load_first(x + k, task.width - k));
+    const float norm = __builtin_sqrtf(sum_lanes(add(sum[0], sum[1])));
     const Vector factor = splat(1.0f / (norm < 1e-12f ? 1e-12f : norm));
     for (k = 0; k < task.width; k += kLanes) store_first(y + k, mul(load_first(x + k, task.width - k), factor), task.width - k);
   }

@@ -9,16 +9,12 @@ namespace aerogel {
 namespace {
 
 std::uint32_t largest_bits(const float* x, std::int64_t width) {
-  Bits a{}, b{}, c{}, d{};
+  Bits largest[4] = {};
   std::int64_t k = 0;
-  for (; k + 4 * kLanes <= width; k += 4 * kLanes) {
-    a = max(a, magnitude_bits(load(x + k)));
-    b = max(b, magnitude_bits(load(x + k + kLanes)));
-    c = max(c, magnitude_bits(load(x + k + 2 * kLanes)));
-    d = max(d, magnitude_bits(load(x + k + 3 * kLanes)));
-  }
-  for (; k < width; k += kLanes) a = max(a, magnitude_bits(load_first(x + k, width - k)));
-  return max_lanes(max(max(a, b), max(c, d)));
+  for (; k + 4 * kLanes <= width; k += 4 * kLanes)
+    for (int u = 0; u < 4; ++u) largest[u] = max(largest[u], magnitude_bits(load(x + k + u * kLanes)));
+  for (; k < width; k += kLanes) largest[0] = max(largest[0], magnitude_bits(load_first(x + k, width - k)));
+  return max_lanes(max(max(largest[0], largest[1]), max(largest[2], largest[3])));
 }
 
 void quantize(const QuantizeTask& task) {
