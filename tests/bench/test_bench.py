@@ -8,7 +8,7 @@ import pytest
 
 import aerogel
 from aerogel import bench
-from aerogel.bench import demo, noise, report, run, serve, variants
+from aerogel.bench import demo, noise, run, serve, tables, variants
 from aerogel.bench.limits import rates
 from aerogel.bench.noise import Turn
 from aerogel.bench.peers import PEERS, Engine
@@ -75,11 +75,11 @@ def test_a_model_beside_its_dense_forms(result):
 
 
 def test_tables_markdown_and_csv(result, tmp_path):
-    [what, one, three] = report.blocks(result)
+    [what, one, three] = tables.blocks(result)
     assert one[0] == "1x8 tokens, ms" and [row[0] for row in one[1]] == ["", "dense fp32", "dense int8", "sparse"]
     assert all(len(row) == len(what[1][0]) for row in what[1])
-    assert report.markdown(result).count("| dense int8 |") == 3
-    report.write_csv(tmp_path / "out.csv", result)
+    assert tables.markdown(result).count("| dense int8 |") == 3
+    tables.write_csv(tmp_path / "out.csv", result)
     with open(tmp_path / "out.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and float(rows[0]["median_ms"]) > 0 and rows[-1]["case"] == "3x8"
@@ -101,7 +101,7 @@ def test_a_decoder_that_is_no_packed_model(llama_folder):
     assert list(int8["latency_ms"]) == ["prefill 8", "decode 4"]
     decode = int8["latency_ms"]["decode 4"]
     assert decode["tokens_per_s"] == pytest.approx(4000 / decode["median"]) and decode["gbs"] > 0
-    assert any("of the weights are zero" in line for line in report.notes(found))
+    assert any("of the weights are zero" in line for line in tables.notes(found))
 
 
 def test_one_layer():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aerogel.bench.report import cases
+from aerogel.bench.tables import cases
 from aerogel.errors import AerogelError
 
 #: Aerogel's own variants, and everyone else.
