@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.folder import KEPT_FILES, check_target, replacing
@@ -78,8 +79,7 @@ def compress(
         RecipeError: the recipe is unknown or contradictory, or `out` may not be overwritten.
         AerogelError: the source is broken or not supported.
     """
-    if threads is not None and threads < 1:
-        raise RecipeError(f"threads: expected at least 1, got {threads}")
+    workers = thread_count(threads, RecipeError)
     if recipe is None:
         base = Recipe()
     elif isinstance(recipe, Recipe):
@@ -102,8 +102,8 @@ def compress(
     check_target(Path(out))
     checkpoint = open_checkpoint(source)
     if target is not None:
-        return pack_to(checkpoint, Path(out), whole, target, threads, progress)
-    return _pack(checkpoint, Path(out), whole, threads=threads, progress=progress)
+        return pack_to(checkpoint, Path(out), whole, target, workers, progress)
+    return _pack(checkpoint, Path(out), whole, threads=workers, progress=progress)
 
 
 _pack = pack  # `compress` has an argument of that name

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel._core import default_threads
+from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel._util.version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
@@ -43,7 +43,7 @@ def pack(
     """Compresses an open checkpoint into a packed model; `sparse` forces how matrices are stored, else the smaller form is
     taken."""
     start = time.perf_counter()
-    threads = threads or default_threads()
+    threads = thread_count(threads)
     recipe = resolved(recipe)
     source = architecture_of(checkpoint)
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())

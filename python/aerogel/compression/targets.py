@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel._core import default_threads
 from aerogel._core import isa as active_isa
+from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel._util.units import megabytes, milliseconds
 from aerogel.architectures import Role, architecture_of
@@ -141,7 +141,7 @@ def pack_to_latency(
     Raises:
         RecipeError: not even a sparsity of 0.98 is fast enough; the message says what is reachable.
     """
-    count = threads or default_threads()
+    count = thread_count(threads)
     linears = [t.shape for t in architecture_of(checkpoint).tensors() if t.role is Role.LINEAR]
     curves = {shape: curve("int8", *shape, tokens, count) for shape in set(linears)}
     if any(found is None for found in curves.values()):
