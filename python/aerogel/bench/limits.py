@@ -8,9 +8,10 @@ import platform
 from datetime import datetime, timezone
 from typing import Any
 
-from aerogel._core import compiler, cpu_name, default_threads
+from aerogel._core import compiler, cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._core import limits as measure_limits
+from aerogel._util.checks import thread_count
 from aerogel._util.version import __version__
 
 
@@ -22,7 +23,7 @@ def machine(threads: int | None = None, limits: bool = True) -> dict[str, Any]:
         limits: measure them, which takes about a second: multiply-adds of int8 and fp32 and reads from the second and the
             last cache and from memory, in 1e9 a second, with one thread ("limits_1") and with all ("limits").
     """
-    count = threads or default_threads()
+    count = thread_count(threads)
     found: dict[str, Any] = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": cpu_name() or platform.processor(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +40,8 @@ def check_outputs(*files: Path | None) -> None:
 
 def write_json(file: Path | None, values: Any) -> None:
     """Writes plain values, if a file was asked for."""
+    import json
+
     if file is not None:
         file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

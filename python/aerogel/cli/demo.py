@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +26,8 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Compress a sentence embedding model, search with it, and compare it with its dense forms."""
+    import tempfile
+
     from aerogel.bench import bench_variants
     from aerogel.bench.demo import prepare, searches
 

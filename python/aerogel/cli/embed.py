@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +27,8 @@ def command(
     """Embed texts: by default prints one line of numbers per text."""
     if as_json and npy is not None:
         raise typer.BadParameter("--json and --npy exclude each other")
+    import json
+
     import numpy as np
 
     from aerogel.engine.model import load

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -32,6 +31,8 @@ def command(
 
     facts = describe(load(folder, threads, memory=memory), open_checkpoint(folder))
     if as_json:
+        import json
+
         json.dump(facts, sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:

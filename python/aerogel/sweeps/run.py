@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel._util.version import __version__
 from aerogel.architectures import architecture_of
 from aerogel.bench import ROUNDS, Variant, bench_variants, machine
 from aerogel.bench.peers import file_key
-from aerogel.bench.variants import default_threads, kind_of
+from aerogel.bench.variants import kind_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.compression import compress
 from aerogel.engine.model import load
@@ -88,7 +89,7 @@ def sweep(
         raise AerogelError(f"seq: expected 1 to {limit} tokens, all that the model has, got {seq}")
     case = f"decode {min(DECODE, limit)}" if kind == "decoder" else f"1x{seq}"
     here = machine(threads, limits=False)
-    workers = default_threads(threads)
+    workers = thread_count(threads)
     times = {"cpu": here["cpu"], "isa": here["isa"], "threads": workers, "case": case, "aerogel": __version__}
     conditions = {"source": source_key(checkpoint), "task": task_key(task), "aerogel": __version__}
     names = [name_of(point) for point in points]
