@@ -30,13 +30,13 @@ from aerogel.errors import (
 )
 
 if TYPE_CHECKING:
-    import aerogel.budget as budget
-    import aerogel.calibrate as calibrate
-    import aerogel.evaluate as evaluate
-    import aerogel.prune as prune
-    import aerogel.quantize as quantize
-    import aerogel.report as report
-    import aerogel.train as train
+    import aerogel.budget as budget  # noqa: F401
+    import aerogel.calibrate as calibrate  # noqa: F401
+    import aerogel.evaluate as evaluate  # noqa: F401
+    import aerogel.prune as prune  # noqa: F401
+    import aerogel.quantize as quantize  # noqa: F401
+    import aerogel.report as report  # noqa: F401
+    import aerogel.train as train  # noqa: F401
     from aerogel._util.version import __version__
     from aerogel.bench.limits import machine
     from aerogel.compression import CompressReport, Target, TensorReport, compress
