@@ -80,12 +80,6 @@ def compress(
         AerogelError: the source is broken or not supported.
     """
     workers = thread_count(threads, RecipeError)
-    if recipe is None:
-        base = Recipe()
-    elif isinstance(recipe, Recipe):
-        base = recipe
-    else:
-        base = Recipe.of(recipe) if isinstance(recipe, Mapping) else Recipe.read(recipe)
     if isinstance(calibrate, (str, os.PathLike)):
         calibrate = [calibrate]
     given = {
@@ -98,12 +92,19 @@ def compress(
         "pack": pack,
         "seed": seed,
     }
-    whole = with_values(base, {key: value for key, value in given.items() if value is not None})
+    whole = with_values(_recipe_of(recipe), {key: value for key, value in given.items() if value is not None})
     check_target(Path(out))
     checkpoint = open_checkpoint(source)
     if target is not None:
         return pack_to(checkpoint, Path(out), whole, target, workers, progress)
     return _pack(checkpoint, Path(out), whole, threads=workers, progress=progress)
+
+
+def _recipe_of(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any] | None) -> Recipe:
+    """A recipe in any form that `compress` takes."""
+    if recipe is None or isinstance(recipe, Recipe):
+        return recipe or Recipe()
+    return Recipe.of(recipe) if isinstance(recipe, Mapping) else Recipe.read(recipe)
 
 
 _pack = pack  # `compress` has an argument of that name

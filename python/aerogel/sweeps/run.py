@@ -7,6 +7,7 @@ DIR/sweep.json, sweep.csv      the table
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -78,30 +79,59 @@ def sweep(
     """
     if keep not in KEEP:
         raise RecipeError(f"keep: expected {' or '.join(KEEP)}, got {keep!r}")
+    workers = thread_count(threads)
     points = points_of(parse_grid(grid) if isinstance(grid, str) else grid)
     folder = Path(out)
     if folder.exists() and not (folder / "points").is_dir() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError(f"{folder}: is not empty and no sweep's folder")
     checkpoint = open_checkpoint(source)
-    kind = kind_of(checkpoint)
-    limit = architecture_of(checkpoint).max_positions
-    if not 1 <= (DECODE if kind == "decoder" else seq) <= limit:
-        raise AerogelError(f"seq: expected 1 to {limit} tokens, all that the model has, got {seq}")
-    case = f"decode {min(DECODE, limit)}" if kind == "decoder" else f"1x{seq}"
-    here = machine(threads, limits=False)
-    workers = thread_count(threads)
+    case = _case(checkpoint, seq)
+    here = machine(workers, limits=False)
     times = {"cpu": here["cpu"], "isa": here["isa"], "threads": workers, "case": case, "aerogel": __version__}
     conditions = {"source": source_key(checkpoint), "task": task_key(task), "aerogel": __version__}
+    entries = _entries(points, folder / "points", conditions)
+    step = _steps(progress, 2 * len(entries))
+    _score(entries, checkpoint, task, workers, times, keep == "all", step)
+    _time(entries, checkpoint, case, workers, rounds, times, step)
+    if progress is not None:
+        progress(2 * len(entries), 2 * len(entries), "")
+
+    def found() -> Sweep:
+        of = (os.fspath(source), task.name, task.metric, task.lower_is_better, case, here)
+        return Sweep(*of, [entry.point() for entry in entries], _notes(entries))
+
+    if keep == "best":
+        _keep_best(entries, found())
+    result = found()
+    result.write(folder)
+    return result
+
+
+def _case(checkpoint: Checkpoint, seq: int) -> str:
+    """What is timed, as `bench` calls it."""
+    decodes = kind_of(checkpoint) == "decoder"
+    limit = architecture_of(checkpoint).max_positions
+    if not 1 <= (DECODE if decodes else seq) <= limit:
+        raise AerogelError(f"seq: expected 1 to {limit} tokens, all that the model has, got {seq}")
+    return f"decode {min(DECODE, limit)}" if decodes else f"1x{seq}"
+
+
+def _entries(points: Sequence[dict[str, Any]], folder: Path, conditions: dict[str, Any]) -> list[_Entry]:
+    """The dense forms and the points, each with a label and a folder of its own."""
     names = [name_of(point) for point in points]
     labels = [label_of(point, points) for point in points]
     if len(set(names)) < len(names) or len(set(labels)) < len(labels):
         labels = names = [f"{i:03d} {name}" for i, name in enumerate(names)]
-    entries = [
-        _Entry(FP32, folder / "points" / "dense-fp32", {}, conditions, dense=True),
-        _Entry(INT8, folder / "points" / "dense-int8", {"sparsity": 0, "quant": "int8"}, conditions, dense=True),
-        *(_Entry(label, folder / "points" / name, p, conditions) for label, name, p in zip(labels, names, points)),
+    return [
+        _Entry(FP32, folder / "dense-fp32", {}, conditions, dense=True),
+        _Entry(INT8, folder / "dense-int8", {"sparsity": 0, "quant": "int8"}, conditions, dense=True),
+        *(_Entry(label, folder / name, p, conditions) for label, name, p in zip(labels, names, points)),
     ]
-    total, done = 2 * len(entries), 0
+
+
+def _steps(progress: Progress | None, total: int) -> Callable[[str], None]:
+    """Counts for `progress`."""
+    done = 0
 
     def step(what: str) -> None:
         nonlocal done
@@ -109,43 +139,45 @@ def sweep(
         if progress is not None:
             progress(min(done, total), total, what)
 
-    answers: list[Any] = []
+    return step
 
+
+def _score(
+    entries: Sequence[_Entry],
+    checkpoint: Checkpoint,
+    task: Task,
+    threads: int,
+    times: Mapping[str, Any],
+    keep_all: bool,
+    step: Callable[[str], None],
+) -> None:
+    """Compresses and scores what is not known yet."""
+
+    @functools.cache
     def dense_answers() -> Any:
-        if not answers:
-            answers.append(task.answer(load(checkpoint.path, threads)))
-        return answers[0]
+        return task.answer(load(checkpoint.path, threads))
 
     for entry in entries:
         entry.read(times)
-        wanted = keep == "all" and not entry.dense
+        wanted = keep_all and not entry.dense
         if entry.scored and (entry.timed or entry.has_model) and (entry.has_model or not wanted):
             log.info("sweep: %s is known", entry.label)
         else:
             _make(entry, checkpoint, task, dense_answers, threads, times)
         step(entry.label)
-    _time(entries, checkpoint, case, workers, rounds, times, step)
+
+
+def _notes(entries: Sequence[_Entry]) -> list[str]:
+    """What was said about noise, once each."""
     warnings = [entry.result["timing"]["noise"] for entry in entries if entry.timed]
-    notes = list(dict.fromkeys(warning for warning in warnings if warning))
-    if progress is not None:
-        progress(total, total, "")
-    found = Sweep(
-        os.fspath(source),
-        task.name,
-        task.metric,
-        task.lower_is_better,
-        case,
-        here,
-        [entry.point() for entry in entries],
-        notes,
-    )
-    if keep == "best":
-        for entry, small, fast in zip(entries, found.front("bytes"), found.front("ms")):
-            if not entry.dense and entry.timed and not (small or fast):
-                shutil.rmtree(entry.model, ignore_errors=True)
-    found = Sweep(**{**vars(found), "points": [entry.point() for entry in entries]})
-    found.write(folder)
-    return found
+    return list(dict.fromkeys(warning for warning in warnings if warning))
+
+
+def _keep_best(entries: Sequence[_Entry], found: Sweep) -> None:
+    """Deletes the models that are on no Pareto front."""
+    for entry, small, fast in zip(entries, found.front("bytes"), found.front("ms")):
+        if not entry.dense and entry.timed and not (small or fast):
+            shutil.rmtree(entry.model, ignore_errors=True)
 
 
 class _Entry:
@@ -208,7 +240,7 @@ def _make(
     checkpoint: Checkpoint,
     task: Task,
     dense_answers: Callable[[], Any],
-    threads: int | None,
+    threads: int,
     times: Mapping[str, Any],
 ) -> None:
     """Compresses and scores one point. What goes wrong with it is its result: the others go on."""
