@@ -1,11 +1,10 @@
-"""Measuring a model, or one linear layer, beside its dense forms and other engines, all in one interleaved run.
+"""Benchmarks of a model or one linear layer against its dense forms and other engines, in one interleaved run.
 
     bench_model("packed-model", peers="auto")
     bench_linear(768, 768, sparsities=[0.8, 0.9])
 
-Both return plain values, for `tables` and `plot`. What a figure means: times are medians over rounds in which everyone
-takes a turn (`run`), with the machine watched for noise (`noise`); speed-ups are over aerogel's dense int8; shares are
-of what the machine was measured to do (`limits`).
+Both return plain values, for `tables` and `plot`. Times are medians over interleaved rounds (`run`), checked for noise on
+the machine (`noise`); speed-ups are over aerogel's dense int8; shares are of the machine's measured peak rates (`limits`).
 """
 
 from __future__ import annotations

@@ -43,12 +43,12 @@ class Contestant:
 
 @dataclass
 class Peers:
-    """Which peers were asked for.
+    """The other engines to compare with.
 
     Attributes:
         names: "none", "auto" (all that are installed), or names, each perhaps with its precision: "torch,openvino:int8".
         pythons: interpreters of other environments, by peer.
-        skipped: why some do not take part, one line each.
+        skipped: why some are left out, one line each.
     """
 
     names: str = "none"

@@ -38,13 +38,13 @@ def bench_model(
     """Measures a model beside dense fp32 and dense int8.
 
     Args:
-        folder: a packed model, or any checkpoint (its own zeros are what is skipped then).
-        dense: where the dense forms, and the peers' weights, come from; without it they are the model's own weights,
-            zeros and all: as fast as any dense model, but the cosine then only shows what int8 does.
+        folder: a packed model, or any other checkpoint (the zeros that it has are then skipped).
+        dense: the uncompressed model, for the dense forms and for the peers. Without it they use the model's own weights,
+            zeros included: the speed is the same, but the cosine then only shows the error of int8.
         batches, lengths: of an encoder: sequences, and tokens of each; every combination is measured.
-        prompts, news: of a language model: tokens of a prompt, and tokens to generate from one token on.
-        threads: worker threads of everyone.
-        rounds: turns of everyone in each case.
+        prompts, news: of a language model: tokens of a prompt, and tokens to generate, starting from one token.
+        threads: worker threads of every engine.
+        rounds: interleaved rounds in each case.
         peers: see `Peers`.
         progress: called as progress(done, total, what).
     """
@@ -80,7 +80,7 @@ def bench_variants(
     target: str = "",
     source: Path | None = None,
 ) -> dict[str, Any]:
-    """`bench_model` of forms that are there already; the first is dense fp32, and `peers` get its weights."""
+    """`bench_model` for existing packed models; the first is dense fp32, and the peers use its weights."""
     asked = peers if isinstance(peers, Peers) else Peers(peers)
     workers = thread_count(threads)
     checkpoint = open_checkpoint(variants[0].path)

@@ -16,7 +16,7 @@ from aerogel.errors import AerogelError, DataError
 if TYPE_CHECKING:
     from aerogel._util.progress import Progress as Callback
 
-#: For people: stdout is for results.
+#: Messages go to stderr: stdout is for results.
 console = Console(stderr=True, highlight=False)
 
 
@@ -27,7 +27,7 @@ def results() -> Console:
 
 
 def say(line: str) -> None:
-    """A line for people, as it is."""
+    """A message, printed as it is."""
     console.print(line, markup=False, soft_wrap=True)
 
 

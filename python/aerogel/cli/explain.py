@@ -95,7 +95,7 @@ def show(found: Explanation) -> None:
 
 
 def wins(layer: LayerReport) -> str:
-    """The sparsity from which sparse wins, for people."""
+    """The sparsity from which sparse wins, as text."""
     if layer.wins_from is None:
         return "never"
     return f"{layer.wins_from:.0%}" if layer.wins_from > 0.3 else "30% or less"

@@ -78,9 +78,15 @@ Context = Annotated[
 TrainedFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the trained, dense model.")]
 Steps = Annotated[
     int | None,
-    typer.Option(min=1, help="Number of training steps; bit-for-bit reproducible.", rich_help_panel=TRAINING),
+    typer.Option(
+        min=1,
+        help="Number of training steps; without --minutes the result is bit-for-bit reproducible.",
+        rich_help_panel=TRAINING,
+    ),
 ]
-Minutes = Annotated[float | None, typer.Option(help="Training time, instead of --steps.", rich_help_panel=TRAINING)]
+Minutes = Annotated[
+    float | None, typer.Option(help="Training time; with --steps, whichever ends first.", rich_help_panel=TRAINING)
+]
 Rate = Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=TRAINING)]
 BatchTokens = Annotated[int | None, typer.Option(min=1, help="Tokens of a training step.", rich_help_panel=TRAINING)]
 Stages = Annotated[

@@ -234,7 +234,7 @@ class Model:
 
         Args:
             texts: one text or many; the empty text is fine.
-            batch_tokens: tokens that go through the model at once. It bounds memory, and does not change the result.
+            batch_tokens: tokens that are run at once. It limits memory, and does not change the result.
             normalize: scale embeddings to length 1 or not; None: as the model's authors do.
 
         Returns:
@@ -265,7 +265,7 @@ class Model:
         Args:
             texts: one text or many.
             pairs: for a reranker, the text that goes with each of `texts`, or one for all of them.
-            batch_tokens: tokens that go through the model at once.
+            batch_tokens: tokens that are run at once.
 
         Returns:
             float32 [n, labels], or [labels] for a single string.
@@ -326,11 +326,11 @@ class Model:
 
         Args:
             text: the prompt, as it is: no chat template is applied.
-            max_new_tokens: stops after so many tokens, at the model's end token, or when its positions are used up.
-            temperature: 0 always takes the most likely token; higher is more random.
-            top_k: choose among the k most likely tokens.
-            top_p: choose among the most likely tokens that make up probability p.
-            seed: the same seed repeats the same choices.
+            max_new_tokens: the most tokens to generate; the model's end token, or its last position, ends the text earlier.
+            temperature: 0 always takes the most likely token; higher values are more random.
+            top_k: sample from the k most likely tokens.
+            top_p: sample from the most likely tokens whose probabilities add up to p.
+            seed: the random seed; the same seed gives the same text.
             stream: True prints pieces to stdout as they come; a callable receives them.
 
         Returns:

@@ -57,15 +57,15 @@ def export(
     """Writes a model as a plain Hugging Face folder: dense safetensors, config, tokenizer, pooling.
 
     The names are those of the class that the config names, so that Transformers, and everything that reads its folders,
-    loads it. float32 holds every weight that aerogel runs exactly. Layers of different widths are filled up with zeros to
-    the widest, which computes the same; hidden channels that were removed stay removed.
+    loads it. float32 holds every weight that aerogel runs exactly. Layers of different widths are padded with zeros to
+    the widest, which computes the same; removed hidden channels stay removed.
 
     Args:
         source: a packed model, a compressed-tensors, Hugging Face or sentence-transformers folder, a .gguf file, or a model
             id on the hub.
         out: the folder to write: a new or an empty one.
         dtype: "float32", "bfloat16" or "float16"; the latter two round to the nearest.
-        max_shard_bytes: begin another file where one would become larger; a tensor is never divided. One file unless given.
+        max_shard_bytes: size limit of one file of weights; a tensor is never split. One file unless given.
         progress: called as progress(done, total, name) after every tensor.
 
     Raises:

@@ -1,12 +1,12 @@
-"""Through the columns of a matrix once, each error made good by the columns that are still to come.
+"""One pass over the columns of a matrix, in which later columns compensate for the error of each.
 
-Both pruning (SparseGPT, arXiv 2301.00774) and rounding (GPTQ, arXiv 2210.17323) are this. With H = gram + damping,
+Both pruning (SparseGPT, arXiv 2301.00774) and rounding (GPTQ, arXiv 2210.17323) work this way. With H = gram + damping,
 upper triangular U with H^-1 = U^T U, and column k to be replaced by q (0 where pruned, the nearest code where rounded):
 
     e = (w_k - q) / U[k,k]        w_j -= e U[k,j]   for all j > k
 
-which is the best that the columns after k can do about the error, all rows at once. Columns are taken in blocks: inside
-a block one by one, what follows the block with one matrix product.
+the optimal compensation by the columns after k, for all rows at once. Columns are processed in blocks: one by one inside
+a block, and the columns after it with one matrix product.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def sweep(
         weight: float32 [N,K].
         gram: float32 [K,K] of the inputs.
         damping: fraction of the mean diagonal of gram that is added to it.
-        pattern: what to prune to, chosen on the way; weights that are 0 before stay 0.
-        mask: instead of a pattern, what may stay, bool [N,K].
-        grid: what to round to.
+        pattern: prune to it, with the mask chosen during the pass; weights that are 0 stay 0.
+        mask: bool [N,K], the weights to keep, instead of a pattern.
+        grid: the quantization grid to round to.
         order: the order in which columns are taken, without a pattern; from left to right unless given.
 
     Returns:

@@ -55,20 +55,20 @@ def sweep(
     rounds: int = ROUNDS,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Compresses a model in every way that a grid says, and measures what each costs and brings.
+    """Compresses a model at every point of a grid, and measures the accuracy, size and time of each result.
 
-    A sweep that was broken off goes on where it was: a point whose result.json is of the same source, arguments, data and
-    version is not compressed or scored again, and not timed again on the same CPU, threads and case.
+    An interrupted sweep continues where it stopped: a point whose result.json has the same source, arguments, data and
+    version is not compressed or scored again, nor timed again with the same CPU, threads and case.
 
     Args:
         source: the dense model: a folder or file, or a model id on the Hugging Face hub.
         out: the folder of the sweep.
         grid: values of arguments of `aerogel.compress`, as a mapping or as text: "sparsity=0.5,0.8 quant=int8".
-        task: what to score them on, such as `aerogel.evaluate.Sts("dev.csv")`.
+        task: the evaluation task, such as `aerogel.evaluate.Sts("dev.csv")`.
         seq: tokens of the one sequence that an encoder is timed with; a language model decodes 32 tokens.
         keep: "best" keeps the models on the Pareto fronts of score against size and against time, "all" keeps all.
         threads: worker threads of everything.
-        rounds: turns of every model when they are timed.
+        rounds: interleaved rounds of timing.
         progress: called as progress(done, total, what).
 
     Returns:
