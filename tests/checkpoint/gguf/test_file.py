@@ -367,6 +367,7 @@ def test_an_alignment_beyond_the_file(tmp_path: Path) -> None:
 
 def small_file(path: Path) -> bytes:
     """Every kind of entry."""
+    path.unlink(missing_ok=True)
     entries = {"a": 1, "b": "text", "c": ["x", "yz"], "d": [1.5, 2.5], "e": True}
     tensors = {
         "t.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
