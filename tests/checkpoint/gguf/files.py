@@ -77,6 +77,7 @@ def write(
 
     Metadata: whole numbers become u32, floats f32. None leaves a key out.
     """
+    path.unlink(missing_ok=True)  # some file systems flush a file that is truncated and written again
     writer = gguf.GGUFWriter(str(path), arch)
     if alignment is not None:
         writer.add_custom_alignment(alignment)

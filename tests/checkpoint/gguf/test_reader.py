@@ -323,6 +323,18 @@ def test_heads_that_do_not_fit(tmp_path: Path, arch: str) -> None:
         architecture_of(opened(tmp_path, arch, metadata={f"{arch}.attention.head_count_kv": 4}))
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_sizes_that_no_model_has_cost_nothing(tmp_path: Path, arch: str) -> None:
+    """A list of two billion layers, or as many rotary frequencies, would be made before any tensor was missed."""
+    names = gguf_names()[arch]
+    for key in ("num_hidden_layers", "hidden_size", "head_dim"):
+        if key in names.keys:
+            with pytest.raises(ConfigError, match=f"{key}: expected at most .*, got 2147483647"):
+                opened(tmp_path, arch, metadata={f"{arch}.{names.keys[key]}": 2**31 - 1})
+    with pytest.raises(MissingTensorsError, match="tensors are missing"):
+        architecture_of(opened(tmp_path, arch, metadata={f"{arch}.block_count": 100}))
+
+
 @pytest.mark.parametrize("key", ["bos_token_id", "eos_token_id", "padding_token_id"])
 def test_special_ids(tmp_path: Path, key: str) -> None:
     config = opened(tmp_path, "llama", metadata={f"tokenizer.ggml.{key}": 5}).config
@@ -587,8 +599,7 @@ def test_changed_metadata_is_an_aerogel_error_or_a_model(tmp_path: Path) -> None
         ]
         keys += [f"{arch}.rope.dimension_count", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.tokens"]
         for key in keys:
-            for wrong in (["x"], True, "text", 0, 2**31, float("nan"), 1e30):
-                path.unlink(missing_ok=True)
+            for wrong in (["x"], "text", 2**31, float("nan")):
                 files.write_model(path, arch, metadata={key: wrong})
                 try:
                     checkpoint = open_checkpoint(path)
