@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ def test_help_names_every_command():
     for name in ("compress", "info", "embed", "generate", "bench", "demo", "eval", "sweep"):
         assert name in result.stdout
         assert "--threads" in run(name, "--help").stdout
+
+
+def test_the_command_that_is_installed_is_this_one():
+    [script] = metadata.entry_points(group="console_scripts", name="aerogel")
+    assert script.load() is cli.main
 
 
 def test_version():
