@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "runtime/packed_linear.h"
 #include "runtime/program.h"
 
 namespace py = pybind11;

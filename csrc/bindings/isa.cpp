@@ -27,7 +27,7 @@ void bind_isa(py::module_& module) {
       rows.append(std::move(row));
     };
     for (const LinearKernel& kernel : linear_kernels()) add("linear", kernel.format, kernel.isa, kernel.features);
-    for (const OpKernel& kernel : op_kernels()) add("op", kernel.op, kernel.isa, kernel.features);
+    for (const OpKernel& kernel : op_kernels()) add("op", kernel.op, kernel.isa, kNoFeature);
     return rows;
   }, "Every kernel of this build, best first: kind, name, isa, and whether this CPU can run it.");
   module.def("linear_formats", [] {

@@ -3,6 +3,16 @@
 #include <cmath>
 
 #include "bindings/bindings.h"
+#include "runtime/ops/activation.h"
+#include "runtime/ops/add.h"
+#include "runtime/ops/attention.h"
+#include "runtime/ops/embed.h"
+#include "runtime/ops/l2_normalize.h"
+#include "runtime/ops/linear.h"
+#include "runtime/ops/norm.h"
+#include "runtime/ops/pool.h"
+#include "runtime/ops/rope.h"
+#include "runtime/ops/select_last.h"
 
 namespace aerogel {
 namespace {
@@ -43,39 +53,39 @@ void bind_program(py::module_& module) {
   py::class_<Program>(module, "Program", "What a model computes: ops on values, checked as they are added. Each method returns the new value.")
       .def(py::init<>())
       .def("embed", [](Program& self, const Embedding& tokens, const Embedding& positions, const Embedding& types, std::int64_t offset) {
-        return self.embed(tokens, positions, types, offset);
+        return self.add<Embed>(tokens, positions, types, offset);
       }, py::arg("tokens"), py::arg("positions") = Embedding(), py::arg("types") = Embedding(), py::arg("position_offset") = 0,
            "[T, H]: the sum of each token's rows.")
       .def("layer_norm", [](Program& self, const std::string& name, int x, const py::object& gamma, const py::object& beta, float eps) {
-        return self.layer_norm(name, x, copy_floats(gamma, name + ".weight", 1), copy_floats(beta, name + ".bias", 1), eps);
+        return self.add<LayerNorm>(name, x, copy_floats(gamma, name + ".weight", 1), copy_floats(beta, name + ".bias", 1), eps);
       }, py::arg("name"), py::arg("x"), py::arg("gamma"), py::arg("beta"), py::arg("eps"))
       .def("rms_norm", [](Program& self, const std::string& name, int x, const py::object& gamma, float eps) {
-        return self.rms_norm(name, x, copy_floats(gamma, name + ".weight", 1), eps);
+        return self.add<RmsNorm>(name, x, copy_floats(gamma, name + ".weight", 1), eps);
       }, py::arg("name"), py::arg("x"), py::arg("gamma"), py::arg("eps"))
       .def("linear", [](Program& self, const std::string& name, int x, const PyWeight& weight, const py::object& bias, int terms,
                         float limit) {
-        return self.linear(name, x, weight.packed, copy_floats(bias, name + ".bias", 1), terms, limit);
+        return self.add<Linear>(name, x, weight.packed, copy_floats(bias, name + ".bias", 1), terms, limit);
       }, py::arg("name"), py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(), py::arg("terms") = 1,
            py::arg("limit") = 0.0f,
            "[T, K] -> [T, N]. terms=2 splits an int8 input in two rows of codes, for inputs with outliers. limit: an int8 input has "
            "the fixed scale limit / 127 instead of one a token; 0: none.")
-      .def("add", &Program::add, py::arg("x"), py::arg("y"))
-      .def("activation", &Program::activation, py::arg("x"), py::arg("kind"))
-      .def("silu_gate", &Program::silu_gate, py::arg("x"), "[T, 2F] (gate | up) -> silu(gate) * up, [T, F].")
+      .def("add", [](Program& self, int x, int y) { return self.add<Add>(x, y); }, py::arg("x"), py::arg("y"))
+      .def("activation", [](Program& self, int x, const std::string& kind) { return self.add<Activation>(x, kind); }, py::arg("x"), py::arg("kind"))
+      .def("silu_gate", [](Program& self, int x) { return self.add<SiluGate>(x); }, py::arg("x"), "[T, 2F] (gate | up) -> silu(gate) * up, [T, F].")
       .def("rope", [](Program& self, int x, std::int64_t heads, std::int64_t head_dim, const py::object& cos, const py::object& sin) {
         const Array<float> table(py::cast<py::array>(cos), "rope cos", 2);
         table.expect(1, head_dim / 2, "rope cos");
-        return self.rope(x, heads, head_dim, copy_floats(cos, "rope cos", 2), copy_floats(sin, "rope sin", 2));
+        return self.add<Rope>(x, heads, head_dim, copy_floats(cos, "rope cos", 2), copy_floats(sin, "rope sin", 2));
       }, py::arg("x"), py::arg("heads"), py::arg("head_dim"), py::arg("cos"), py::arg("sin"))
       .def("attention", [](Program& self, const std::string& name, int x, std::int64_t heads, std::int64_t kv_heads,
                            std::int64_t head_dim, bool causal, const std::optional<float>& scale) {
-        return self.attention(name, x, heads, kv_heads, head_dim, causal,
+        return self.add<Attention>(name, x, heads, kv_heads, head_dim, causal,
                               scale ? *scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))));
       }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("kv_heads"), py::arg("head_dim"), py::arg("causal"),
            py::arg("scale") = py::none(), "[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d].")
-      .def("select_last", &Program::select_last, py::arg("x"))
-      .def("pool", &Program::pool, py::arg("x"), py::arg("kind"))
-      .def("l2_normalize", &Program::l2_normalize, py::arg("x"))
+      .def("select_last", [](Program& self, int x) { return self.add<SelectLast>(x); }, py::arg("x"))
+      .def("pool", [](Program& self, int x, const std::string& kind) { return self.add<Pool>(x, kind); }, py::arg("x"), py::arg("kind"))
+      .def("l2_normalize", [](Program& self, int x) { return self.add<L2Normalize>(x); }, py::arg("x"))
       .def("output", &Program::output, py::arg("name"), py::arg("x"))
       .def("set_max_positions", &Program::set_max_positions, py::arg("limit"))
       .def_property_readonly("max_positions", &Program::max_positions);

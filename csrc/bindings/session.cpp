@@ -1,6 +1,8 @@
 #include "runtime/session.h"
 
 #include "bindings/bindings.h"
+#include "runtime/ops/linear.h"
+#include "runtime/ops/quantize.h"
 
 namespace aerogel {
 namespace {
@@ -9,22 +11,24 @@ py::list describe(const Plan& plan) {
   py::list rows;
   for (const Schedule& schedule : plan.schedules())
     for (const Step& step : schedule.steps) {
+      const Op& op = *step.op;
       py::dict row;
       row["output"] = schedule.output;
-      row["op"] = step_name(step.kind);
-      row["name"] = step.op->name;
-      row["width"] = step.width;
-      if (step.kind == StepKind::linear) {
-        const PackedLinear& linear = step.op->linear;
-        row["shape"] = py::make_tuple(linear.n(), linear.k());
-        row["numbers"] = linear.numbers();
-        row["forms"] = describe_forms(linear);
-        row["nbytes"] = linear.bytes();
-        row["nonzeros"] = linear.nonzeros();
-        row["terms"] = step.op->terms;
-        row["limit"] = step.op->limit;
+      row["op"] = op.kind();
+      row["name"] = op.name();
+      row["width"] = op.result().width;
+      if (const PackedLinear* weight = op.weight()) {
+        row["shape"] = py::make_tuple(weight->n(), weight->k());
+        row["numbers"] = weight->numbers();
+        row["forms"] = describe_forms(*weight);
+        row["nbytes"] = weight->bytes();
+        row["nonzeros"] = weight->nonzeros();
       }
-      if (step.kind == StepKind::quantize) row["limit"] = step.limit;
+      if (const auto* linear = dynamic_cast<const Linear*>(&op)) {
+        row["terms"] = linear->terms();
+        row["limit"] = linear->limit();
+      }
+      if (const auto* quantize = dynamic_cast<const Quantize*>(&op)) row["limit"] = quantize->limit();
       rows.append(std::move(row));
     }
   return rows;
@@ -57,7 +61,7 @@ py::array_t<float> run(Session& session, const py::array& tokens, const py::arra
   }
   const Schedule& schedule = session.plan().schedule(output);
   session.check(schedule, batch);
-  py::array_t<float> y({session.result_rows(schedule, batch), schedule.result_width});
+  py::array_t<float> y({session.result_rows(schedule, batch), schedule.result.width});
   float* out = y.mutable_data();
   {
     py::gil_scoped_release release;
@@ -80,8 +84,8 @@ void bind_session(py::module_& module) {
       .def_property_readonly("nbytes", &Plan::weight_bytes, "Resident bytes of all packed weights.")
       .def("describe", &describe, "The steps of each output, in order.")
       .def("weight", [](const Plan& self, const std::string& name) {
-        for (const Op& op : self.program().ops())
-          if (op.kind == OpKind::linear && op.name == name) return PyWeight{op.linear};
+        for (const auto& op : self.program().ops())
+          if (op->weight() != nullptr && op->name() == name) return PyWeight{*op->weight()};
         throw Error("this model has no linear '" + name + "'");
       }, py::arg("name"), "The packed weights of the linear of that name.");
 
@@ -97,8 +101,8 @@ void bind_session(py::module_& module) {
         py::list rows;
         for (const StepTiming& timing : self.timings()) {
           py::dict row;
-          row["op"] = step_name(timing.step->kind);
-          row["name"] = timing.step->op->name;
+          row["op"] = timing.step->op->kind();
+          row["name"] = timing.step->op->name();
           row["calls"] = timing.calls;
           row["seconds"] = timing.seconds;
           rows.append(std::move(row));

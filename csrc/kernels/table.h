@@ -21,31 +21,22 @@ struct LinearKernel {
   LinearRun run;
 };
 
-// All ops, one function pointer each, by the name in kernels.inc.
+// All ops, one function pointer each, by the name in ops/ops.inc.
 struct Ops {
-#define AEROGEL_OPS(X)                                                                              \
-  X(quantize, QuantizeTask)                                                                         \
-  X(layer_norm, NormTask) X(rms_norm, NormTask)                                                     \
-  X(gelu_erf, ActivationTask) X(gelu_tanh, ActivationTask) X(relu, ActivationTask)                  \
-  X(tanh_act, ActivationTask) X(silu, ActivationTask) X(silu_gate, ActivationTask)                  \
-  X(add, AddTask) X(embed_f32, EmbedTask) X(embed_q8, EmbedTask) X(embed_bf16, EmbedTask)           \
-  X(rope, RopeTask) X(attention, AttentionTask) X(mean_pool, PoolTask) X(max_pool, PoolTask)        \
-  X(l2_normalize, NormalizeTask)
-#define AEROGEL_OP_FIELD(op, task) void (*op)(const task&) = nullptr;
-  AEROGEL_OPS(AEROGEL_OP_FIELD)
-#undef AEROGEL_OP_FIELD
+#define OP(op, task, ...) void (*op)(const task&) = nullptr;
+#include "ops/ops.inc"
+#undef OP
 };
 
 struct OpKernel {
   const char* op;
   Isa isa;
-  std::uint32_t features;
 };
 
 // Whether this CPU can run a kernel with these needs.
 bool kernel_available(Isa isa, std::uint32_t features);
 
-// Rows of kernels.inc, in its order; also those this CPU cannot run.
+// Every kernel of kernels.inc and ops.inc, in their order; also those this CPU cannot run.
 const std::vector<LinearKernel>& linear_kernels();
 const std::vector<OpKernel>& op_kernels();
 

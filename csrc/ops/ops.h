@@ -1,5 +1,5 @@
 // The contract of every operation that is not a linear layer. One task struct an op; all arrays row-major, sizes in
-// elements, `ld*` the elements between rows. kernels/kernels.inc has one row per op and instruction set.
+// elements, `ld*` the elements between rows. ops.inc has one row per op.
 //
 // This header is included by kernel files: plain data only, nothing that could leave a weak symbol behind.
 #pragma once

@@ -2,55 +2,17 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "base/cpus.h"
 #include "base/error.h"
+#include "runtime/ops/quantize.h"
+#include "runtime/packed_linear.h"
 
 namespace aerogel {
-
-const char* step_name(StepKind kind) {
-  switch (kind) {
-    case StepKind::embed: return "embed";
-    case StepKind::layer_norm: return "layer_norm";
-    case StepKind::rms_norm: return "rms_norm";
-    case StepKind::linear: return "linear";
-    case StepKind::add: return "add";
-    case StepKind::activation: return "activation";
-    case StepKind::quantize: return "quantize";
-    case StepKind::rope: return "rope";
-    case StepKind::attention: return "attention";
-    case StepKind::select_last: return "select_last";
-    case StepKind::pool: return "pool";
-    case StepKind::l2_normalize: return "l2_normalize";
-  }
-  return "?";
-}
-
 namespace {
-
-StepKind step_of(OpKind kind) {
-  switch (kind) {
-    case OpKind::embed: return StepKind::embed;
-    case OpKind::layer_norm: return StepKind::layer_norm;
-    case OpKind::rms_norm: return StepKind::rms_norm;
-    case OpKind::linear: return StepKind::linear;
-    case OpKind::add: return StepKind::add;
-    case OpKind::activation: return StepKind::activation;
-    case OpKind::rope: return StepKind::rope;
-    case OpKind::attention: return StepKind::attention;
-    case OpKind::select_last: return StepKind::select_last;
-    case OpKind::pool: return StepKind::pool;
-    case OpKind::l2_normalize: return StepKind::l2_normalize;
-  }
-  throw Error("an op without a step");
-}
-
-bool is_norm(OpKind kind) { return kind == OpKind::layer_norm || kind == OpKind::rms_norm; }
-// A linear that reads codes; one that splits its input in terms makes them itself.
-bool takes_codes(const Op& op) { return op.kind == OpKind::linear && op.linear.quantized_x() && op.terms == 1; }
-bool writes_codes(OpKind kind) { return is_norm(kind) || kind == OpKind::activation; }
 
 // Two passes: steps over virtual buffers first, then buffers onto slots.
 class Scheduler {
@@ -58,61 +20,57 @@ class Scheduler {
   Scheduler(const Program& program, const Program::Output& output) : program_(program), output_(output) {}
 
   Schedule build() {
-    mark_needed(output_.value);
     const int count = static_cast<int>(program_.ops().size());
-    consumers_.resize(count);
-    for (int i = 0; i < count; ++i) {
-      if (!needed_[i]) continue;
-      const Op& op = program_.ops()[i];
-      if (op.x >= 0) consumers_[op.x].push_back(i);
-      if (op.y >= 0) consumers_[op.y].push_back(i);
-    }
+    needed_.assign(count, false);
+    mark_needed(output_.value);
+    readers_.resize(count);
+    for (int i = 0; i < count; ++i)
+      if (needed_[i])
+        for (int input : op(i).inputs()) readers_[input].push_back(i);
     choose_fusions();
     floats_.assign(count, -1);
     codes_.assign(count, {});
     for (int i = 0; i < count; ++i)
-      if (needed_[i] && fused_into_[i] < 0) emit(i);
+      if (needed_[i] && absorbed_by_[i] < 0) emit(i);
     schedule_.output = output_.name;
-    schedule_.result_width = program_.values()[output_.value].width;
-    schedule_.result_rows = program_.values()[output_.value].rows;
+    schedule_.result = op(output_.value).result();
     assign_slots();
     return std::move(schedule_);
   }
 
  private:
-  const Op& op(int value) const { return program_.ops()[value]; }
+  const Op& op(int value) const { return *program_.ops()[value]; }
 
   void mark_needed(int value) {
-    if (needed_.empty()) needed_.assign(program_.ops().size(), false);
-    if (value < 0 || needed_[value]) return;
+    if (needed_[value]) return;
     needed_[value] = true;
-    mark_needed(op(value).x);
-    mark_needed(op(value).y);
+    for (int input : op(value).inputs()) mark_needed(input);
   }
 
-  // A sum is added inside a norm if that norm is its first reader.
+  // A sum is added inside its first reader, if that can.
   void choose_fusions() {
-    fused_into_.assign(program_.ops().size(), -1);
+    absorbed_by_.assign(program_.ops().size(), -1);
     for (int i = 0; i < static_cast<int>(program_.ops().size()); ++i) {
-      if (!needed_[i] || op(i).kind != OpKind::add || consumers_[i].empty()) continue;
-      const int first = consumers_[i].front();
-      if (is_norm(op(first).kind)) fused_into_[i] = first;
+      if (!needed_[i] || !op(i).is_sum() || readers_[i].empty()) continue;
+      const int first = readers_[i].front();
+      if (op(first).absorbs_sum()) absorbed_by_[i] = first;
     }
   }
 
-  // The limits of the codes that linears read, 0 among them for those of each row's own.
+  // The limits of the codes that a value is read as, 0 among them for those of each row's own.
   std::set<float> limits(int value) const {
     std::set<float> found;
-    for (int reader : consumers_[value])
-      if (takes_codes(op(reader))) found.insert(op(reader).limit);
+    for (int reader : readers_[value])
+      if (const auto limit = op(reader).reads_codes(); limit && op(reader).inputs()[0] == value) found.insert(*limit);
     return found;
   }
 
   // Whether somebody reads the floats, `except` aside: codes with a limit are made from them.
   bool read_as_floats(int value, int except = -1) const {
     if (value == output_.value) return true;
-    for (int reader : consumers_[value])
-      if (reader != except && !(takes_codes(op(reader)) && op(reader).limit == 0)) return true;
+    for (int reader : readers_[value])
+      for (std::size_t input = 0; input < op(reader).inputs().size(); ++input)
+        if (reader != except && op(reader).inputs()[input] == value && (input != 0 || op(reader).reads_codes() != 0.0f)) return true;
     return false;
   }
 
@@ -121,59 +79,65 @@ class Scheduler {
     return static_cast<int>(buffers_.size()) - 1;
   }
   int new_floats(int value) {
-    return floats_[value] = new_buffer(program_.values()[value].width * static_cast<std::int64_t>(sizeof(float)));
+    return floats_[value] = new_buffer(op(value).result().width * static_cast<std::int64_t>(sizeof(float)));
   }
   int new_codes(int value, float limit) {
-    return codes_[value][limit] = new_buffer(codes_ld(program_.values()[value].width) + static_cast<std::int64_t>(sizeof(float)));
+    return codes_[value][limit] = new_buffer(codes_ld(op(value).result().width) + static_cast<std::int64_t>(sizeof(float)));
   }
 
   void emit(int i) {
     const Op& o = op(i);
-    const Value& value = program_.values()[i];
-    Step step{step_of(o.kind), &o, value.width, value.rows};
-    if (o.kind == OpKind::attention && o.causal) schedule_.uses_attention_cache = true;
+    if (o.kv_cache()) schedule_.uses_cache = true;
+    Step step;
+    step.op = &o;
 
-    if (o.x >= 0 && fused_into_[o.x] == i) {
-      const Op& sum = op(o.x);
-      step.x = floats_[sum.x];
-      step.residual = floats_[sum.y];
-      if (read_as_floats(o.x, i) || !limits(o.x).empty()) step.sum = new_floats(o.x);
-    } else if (takes_codes(o)) {
-      step.xq = codes_[o.x].at(o.limit);
-    } else if (o.x >= 0) {
-      step.x = floats_[o.x];
+    const int absorbed = !o.inputs().empty() && absorbed_by_[o.inputs()[0]] == i ? o.inputs()[0] : -1;
+    if (absorbed >= 0) {
+      for (int term : op(absorbed).inputs()) step.x.push_back(floats_[term]);
+      if (read_as_floats(absorbed, i) || !limits(absorbed).empty()) step.sum = new_floats(absorbed);
+    } else {
+      const auto limit = o.reads_codes();
+      if (limit) step.x_codes = codes_[o.inputs()[0]].at(*limit);
+      for (std::size_t input = limit ? 1 : 0; input < o.inputs().size(); ++input) step.x.push_back(floats_[o.inputs()[input]]);
     }
-    if (o.y >= 0) step.residual = floats_[o.y];
 
     std::set<float> wanted = limits(i);
-    const bool writes = writes_codes(o.kind) && wanted.erase(0.0f) != 0;  // codes of each row's own limit, along with the floats
-    if (o.kind == OpKind::rope && consumers_[o.x].size() == 1 && o.x != output_.value) {
-      step.y = floats_[i] = step.x;  // in place: nobody else reads the input
+    const bool writes = o.writes_codes() && wanted.erase(0.0f) != 0;  // codes of each row's own limit, along with the floats
+    if (o.in_place() && readers_[o.inputs()[0]].size() == 1 && o.inputs()[0] != output_.value) {
+      step.y = floats_[i] = step.x[0];  // nobody else reads the input
     } else if (!writes || read_as_floats(i)) {
       step.y = new_floats(i);
     }
-    if (writes) step.yq = new_codes(i, 0.0f);
-    push(step);
+    if (writes) step.y_codes = new_codes(i, 0.0f);
+    push(std::move(step));
 
-    // A fused sum that a quantized linear reads, and every other result that one reads, is quantized right away.
-    if (o.x >= 0 && fused_into_[o.x] == i)
-      for (float limit : limits(o.x)) push_quantize(o.x, limit);
+    // An absorbed sum that is read as codes, and every other result that is, is quantized right away.
+    if (absorbed >= 0)
+      for (float limit : limits(absorbed)) push_quantize(absorbed, limit);
     for (float limit : wanted) push_quantize(i, limit);
   }
 
   void push_quantize(int value, float limit) {
-    Step step{StepKind::quantize, &op(value), program_.values()[value].width, program_.values()[value].rows};
-    step.x = floats_[value];
-    step.yq = new_codes(value, limit);
-    step.limit = limit;
-    push(step);
+    schedule_.quantizes.push_back(std::make_unique<const Quantize>(op(value).name(), value, op(value).result(), limit));
+    Step step;
+    step.op = schedule_.quantizes.back().get();
+    step.x = {floats_[value]};
+    step.y_codes = new_codes(value, limit);
+    push(std::move(step));
   }
 
-  void push(const Step& step) {
+  void push(Step step) {
     const int index = static_cast<int>(schedule_.steps.size());
-    for (int buffer : {step.x, step.xq, step.residual, step.sum, step.y, step.yq})
-      if (buffer >= 0) buffers_[buffer].last = index;
-    schedule_.steps.push_back(step);
+    for_each_slot(step, [&](int buffer) { buffers_[buffer].last = index; });
+    schedule_.steps.push_back(std::move(step));
+  }
+
+  // f(slot) for every slot of a step that is one.
+  template <class F>
+  static void for_each_slot(Step& step, const F& f) {
+    for (int& slot : step.x) f(slot);
+    for (int* slot : {&step.x_codes, &step.sum, &step.y, &step.y_codes})
+      if (*slot >= 0) f(*slot);
   }
 
   // Linear scan: a slot is free again after the last step that touches its buffer. The result's slot is its own.
@@ -182,7 +146,6 @@ class Scheduler {
     std::vector<int> slot_of(buffers_.size(), -1);
     std::vector<std::int64_t>& slots = schedule_.slot_row_bytes;
     std::set<int> free;
-    schedule_.result = 0;
     slots.push_back(buffers_[result].row_bytes);
     slot_of[result] = 0;
     std::size_t next = 0;
@@ -210,9 +173,7 @@ class Scheduler {
       for (std::size_t buffer = 0; buffer < buffers_.size(); ++buffer)
         if (buffers_[buffer].last == index && slot_of[buffer] > 0) free.insert(slot_of[buffer]);
     }
-    for (Step& step : schedule_.steps)
-      for (int* buffer : {&step.x, &step.xq, &step.residual, &step.sum, &step.y, &step.yq})
-        if (*buffer >= 0) *buffer = slot_of[*buffer];
+    for (Step& step : schedule_.steps) for_each_slot(step, [&](int& buffer) { buffer = slot_of[buffer]; });
   }
 
   struct Buffer {
@@ -223,8 +184,8 @@ class Scheduler {
   const Program& program_;
   const Program::Output& output_;
   std::vector<bool> needed_;
-  std::vector<std::vector<int>> consumers_;
-  std::vector<int> fused_into_;  // of a sum: the norm it is added in
+  std::vector<std::vector<int>> readers_;
+  std::vector<int> absorbed_by_;  // of a sum: the op it is added in
   std::vector<int> floats_;
   std::vector<std::map<float, int>> codes_;  // by limit
   std::vector<Buffer> buffers_;
@@ -253,9 +214,11 @@ const Schedule& Plan::schedule(const std::string& output) const {
 std::size_t Plan::weight_bytes() const {
   std::set<const Weight*> seen;
   std::size_t bytes = 0;
-  for (const Op& op : program_.ops())
-    for (const LinearForm& form : op.linear.forms())
+  for (const auto& op : program_.ops()) {
+    if (op->weight() == nullptr) continue;
+    for (const LinearForm& form : op->weight()->forms())
       if (seen.insert(form.weight.get()).second) bytes += form.weight->bytes();
+  }
   return bytes;
 }
 

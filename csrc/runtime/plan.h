@@ -1,10 +1,10 @@
 // Plan: a program made ready to run. Immutable, shared between threads.
 //
 // For each output of the program there is a schedule: only the ops it needs, fused where that saves a pass over memory
-//   - a sum that feeds a norm is added inside the norm,
-//   - norms and activations write the int8 codes of their result when a quantized linear reads it,
-//   - other inputs of quantized linears get a quantize step, as do those with a fixed limit: one for each limit,
-//   - RoPE rotates in place,
+//   - a sum whose first reader can absorb it (a norm) is added inside that op,
+//   - ops that can (norms, activations) write the int8 codes of their result when one that reads codes (a linear) reads it,
+//   - other inputs of those get a quantize step, as do those with a fixed limit: one for each limit,
+//   - ops that can (RoPE) work in place,
 // and every intermediate result is given a slot of the arena, reused as soon as its last reader is done.
 #pragma once
 
@@ -15,27 +15,19 @@
 
 #include "base/team.h"
 #include "isa/isa.h"
+#include "kernels/table.h"
 #include "runtime/program.h"
 
 namespace aerogel {
 
-enum class StepKind { embed, layer_norm, rms_norm, linear, add, activation, quantize, rope, attention, select_last, pool, l2_normalize };
-
-const char* step_name(StepKind kind);
-
-// What a session executes. Slots are -1 where unused.
+// What a session executes: an op, and the slots it reads and writes. -1: none.
 struct Step {
-  StepKind kind;
-  const Op* op;          // name and parameters; of quantize: the op whose result is quantized
-  std::int64_t width;    // columns of the result
-  Rows rows;             // rows of the result
-  int x = -1;            // slot of the input (float)
-  int xq = -1;           // slot of the input's codes, for a quantized linear
-  int residual = -1;     // slot of the second term: add, or a sum fused into a norm
-  int sum = -1;          // slot that receives the fused sum, where others read it too
-  int y = -1;            // slot of the float result
-  int yq = -1;           // slot of the result's codes
-  float limit = 0;       // quantize: fixed; 0: each row's own
+  const Op* op;
+  std::vector<int> x;      // of each input that is read as floats; of both terms of the sum that the op has absorbed
+  int x_codes = -1;        // the first input as codes, where the op reads those
+  int sum = -1;            // receives the absorbed sum, where others read it too
+  int y = -1;              // the result as floats
+  int y_codes = -1;        // the result's codes
 };
 
 // Codes and scales of a value share one slot: [rows, codes_ld] int8, then [rows] float.
@@ -43,12 +35,11 @@ constexpr std::int64_t codes_ld(std::int64_t width) { return round_up<std::int64
 
 struct Schedule {
   std::string output;
-  int result = -1;                          // slot of the output
-  std::int64_t result_width = 0;
-  Rows result_rows = Rows::tokens;
+  Value result;
   std::vector<Step> steps;
-  std::vector<std::int64_t> slot_row_bytes; // size of each slot for one row; all but the result live in the arena
-  bool uses_attention_cache = false;        // has a causal attention, so a KV cache can be filled
+  std::vector<std::int64_t> slot_row_bytes;          // of each slot, for one row; slot 0 is the result, the others are in the arena
+  bool uses_cache = false;                           // has an op that keeps keys and values, so a KV cache can be filled
+  std::vector<std::unique_ptr<const Op>> quantizes;  // ops that the plan has put between those of the program
 };
 
 class Plan {

@@ -6,22 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "runtime/batch.h"
 #include "runtime/kv_cache.h"
-#include "runtime/linear_run.h"
 #include "runtime/plan.h"
+#include "runtime/scratch.h"
+#include "runtime/work.h"
 
 namespace aerogel {
-
-// A ragged batch: the tokens of all sequences end to end.
-struct Batch {
-  const std::int32_t* tokens;        // [T]
-  const std::int32_t* types;         // [T] or null: all 0
-  std::int64_t token_count;          // T
-  const std::int64_t* offsets;       // [S+1]: sequence s has tokens [offsets[s], offsets[s+1])
-  std::int64_t sequences;            // S
-  const std::int64_t* slots;         // [S] KV-cache slots the tokens are appended to, or null: no cache
-  bool last_only = false;            // select_last keeps the last token of each sequence
-};
 
 struct StepTiming {
   const Step* step;
@@ -42,7 +33,7 @@ class Session {
   // lengths within max_positions, slots distinct. Throws ShapeError or DataError.
   void check(const Schedule& schedule, const Batch& batch) const;
 
-  // Runs the whole forward pass; y: [result_rows, schedule.result_width]. The batch must have passed check().
+  // Runs the whole forward pass; y: [result_rows, schedule.result.width]. The batch must have passed check().
   void run(const Schedule& schedule, const Batch& batch, float* y);
 
   std::int64_t slot_length(std::int64_t slot) const { return cache_.length(slot); }
@@ -53,12 +44,7 @@ class Session {
   const std::vector<StepTiming>& timings() const { return timings_; }
 
  private:
-  struct Frame;
-
-  void run_frame(const Schedule& schedule, Frame& frame, const Crew& crew);
-  void run_step(const Step& step, Frame& frame, const Crew& crew);
-  void run_attention(const Step& step, Frame& frame, const Crew& crew);
-  void run_linear_terms(const Op& op, const float* x, std::int64_t rows, float* y, const Crew& crew);
+  void run_frame(const Schedule& schedule, const Frame& frame, const Crew& crew);
   std::size_t scratch_bytes(const Schedule& schedule, const Batch& batch, std::int64_t longest) const;
   std::vector<std::int64_t> side_by_side(const Batch& batch) const;
 
@@ -66,7 +52,7 @@ class Session {
   KvCache cache_;
   ScratchPool scratch_;
   std::vector<AlignedBuffer<std::uint8_t>> arenas_;  // one a thread; the first one serves frames that the whole team runs
-  std::vector<AlignedBuffer<std::uint8_t>> terms_;   // one a thread: the split inputs of linears with two terms
+  std::vector<AlignedBuffer<std::uint8_t>> workspaces_;  // as many: what a step works in, see Op::workspace_bytes
   std::vector<std::int32_t> positions_;
   bool profile_ = false;
   std::vector<StepTiming> timings_;

@@ -131,10 +131,12 @@ TEST(ops_l2_normalize) {
       }
 }
 
-TEST(ops_every_op_has_a_scalar_kernel) {
-#define AEROGEL_CHECK_OP(op, task) CHECK(ops_for(Isa::scalar).op != nullptr, #op " has no scalar kernel");
-  AEROGEL_OPS(AEROGEL_CHECK_OP)
-#undef AEROGEL_CHECK_OP
+TEST(ops_every_op_has_a_kernel_on_every_isa) {
+  for (Isa isa : supported_isas()) {
+#define OP(op, task, ...) CHECK(ops_for(isa).op != nullptr, #op << " has no kernel on " << isa_name(isa));
+#include "ops/ops.inc"
+#undef OP
+  }
 }
 
 }  // namespace

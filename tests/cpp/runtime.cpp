@@ -7,6 +7,17 @@
 
 #include "base/error.h"
 #include "check.h"
+#include "runtime/ops/activation.h"
+#include "runtime/ops/add.h"
+#include "runtime/ops/attention.h"
+#include "runtime/ops/embed.h"
+#include "runtime/ops/l2_normalize.h"
+#include "runtime/ops/linear.h"
+#include "runtime/ops/norm.h"
+#include "runtime/ops/pool.h"
+#include "runtime/ops/quantize.h"
+#include "runtime/ops/rope.h"
+#include "runtime/ops/select_last.h"
 #include "runtime/session.h"
 
 namespace aerogel {
@@ -64,35 +75,35 @@ std::shared_ptr<Plan> small_model(bool causal, bool quantized, int percent_zero,
   Random random(7);
   const auto ones = [&] { return floats(random_floats(kHidden, random)); };
   Program p;
-  int x = causal ? p.embed(random_table(kVocabulary, random), nullptr, nullptr, 0)
-                 : p.embed(random_table(kVocabulary, random), random_table(kPositions, random), random_table(2, random), 0);
-  if (!causal) x = p.layer_norm("embed", x, ones(), ones(), 1e-5f);
+  int x = causal ? p.add<Embed>(random_table(kVocabulary, random), nullptr, nullptr, 0)
+                 : p.add<Embed>(random_table(kVocabulary, random), random_table(kPositions, random), random_table(2, random), 0);
+  if (!causal) x = p.add<LayerNorm>("embed", x, ones(), ones(), 1e-5f);
   std::vector<float> angles = random_floats(kPositions * kHeadDim / 2, random, 3.0f), cosines = angles, sines = angles;
   for (std::size_t i = 0; i < angles.size(); ++i) {
     cosines[i] = std::cos(angles[i]);
     sines[i] = std::sin(angles[i]);
   }
   for (int layer = 0; layer < 2; ++layer) {
-    const int normed = causal ? p.rms_norm("n1", x, ones(), 1e-5f) : x;
+    const int normed = causal ? p.add<RmsNorm>("n1", x, ones(), 1e-5f) : x;
     const int terms = causal ? 2 : 1;
     const std::int64_t kv_heads = causal ? 2 : kHeads;
-    int qkv = p.linear("qkv", normed, random_linear((kHeads + 2 * kv_heads) * kHeadDim, kHidden, quantized, percent_zero, random),
+    int qkv = p.add<Linear>("qkv", normed, random_linear((kHeads + 2 * kv_heads) * kHeadDim, kHidden, quantized, percent_zero, random),
                        floats(random_floats((kHeads + 2 * kv_heads) * kHeadDim, random)), terms);
-    if (causal) qkv = p.rope(qkv, kHeads + kv_heads, kHeadDim, floats(cosines), floats(sines));
-    const int mixed = p.attention("attention", qkv, kHeads, kv_heads, kHeadDim, causal, 0.3f);
-    x = p.add(x, p.linear("out", mixed, random_linear(kHidden, kHidden, quantized, percent_zero, random), nullptr));
-    const int inner = causal ? p.rms_norm("n2", x, ones(), 1e-5f) : p.layer_norm("n2", x, ones(), ones(), 1e-5f);
-    const int up = p.linear("up", inner, random_linear(160, kHidden, quantized, percent_zero, random), nullptr);
-    const int active = causal ? p.silu_gate(up) : p.activation(up, "gelu");
-    const int down = p.linear("down", active, random_linear(kHidden, causal ? 80 : 160, quantized, percent_zero, random), nullptr);
-    x = p.add(causal ? x : inner, down);
+    if (causal) qkv = p.add<Rope>(qkv, kHeads + kv_heads, kHeadDim, floats(cosines), floats(sines));
+    const int mixed = p.add<Attention>("attention", qkv, kHeads, kv_heads, kHeadDim, causal, 0.3f);
+    x = p.add<Add>(x, p.add<Linear>("out", mixed, random_linear(kHidden, kHidden, quantized, percent_zero, random), nullptr));
+    const int inner = causal ? p.add<RmsNorm>("n2", x, ones(), 1e-5f) : p.add<LayerNorm>("n2", x, ones(), ones(), 1e-5f);
+    const int up = p.add<Linear>("up", inner, random_linear(160, kHidden, quantized, percent_zero, random), nullptr);
+    const int active = causal ? p.add<SiluGate>(up) : p.add<Activation>(up, "gelu");
+    const int down = p.add<Linear>("down", active, random_linear(kHidden, causal ? 80 : 160, quantized, percent_zero, random), nullptr);
+    x = p.add<Add>(causal ? x : inner, down);
   }
   p.output("hidden", x);
   if (causal) {
-    p.output("logits", p.linear("head", p.rms_norm("norm", p.select_last(x), ones(), 1e-5f),
+    p.output("logits", p.add<Linear>("head", p.add<RmsNorm>("norm", p.add<SelectLast>(x), ones(), 1e-5f),
                                 random_linear(kVocabulary, kHidden, quantized, 0, random), nullptr));
   } else {
-    p.output("embedding", p.l2_normalize(p.pool(p.layer_norm("norm", x, ones(), ones(), 1e-5f), "mean")));
+    p.output("embedding", p.add<L2Normalize>(p.add<Pool>(p.add<LayerNorm>("norm", x, ones(), ones(), 1e-5f), "mean")));
   }
   return std::make_shared<Plan>(std::move(p), threads);
 }
@@ -130,7 +141,7 @@ std::vector<float> run(Session& session, const Tokens& tokens, const std::string
   batch.last_only = last_only;
   const Schedule& schedule = session.plan().schedule(output);
   session.check(schedule, batch);
-  std::vector<float> y(static_cast<std::size_t>(session.result_rows(schedule, batch) * schedule.result_width));
+  std::vector<float> y(static_cast<std::size_t>(session.result_rows(schedule, batch) * schedule.result.width));
   session.run(schedule, batch, y.data());
   return y;
 }
@@ -186,9 +197,9 @@ TEST(runtime_two_terms_hold_outliers) {
   table->owner = owner;
   const PackedLinear weight = random_linear(70, kHidden, true, 30, random);
   Program p;
-  const int x = p.embed(table, nullptr, nullptr, 0);
-  p.output("one", p.linear("w", x, weight, bias, 1));
-  p.output("two", p.linear("w", x, weight, bias, 2));
+  const int x = p.add<Embed>(table, nullptr, nullptr, 0);
+  p.output("one", p.add<Linear>("w", x, weight, bias, 1));
+  p.output("two", p.add<Linear>("w", x, weight, bias, 2));
   const Tokens tokens = random_tokens({kRows}, random);
   for (int threads : {1, 2}) {
     Session session(std::make_shared<Plan>(p, threads));
@@ -208,7 +219,7 @@ TEST(runtime_two_terms_hold_outliers) {
     CHECK(error_two < kHidden * 0.4 * 500.0 / 254 / 254, error_two);
     CHECK(error_two < error_one / 50, error_one << " and " << error_two);
   }
-  check_refused([&] { Program q(p); q.linear("w", x, weight, nullptr, 3); }, "three terms");
+  check_refused([&] { Program q(p); q.add<Linear>("w", x, weight, nullptr, 3); }, "three terms");
 }
 
 // Static limits: steps of their own, shared by readers of one limit, also where norms, activations and sums make the input.
@@ -218,26 +229,27 @@ TEST(runtime_limits_of_inputs) {
   const auto ones = [&] { return floats(std::vector<float>(kHidden, 1.0f)); };
   const auto weight = [&] { return random_linear(kHidden, kHidden, true, 30, random); };
   Program p;
-  int x = p.embed(table, nullptr, nullptr, 0);
+  int x = p.add<Embed>(table, nullptr, nullptr, 0);
   const PackedLinear first = weight();
-  x = p.linear("first", x, first, nullptr, 1, 0.5f);
+  x = p.add<Linear>("first", x, first, nullptr, 1, 0.5f);
   const int early = x;
-  const int sum = p.add(x, p.linear("second", x, weight(), nullptr));
-  const int normed = p.layer_norm("n", sum, ones(), ones(), 1e-5f);  // the sum is added inside it
-  int y = p.linear("tight", normed, weight(), nullptr, 1, 1.5f);
-  y = p.add(y, p.linear("tight too", normed, weight(), nullptr, 1, 1.5f));
-  y = p.add(y, p.linear("wide", normed, weight(), nullptr, 1, 4.0f));
-  y = p.add(y, p.linear("dynamic", normed, weight(), nullptr));
-  y = p.add(y, p.linear("of the sum", sum, weight(), nullptr, 1, 2.0f));
-  y = p.add(y, p.linear("active", p.activation(y, "relu"), weight(), nullptr, 1, 3.0f));
-  y = p.add(y, p.linear("floats", y, random_linear(kHidden, kHidden, false, 30, random), nullptr, 1, 1.0f));
+  const int sum = p.add<Add>(x, p.add<Linear>("second", x, weight(), nullptr));
+  const int normed = p.add<LayerNorm>("n", sum, ones(), ones(), 1e-5f);  // the sum is added inside it
+  int y = p.add<Linear>("tight", normed, weight(), nullptr, 1, 1.5f);
+  y = p.add<Add>(y, p.add<Linear>("tight too", normed, weight(), nullptr, 1, 1.5f));
+  y = p.add<Add>(y, p.add<Linear>("wide", normed, weight(), nullptr, 1, 4.0f));
+  y = p.add<Add>(y, p.add<Linear>("dynamic", normed, weight(), nullptr));
+  y = p.add<Add>(y, p.add<Linear>("of the sum", sum, weight(), nullptr, 1, 2.0f));
+  y = p.add<Add>(y, p.add<Linear>("active", p.add<Activation>(y, "relu"), weight(), nullptr, 1, 3.0f));
+  y = p.add<Add>(y, p.add<Linear>("floats", y, random_linear(kHidden, kHidden, false, 30, random), nullptr, 1, 1.0f));
   p.output("early", early);
   p.output("late", y);
 
   const auto plan = std::make_shared<Plan>(p, 2);
   std::vector<std::string> made;
   for (const Step& step : plan->schedule("late").steps)
-    if (step.kind == StepKind::quantize) made.push_back(step.op->name + " " + std::to_string(step.limit).substr(0, 3));
+    if (const auto* quantize = dynamic_cast<const Quantize*>(step.op))
+      made.push_back(quantize->name() + " " + std::to_string(quantize->limit()).substr(0, 3));
   const std::vector<std::string> expected{"table 0.5", "first 0.0", "add 2.0", "n 1.5", "n 4.0", "relu 3.0"};
   CHECK(made == expected, made.size() << " quantize steps, the first of " << made.front());
 
@@ -265,8 +277,8 @@ TEST(runtime_limits_of_inputs) {
   check_near(late, joined, 0.0f, "late");
 
   for (float limit : {-1.0f, std::nanf(""), HUGE_VALF, 1e-38f})
-    check_refused([&] { Program q(p); q.linear("w", x, first, nullptr, 1, limit); }, "a limit of " + std::to_string(limit));
-  check_refused([&] { Program q(p); q.linear("w", x, first, nullptr, 2, 1.0f); }, "a limit and two terms");
+    check_refused([&] { Program q(p); q.add<Linear>("w", x, first, nullptr, 1, limit); }, "a limit of " + std::to_string(limit));
+  check_refused([&] { Program q(p); q.add<Linear>("w", x, first, nullptr, 2, 1.0f); }, "a limit and two terms");
 }
 
 TEST(runtime_every_output_alone) {
@@ -369,19 +381,57 @@ TEST(runtime_refuses_broken_batches) {
 TEST(program_refuses_wrong_shapes) {
   Random random(9);
   Program p;
-  const int x = p.embed(random_table(kVocabulary, random), nullptr, nullptr, 0);
+  const int x = p.add<Embed>(random_table(kVocabulary, random), nullptr, nullptr, 0);
   const auto ones = [&](std::int64_t n) { return floats(std::vector<float>(static_cast<std::size_t>(n), 1.0f)); };
-  check_refused([&] { p.layer_norm("n", x, ones(kHidden - 1), nullptr, 1e-5f); }, "a norm of another width");
-  check_refused([&] { p.linear("w", x, random_linear(8, kHidden + 1, false, 0, random), nullptr); }, "a weight of another width");
-  check_refused([&] { p.linear("w", x, random_linear(8, kHidden, false, 0, random), ones(9)); }, "a bias of another length");
-  check_refused([&] { p.attention("a", x, 4, 3, 4, false, 1.0f); }, "kv_heads that do not divide heads");
-  check_refused([&] { p.attention("a", x, 4, 4, 5, false, 1.0f); }, "heads that do not fit");
-  check_refused([&] { p.rope(x, 4, 5, ones(5), ones(5)); }, "an odd head size");
-  check_refused([&] { p.rope(x, 100, 4, ones(4), ones(4)); }, "more heads than columns");
-  check_refused([&] { p.add(x, 99); }, "a value that does not exist");
-  check_refused([&] { p.activation(x, "swish7"); }, "an unknown activation");
-  check_refused([&] { p.pool(x, "median"); }, "an unknown pooling");
+  check_refused([&] { p.add<LayerNorm>("n", x, ones(kHidden - 1), nullptr, 1e-5f); }, "a norm of another width");
+  check_refused([&] { p.add<Linear>("w", x, random_linear(8, kHidden + 1, false, 0, random), nullptr); }, "a weight of another width");
+  check_refused([&] { p.add<Linear>("w", x, random_linear(8, kHidden, false, 0, random), ones(9)); }, "a bias of another length");
+  check_refused([&] { p.add<Attention>("a", x, 4, 3, 4, false, 1.0f); }, "kv_heads that do not divide heads");
+  check_refused([&] { p.add<Attention>("a", x, 4, 4, 5, false, 1.0f); }, "heads that do not fit");
+  check_refused([&] { p.add<Rope>(x, 4, 5, ones(5), ones(5)); }, "an odd head size");
+  check_refused([&] { p.add<Rope>(x, 100, 4, ones(4), ones(4)); }, "more heads than columns");
+  check_refused([&] { p.add<Add>(x, 99); }, "a value that does not exist");
+  check_refused([&] { p.add<Activation>(x, "swish7"); }, "an unknown activation");
+  check_refused([&] { p.add<Pool>(x, "median"); }, "an unknown pooling");
   check_refused([&] { Plan plan(Program(), 1); }, "a program without output");
+}
+
+// An op is its class and nothing else: the runtime plans and runs one that it has never seen.
+class Twice : public Op {
+ public:
+  Twice(const Program& program, std::vector<int> x) : Op("twice", "twice", x, program.value("twice", x.at(0))) {}
+  bool in_place() const override { return true; }
+  void run(const Work& work) const override {
+    const std::int64_t width = result().width;
+    work.over_rows(work.rows(), width, [&](std::int64_t begin, std::int64_t count, int) {
+      for (std::int64_t i = begin * width; i < (begin + count) * width; ++i) work.y()[i] = 2 * work.x()[i];
+    });
+  }
+};
+
+TEST(runtime_runs_an_op_of_its_own) {
+  Random random(13);
+  const auto table = random_table(kVocabulary, random);
+  const PackedLinear weight = random_linear(20, kHidden, true, 0, random);
+  const auto made = [&](bool twice) {
+    Program p;
+    int x = p.add<Embed>(table, nullptr, nullptr, 0);
+    p.output("table", x);
+    x = p.add<Add>(x, x);
+    if (twice) x = p.add<Twice>(std::vector<int>{x});
+    p.output("read as codes", p.add<Linear>("w", x, weight, nullptr));
+    return std::make_shared<Plan>(std::move(p), 2);
+  };
+  const Tokens tokens = random_tokens({3, 200}, random);
+  Session with(made(true)), without(made(false));
+  const std::vector<float> got = run(with, tokens, "read as codes"), half = run(without, tokens, "read as codes");
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == 2 * half[i], got[i] << " at " << i << ", expected " << 2 * half[i]);
+  const std::vector<Step>& steps = with.plan().schedule("read as codes").steps;
+  std::string kinds;
+  for (const Step& step : steps) kinds += std::string(" ") + step.op->kind();
+  CHECK(kinds == " embed add twice quantize linear", kinds);
+  CHECK(steps[2].y == steps[2].x[0], "twice works in place");
+  check_refused([&] { Program p; p.add<Embed>(table, nullptr, nullptr, 0); p.add<Twice>(std::vector<int>{0, 0}); }, "an op in place with two inputs");
 }
 
 }  // namespace

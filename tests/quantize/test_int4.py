@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from aerogel.quantize import quantize, scheme
+from aerogel.quantize.int4 import Int4
+from aerogel.quantize.stored import to_weight
 
 
 def weights(n=8, k=256, seed=0):
@@ -90,3 +92,16 @@ def test_many_chunks_are_as_one():
     w = np.tile(weights(64, 2048, seed=6), (5, 1))
     quantized = quantize("int4:g128", w)
     assert np.array_equal(quantized.values, np.tile(quantized.values[:64], (5, 1)))
+
+
+def test_no_code_of_skewed_groups_leaves_int8():
+    """A multiplier that is cut to its limit moves the zero point, and with it the limit."""
+    random = np.random.default_rng(0)
+    weight = (random.standard_normal((400, 512)) * random.gamma(0.3, 1, (400, 8)).repeat(64, axis=1)).astype(np.float32)
+    weight += random.standard_normal((400, 8)).repeat(64, axis=1).astype(np.float32) * 0.4
+    grid = Int4(64, asymmetric=True).grid(weight)
+    assert grid.zero is not None
+    furthest = np.maximum(grid.zero, 15 - grid.zero).astype(int) * grid.multiplier
+    assert 120 < furthest.max() <= 127
+    stored = to_weight(grid.quantize(weight))
+    assert np.array_equal(stored.codes(np.int32), stored.codes(np.int8))

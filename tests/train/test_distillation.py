@@ -260,7 +260,7 @@ def test_a_language_model(llama_folder: Path, tmp_path: Path) -> None:
 def test_a_batch_of_different_lengths_of_a_language_model(llama_folder: Path) -> None:
     pytest.importorskip("transformers", reason="transformers (extra [train]) is not installed")
     from aerogel.train.batches import Sequences
-    from aerogel.train.families import open_trainee
+    from aerogel.train.trainee import open_trainee
 
     rows = [[3, 4, 5, 6], [7, 8]]
     with torch.no_grad():

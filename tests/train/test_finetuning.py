@@ -81,7 +81,7 @@ def test_bad_data_are_named(bert_folder: Path, tmp_path: Path, texts, labels, me
 
 def test_models_that_do_not_fit_are_named(classifier: Path, llama_folder: Path, tmp_path: Path) -> None:
     options = Options(steps=1, **QUICK)
-    with pytest.raises(UnsupportedModelError, match="expected a BERT"):
+    with pytest.raises(UnsupportedModelError, match="has no classifier that is trained here"):
         finetune(llama_folder, tmp_path / "out", TEXTS, LABELS, options=options)
     with pytest.raises(DataError, match="labels: expected 0 to 1, got 2"):
         finetune(classifier, tmp_path / "out", TEXTS[:3], [0, 1, 2], options=options)

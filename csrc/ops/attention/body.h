@@ -1,6 +1,5 @@
-// Attention as two small matrix products around a softmax: the body that every vector instruction set compiles for
-// itself, inside an anonymous namespace, over the vocabulary of its math_<isa>.h. kTile, set by the including file, is the rows of
-// queries in a register tile (times two vectors of columns).
+// Attention as two small matrix products around a softmax, over the vocabulary of an ops/math_<isa>.h, which is included before. `tile`
+// is the rows of queries in a register tile (times two vectors of columns).
 //
 // From kPack queries on, everything is first packed, so that both products read straight streams (q, k and v are slices
 // of wide rows, whose strides collide in L1, and whose pages no hardware prefetcher crosses). With P = two vectors:
@@ -19,11 +18,19 @@
 // Causal: a tile multiplies with the keys its first query sees, and then key by key with the rows that see more: keys
 // that a query does not see never touch it, not even times 0.
 
+#pragma once
+
+#include "ops/ops.h"
+
+namespace aerogel {
+namespace {
+
 constexpr std::int64_t kPanel = 2 * kLanes;
 constexpr std::int64_t kBlock = 48;
 constexpr std::int64_t kPack = 5;
 constexpr std::int64_t kFew = 32;   // keys whose values need no packing
 constexpr std::int64_t kAhead = 8;  // rows that are prefetched while one is packed
+constexpr int kSquare = sizeof(Vector8) / sizeof(float);
 
 inline std::int64_t at_most(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 inline std::int64_t padded(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
@@ -38,6 +45,16 @@ inline void prefetch_row(const float* row, std::int64_t d) {
 }
 
 // ---- packing -----------------------------------------------------------------------------------------------------
+
+// out[c * ld + r] = rows[r][column + c], r and c < kSquare
+inline void transpose_square(const float* const* rows, std::int64_t column, float* out, std::int64_t ld) {
+  Vector8 row[kSquare];
+#pragma GCC unroll 8
+  for (int r = 0; r < kSquare; ++r) load(rows[r] + column, row[r]);
+  transpose(row);
+#pragma GCC unroll 8
+  for (int c = 0; c < kSquare; ++c) store(out + c * ld, row[c]);
+}
 
 // Columns beyond the last key repeat it: nobody reads their scores.
 void pack_keys(const AttentionTask& task, std::int64_t keys, float* out) {
@@ -155,23 +172,24 @@ using ScoreTile = void (*)(const float*, const float*, std::int64_t, float*, std
 using ValueTile = void (*)(const float*, std::int64_t, const float*, std::int64_t, std::int64_t, std::int64_t, const float*, float*,
                            std::int64_t, std::int64_t);
 
-// Tiles of rows = 1 .. kTile and columns in one or two vectors.
-template <int rows = 1>
+// Tiles of rows = 1 .. tile and columns in one or two vectors.
+template <int tile, int rows = 1>
 struct Tiles {
   static ScoreTile score(std::int64_t height, std::int64_t columns) {
-    if (height > rows) return Tiles<(rows < kTile ? rows + 1 : rows)>::score(height, columns);
+    if (height > rows) return Tiles<tile, (rows < tile ? rows + 1 : rows)>::score(height, columns);
     return columns > kLanes ? score_tile<rows, 2> : score_tile<rows, 1>;
   }
   static ValueTile value(std::int64_t height, std::int64_t columns) {
-    if (height > rows) return Tiles<(rows < kTile ? rows + 1 : rows)>::value(height, columns);
+    if (height > rows) return Tiles<tile, (rows < tile ? rows + 1 : rows)>::value(height, columns);
     return columns > kLanes ? value_tile<rows, 2> : value_tile<rows, 1>;
   }
 };
 
 // Rows in tiles of nearly equal height: a low tile cannot hide the latency of a multiply-add.
+template <int tile>
 struct Cut {
   std::int64_t tiles, low, higher;  // `higher` tiles of low + 1 rows, then those of `low`
-  explicit Cut(std::int64_t rows) : tiles((rows + kTile - 1) / kTile), low(rows / tiles), higher(rows - low * tiles) {}
+  explicit Cut(std::int64_t rows) : tiles((rows + tile - 1) / tile), low(rows / tiles), higher(rows - low * tiles) {}
   // f(first row, rows)
   template <class F>
   void each(const F& f) const {
@@ -246,10 +264,11 @@ struct Ahead {
   }
 };
 
+template <int tile>
 void attend_packed(const AttentionTask& task) {
   const std::int64_t d = task.d, keys = seen(task, task.queries - 1), lds = padded(keys, kPanel) + kPanel;
   std::int64_t block = kBlock;
-  while (block > kTile && block * lds > 32768) block -= kTile;
+  while (block > tile && block * lds > 32768) block -= tile;
   float* k_panels = static_cast<float*>(task.scratch);
   float* packed_values = k_panels + padded(keys, kPanel) * d;
   float* scores = packed_values + keys * padded(d, kPanel);
@@ -264,14 +283,14 @@ void attend_packed(const AttentionTask& task) {
   for (std::int64_t head = 0; head < task.heads; ++head)
     for (std::int64_t first = 0; first < task.queries; first += block) {
       const std::int64_t rows = at_most(block, task.queries - first);
-      const Cut cut(rows);
+      const Cut<tile> cut(rows);
       pack_queries(task.q + head * d + first * task.ldq, task.ldq, rows, d, task.scale, queries);
       for (std::int64_t j = 0; j < seen(task, first + rows - 1); j += kPanel)
         cut.each([&](std::int64_t r, std::int64_t height) {
           const std::int64_t columns = seen(task, first + r + height - 1) - j;
           value_rows.some();
           if (columns > 0)
-            Tiles<>::score(height, columns)(queries + r * d, k_panels + j * d, d, scores + r * lds + j, lds);
+            Tiles<tile>::score(height, columns)(queries + r * d, k_panels + j * d, d, scores + r * lds + j, lds);
         });
       float inverse[kBlock];
       softmax(scores, lds, rows, [&](std::int64_t r) { return seen(task, first + r); }, inverse);
@@ -282,7 +301,7 @@ void attend_packed(const AttentionTask& task) {
           const std::int64_t shared = seen(task, first + r), more = seen(task, first + r + height - 1) - shared;
           more_queries.some();
           next_keys.some();
-          Tiles<>::value(height, d - c)(scores + r * lds, lds, values + c * value_step, value_ld, shared, more, inverse + r,
+          Tiles<tile>::value(height, d - c)(scores + r * lds, lds, values + c * value_step, value_ld, shared, more, inverse + r,
                                         task.y + head * d + (first + r) * task.ldy + c, task.ldy, d - c);
         });
     }
@@ -395,8 +414,9 @@ void attend_few(const AttentionTask& task, std::int64_t i, std::int64_t head) {
   columns(few_values<heads, 1, heads == 1 ? 8 : 4>, 1);
 }
 
+template <int tile>
 void attend(const AttentionTask& task) {
-  if (task.queries >= kPack) return attend_packed(task);
+  if (task.queries >= kPack) return attend_packed<tile>(task);
   const std::int64_t groups = (task.heads + kSharing - 1) / kSharing;
   for (std::int64_t i = 0; i < task.queries; ++i)
     for (std::int64_t g = 0, head = 0; g < groups; ++g) {
@@ -407,3 +427,6 @@ void attend(const AttentionTask& task) {
       head = next;
     }
 }
+
+}  // namespace
+}  // namespace aerogel

@@ -43,7 +43,7 @@ class _Linear:
     value: Value | None = None
 
 
-class EagerWeights:
+class EagerParameters:
     """What `Architecture.build` takes its weights from; linears are only named here."""
 
     def __init__(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
@@ -275,6 +275,6 @@ def walk(
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
     eager = Eager(checkpoint, blocks_of(sequences), visitor, tensors, threads or default_threads())
     program: Any = eager
-    weights: Any = EagerWeights(checkpoint, tensors)
+    weights: Any = EagerParameters(checkpoint, tensors)
     architecture.build(program, weights)
     return eager.outputs

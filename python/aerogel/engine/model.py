@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerogel._core import Plan, Program, Session, cpu_name, default_threads
+from aerogel._core import Weight as PackedWeight
 from aerogel._core import isa as active_isa
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import Pooling
@@ -147,6 +148,50 @@ class Model:
         """Longer texts are cut: what the model was trained for, or all its positions."""
         limit = self._checkpoint.max_tokens
         return min(limit, self._architecture.max_positions) if limit else self._architecture.max_positions
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that a sequence may have."""
+        return self._architecture.max_positions
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below it."""
+        return self._architecture.vocab_size
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the linears are too large for the caches, so that weights are read from memory in every pass."""
+        return self._tuner.streamed
+
+    def packed_weight(self, name: str) -> PackedWeight:
+        """The weight of one linear as it runs; `name` as in `describe`."""
+        return self._plan.weight(name)
+
+    def profile(
+        self,
+        token_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray,
+        offsets: Sequence[int] | np.ndarray | None = None,
+        output: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Runs the model once, logits of the last tokens only, and times each step, in the order of computation.
+
+        Args:
+            token_ids: as `forward`.
+            offsets: as `forward`.
+            output: as `forward`.
+
+        Returns:
+            `op`, `name` and `seconds` of every step.
+        """
+        ids, ends = _ragged(token_ids, offsets)
+        with self._session() as session:
+            session.profile(True)
+            try:
+                session.run(ids, ends, output or self.outputs[0], last_only=True)
+                return list(session.timings())
+            finally:
+                session.profile(False)
 
     def describe(self) -> list[dict[str, Any]]:
         """The steps of a forward pass: op and name; of linears also shape, nonzeros, bytes and the forms of the weights:

@@ -37,7 +37,7 @@ def draw(found: Explanation, folder: str | os.PathLike[str], file: str | os.Path
     axes = bottom.subplots(map_rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
-    maps = [density_map(model._plan.weight(layers[i].name)) for i in shown]
+    maps = [density_map(model.packed_weight(layers[i].name)) for i in shown]
     most = max([float(np.quantile(each, 0.99)) for each in maps] + [0.01])  # so that sparse layers show their grain too
     image = None
     for axis, i, density in zip(axes, shown, maps, strict=False):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aerogel._core import Session, cpu_name
+from aerogel._core import cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.progress import Progress
 from aerogel.engine.model import Model, load
@@ -103,10 +103,8 @@ def explain(
         raise AerogelError(f"expected at least one sequence of one token, got {batch} of {tokens}")
     model = load(folder, threads, memory=memory)
     dense = load(folder, threads, "dense")
-    if tokens > model._architecture.max_positions:
-        raise AerogelError(
-            f"the model has only {model._architecture.max_positions} positions, too few for {tokens} tokens"
-        )
+    if tokens > model.max_positions:
+        raise AerogelError(f"the model has only {model.max_positions} positions, too few for {tokens} tokens")
     steps, dense_steps = _profile([model, dense], batch, tokens)
     dense_ms = {name: ms for op, name, ms in dense_steps if op == "linear"}
     facts = {step["name"]: step for step in model.describe() if "forms" in step}
@@ -138,20 +136,17 @@ def explain(
 def _profile(models: Sequence[Model], batch: int, tokens: int) -> list[list[tuple[str, str, float]]]:
     """(op, name, median milliseconds) of every step, for each model; the models take turns."""
     random = np.random.default_rng(0)
-    ids = random.integers(0, models[0]._architecture.vocab_size, batch * tokens).astype(np.int32)
+    ids = random.integers(0, models[0].vocab_size, batch * tokens).astype(np.int32)
     offsets = np.arange(batch + 1, dtype=np.int64) * tokens
     output = "embedding" if "embedding" in models[0].outputs else models[0].outputs[0]
-    sessions = [Session(model._plan) for model in models]
     samples: list[list[list[float]]] = [[] for _ in models]
     names: list[list[tuple[str, str]]] = [[] for _ in models]
     begin = time.perf_counter()
     for turn in range(-1, MAX_ROUNDS):
         if turn >= MIN_ROUNDS and time.perf_counter() - begin > SECONDS:
             break
-        for i, session in enumerate(sessions):
-            session.profile(True)
-            session.run(ids, offsets, output, last_only=True)
-            timings = session.timings()
+        for i, model in enumerate(models):
+            timings = model.profile(ids, offsets, output)
             names[i] = [(row["op"], row["name"]) for row in timings]
             if turn >= 0:
                 samples[i].append([1000 * row["seconds"] for row in timings])
@@ -179,7 +174,7 @@ def _curves(
         if progress is not None:
             progress(done, len(keys), f"{numbers} {n}x{k}")
         key = (numbers, n, k)
-        found[key] = curve(numbers, n, k, rows * terms[key], model._tuner.threads, model._tuner.streamed)
+        found[key] = curve(numbers, n, k, rows * terms[key], model.threads, model.streamed)
     if progress is not None:
         progress(len(keys), len(keys), "")
     return found
@@ -192,9 +187,9 @@ def _layer(
     sparsity = 1 - fact["nonzeros"] / (n * k)
     rows *= fact["terms"]
     forms = [(form["format"], form["max_rows"]) for form in fact["forms"]]
-    facts = model._plan.weight(fact["name"]).pattern() if sparsity >= WORTH_MEASURING else None
+    facts = model.packed_weight(fact["name"]).pattern() if sparsity >= WORTH_MEASURING else None
     numbers = fact["numbers"]
-    layer = layer_named(numbers, n, k, sparsity, facts, model._tuner.threads, model._tuner.streamed)
+    layer = layer_named(numbers, n, k, sparsity, facts, model.threads, model.streamed)
     times = remembered(layer)
     if times is not None:
         predicted: float | None = times.of(forms, rows)

@@ -47,8 +47,8 @@ def uniform(checkpoint: Checkpoint, architecture: Architecture) -> Checkpoint:
     if architecture.heads_fill_hidden:
         if hidden % d or hidden // d < widest.heads:
             raise UnsupportedModelError(
-                f"{checkpoint.path}: {widest.heads} heads of {d} in a hidden width of {hidden}: in transformers the heads "
-                f"of {checkpoint.config['model_type']} fill the hidden width exactly, so this model cannot be written for it"
+                f"{checkpoint.path}: {widest.heads} heads of {d} in a hidden width of {hidden}: in transformers the "
+                f"heads of {checkpoint.config['model_type']} fill it exactly, so this model cannot be written for it"
             )
         widest = widest._replace(heads=hidden // d)
     else:

@@ -156,7 +156,9 @@ def _row_scales(groups: _Groups, best: np.ndarray, errors: np.ndarray) -> tuple[
         ratio = np.divide(best, tried[:, None], out=np.ones((n, g), np.float32), where=tried[:, None] > 0)
         options = np.stack([np.floor(ratio), np.ceil(ratio)])  # [2,N,G]
         np.maximum(options, 1, out=options)
-        np.minimum(options, groups.most(groups.zero(options * tried[:, None])), out=options)
+        # A smaller multiplier is a smaller step, which may move the zero point and so lower the limit again.
+        while (over := options > (most := groups.most(groups.zero(options * tried[:, None])))).any():
+            options[over] = most[over]
         each = np.stack([_interpolated(errors, groups.full, option * tried[:, None]) for option in options])
         chosen = each.argmin(axis=0)[None]
         error = np.take_along_axis(each, chosen, 0)[0].sum(axis=1)

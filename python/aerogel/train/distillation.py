@@ -11,19 +11,18 @@ from typing import Any
 import torch
 
 from aerogel._util.version import __version__
-from aerogel.architectures.pooling import Pooling
+from aerogel.architectures import pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.train import losses
 from aerogel.train.at_once import prune_at_once
 from aerogel.train.batches import Batch, Sequences
-from aerogel.train.families import open_trainee
 from aerogel.train.loop import Loop, check_snapshot, prunes_at_once, threads
 from aerogel.train.options import Options, Pruner, TrainReport
 from aerogel.train.saving import check_out, save
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
-from aerogel.train.trainee import Outputs, Trainee
+from aerogel.train.trainee import Outputs, Trainee, open_trainee
 
 #: Tokens of a language model's training sequence.
 WINDOW = 256
@@ -151,14 +150,6 @@ def prepare(
     prune_at_once(checkpoint, student, texts, options)
     if report is not None:
         report(f"pruned, every layer fitted to the texts, in {time.monotonic() - began:.0f} s; now it learns")
-
-
-def pooling_of(checkpoint: Checkpoint) -> Pooling | None:
-    """As `aerogel.load`: an encoder that does not say how it pools tokens is pooled by their mean."""
-    declared = (checkpoint.config.get("architectures") or ["BertModel"])[0]
-    if checkpoint.pooling is None and checkpoint.config.get("model_type") == "bert" and declared == "BertModel":
-        return Pooling("mean", normalize=False)
-    return checkpoint.pooling
 
 
 def snapshot_of(out: Path) -> Path:

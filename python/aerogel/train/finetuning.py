@@ -13,20 +13,18 @@ import torch
 from torch.nn import functional as F
 
 from aerogel._util.version import __version__
-from aerogel.architectures import Role
-from aerogel.architectures.bert import Bert
+from aerogel.architectures import FAMILIES, Role, pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.names import saved_names
 from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
-from aerogel.train.bert import RaggedBert
-from aerogel.train.distillation import distilling, finish, pooling_of, prepare, snapshot_of, tokenize
-from aerogel.train.families import open_trainee
+from aerogel.train.distillation import distilling, finish, prepare, snapshot_of, tokenize
 from aerogel.train.loop import Loop, threads
 from aerogel.train.options import Options, Pruner, TrainReport
 from aerogel.train.saving import check_out
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
-from aerogel.train.trainee import Outputs, Trainee
+from aerogel.train.trainee import Outputs, Trainee, open_trainee
 
 
 def finetune(
@@ -40,12 +38,13 @@ def finetune(
     resume: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> TrainReport:
-    """Trains a BERT classifier on labelled texts and writes it as a dense folder (BertForSequenceClassification).
+    """Trains a classifier on labelled texts and writes it as a dense folder that Transformers loads.
 
-    A source without a classifier gets one: the pooler it has (or a new one), and a new classifier over its first token.
+    A source without a classifier gets its family's: of BERT the pooler it has (or a new one), and a new classifier over its
+    first token. Families without one are refused.
 
     Args:
-        source: a BERT encoder or classifier.
+        source: an encoder or a classifier.
         out: as `distill`.
         texts: the inputs.
         labels: the class of each, from 0.
@@ -106,24 +105,24 @@ def finetune(
 
 def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Trainee, dict[str, Any]]:
     """The checkpoint as a classifier, and its config. What it lacks is random: N(0, 0.02), biases 0."""
-    if checkpoint.config.get("model_type") != "bert":
+    saved = saved_names(checkpoint.config)
+    if saved is None or saved.classifier is None:
         raise UnsupportedModelError(
-            f"{checkpoint.path}: fine-tuning: expected a BERT, got {checkpoint.config.get('model_type')!r}"
+            f"{checkpoint.path}: fine-tuning: {checkpoint.config.get('model_type')!r} has no classifier that is trained here"
         )
     config = dict(checkpoint.config)
-    if (config.get("architectures") or [""])[0] == "BertForSequenceClassification":
+    if (config.get("architectures") or [""])[0] == saved.classifier:
         student = open_trainee(checkpoint)
         if student.architecture.labels < labels:
             raise DataError(f"labels: expected 0 to {student.architecture.labels - 1}, got {labels - 1}")
         return student, config
-    config["architectures"] = ["BertForSequenceClassification"]
+    config["architectures"] = [saved.classifier]
     config["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
     config["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
-    architecture = Bert(config, checkpoint.names(), None)
-    checkpoint.require(
-        t.name for t in architecture.tensors() if t.role is not Role.HEAD and not t.name.startswith(("pooler", "class"))
-    )
-    student = RaggedBert(architecture)
+    architecture = FAMILIES[config["model_type"]](config, checkpoint.names(), None)
+    heads = {tensor.label for tensor in architecture.tensors() if tensor.role is Role.HEAD}
+    checkpoint.require(t.name for t in architecture.tensors() if t.label.removesuffix(".bias") not in heads)
+    student = Trainee(architecture)
     random = np.random.default_rng(seed)
     with torch.no_grad():
         for name, parameter in student.named().items():

@@ -1,21 +1,20 @@
-"""What every model that is trained here offers: outputs of a ragged batch, and parameters under checkpoint names."""
+"""A model in training: parameters under checkpoint names, and the outputs of a ragged batch."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional as F
 
-from aerogel.architectures import Role, Tensor
-
-if TYPE_CHECKING:
-    from aerogel.architectures import Architecture
-    from aerogel.checkpoint import Checkpoint
-    from aerogel.train.batches import Batch
+from aerogel.architectures import Architecture, Pooling, Role, Tensor, architecture_of
+from aerogel.checkpoint import Checkpoint
+from aerogel.train.batches import Batch
+from aerogel.train.program import Parameters, Parts, Ragged
 
 
 @dataclass
@@ -23,8 +22,8 @@ class Outputs:
     """Of T tokens in S sequences, of a model with E layers.
 
     Attributes:
-        hidden: [T, H] after the embeddings and after every layer: E + 1 of them.
-        attention: [T, H] what attention gives before its output projection, of every layer, if asked for.
+        hidden: [T, H] after the embeddings and after every layer: E + 1 of them; the last behind the final norm.
+        attention: [T, heads d] what attention gives before its output projection, of every layer, if asked for.
         embedding: [S, H], pooled and not normalised, of a model with a pooling.
         logits: [S, labels] of a classifier, [T, V] of a language model.
     """
@@ -36,17 +35,36 @@ class Outputs:
 
 
 class Trainee(nn.Module):
-    """A model in training; `architecture` is aerogel's own reading of its config."""
+    """Any architecture, in float32; its parameters have the names that they have in a checkpoint.
 
-    architecture: Architecture
-    dropout: float
+    Attributes:
+        architecture: says what is computed.
+        dropout: the part of hidden states that is dropped in training.
+        see: called with the names of a linear's parts and its input before each linear, if set.
+    """
 
-    @abstractmethod
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.dropout = 0.0
+        self.see: Callable[[Parts, torch.Tensor], None] | None = None
+        architecture.trace = True  # hidden states of every layer
+        for tensor in architecture.tensors():
+            self._add(tensor.name, tensor.shape)
+        self._heads = frozenset(tensor.name for tensor in architecture.tensors() if tensor.role is Role.HEAD)
+
     def forward(self, batch: Batch, attention: bool = False) -> Outputs:
         """Runs a ragged batch."""
+        named = self.named()
+        program = Ragged(batch, named, self._drop, self._heads, self.see)
+        self.architecture.build(program, Parameters(named))
+        found = program.outputs
+        hidden = [found[f"residual.{i}"] for i in range(self.architecture.layers)] + [found["hidden"]]
+        logits = found.get("scores", found.get("logits"))
+        return Outputs(hidden, program.attention_outputs if attention else [], found.get("pooled"), logits)
 
     def named(self) -> dict[str, nn.Parameter]:
-        """The parameters by their names in a checkpoint."""
+        """The parameters by their names."""
         return dict(self.named_parameters())
 
     def by_role(self, *roles: Role) -> dict[str, nn.Parameter]:
@@ -64,6 +82,30 @@ class Trainee(nn.Module):
             for name, parameter in self.named().items():
                 parameter.copy_(torch.from_numpy(np.array(checkpoint.array(name), np.float32)))
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The parameters as float32 arrays, views where they are on the CPU."""
         return {name: parameter.detach().cpu().float().numpy() for name, parameter in self.named().items()}
+
+    def _add(self, name: str, shape: tuple[int, ...]) -> None:
+        """A parameter under its dotted name: a path of modules."""
+        *path, leaf = name.split(".")
+        module: nn.Module = self
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        module.register_parameter(leaf, nn.Parameter(torch.empty(shape)))
+
+    def _drop(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+def open_trainee(checkpoint: Checkpoint, pooling: Pooling | None = None) -> Trainee:
+    """The model of a checkpoint, ready to be trained.
+
+    Raises:
+        UnsupportedModelError: a family that is not known.
+    """
+    model = Trainee(architecture_of(checkpoint, pooling))
+    model.read(checkpoint)
+    return model

@@ -14,7 +14,7 @@ class Engine(Base):
     """Not a contestant: `convert` writes job["onnx"]."""
 
     def convert(self) -> None:
-        (_linear if self.kind == "linear" else _bert)(self)
+        (_linear if self.kind == "linear" else _encoder)(self)
 
     def load(self) -> None:
         raise NotImplementedError
@@ -44,32 +44,32 @@ def _linear(engine: Engine) -> None:
     replace(target.with_suffix(".partial"), target)
 
 
-def _bert(engine: Engine) -> None:
+def _encoder(engine: Engine) -> None:
     """input_ids, attention_mask int64 [batch, sequence] -> hidden [batch, sequence, hidden]."""
     import torch
     from transformers import AutoModel
 
     class LastHidden(torch.nn.Module):
-        def __init__(self, bert):
+        def __init__(self, encoder):
             super().__init__()
-            self.bert = bert
+            self.encoder = encoder
 
         def forward(self, input_ids, attention_mask):
-            return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     # Eager attention through the TorchScript exporter gives the graph whose attention, GELU and layer norms both
     # engines recognise and fuse; onnxruntime.transformers finds no attention to fuse in the newer exporter's graph.
-    bert = AutoModel.from_pretrained(
+    encoder = AutoModel.from_pretrained(
         engine.model, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     ).eval()
-    ids, mask = torch.full((2, 16), min(1000, bert.config.vocab_size - 1)), torch.ones(2, 16, dtype=torch.int64)
+    ids, mask = torch.full((2, 16), min(1000, encoder.config.vocab_size - 1)), torch.ones(2, 16, dtype=torch.int64)
     free = {0: "batch", 1: "sequence"}
     target = engine.cache / engine.job["onnx"]
     partial = target.with_suffix(".partial")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecation and tracing notes
         torch.onnx.export(
-            LastHidden(bert),
+            LastHidden(encoder),
             (ids, mask),
             str(partial),
             input_names=["input_ids", "attention_mask"],

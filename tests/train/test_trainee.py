@@ -11,8 +11,8 @@ import aerogel  # noqa: E402
 from aerogel.architectures.pooling import Pooling  # noqa: E402
 from aerogel.checkpoint import open_checkpoint  # noqa: E402
 from aerogel.train.batches import Sequences  # noqa: E402
-from aerogel.train.families import open_trainee  # noqa: E402
 from aerogel.train.linear_inputs import inputs_of  # noqa: E402
+from aerogel.train.trainee import open_trainee  # noqa: E402
 
 from .. import tiny_models  # noqa: E402
 

@@ -1,0 +1,20 @@
+// Over the vocabulary of a vector/<isa>.h, which is included before.
+#pragma once
+
+#include "ops/ops.h"
+
+namespace aerogel {
+namespace {
+
+void add_arrays(const AddTask& task) {
+  const float *a = task.a, *b = task.b;
+  float* y = task.y;
+  const auto step = [&](std::int64_t i, auto n) { store_first(y + i, add(load_first(a + i, n), load_first(b + i, n)), n); };
+  std::int64_t i = 0;
+  for (; i + 2 * kLanes <= task.count; i += 2 * kLanes)
+    for (int u = 0; u < 2; ++u) step(i + u * kLanes, All{});
+  for (; i < task.count; i += kLanes) step(i, task.count - i);
+}
+
+}  // namespace
+}  // namespace aerogel

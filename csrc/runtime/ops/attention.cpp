@@ -1,0 +1,118 @@
+#include "runtime/ops/attention.h"
+
+#include <algorithm>
+
+#include "runtime/expect.h"
+#include "runtime/work.h"
+
+namespace aerogel {
+namespace {
+
+// Attention below this many multiplications is not worth waking anybody for.
+constexpr std::int64_t kSerialAttention = 300'000;
+constexpr std::int64_t kQueryBlock = 128;
+constexpr std::int64_t kSharedQueries = 5;
+
+}  // namespace
+
+Attention::Attention(const Program& program, const std::string& name, int x, std::int64_t heads, std::int64_t kv_heads,
+                     std::int64_t head_dim, bool causal, float scale)
+    : Op("attention", name, {x}, {heads * head_dim, program.value(name, x).rows}),
+      heads_(heads),
+      kv_heads_(kv_heads),
+      head_dim_(head_dim),
+      causal_(causal),
+      scale_(scale),
+      layer_(static_cast<int>(program.kv_caches().size())) {
+  const Value& in = program.value(name, x);
+  expect(heads >= 1 && kv_heads >= 1 && heads % kv_heads == 0, name, "a number of heads that kv_heads divides",
+         std::to_string(heads) + " and " + std::to_string(kv_heads));
+  expect(head_dim >= 1 && head_dim <= 256, name, "a head size of 1 to 256", std::to_string(head_dim));
+  expect(in.width == (heads + 2 * kv_heads) * head_dim, name, std::to_string((heads + 2 * kv_heads) * head_dim) + " columns of q, k and v",
+         std::to_string(in.width));
+  expect(in.rows == Rows::tokens, name, "a value with a row per token", "one with a row per sequence");
+}
+
+std::optional<KvShape> Attention::kv_cache() const {
+  return causal_ ? std::optional<KvShape>({kv_heads_, head_dim_}) : std::nullopt;
+}
+
+std::size_t Attention::scratch_bytes(const Extent& extent) const {
+  return attention_scratch_bytes(std::min(extent.longest, kQueryBlock), extent.keys, head_dim_);
+}
+
+void Attention::run(const Work& work) const {
+  const Frame& frame = work.frame;
+  const Crew& crew = work.crew;
+  const std::int64_t d = head_dim_, group = heads_ / kv_heads_;
+  const std::int64_t q_width = heads_ * d, kv_width = kv_heads_ * d, ld = q_width + 2 * kv_width;
+  const float* const qkv = work.x();
+  float* const y = work.y();
+  const bool cached = !frame.caches.empty() && causal_;
+
+  std::int64_t blocks = 0, multiplications = 0;  // query blocks of all sequences
+  for (std::int64_t s = 0; s < frame.sequences; ++s) {
+    const std::int64_t begin = frame.begin(s), length = frame.begin(s + 1) - begin;
+    blocks += (length + kQueryBlock - 1) / kQueryBlock;
+    std::int64_t keys = length;
+    if (cached) {
+      KvSequence& cache = *frame.caches[frame.first_sequence + s];
+      const std::int64_t held = cache.length();
+      keys += held;
+      for (std::int64_t t = 0; t < length; ++t) {
+        const float* row = qkv + (begin + t) * ld + q_width;
+        cache.write(layer_, held + t, row, row + kv_width);
+      }
+    }
+    multiplications += length * keys * q_width * 2;
+  }
+
+  // A part is a head of a query block. Where so few queries are that reading the keys is what takes time, the query heads
+  // that share them go together, as the part of the first one.
+  const auto run_part = [&](std::int64_t part, int thread) {
+    const std::int64_t head = part % heads_;
+    std::int64_t block = part / heads_, s = 0, begin = 0, length = 0;
+    for (;; ++s) {
+      begin = frame.begin(s);
+      length = frame.begin(s + 1) - begin;
+      const std::int64_t here = (length + kQueryBlock - 1) / kQueryBlock;
+      if (block < here) break;
+      block -= here;
+    }
+    const std::int64_t first = block * kQueryBlock, queries = std::min(kQueryBlock, length - first), kv_head = head / group;
+    const bool shared = queries < kSharedQueries;
+    if (shared && head % group != 0) return;
+    AttentionTask task{};
+    task.q = qkv + (begin + first) * ld + head * d;
+    task.ldq = ld;
+    const KvSequence* cache = cached ? frame.caches[frame.first_sequence + s] : nullptr;
+    const std::int64_t held = cached ? cache->length() : 0;
+    const auto keys_of = [&](std::int64_t h) { return cached ? cache->keys(layer_, h) : qkv + begin * ld + q_width + h * d; };
+    task.k = keys_of(kv_head);
+    task.v = cached ? cache->values(layer_, kv_head) : task.k + kv_width;
+    task.ldk = task.ldv = cached ? d : ld;
+    task.queries = queries;
+    // Keys behind the block's last query are never seen.
+    task.keys = causal_ ? held + first + queries : length;
+    task.d = d;
+    task.heads = shared ? group : 1;
+    // This thread's next head, if the threads take turns.
+    const std::int64_t next = (head + crew.size()) / group;
+    task.next_k = next < kv_heads_ && next != kv_head ? keys_of(next) : nullptr;
+    task.causal = causal_;
+    task.first_key_limit = held + first;
+    task.scale = scale_;
+    task.y = y + (begin + first) * q_width + head * d;
+    task.ldy = q_width;
+    task.scratch = work.scratch.of(thread);
+    work.ops.attention(task);
+  };
+  const std::int64_t parts = blocks * heads_;
+  if (multiplications < kSerialAttention) {
+    for (std::int64_t part = 0; part < parts; ++part) run_part(part, crew.thread);
+    return;
+  }
+  crew.run(parts, [&](std::int64_t part, int thread) noexcept { run_part(part, thread); });
+}
+
+}  // namespace aerogel

@@ -1,0 +1,103 @@
+"""What an architecture writes itself down with: the ops of a program, and where their weights come from.
+
+Three classes are a `Program`, each with its `Parameters`:
+
+    _core.Program                           engine/weights.py        builds what the engine runs
+    aerogel.calibrate.eager.Eager           EagerParameters          computes all calibration texts in NumPy, layer by layer
+    aerogel.train.program.Ragged            train's Parameters       computes a batch in PyTorch, with gradients
+
+`tests/architectures/test_program.py` compares them, and names what one of them lacks.
+
+T is the number of tokens of a batch and S that of its sequences; neither is known while a model is written down.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+#: What stands for a value: its number in a program, an array, a tensor. Families only hand it on.
+Value: TypeAlias = Any
+#: What stands for the weights of a linear.
+Matrix: TypeAlias = Any
+#: What stands for an embedding table.
+Rows: TypeAlias = Any
+#: A norm's weight or a bias, float32: a NumPy array or a PyTorch tensor. Both know arithmetic: 1 + w.vector(name).
+Vector: TypeAlias = Any
+
+
+class Program(Protocol):
+    """Each method appends an op and returns what it makes."""
+
+    def embed(self, tokens: Rows, positions: Rows = ..., types: Rows = ..., position_offset: int = ...) -> Value:
+        """[T, H]: the sum of each token's rows."""
+
+    def linear(
+        self, name: str, x: Value, weight: Matrix, bias: Vector = ..., terms: int = ..., limit: float = ...
+    ) -> Value:
+        """[rows, K] -> [rows, N]. terms=2 splits an int8 input in two rows of codes, for inputs with outliers; `limit`
+        gives it the fixed scale limit / 127 instead of one a token.
+        """
+
+    def add(self, x: Value, y: Value) -> Value:
+        """Two values of one shape."""
+
+    def layer_norm(self, name: str, x: Value, gamma: Vector, beta: Vector, eps: float) -> Value:
+        """(x - mean) / sqrt(variance + eps) * gamma + beta; beta may be None."""
+
+    def rms_norm(self, name: str, x: Value, gamma: Vector, eps: float) -> Value:
+        """x / sqrt(mean of x^2 + eps) * gamma."""
+
+    def activation(self, x: Value, kind: str) -> Value:
+        """`kind`: gelu, gelu_tanh, relu, tanh or silu."""
+
+    def silu_gate(self, x: Value) -> Value:
+        """[rows, 2F] (gate | up) -> silu(gate) * up, [rows, F]."""
+
+    def rope(self, x: Value, heads: int, head_dim: int, cos: Any, sin: Any) -> Value:
+        """[T, width]: its first `heads` heads are rotated, by cos and sin, float32 arrays [positions, head_dim / 2]."""
+
+    def attention(
+        self,
+        name: str,
+        x: Value,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        causal: bool,
+        scale: float | None = ...,
+    ) -> Value:
+        """[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d]. `scale`: 1 / sqrt(d) unless given."""
+
+    def select_last(self, x: Value) -> Value:
+        """[T, H] -> [S, H] where a call wants the last token of each sequence only; else x."""
+
+    def pool(self, x: Value, kind: str) -> Value:
+        """[T, H] -> [S, H]. `kind`: mean, max, cls or last."""
+
+    def l2_normalize(self, x: Value) -> Value:
+        """Rows of length 1."""
+
+    def output(self, name: str, x: Value) -> None:
+        """Names a value that can be asked for."""
+
+    def set_max_positions(self, limit: int) -> None:
+        """No sequence may be longer."""
+
+
+class Parameters(Protocol):
+    """The tensors of one checkpoint, by name."""
+
+    def linear(self, *names: str) -> Matrix:
+        """The named parameters stacked along N."""
+
+    def limit(self, *names: str) -> float:
+        """What bounds the codes of the input that the named parameters share; 0: each token's own largest value does."""
+
+    def table(self, name: str) -> Rows:
+        """An embedding table."""
+
+    def vector(self, name: str) -> Vector:
+        """A norm or bias."""
+
+    def vectors(self, *names: str) -> Vector:
+        """Biases laid end to end, as stacked linears want them."""

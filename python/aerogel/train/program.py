@@ -1,0 +1,210 @@
+"""A model family in PyTorch: the ops that an architecture writes down, on ragged batches, with gradients.
+
+`Ragged` has the methods of a `Program` (aerogel.architectures.program), but what would be the number of a value is a tensor
+with a row a token. So every family that runs can be trained, and is trained as it runs. Linears, norms and activations never
+see padding; only attention pads, to the longest sequence of a batch of similar lengths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from aerogel.train.batches import Batch
+
+#: A linear of a program: the names of its parts, stacked along N.
+Parts = tuple[str, ...]
+
+_ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+def _tensor(vector: torch.Tensor | NDArray[np.float32], like: torch.Tensor) -> torch.Tensor:
+    """A parameter as it is; a constant of the family, which is an array, where `like` is."""
+    return vector if isinstance(vector, torch.Tensor) else torch.from_numpy(vector).to(like.device)
+
+
+class Parameters:
+    """What `Architecture.build` takes its weights from: the parameters of a module, by their names in a checkpoint."""
+
+    def __init__(self, named: Mapping[str, torch.Tensor]) -> None:
+        self._named = named
+
+    def linear(self, *names: str) -> Parts:
+        return names
+
+    def limit(self, *names: str) -> float:
+        return 0.0  # training is in float32
+
+    def table(self, name: str) -> torch.Tensor:
+        return self._named[name]
+
+    def vector(self, name: str) -> torch.Tensor:
+        return self._named[name]
+
+    def vectors(self, *names: str) -> torch.Tensor:
+        return torch.cat([self._named[name] for name in names])
+
+
+class Ragged:
+    """A `Program` that computes what it is told, for one batch.
+
+    Args:
+        batch: the tokens.
+        named: the parameters, by their names in a checkpoint.
+        drop: dropout, of what is added to the hidden states and of what a head reads.
+        heads: the linears that are a head.
+        see: called with the names of a linear's parts and its input [rows, K] before each linear.
+
+    Attributes:
+        outputs: what was named so, by name.
+        attention_outputs: what each attention gives, [T, heads * head_dim].
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        named: Mapping[str, torch.Tensor],
+        drop: Callable[[torch.Tensor], torch.Tensor],
+        heads: frozenset[str],
+        see: Callable[[Parts, torch.Tensor], None] | None = None,
+    ) -> None:
+        self.outputs: dict[str, torch.Tensor] = {}
+        self.attention_outputs: list[torch.Tensor] = []
+        self._batch, self._named, self._drop, self._heads, self._see = batch, named, drop, heads, see
+        lengths = batch.lengths
+        self._sequences, self._longest = len(lengths), int(lengths.max())
+        self._starts = torch.cumsum(lengths, 0) - lengths  # [S]
+        device = batch.ids.device
+        self._row = torch.repeat_interleave(torch.arange(self._sequences, device=device), lengths)  # [T], its sequence
+        self._positions = torch.arange(len(batch.ids), device=device) - self._starts[self._row]  # [T]
+        self._place = self._row * self._longest + self._positions  # [T], where a token is in the padded form
+        self._padded = len(batch.ids) != self._sequences * self._longest
+        self._bias: torch.Tensor | None = None
+
+    def embed(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor | None = None,
+        types: torch.Tensor | None = None,
+        position_offset: int = 0,
+    ) -> torch.Tensor:
+        h = F.embedding(self._batch.ids, tokens)
+        if positions is not None:
+            h = h + F.embedding(self._positions + position_offset, positions)
+        if types is not None:
+            h = h + types[0]
+        return self._drop(h)
+
+    def linear(
+        self,
+        name: str,
+        x: torch.Tensor,
+        weight: Parts,
+        bias: torch.Tensor | None = None,
+        terms: int = 1,
+        limit: float = 0.0,
+    ) -> torch.Tensor:
+        if self._see is not None:
+            self._see(weight, x)
+        if not self._heads.isdisjoint(weight):
+            x = self._drop(x)
+        stacked = self._named[weight[0]] if len(weight) == 1 else torch.cat([self._named[part] for part in weight])
+        return F.linear(x, stacked, None if bias is None else _tensor(bias, x))
+
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + self._drop(y)
+
+    def layer_norm(
+        self, name: str, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor | None, eps: float
+    ) -> torch.Tensor:
+        return F.layer_norm(x, (x.shape[1],), _tensor(gamma, x), None if beta is None else _tensor(beta, x), eps)
+
+    def rms_norm(self, name: str, x: torch.Tensor, gamma: torch.Tensor, eps: float) -> torch.Tensor:
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + eps) * _tensor(gamma, x)
+
+    def activation(self, x: torch.Tensor, kind: str) -> torch.Tensor:
+        return _ACTIVATIONS[kind](x)
+
+    def silu_gate(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up = x.chunk(2, dim=1)
+        return F.silu(gate) * up
+
+    def rope(
+        self, x: torch.Tensor, heads: int, head_dim: int, cos: NDArray[np.float32], sin: NDArray[np.float32]
+    ) -> torch.Tensor:
+        c, s = (
+            torch.from_numpy(table).to(x.device)[self._positions][:, None, :] for table in (cos, sin)
+        )  # [T, 1, d/2]
+        a, b = x[:, : heads * head_dim].view(len(x), heads, 2, head_dim // 2).unbind(2)  # [T, heads, d/2] each
+        turned = torch.stack([a * c - b * s, b * c + a * s], dim=2).view(len(x), -1)
+        return torch.cat([turned, x[:, heads * head_dim :]], dim=1)
+
+    def attention(
+        self,
+        name: str,
+        x: torch.Tensor,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        causal: bool,
+        scale: float | None = None,
+    ) -> torch.Tensor:
+        if self._padded:  # places without a token are 0
+            x = x.new_zeros(self._sequences * self._longest, x.shape[1]).index_copy(0, self._place, x)
+        by_head = x.view(self._sequences, self._longest, heads + 2 * kv_heads, head_dim).transpose(
+            1, 2
+        )  # [S, .., L, d]
+        q, k, v = by_head.split([heads, kv_heads, kv_heads], dim=1)
+        if heads != kv_heads:
+            k, v = (part.repeat_interleave(heads // kv_heads, dim=1) for part in (k, v))
+        # A token of a causal model sees none of the padding, which stands behind it.
+        bias = self._padding_bias(x) if self._padded and not causal else None
+        scale = 1 / math.sqrt(head_dim) if scale is None else scale
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal, scale=scale)  # [S, heads, L, d]
+        y = y.transpose(1, 2).reshape(-1, heads * head_dim)  # [S L, heads d]
+        y = y[self._place] if self._padded else y
+        self.attention_outputs.append(y)
+        return y
+
+    def select_last(self, x: torch.Tensor) -> torch.Tensor:
+        return x  # every token is learned from
+
+    def pool(self, x: torch.Tensor, kind: str) -> torch.Tensor:
+        lengths = self._batch.lengths
+        if kind == "cls":
+            return x[self._starts]
+        if kind == "last":
+            return x[self._starts + lengths - 1]
+        zeros = x.new_zeros(len(lengths), x.shape[1])
+        if kind == "max":
+            return zeros.scatter_reduce(0, self._row[:, None].expand_as(x), x, "amax", include_self=False)
+        return zeros.index_add(0, self._row, x) / lengths[:, None]
+
+    def l2_normalize(self, x: torch.Tensor) -> torch.Tensor:
+        return F.normalize(x, dim=1, eps=1e-12)
+
+    def output(self, name: str, x: torch.Tensor) -> None:
+        self.outputs[name] = x
+
+    def set_max_positions(self, limit: int) -> None:
+        pass  # whoever tokenizes sees to it
+
+    def _padding_bias(self, x: torch.Tensor) -> torch.Tensor:
+        """[S, 1, 1, L]: -inf where there is no token."""
+        if self._bias is None:
+            absent = torch.arange(self._longest, device=x.device)[None, :] >= self._batch.lengths[:, None]
+            self._bias = x.new_zeros(self._sequences, 1, 1, self._longest).masked_fill_(
+                absent[:, None, None, :], -math.inf
+            )
+        return self._bias
