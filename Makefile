@@ -7,6 +7,17 @@ BIN := $(VENV)/bin
 # cmake, ninja and ruff are those of .venv where it has them, the system's otherwise.
 export PATH := $(BIN):$(PATH)
 
+# What `make full-test` adds: PyTorch and what exports and plots are checked with. For PyTorch's CPU build, where the index that
+# pip uses has it beside larger ones, name it: TORCH=torch==2.13.0.
+TORCH ?= torch>=2.1
+EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7"
+# Another version may format otherwise, or find more.
+RUFF := ruff==0.17.6
+MYPY := mypy==2.4.1
+
+# Seconds for each target of `make fuzz`.
+SECONDS ?= 60
+
 # Substrings of the names of the C++ tests, for `make cpp-test`, `neon`, `clang`, `sanitize` and `emulate`; none is all.
 ONLY ?=
 
@@ -14,10 +25,11 @@ PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -type 
 BUILD_TOOLS := "scikit-build-core>=0.10" "pybind11>=2.12"
 
 .DEFAULT_GOAL := help
-.PHONY: help install test cpp-test py-test demo bench sanitize neon clang emulate isa-leak lint format clean
+.PHONY: help install test cpp-test py-test full-test full-py-test isa-test docs demo bench sanitize neon clang emulate isa-leak lint \
+  format types wheel fuzz fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed  ## the package, in .venv, rebuilt only where sources changed
 
@@ -31,6 +43,26 @@ cpp-test: $(VENV)/tools  ## the C++ tests
 # glibc fills memory that is freed with 0xFF: what reads it by mistake finds NaN, not luck.
 py-test: $(VENV)/installed  ## the Python tests
 	MALLOC_PERTURB_=255 $(BIN)/python -m pytest
+
+full-test: cpp-test full-py-test  ## all tests, with PyTorch, Transformers and two real models (downloads 400 MB); unlisted skips fail
+
+full-py-test: $(VENV)/installed $(VENV)/extras  ## the Python part of full-test
+	AEROGEL_STRICT_SKIPS=1 AEROGEL_TEST_MODELS=1 MALLOC_PERTURB_=255 $(BIN)/python -m pytest
+
+# What kernels compute, from Python. The rest of the tests does not depend on the instruction set.
+ISA_TESTS := tests/engine tests/architectures tests/calibrate tests/checkpoint/test_packed_small.py
+isa-test: $(VENV)/installed  ## the Python tests that run kernels, with AEROGEL_ISA=scalar and avx2
+	@status=0; for isa in scalar avx2; do \
+	  case " $$($(BIN)/python -c 'from aerogel import _core; print(*_core.supported_isas())') " in \
+	    " $$isa "*) echo "isa-test: $$isa is what this machine uses anyway"; continue;; \
+	    *" $$isa "*) ;; \
+	    *) echo "SKIPPED: isa-test: this CPU has no $$isa"; continue;; esac; \
+	  echo "isa-test: AEROGEL_ISA=$$isa"; \
+	  AEROGEL_ISA=$$isa MALLOC_PERTURB_=255 $(BIN)/python -m pytest $(ISA_TESTS) || status=1; \
+	done; exit $$status
+
+docs: $(VENV)/installed $(VENV)/extras  ## runs what the documentation shows, with real models
+	AEROGEL_TEST_MODELS=1 $(BIN)/python tools/check_docs.py
 
 demo: $(VENV)/installed  ## compress a real model and search with it, beside its dense forms
 	$(BIN)/python -m aerogel demo
@@ -65,15 +97,42 @@ isa-leak: $(VENV)/tools  ## no code for one instruction set may be linked in pla
 	cmake --build --preset release
 	$(PYTHON) tools/check_isa_leak.py build/release
 
-lint: $(VENV)/ruff  ## ruff over the Python sources
+lint: $(VENV)/ruff  ## ruff over the Python sources, and whether they are formatted
 	$(BIN)/ruff check python tests benchmarks tools
+	$(BIN)/ruff format --check python tests benchmarks tools
+
+types: $(VENV)/installed $(VENV)/extras $(VENV)/mypy  ## mypy, strict, over the package
+	$(BIN)/python -m mypy
+
+# The wheel is built from the source distribution, by itself: what that lacks is missed here.
+wheel: $(VENV)/created  ## dist/: source distribution and wheel, the wheel tried in an environment of its own
+	$(BIN)/python -m pip install -q build
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python tools/check_wheel.py dist
+
+# What is found lies in build/fuzz/, with the corpus so far. -j2 runs two at a time.
+fuzz: fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed  ## fuzzes the entropy decoder and the readers, SECONDS=60 each
+
+fuzz-decoder: $(VENV)/tools
+	@mkdir -p build/fuzz/decoder; \
+	if ! echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' | \
+	  clang++ -fsanitize=fuzzer,address -x c++ - -o build/fuzz/trial 2>/dev/null; then \
+	  echo "SKIPPED: fuzz-decoder: needs clang++ and its libFuzzer (Debian: clang libclang-rt-14-dev, or as clang's version is)"; exit 0; fi; \
+	cmake --preset fuzz -Wno-dev && cmake --build --preset fuzz && \
+	build/fuzz/aerogel_fuzz_decoder build/fuzz/decoder -max_total_time=$(SECONDS) -max_len=16384 -timeout=20 \
+	  -rss_limit_mb=2048 -artifact_prefix=build/fuzz/decoder- -verbosity=0 -print_final_stats=1
+
+fuzz-gguf fuzz-safetensors fuzz-packed: fuzz-%: $(VENV)/installed $(VENV)/atheris
+	@if ! $(BIN)/python -c 'import atheris' 2>/dev/null; then echo "SKIPPED: $@: needs the Python package atheris"; exit 0; fi; \
+	$(BIN)/python tests/fuzz/run_python.py $* $(SECONDS) build/fuzz/$*
 
 format: $(VENV)/ruff  ## ruff formats the Python sources and sorts their imports
 	$(BIN)/ruff format python tests benchmarks tools
 	$(BIN)/ruff check --fix python tests benchmarks tools
 
-clean:  ## removes .venv/ and build/
-	rm -rf $(VENV) build
+clean:  ## removes .venv/, build/ and dist/
+	rm -rf $(VENV) build dist
 
 # ---- what is made once, and again when what it depends on changes
 
@@ -90,7 +149,21 @@ $(VENV)/tools: $(VENV)/created
 	@touch $@
 
 $(VENV)/ruff: $(VENV)/created
-	$(BIN)/python -m pip install -q ruff
+	$(BIN)/python -m pip install -q $(RUFF)
+	@touch $@
+
+$(VENV)/mypy: $(VENV)/created
+	$(BIN)/python -m pip install -q $(MYPY) types-PyYAML
+	@touch $@
+
+$(VENV)/extras: $(VENV)/created
+	$(BIN)/python -m pip install -q "$(TORCH)"
+	$(BIN)/python -m pip install -q $(EXTRAS)
+	@touch $@
+
+# There is a wheel for Linux only, and to build it takes clang's own sources.
+$(VENV)/atheris: $(VENV)/created
+	-$(BIN)/python -m pip install -q --only-binary=:all: atheris
 	@touch $@
 
 # The build tools stay in .venv and the objects in build/python, so that a change recompiles only what it touches.

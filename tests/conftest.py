@@ -5,6 +5,8 @@ turn it on.
 
 AEROGEL_MINILM (a folder) and AEROGEL_SMOLLM2 (a .gguf file) give the real ones' paths; AEROGEL_TEST_MODELS=1 downloads
 them. Without either, the tests that need one are skipped, visibly.
+
+AEROGEL_STRICT_SKIPS=1 makes every skip a failure that allowed_skips.txt does not list (skips.py).
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from . import tiny_models
+from . import skips, tiny_models
 
 os.environ["AEROGEL_TUNE"] = "off"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    skips.register(config)
 
 
 def random_ids(vocab_size: int, length: int, seed: int = 0) -> list[int]:

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,11 @@ def test_the_console_script_is_there():
     [entry] = re.findall(r'^aerogel = "(.*)"$', project.read_text(encoding="utf-8"), re.MULTILINE)
     module, name = entry.split(":")
     assert getattr(import_module(module), name) is cli.main
+
+
+def test_the_command_that_is_installed_is_this_one():
+    [script] = metadata.entry_points(group="console_scripts", name="aerogel")
+    assert script.load() is cli.main
 
 
 def test_version():
