@@ -33,11 +33,13 @@ def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
         raise UnsupportedModelError(
             f"{file.path}: expected rotary embeddings over all {config['head_dim']} dimensions of a head, got {rotated!r}"
         )
-    # As llama.cpp: a factor without a type scales linearly, and older files have another key for it.
+    # As llama.cpp: a factor without a type scales linearly, 0 means 1, and older files have another key for it.
     factor = file.metadata.get(f"{prefix}.rope.scaling.factor", file.metadata.get(f"{prefix}.rope.scale_linear"))
     scaling = file.metadata.get(f"{prefix}.rope.scaling.type", "none" if factor is None else "linear")
+    if scaling == "linear" and (factor is None or (type(factor) is float and factor in (0.0, 1.0))):
+        scaling = "none"
     if scaling != "none":
-        config["rope_scaling"] = {"rope_type": scaling, "factor": 1.0 if factor is None else factor}
+        config["rope_scaling"] = {"rope_type": scaling, "factor": factor}
     if "rope_freqs.weight" in file.tensors:
         if scaling != "none":
             raise UnsupportedModelError(

@@ -392,6 +392,7 @@ def test_linear_scaling(tmp_path: Path, arch: str, keys: dict[str, Any]) -> None
         {"rope.scaling.type": "none", "rope.scaling.factor": 4.0},
         {"rope.scaling.type": "linear"},
         {"rope.scaling.factor": 1.0},
+        {"rope.scaling.type": "linear", "rope.scaling.factor": 0.0},
     ],
     ids=lambda keys: " ".join(keys),
 )
@@ -408,7 +409,7 @@ def test_other_scaling_is_refused(tmp_path: Path, kind: Any) -> None:
         architecture_of(opened(tmp_path, "llama", metadata=metadata))
 
 
-@pytest.mark.parametrize("factor", [0.0, -2.0, "x", True])
+@pytest.mark.parametrize("factor", [-2.0, "x", True])
 def test_factors_that_scale_nothing(tmp_path: Path, factor: Any) -> None:
     metadata = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": factor}
     with pytest.raises(ConfigError, match="factor"):
@@ -472,6 +473,13 @@ def test_factors_beside_another_scaling_are_refused(tmp_path: Path) -> None:
             metadata={"llama.rope.scaling.factor": 2.0},
             extra={"rope_freqs.weight": llama3_factors(16, 500000.0, 8.0)},
         )
+
+
+def test_factors_beside_a_scaling_that_does_nothing(tmp_path: Path) -> None:
+    extra = {"rope_freqs.weight": llama3_factors(16, 500000.0, 8.0)}
+    for keys in ({"type": "none", "factor": 8.0}, {"type": "linear"}, {"factor": 1.0}):
+        metadata = {f"llama.rope.scaling.{key}": value for key, value in keys.items()}
+        assert opened(tmp_path, "llama", metadata=metadata, extra=extra).config["rope_scaling"]["rope_type"] == "llama3"
 
 
 def test_qwen2_has_no_factors(tmp_path: Path) -> None:
