@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aerogel.bench import bench_linear
-from aerogel.bench.report import cases, notes
+from aerogel.bench.tables import cases, notes
 from aerogel.cli.bench import shape_of
 
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -25,7 +25,7 @@ import smooth
 from aerogel.bench import Peers, Variant, bench_model, bench_variants, dense_variants, machine, plot
 from aerogel.bench.limits import limits_line
 from aerogel.bench.peers import PEERS
-from aerogel.bench.report import markdown, notes
+from aerogel.bench.tables import markdown, notes
 from aerogel.compression import compress
 from conftest import PATTERNS
 

@@ -183,7 +183,7 @@ void bind_weight(py::module_& module) {
       .def("pattern", [](const WeightSource& self) { return pattern_of(self);
       }, "How the zeros lie: nonzeros of rows, of aligned windows of 4, 8 and 64 columns, and 1x4 blocks that are not empty.");
 
-  py::class_<PyWeight>(module, "Weight", "Weights packed for one or two kernels. Immutable.")
+  py::class_<PyWeight>(module, "PackedWeight", "Weights packed for one or two kernels. Immutable.")
       .def_property_readonly("forms", [](const PyWeight& self) { return describe_forms(self.packed); },
                              "One dict a form: format, isa, nbytes, and max_rows, the most rows it serves (None: any number).")
       .def_property_readonly("shape", [](const PyWeight& self) { return py::make_tuple(self.packed.n(), self.packed.k()); })
@@ -234,7 +234,7 @@ void bind_weight(py::module_& module) {
     return indptr.dtype().equal(py::dtype::of<std::int32_t>()) ? pack_csr<std::int32_t>(k, indptr, indices, data)
                                                                : pack_csr<std::int64_t>(k, indptr, indices, data);
   }, py::arg("k"), py::arg("indptr"), py::arg("indices"), py::arg("data"),
-     "A csr_f32 Weight from the arrays of a compressed-sparse-row matrix: indices both int32 or both int64, data float32.");
+     "A csr_f32 PackedWeight from the arrays of a compressed-sparse-row matrix: indices both int32 or both int64, data float32.");
 
   module.def("linear", [](const PyWeight& weight, const py::array& x, const py::object& bias, int threads) {
     const Array<float> in(x, "x", 2);

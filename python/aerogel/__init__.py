@@ -4,6 +4,9 @@ model = aerogel.load("packed-model")
 model.encode(["a sentence", "another one"])      # float32 [2, hidden]
 
 aerogel.compress("sentence-transformers/all-MiniLM-L6-v2", "packed-model", sparsity=0.8)
+
+Methods and tools are in packages of their own: `aerogel.prune`, `aerogel.quantize`, `aerogel.budget`, `aerogel.calibrate`,
+`aerogel.train`, `aerogel.evaluate` and `aerogel.report`.
 """
 
 from __future__ import annotations
@@ -27,6 +30,13 @@ from aerogel.errors import (
 )
 
 if TYPE_CHECKING:
+    import aerogel.budget as budget  # noqa: F401
+    import aerogel.calibrate as calibrate  # noqa: F401
+    import aerogel.evaluate as evaluate  # noqa: F401
+    import aerogel.prune as prune  # noqa: F401
+    import aerogel.quantize as quantize  # noqa: F401
+    import aerogel.report as report  # noqa: F401
+    import aerogel.train as train  # noqa: F401
     from aerogel._util.version import __version__
     from aerogel.bench.limits import machine
     from aerogel.compression import CompressReport, Target, TensorReport, compress
@@ -87,12 +97,11 @@ _LAZY = {
     "machine": "aerogel.bench.limits",
 }
 
+#: Packages whose functions are called by the package's name, as in aerogel.evaluate.sts(...); imported at first use too.
+_PACKAGES = ("budget", "calibrate", "evaluate", "prune", "quantize", "report", "train")
+
 # A library is silent unless its user asks: logging.getLogger("aerogel").
 logging.getLogger(__name__).addHandler(logging.NullHandler())
-
-
-#: Packages that are used by their own name: aerogel.evaluate.sts(...).
-_PACKAGES = ("evaluate", "report")
 
 
 def __getattr__(name: str) -> Any:
@@ -106,4 +115,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_PACKAGES])

@@ -8,11 +8,11 @@ import pytest
 
 import aerogel
 from aerogel import bench
-from aerogel.bench import demo, noise, report, run, serve, variants
+from aerogel.bench import cases, contestants, demo, layer, noise, run, serve, tables
+from aerogel.bench.contestants import Peers
 from aerogel.bench.limits import rates
 from aerogel.bench.noise import Turn
 from aerogel.bench.peers import PEERS, Engine
-from aerogel.bench.variants import Peers
 from aerogel.cli.bench import shape_of
 from aerogel.errors import AerogelError, UnsupportedModelError
 
@@ -22,7 +22,7 @@ from .. import tiny_models
 @pytest.fixture(autouse=True)
 def short(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(run, "TURN_SECONDS", 0.0)
-    monkeypatch.setattr(bench, "ENCODER_CASES", ((1, 8), (2, 16)))
+    monkeypatch.setattr(cases, "ENCODER_CASES", ((1, 8), (2, 16)))
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -75,11 +75,11 @@ def test_a_model_beside_its_dense_forms(result):
 
 
 def test_tables_markdown_and_csv(result, tmp_path):
-    [what, one, three] = report.blocks(result)
+    [what, one, three] = tables.blocks(result)
     assert one[0] == "1x8 tokens, ms" and [row[0] for row in one[1]] == ["", "dense fp32", "dense int8", "sparse"]
     assert all(len(row) == len(what[1][0]) for row in what[1])
-    assert report.markdown(result).count("| dense int8 |") == 3
-    report.write_csv(tmp_path / "out.csv", result)
+    assert tables.markdown(result).count("| dense int8 |") == 3
+    tables.write_csv(tmp_path / "out.csv", result)
     with open(tmp_path / "out.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and float(rows[0]["median_ms"]) > 0 and rows[-1]["case"] == "3x8"
@@ -101,7 +101,7 @@ def test_a_decoder_that_is_no_packed_model(llama_folder):
     assert list(int8["latency_ms"]) == ["prefill 8", "decode 4"]
     decode = int8["latency_ms"]["decode 4"]
     assert decode["tokens_per_s"] == pytest.approx(4000 / decode["median"]) and decode["gbs"] > 0
-    assert any("of the weights are zero" in line for line in report.notes(found))
+    assert any("of the weights are zero" in line for line in tables.notes(found))
 
 
 def test_one_layer():
@@ -135,9 +135,9 @@ def _peer(monkeypatch, tmp_path, code, python=sys.executable):
     monkeypatch.setattr(run, "_environment", lambda threads, python: {**os.environ, "PYTHONPATH": _root()})
     monkeypatch.setattr(serve, "__file__", str(folder / "serve.py"))
     monkeypatch.setitem(PEERS, "banana", type(PEERS["scipy"])("banana", {"linear": ("fp32",)}))
-    every = bench.linear_contestants
+    every = layer.linear_contestants
     few = ("dense int8", "banana fp32")  # a process each: no more than it takes
-    monkeypatch.setattr(bench, "linear_contestants", lambda *args: [c for c in every(*args) if c.name in few])
+    monkeypatch.setattr(layer, "linear_contestants", lambda *args: [c for c in every(*args) if c.name in few])
     return Peers("banana", {"banana": python})
 
 
@@ -188,7 +188,7 @@ def test_peers_that_cannot_be_asked():
 
 
 def test_a_peer_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(variants.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(contestants.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(AerogelError, match="pip install llama-cpp-python"):
         Peers("llama_cpp").choose("decoder")
     absent = Peers("auto")

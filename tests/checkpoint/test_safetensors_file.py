@@ -110,7 +110,12 @@ def test_a_type_that_is_no_weight_is_named(tmp_path: Path, dtype: str) -> None:
         ({"x": {**ENTRY, "shape": [True, 2]}}, "x: shape"),
         ({"x": {**ENTRY, "shape": [-2]}}, "x: shape"),
         ({"x": {**ENTRY, "shape": [2**63]}}, "x: shape"),
-        ({"x": {**ENTRY, "shape": [2**62, 4, 2**62]}}, "x: F32 .* takes"),
+        ({"x": {**ENTRY, "shape": [2**62, 4, 2**62]}}, "x: shape: expected at most"),
+        # empty, so of no bytes, and yet no array
+        ({"x": {**ENTRY, "shape": [0, 2**62], "data_offsets": [0, 0]}}, "x: shape: expected at most"),
+        ({"x": {**ENTRY, "shape": [2**40, 2**40, 0], "data_offsets": [0, 0]}}, "x: shape: expected at most"),
+        ({"x": {**ENTRY, "shape": [2] + [1] * 40}}, "x: shape: expected at most 32 dimensions"),
+        ({"x": {**ENTRY, "shape": [2**31, 2**20]}}, "x: F32 .* takes"),
         ({"x": {**ENTRY, "shape": [3]}}, r"x: F32 \[3\] takes 12 bytes, data_offsets \[0, 8\]"),
         ({"x": {**ENTRY, "data_offsets": [0]}}, "x: data_offsets"),
         ({"x": {**ENTRY, "data_offsets": [8, 0]}}, "x: data_offsets"),

@@ -1,8 +1,11 @@
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,11 +44,45 @@ def packed(bert_folder, tmp_path_factory):
     return out
 
 
+def test_every_file_with_a_command_is_registered_and_shares_nothing_with_other_commands():
+    folder = Path(cli.__file__).parent
+    files = {
+        file.stem: {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        for file in folder.glob("*.py")
+        for tree in [ast.parse(file.read_text(encoding="utf-8"))]
+    }
+    assert sorted(cli.COMMANDS) == sorted(name for name, functions in files.items() if "command" in functions)
+    for name in cli.COMMANDS:
+        text = (folder / f"{name}.py").read_text(encoding="utf-8")
+        assert not [other for other in cli.COMMANDS if f"from aerogel.cli.{other} " in text], name
+
+
 def test_help_names_every_command():
-    result = run("--help")
-    for name in ("compress", "info", "embed", "generate", "bench", "demo", "eval", "sweep"):
-        assert name in result.stdout
-        assert "--threads" in run(name, "--help").stdout
+    text = run("--help").stdout
+    assert all(f" {name} " in text for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help(name):
+    text = run(name, "--help").stdout
+    assert name == "export" or "--threads" in text
+
+
+def test_help_waits_for_nothing_that_only_commands_need():
+    code = "import sys, aerogel.cli.app; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    loaded = set(done.stdout.split())
+    assert "aerogel.cli.compress" in loaded
+    heavy = {"numpy", "torch", "yaml", "tokenizers", "rich.progress"}
+    heavy |= {f"aerogel.{room}" for room in ("checkpoint", "engine", "compression", "bench", "evaluate", "train")}
+    assert not loaded & heavy
+
+
+def test_the_console_script_is_there():
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    [entry] = re.findall(r'^aerogel = "(.*)"$', project.read_text(encoding="utf-8"), re.MULTILINE)
+    module, name = entry.split(":")
+    assert getattr(import_module(module), name) is cli.main
 
 
 def test_the_command_that_is_installed_is_this_one():
@@ -161,4 +198,4 @@ def test_the_process_end_to_end(packed):
 def test_help_tells_defaults_that_depend():
     """Square brackets are markup to the printer of help, and would vanish."""
     text = " ".join(run("compress", "--help").stdout.replace("│", " ").split())
-    assert "[default: the cores that may be used]" in text and "\\[" not in text
+    assert "[default: all available cores]" in text and "\\[" not in text

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import aerogel
 from aerogel.cli.app import app
-from aerogel.cli.compress import amount, parsed
+from aerogel.cli.options import amount, recipe_values
 from aerogel.compression import Target
 from aerogel.compression.targets import _least
 from aerogel.errors import RecipeError
@@ -140,14 +140,14 @@ def test_amounts():
 
 
 def test_values_of_the_command_line():
-    assert parsed(["structure.ffn=0.5", "prune.correct=false", "prune.layers={a: 1}"]) == {
+    assert recipe_values(["structure.ffn=0.5", "prune.correct=false", "prune.layers={a: 1}"]) == {
         "structure.ffn": 0.5,
         "prune.correct": False,
         "prune.layers": {"a": 1},
     }
     for text in ("structure", "=1", "a=[1"):
         with pytest.raises(RecipeError, match="--set"):
-            parsed([text])
+            recipe_values([text])
 
 
 def run(*args):

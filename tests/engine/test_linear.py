@@ -223,3 +223,15 @@ def test_threads_share_tokens_and_rows_without_changing_the_answer(rows):
                 else:
                     np.testing.assert_allclose(shared, alone, atol=1e-4, err_msg=f"{format}, {threads} threads")
         del alive
+
+
+@pytest.mark.parametrize(
+    "quant, format", [("int8", "dense_q8"), ("none", "dense_f32"), ("bf16", "dense_bf16"), ("int4:g64", "dense_q8")]
+)
+def test_dense_is_the_dense_format_of_whatever_the_values_are(quant, format):
+    weight = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
+    layer = aerogel.Linear(weight, quant=quant, format="dense")
+    expected = aerogel.Linear(weight, quant=quant, format=format)
+    assert layer.forms == expected.forms and layer.forms[0]["format"] == format
+    x = np.ones((2, 64), np.float32)
+    assert np.array_equal(layer(x), expected(x))

@@ -134,7 +134,7 @@ def test_a_plot_without_matplotlib_is_refused_before_the_work(packed, tmp_path, 
 )
 def test_files_that_cannot_be_written_are_refused_before_the_work(packed, tmp_path, monkeypatch, flag, name, said):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("aerogel.cli.explain.explain", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("aerogel.explanation.explain", lambda *_: pytest.fail("measured"))
     with pytest.raises(AerogelError, match=said):
         CliRunner().invoke(app, ["explain", str(packed), flag, str(tmp_path / name)], catch_exceptions=False)
 

@@ -1,1 +1,1 @@
-"""Small things that every part uses: numbers for people, the cache folder, how progress is told, the version."""
+"""Small things that every part uses: numbers as text, the cache folder, how progress is told, the version."""

@@ -1,4 +1,4 @@
-"""How long work tells how far it has come."""
+"""The callback that reports progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers for people."""
+"""Numbers as text."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ def megabytes(size: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Three figures that count."""
+    """Three significant figures."""
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"

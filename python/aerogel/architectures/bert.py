@@ -11,7 +11,7 @@ from aerogel.architectures.config import Config
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.tensors import Fold, Role, Tensor
-from aerogel.errors import UnsupportedModelError
+from aerogel.errors import MissingTensorsError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program
@@ -39,7 +39,9 @@ HEADS = {
 
 def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
     types = file.tensors.get("token_types.weight")
-    config["type_vocab_size"] = types.shape[0] if types else 0
+    if types is None:
+        raise MissingTensorsError(file.path, ["token_types.weight"])
+    config["type_vocab_size"] = types.shape[0]
 
 
 _GGUF_BLOCKS = {

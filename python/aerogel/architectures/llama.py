@@ -33,19 +33,25 @@ def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
         raise UnsupportedModelError(
             f"{file.path}: expected rotary embeddings over all {config['head_dim']} dimensions of a head, got {rotated!r}"
         )
-    scaling = file.metadata.get(f"{prefix}.rope.scaling.type", "none")
+    # As llama.cpp: a factor without a type scales linearly, and older files have another key for it.
+    factor = file.metadata.get(f"{prefix}.rope.scaling.factor", file.metadata.get(f"{prefix}.rope.scale_linear"))
+    scaling = file.metadata.get(f"{prefix}.rope.scaling.type", "none" if factor is None else "linear")
     if scaling != "none":
-        config["rope_scaling"] = {
-            "rope_type": scaling,
-            "factor": file.metadata.get(f"{prefix}.rope.scaling.factor", 1.0),
-        }
+        config["rope_scaling"] = {"rope_type": scaling, "factor": 1.0 if factor is None else factor}
     if "rope_freqs.weight" in file.tensors:
+        if scaling != "none":
+            raise UnsupportedModelError(
+                f"{file.path}: {prefix}.rope.scaling: expected none beside rope_freqs.weight, got {scaling!r:.80}"
+            )
         config["rope_scaling"] = _llama3_scaling(file, config)
 
 
 def _llama3_scaling(file: GGUFSource, config: dict[str, Any]) -> dict[str, Any]:
     """The rope_scaling of Llama 3.1 and later, recovered from the factors by which GGUF stores its result."""
     factors = file.float32("rope_freqs.weight").astype(np.float64)
+    half = config["head_dim"] // 2
+    if factors.shape != (half,) or not np.all(np.isfinite(factors) & (factors > 0)):
+        raise _other_factors(file)
     scaling = {
         "rope_type": "llama3",
         "factor": float(factors.max()),
@@ -53,13 +59,16 @@ def _llama3_scaling(file: GGUFSource, config: dict[str, Any]) -> dict[str, Any]:
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    half = config["head_dim"] // 2
     wavelength = 2 * math.pi * config["rope_theta"] ** (np.arange(half) / half)
     smooth = np.clip((8192 / wavelength - 1.0) / (4.0 - 1.0), 0.0, 1.0)
     expected = 1.0 / ((1.0 - smooth) / scaling["factor"] + smooth)
-    if factors.shape != (half,) or not np.allclose(factors, expected, rtol=1e-3):
-        raise UnsupportedModelError(f"{file.path}: rope_freqs.weight: expected the factors of Llama 3, got others")
+    if not np.allclose(factors, expected, rtol=1e-3):
+        raise _other_factors(file)
     return scaling
+
+
+def _other_factors(file: GGUFSource) -> UnsupportedModelError:
+    return UnsupportedModelError(f"{file.path}: rope_freqs.weight: expected the factors of Llama 3, got others")
 
 
 _GGUF_KEYS = {

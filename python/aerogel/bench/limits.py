@@ -1,4 +1,4 @@
-"""The machine: what it is, and the most that it can do."""
+"""The machine: CPU, instruction set, versions, and its measured peak rates."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import platform
 from datetime import datetime, timezone
 from typing import Any
 
-from aerogel._core import compiler, cpu_name, default_threads
+from aerogel._core import compiler, cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._core import limits as measure_limits
+from aerogel._util.checks import thread_count
 from aerogel._util.version import __version__
 
 
 def machine(threads: int | None = None, limits: bool = True) -> dict[str, Any]:
-    """What a figure is worth nothing without: CPU, instruction set, versions, and measured limits.
+    """The facts that belong to every measurement: CPU, instruction set, versions, and measured peak rates.
 
     Args:
-        threads: how many the limits are measured with; the process's cores unless given.
+        threads: number of threads that the limits are measured with; the process's cores unless given.
         limits: measure them, which takes about a second: multiply-adds of int8 and fp32 and reads from the second and the
             last cache and from memory, in 1e9 a second, with one thread ("limits_1") and with all ("limits").
     """
-    count = threads or default_threads()
+    count = thread_count(threads)
     found: dict[str, Any] = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": cpu_name() or platform.processor(),
@@ -47,7 +48,7 @@ def _limits(threads: int) -> dict[str, Any]:
 
 
 def limits_line(limits: dict[str, Any]) -> str:
-    """One set of limits for people."""
+    """One set of limits as a line of text."""
     return (
         f"{limits['threads']} thread{'s' if limits['threads'] > 1 else ''}: "
         f"int8 {limits['int8_gmacs']:.0f}, fp32 {limits['fp32_gmacs']:.0f} GMAC/s; "

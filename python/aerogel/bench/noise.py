@@ -1,4 +1,4 @@
-"""Whether the machine was quiet enough for its figures to be believed.
+"""Whether the machine was quiet enough for reliable measurements.
 
 Three signs are read around every turn: how long a fixed amount of arithmetic takes just before it, while all contestants
 are stopped (a slower clock, or somebody on this core); how many cores others kept busy during it; and how much time the
@@ -50,7 +50,7 @@ def mark(turns: Sequence[Turn]) -> None:
 
 @dataclass(frozen=True)
 class Noise:
-    """The run in short. `warning` is None if its figures may be believed."""
+    """Summary of the noise during a run. `warning` is None if the figures are reliable."""
 
     turns: int
     disturbed: int

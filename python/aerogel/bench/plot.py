@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aerogel.bench.report import cases
+from aerogel.bench.tables import cases
 from aerogel.errors import AerogelError
 
 #: Aerogel's own variants, and everyone else.
@@ -95,7 +95,7 @@ def lines(
 
 
 def caption(machine: Mapping[str, Any], what: str) -> str:
-    """What a plot is worth nothing without."""
+    """The line below every plot: model, CPU, instruction set, version, date."""
     return (
         f"{what} · {machine['cpu']}, {machine['isa']}, {machine['threads']} threads · "
         f"aerogel {machine['aerogel']} · {machine['when'][:10]}"

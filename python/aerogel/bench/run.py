@@ -30,6 +30,8 @@ from aerogel.errors import AerogelError
 
 #: Timed calls of one turn: until so many seconds are over, at least one, at most so many.
 TURN_SECONDS, MAX_CALLS = 0.15, 200
+#: Rounds of a run unless told otherwise.
+ROUNDS = 7
 #: Disturbed turns are left out of the figures if at least so many others remain.
 MIN_QUIET_TURNS = 3
 

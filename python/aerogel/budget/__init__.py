@@ -1,7 +1,7 @@
-"""Budgets: how the sparsity of a model is shared out among its layers.
+"""Budgets: how the sparsity of a model is distributed over its layers.
 
-A budget looks at every layer once and then shares: sum of sparsity[l] * size[l] = sparsity * sum of size[l]. A new one is
-one file and one row in BUDGETS.
+A budget looks at every layer once and then sets their sparsities, so that sum of sparsity[l] * size[l] =
+sparsity * sum of size[l]. A new one is one file and one row in BUDGETS.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calibration: what a model's linears see on the text that is given."""
+"""Calibration: statistics of the inputs of a model's linear layers on calibration texts."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def sequences(
     samples: int | None = None,
     seed: int = 0,
 ) -> list[list[int]]:
-    """Token sequences of at most `tokens` tokens each, chosen at random until they have `total`, in the order of the texts.
+    """Token sequences of at most `tokens` tokens each, sampled at random until there are `total`, in the order of the texts.
 
     Args:
         texts: what `read_texts` gives.

@@ -35,8 +35,9 @@ def open_checkpoint(path_or_id: str | os.PathLike[str]) -> Checkpoint:
         ConfigError: its config.json is missing or broken.
         UnsupportedModelError: aerogel does not read this kind of file.
     """
-    path = Path(path_or_id).expanduser()
-    if not path.exists():
+    # os.path and not Path: an unknown home or a name that is too long for the file system is no path either.
+    path = Path(os.path.expanduser(path_or_id))
+    if not os.path.exists(path):
         path = hub.download(os.fspath(path_or_id))
     for source in SOURCES:
         if source.detect(path):

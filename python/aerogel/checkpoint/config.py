@@ -21,6 +21,8 @@ _INTEGERS = (
     "type_vocab_size",
     "vocab_size",
 )
+#: Far above any model: what is made of these (a list of layers, rotary frequencies) is made before tensors are looked at.
+_LARGEST = {"head_dim": 2**20, "hidden_size": 2**20, "num_hidden_layers": 1024}
 _NUMBERS = ("layer_norm_eps", "rms_norm_eps", "rope_theta")
 _STRINGS = ("hidden_act", "position_embedding_type")
 _BOOLEANS = ("attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window")
@@ -72,6 +74,10 @@ def check_config(config: dict[str, Any], where: object) -> None:
             value = config.get(key)
             if value is not None and not accepts(value):
                 raise ConfigError(f"{where}: {key}: expected {expected}, got {value!r:.80}")
+    for key, largest in _LARGEST.items():
+        value = config.get(key)
+        if value is not None and value > largest:
+            raise ConfigError(f"{where}: {key}: expected at most {largest}, got {value}")
     ids = config.get("eos_token_id")
     if ids is not None and not all(type(i) is int and i >= 0 for i in (ids if isinstance(ids, list) else [ids])):
         raise ConfigError(f"{where}: eos_token_id: expected a token id or a list of them, got {ids!r:.80}")

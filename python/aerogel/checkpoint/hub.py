@@ -8,10 +8,10 @@ from pathlib import Path
 from aerogel.errors import CheckpointError
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_FILE_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/([\w./-]+\.gguf)")
+_FILE_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/((?:[\w-][\w.-]*/)*[\w-][\w.-]*\.gguf)")
 
 # What a reader here may need; not the same weights in other formats, which model repositories often carry too.
-_ALLOW = ["*.json", "*.safetensors", "vocab.txt"]
+_ALLOW = ["*.json", "*.safetensors", "vocab.txt", "*/vocab.txt"]
 _IGNORE = ["onnx/*", "openvino/*", "original/*", "consolidated*", "*.onnx*", ".*"]
 
 

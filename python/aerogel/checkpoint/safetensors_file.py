@@ -41,6 +41,8 @@ _DTYPES = {
     "F64": np.dtype("<f8"),
 }
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own implementation
+# What NumPy can hold, also where a dimension is 0: an empty tensor takes no bytes, whatever its other dimensions say.
+_MAX_DIMENSIONS, _MAX_ELEMENTS = 32, 2**59
 _FLOATS = ("F32", "F16", "BF16")
 
 
@@ -168,6 +170,11 @@ def _entry(path: Path, name: str, value: Any) -> Entry:
         raise CheckpointError(f"{path}: header: {name}: dtype: expected a string, got {dtype!r:.80}")
     if not _naturals(shape):
         raise CheckpointError(f"{path}: header: {name}: shape: expected whole numbers, got {shape!r:.80}")
+    if len(shape) > _MAX_DIMENSIONS or math.prod(n or 1 for n in shape) > _MAX_ELEMENTS:
+        raise CheckpointError(
+            f"{path}: header: {name}: shape: expected at most {_MAX_DIMENSIONS} dimensions and {_MAX_ELEMENTS} elements, "
+            f"got {shape!r:.80}"
+        )
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(f"{path}: header: {name}: data_offsets: expected [begin, end], got {offsets!r:.80}")
     begin, end = offsets

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
-from aerogel.errors import TokenizerError
+from aerogel.errors import AerogelError, TokenizerError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -51,7 +51,7 @@ class Tokenizer:
             TokenizerError: `max_tokens` leaves no room for text.
         """
         room = self._room(max_tokens, len(self._prefix) + len(self._suffix))
-        with _named(self._where):
+        with named(self._where):
             encoded = self._backend.encode_batch_fast(_texts(texts), add_special_tokens=False)
         return [self._prefix + encoding.ids[:room] + self._suffix for encoding in encoded]
 
@@ -67,7 +67,7 @@ class Tokenizer:
             raise TokenizerError(f"{self._where}: pairs: expected as many texts, got {len(first)} and {len(second)}")
         room = self._room(max_tokens, self._backend.num_special_tokens_to_add(is_pair=True), texts=2)
         ids, types = [], []
-        with _named(self._where):
+        with named(self._where):
             encoded = self._backend.encode_batch_fast([*_texts(first), *_texts(second)], add_special_tokens=False)
             for a, b in zip(encoded[: len(first)], encoded[len(first) :], strict=True):
                 if room is not None and len(a) + len(b) > room:
@@ -81,7 +81,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of the tokens."""
-        with _named(self._where):
+        with named(self._where):
             return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
 
     def stream(self, skip_special: bool = True) -> StreamDecoder:
@@ -95,7 +95,7 @@ class Tokenizer:
     def save(self, folder: Path | str) -> Path:
         """Writes tokenizer.json into the folder and returns its path. `bos_id` and `eos_ids` belong in config.json."""
         path = Path(folder) / "tokenizer.json"
-        with _named(path):
+        with named(path):
             self._backend.save(str(path), pretty=False)
         return path
 
@@ -110,14 +110,24 @@ class Tokenizer:
 
     def _special_tokens(self) -> tuple[list[int], list[int]]:
         """What the model puts before and after a text."""
-        with _named(self._where):
-            body = self._backend.encode("a", add_special_tokens=False).ids
-            whole = self._backend.encode("a", add_special_tokens=True).ids
+        with named(self._where):
+            text = self._text_with_tokens()
+            body = self._backend.encode(text, add_special_tokens=False).ids
+            whole = self._backend.encode(text, add_special_tokens=True).ids
         added = len(whole) - len(body)
         for begin in range(added + 1):
             if whole[begin : begin + len(body)] == body:
                 return whole[:begin], whole[begin + len(body) :]
         raise TokenizerError(f"{self._where}: the post-processor changes the text's own tokens: {body} became {whole}")
+
+    def _text_with_tokens(self) -> str:
+        """Some text that gives tokens: "a", unless the vocabulary has no such letter and drops what it does not have."""
+        if not self._backend.encode("a", add_special_tokens=False).ids:
+            added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
+            for text in self._backend.get_vocab():
+                if text not in added and self._backend.encode(text, add_special_tokens=False).ids:
+                    return str(text)
+        return "a"
 
     def _bytes_decoder(self) -> _ByteLevelDecoder | None:
         """The table of this tokenizer's bytes per token, if its decoder is ByteLevel."""
@@ -224,7 +234,7 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
     path = folder / "tokenizer.json"
     settings = read_optional_json(folder / "tokenizer_config.json")
     if path.exists():
-        with _named(path):
+        with named(path):
             backend = tokenizers.Tokenizer.from_file(str(path))
     elif (folder / "vocab.txt").exists() and family is not None and family.wordpiece:
         path = folder / "vocab.txt"
@@ -320,11 +330,11 @@ def _longest_first(a: int, b: int, room: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _named(where: object) -> Iterator[None]:
+def named(where: object) -> Iterator[None]:
     """Turns what the tokenizers package throws into a TokenizerError; it has no exception types of its own."""
     try:
         yield
-    except TokenizerError:
+    except AerogelError:
         raise
     except Exception as error:
         raise TokenizerError(f"{where}: {error}") from error

@@ -1,1 +1,1 @@
-"""The `aerogel` command: one file a command, its arguments included."""
+"""The `aerogel` command: one file a command, its arguments included; `app` registers them."""

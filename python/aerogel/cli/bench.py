@@ -2,93 +2,167 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rich.table import Table
+import typer
 
-from aerogel.bench import LINEAR_TOKENS, ROUNDS, Peers, bench_linear, bench_model, machine
-from aerogel.bench.limits import limits_line
-from aerogel.bench.report import blocks, notes, write_csv
-from aerogel.cli.console import check_outputs, console, progress_bar, results
+from aerogel.cli.console import check_outputs, progress_bar, results, write_json
+from aerogel.cli.figures import show
+from aerogel.cli.options import FILES, JsonFile, Threads, counts, fractions, paths_by_name
 from aerogel.errors import AerogelError
 
 SHAPE = re.compile(r"(\d+)[x×](\d+)")
 SPARSITIES = (0.5, 0.8, 0.9)
 LARGEST = 1 << 16
+#: Panels of `--help`.
+INPUT, OTHERS = "Input", "Other engines"
 
 
-@dataclass
-class Options:
-    """The flags of the command; lists are None unless given."""
+def command(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="DIR|NxK", help="A packed model, any model that aerogel reads, or a layer: 768x768."),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", "-b", metavar="LIST", help="Encoder: sequences, such as 1,16.", rich_help_panel=INPUT),
+    ] = None,
+    seq: Annotated[
+        str | None,
+        typer.Option(
+            "--seq", "-s", metavar="LIST", help="Encoder: tokens each; with NxK: tokens.", rich_help_panel=INPUT
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            metavar="LIST",
+            help="Language model: tokens of a prompt. \\[default: 128]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    new: Annotated[
+        str | None,
+        typer.Option(
+            "--new",
+            "-n",
+            metavar="LIST",
+            help="Language model: tokens generated. \\[default: 32]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    sparsity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="With NxK: fractions of weights to remove. \\[default: 0.5,0.8,0.9]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    dense: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="The uncompressed model to compare with. \\[default: DIR's weights, unpacked]"
+        ),
+    ] = None,
+    peers: Annotated[
+        str,
+        typer.Option(
+            metavar="none|auto|NAME,...",
+            help="Other engines; NAME or NAME:int8. auto: the installed ones.",
+            rich_help_panel=OTHERS,
+        ),
+    ] = "auto",
+    python: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="The Python interpreter of another environment, in which engine NAME is installed.",
+            rich_help_panel=OTHERS,
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Interleaved rounds per case.")] = 7,
+    threads: Threads = None,
+    limits: Annotated[bool, typer.Option("--limits", help="Only measure the peak rates of this machine.")] = False,
+    json_file: JsonFile = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures as CSV.", rich_help_panel=FILES)
+    ] = None,
+    plot_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="FILE.png", help="Plot the speed-ups (needs matplotlib).", rich_help_panel=FILES
+        ),
+    ] = None,
+) -> None:
+    """Measure a model or one layer: dense fp32, dense int8, sparse, and the other engines that are installed."""
+    if limits:
+        show_limits(threads)
+        return
+    if target is None:
+        raise typer.BadParameter("expected a model's folder, or a shape such as 768x768", param_hint="DIR|NxK")
+    lists = {"batches": counts(batch), "lengths": counts(seq), "prompts": counts(prompt), "news": counts(new)}
+    sparsities, pythons = fractions(sparsity), paths_by_name(python)
+    from aerogel.bench import Peers
+    from aerogel.bench.plot import check, plot
+    from aerogel.bench.tables import write_csv
 
-    dense: str | None = None
-    sparsities: Sequence[float] | None = None
-    batches: Sequence[int] | None = None
-    lengths: Sequence[int] | None = None
-    prompts: Sequence[int] | None = None
-    news: Sequence[int] | None = None
-    threads: int | None = None
-    rounds: int = ROUNDS
-    peers: str = "auto"
-    pythons: dict[str, str] = field(default_factory=dict)
-    json_file: Path | None = None
-    csv_file: Path | None = None
-    plot_file: Path | None = None
-
-
-def run(target: str, options: Options) -> None:
-    if options.plot_file is not None:  # before minutes of measuring, not after
-        from aerogel.bench import plot
-
-        plot.check(options.plot_file)
-    check_outputs(options.json_file, options.csv_file, options.plot_file)
-    peers = Peers(options.peers, options.pythons)
+    if plot_file is not None:  # before minutes of measuring, not after
+        check(plot_file)
+    check_outputs(json_file, csv_file, plot_file)
+    common = {"threads": threads, "rounds": rounds, "peers": Peers(peers, pythons)}
     shape = shape_of(target)
-    with progress_bar("Measuring") as progress:
-        if shape is None:
-            if options.sparsities is not None:
-                raise AerogelError(f"--sparsity goes with a shape, such as 768x768; {target} has the zeros that it has")
-            result = bench_model(
-                target,
-                options.dense,
-                batches=options.batches,
-                lengths=options.lengths,
-                prompts=options.prompts,
-                news=options.news,
-                threads=options.threads,
-                rounds=options.rounds,
-                peers=peers,
-                progress=progress,
-            )
-        else:
-            for name, value in (("--dense", options.dense), ("--prompt", options.prompts), ("--new", options.news)):
-                if value is not None:
-                    raise AerogelError(f"{name} goes with a model, not with a shape")
-            tokens = None
-            if options.batches is not None or options.lengths is not None:
-                tokens = sorted({b * s for b in options.batches or (1,) for s in options.lengths or (1,)})
-            result = bench_linear(
-                *shape,
-                options.sparsities or SPARSITIES,
-                tokens=tokens or LINEAR_TOKENS,
-                threads=options.threads,
-                rounds=options.rounds,
-                peers=peers,
-                progress=progress,
-            )
+    if shape is None:
+        result = _measure_model(target, dense, sparsities, lists, common)
+    else:
+        result = _measure_layer(shape, dense, sparsities, lists, common)
     show(result)
-    write_json(options.json_file, result)
-    if options.csv_file is not None:
-        write_csv(options.csv_file, result)
-    if options.plot_file is not None:
-        from aerogel.bench import plot
+    write_json(json_file, result)
+    if csv_file is not None:
+        write_csv(csv_file, result)
+    if plot_file is not None:
+        plot(plot_file, result)
 
-        plot.plot(options.plot_file, result)
+
+def _measure_model(
+    target: str,
+    dense: str | None,
+    sparsities: list[float] | None,
+    lists: dict[str, list[int] | None],
+    common: dict[str, Any],
+) -> dict[str, Any]:
+    from aerogel.bench import bench_model
+
+    if sparsities is not None:
+        raise AerogelError(f"--sparsity goes with a shape, such as 768x768; {target} has the zeros that it has")
+    with progress_bar("Measuring") as progress:
+        return bench_model(target, dense, **lists, **common, progress=progress)
+
+
+def _measure_layer(
+    shape: tuple[int, int],
+    dense: str | None,
+    sparsities: list[float] | None,
+    lists: dict[str, list[int] | None],
+    common: dict[str, Any],
+) -> dict[str, Any]:
+    from aerogel.bench import LINEAR_TOKENS, bench_linear
+
+    for name, value in (("--dense", dense), ("--prompt", lists["prompts"]), ("--new", lists["news"])):
+        if value is not None:
+            raise AerogelError(f"{name} goes with a model, not with a shape")
+    batches, lengths = lists["batches"], lists["lengths"]
+    tokens = None
+    if batches is not None or lengths is not None:
+        tokens = sorted({b * s for b in batches or (1,) for s in lengths or (1,)})
+    with progress_bar("Measuring") as progress:
+        return bench_linear(
+            *shape, sparsities or SPARSITIES, tokens=tokens or LINEAR_TOKENS, **common, progress=progress
+        )
 
 
 def shape_of(target: str) -> tuple[int, int] | None:
@@ -106,32 +180,10 @@ def shape_of(target: str) -> tuple[int, int] | None:
 
 def show_limits(threads: int | None) -> None:
     """Prints what this machine can do at most."""
+    from aerogel.bench import machine
+    from aerogel.bench.limits import limits_line
+
     here = machine(threads)
     results().print(f"{here['cpu']}, {here['isa']}")
     for line in dict.fromkeys((limits_line(here["limits_1"]), limits_line(here["limits"]))):
         results().print(line)
-
-
-def show(result: dict[str, Any]) -> None:
-    """Prints the variants side by side."""
-    out = results()
-    here = result["machine"]
-    out.print(f"{here['cpu']}, {here['isa']}; at most, measured with {limits_line(here['limits'])}", soft_wrap=True)
-    for heading, rows in blocks(result):
-        table = Table(*rows[0], box=None, pad_edge=False, title=heading, title_justify="left", title_style="bold")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in rows[1:]:
-            table.add_row(*row)
-        out.print()
-        out.print(table)
-    out.print()
-    out.print(f"[dim]Medians of {result['rounds']} interleaved rounds, {result['threads']} threads.[/]")
-    for line in notes(result):
-        console.print(line, style="yellow", soft_wrap=True, markup=False)
-
-
-def write_json(file: Path | None, result: dict[str, Any]) -> None:
-    """Writes the figures, if a file was asked for."""
-    if file is not None:
-        file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

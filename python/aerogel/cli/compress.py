@@ -2,130 +2,246 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 
 from aerogel._util.units import megabytes, milliseconds
-from aerogel.cli import eval as scores
-from aerogel.cli.console import check_outputs, console, progress_bar
-from aerogel.compression import CompressReport, Target, TensorReport, compress
-from aerogel.compression.predict import predict
-from aerogel.compression.recipe import Recipe, with_values
-from aerogel.engine.model import load
-from aerogel.errors import RecipeError
-from aerogel.evaluate import Score, Task
-from aerogel.tuning import enabled
+from aerogel.cli import scoring
+from aerogel.cli.console import check_outputs, console, progress_bar, write_json
+from aerogel.cli.options import (
+    FILES,
+    METHOD,
+    Classify,
+    JsonFile,
+    Pattern,
+    Source,
+    Sts,
+    TextFile,
+    Threads,
+    amount,
+    recipe_values,
+)
+
+if TYPE_CHECKING:
+    from aerogel.compression import CompressReport, Target, TensorReport
+    from aerogel.compression.recipe import Recipe
+    from aerogel.evaluate import Task
+
+TARGET, RECIPE = "Target: the sparsity is chosen for it", "Recipe"
 
 
-@dataclass(frozen=True)
-class Goal:
-    """What the command line asks for besides the recipe: at most one target, and data to score on."""
+def command(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the packed model.")],
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--calibrate", "-c", metavar="FILE", help="Calibration texts (.txt .csv .tsv .jsonl), for accuracy."
+        ),
+    ] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Fraction of weights to remove; 0: none. \\[default: 0.8, or what the pattern says]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    pattern: Pattern = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="magnitude, wanda, obs, admm. \\[default: admm with calibration texts, else magnitude]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="How layers share the sparsity: uniform, global, owl, sensitivity.", rich_help_panel=METHOD),
+    ] = None,
+    quant: Annotated[
+        str | None,
+        typer.Option(
+            help="int8, int8:g64, int4:g64, int4:g64:asym, codebook:16, bf16 or none (float32).",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    pack: Annotated[
+        str | None,
+        typer.Option(help="plain, or small: entropy-coded, the smallest file.", rich_help_panel=METHOD),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", rich_help_panel=METHOD)] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.yaml",
+            help="A recipe; options on the command line override its values.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other value of the recipe, such as structure.ffn=0.5.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--target-size", metavar="SIZE", help="The least sparsity that fits: 12MB.", rich_help_panel=TARGET
+        ),
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            "--target-latency",
+            metavar="TIME",
+            help="The least sparsity that is fast enough on this CPU: 2ms.",
+            rich_help_panel=TARGET,
+        ),
+    ] = None,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            "--seq",
+            "-s",
+            min=1,
+            help="Tokens of the sequence whose latency is meant.",
+            rich_help_panel=TARGET,
+        ),
+    ] = 128,
+    drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            metavar="X",
+            help="The highest sparsity that loses at most this fraction of the score: 0.01.",
+            rich_help_panel=TARGET,
+        ),
+    ] = None,
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a page about the result, index.html.", rich_help_panel=FILES),
+    ] = None,
+    json_file: JsonFile = None,
+    threads: Threads = None,
+) -> None:
+    """Prune and quantize a model into a packed model.
 
-    size: str | None = None
-    latency: str | None = None
-    tokens: int = 128
-    drop: float | None = None
-    sts: Path | None = None
-    classify: Path | None = None
-    text: Path | None = None
+    With data (--sts, --classify or --text) the result is scored beside the source.
+    """
+    _check_goals(goals=(size, latency, drop), data=(sts, classify, text), scored=drop is not None)
+    from aerogel.compression import compress
 
-    def task(self) -> Task | None:
-        if self.sts is None and self.classify is None and self.text is None:
-            return None
-        return scores.chosen_task(self.sts, self.classify, self.text, None, 512)
+    check_outputs(json_file, report)
+    task = scoring.chosen_task(sts, classify, text)
+    target = _target(size, latency, tokens, drop, task)
+    whole = _recipe(recipe, values or [])
+    with progress_bar(f"Compressing {source}") as progress:
+        done = compress(
+            source,
+            out,
+            sparsity=sparsity,
+            pattern=pattern,
+            quant=quant,
+            method=method,
+            budget=budget,
+            calibrate=calibrate,
+            pack=pack,
+            seed=seed,
+            recipe=whole,
+            target=target,
+            threads=threads,
+            progress=progress,
+        )
+    show(done)
+    _show_prediction(done, tokens, threads)
+    _report(done, source, task, report, json_file, threads)
 
-    def target(self, task: Task | None) -> Target | None:
-        if self.size is not None:
-            return Target(size=round(amount(self.size, {"": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}, "--target-size")))
-        if self.latency is not None:
-            seconds = amount(self.latency, {"us": 1e-6, "ms": 1e-3, "s": 1}, "--target-latency")
-            return Target(latency=seconds, tokens=self.tokens)
-        if self.drop is not None:
-            assert task is not None
-            return Target(drop=self.drop, score=(lambda path: task.evaluate(load(path)).value, task.lower_is_better))
-        return None
+
+def _check_goals(goals: Sequence[Any], data: Sequence[Path | None], scored: bool) -> None:
+    if sum(goal is not None for goal in goals) > 1:
+        raise typer.BadParameter("expected one of --target-size, --target-latency and --max-drop")
+    there = sum(file is not None for file in data)
+    if there > 1 or (scored and not there):
+        raise typer.BadParameter("expected one of --sts, --classify and --text")
 
 
-def run(
+def _target(size: str | None, latency: str | None, tokens: int, drop: float | None, task: Task | None) -> Target | None:
+    """What the sparsity is chosen for, if anything."""
+    from aerogel.compression import Target
+    from aerogel.engine.model import load
+
+    if size is not None:
+        return Target(size=round(amount(size, {"": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}, "--target-size")))
+    if latency is not None:
+        return Target(
+            latency=amount(latency, {"us": 1e-6, "ms": 1e-3, "s": 1}, "--target-latency"),
+            tokens=tokens,
+        )
+    if drop is not None:
+        assert task is not None
+        return Target(drop=drop, score=(lambda path: task.evaluate(load(path)).value, task.lower_is_better))
+    return None
+
+
+def _recipe(file: Path | None, values: Sequence[str]) -> Recipe | Path | None:
+    """The recipe's file, or what is in it with the values of --set."""
+    from aerogel.compression.recipe import Recipe, with_values
+
+    if not values:
+        return file
+    return with_values(Recipe() if file is None else Recipe.read(file), recipe_values(values))
+
+
+def _show_prediction(report: CompressReport, tokens: int, threads: int | None) -> None:
+    """Prints how long the linears take here, where kernels may be measured."""
+    from aerogel.compression.predict import predict
+    from aerogel.tuning import enabled
+
+    if not enabled():
+        return
+    with console.status("Measuring kernels on this machine"):
+        expected = predict(report, tokens, threads)
+    if expected is not None:
+        console.print(
+            f"linears of 1x{expected.tokens} tokens: {milliseconds(1e3 * expected.seconds)} ms predicted here, "
+            f"{milliseconds(1e3 * expected.dense)} ms dense int8",
+            markup=False,
+        )
+
+
+def _report(
+    report: CompressReport,
     source: str,
-    out: Path,
-    given: Mapping[str, Any],
-    values: Sequence[str],
-    goal: Goal,
-    report_folder: Path | None,
+    task: Task | None,
+    folder: Path | None,
     json_file: Path | None,
     threads: int | None,
 ) -> None:
-    check_outputs(json_file, report_folder)
-    task = goal.task()
-    target = goal.target(task)
-    recipe = given["recipe"]
-    if values:
-        recipe = with_values(Recipe() if recipe is None else Recipe.read(recipe), parsed(values))
-    with progress_bar(f"Compressing {source}") as progress:
-        report = compress(source, out, threads=threads, progress=progress, **{**given, "recipe": recipe}, target=target)
-    show(report)
-    if enabled():
-        with console.status("Measuring kernels on this machine"):
-            expected = predict(report, goal.tokens, threads)
-        if expected is not None:
-            console.print(
-                f"linears of 1x{expected.tokens} tokens: {milliseconds(1e3 * expected.seconds)} ms predicted here, "
-                f"{milliseconds(1e3 * expected.dense)} ms dense int8",
-                markup=False,
-            )
-    scored: Score | None = None
-    if task is not None:
-        scored = task.evaluate(load(out, threads), load(source, threads))
-        scores.show(scored)
-    if report_folder is not None:
+    """Scores the result if there is data, and writes the files that were asked for."""
+    from aerogel.engine.model import load
+
+    score = None if task is None else task.evaluate(load(report.path, threads), load(source, threads))
+    if score is not None:
+        scoring.show(score)
+    if folder is not None:
         from aerogel.report import write_report
 
-        page = write_report(report, report_folder, scores=[scored] if scored else None)
+        page = write_report(report, folder, scores=[score] if score else None)
         console.print(f"{page}: the report", markup=False)
-    if json_file is not None:
-        found = {**report.as_dict(), **({"score": scored.as_dict(values=False)} if scored else {})}
-        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-
-
-def parsed(values: Sequence[str]) -> dict[str, Any]:
-    """["structure.ffn=0.5"] as {"structure.ffn": 0.5}: values are YAML.
-
-    Raises:
-        RecipeError: there is no =, or what follows is not YAML.
-    """
-    import yaml
-
-    found = {}
-    for text in values:
-        key, equal, value = text.partition("=")
-        if not key or not equal:
-            raise RecipeError(f"--set: expected KEY=VALUE, got {text!r}")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {key}: expected a value as in YAML, got {value!r}") from error
-    return found
-
-
-def amount(text: str, units: Mapping[str, float], option: str) -> float:
-    """ "12MB" in bytes, "2ms" in seconds.
-
-    Raises:
-        RecipeError: it is not a positive number with one of `units`.
-    """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", text)
-    factor = match and {unit.lower(): value for unit, value in units.items()}.get(match[2].lower())
-    if not match or not factor or not float(match[1]):
-        names = ", ".join(unit for unit in units if unit)
-        raise RecipeError(f"{option}: expected a positive number with one of {names}, got {text!r}")
-    return float(match[1]) * factor
+    write_json(json_file, {**report.as_dict(), **({"score": score.as_dict(values=False)} if score else {})})
 
 
 def show(report: CompressReport) -> None:

@@ -1,19 +1,22 @@
-"""What the commands share: the consoles, progress bars, the check of output files."""
+"""What the commands print with and write to: the consoles, progress bars, files, and the texts that they read."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aerogel._util.progress import Progress as Callback
-from aerogel.errors import AerogelError
+from aerogel.errors import AerogelError, DataError
 
-#: For people: stdout is for results.
+if TYPE_CHECKING:
+    from aerogel._util.progress import Progress as Callback
+
+#: Messages go to stderr: stdout is for results.
 console = Console(stderr=True, highlight=False)
 
 
@@ -23,6 +26,11 @@ def results() -> Console:
     return out if out.is_terminal else Console(highlight=False, width=160)
 
 
+def say(line: str) -> None:
+    """A message, printed as it is."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
 def check_outputs(*files: Path | None) -> None:
     """Files to be written must have a folder: said before the work, not after it."""
     for file in files:
@@ -30,9 +38,30 @@ def check_outputs(*files: Path | None) -> None:
             raise AerogelError(f"{file}: there is no folder {file.absolute().parent}")
 
 
+def write_json(file: Path | None, values: Any) -> None:
+    """Writes plain values, if a file was asked for."""
+    import json
+
+    if file is not None:
+        file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def read_lines(file: str) -> list[str]:
+    """The file's lines (- is standard input), UTF-8, without their ends."""
+    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: expected UTF-8 text: {error}") from error
+    lines = text.replace("\r\n", "\n").split("\n")  # not splitlines, which also breaks at form feeds and the like
+    return lines[:-1] if lines[-1] == "" else lines
+
+
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callback]:
     """A bar that follows callbacks (done, total, name)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from aerogel.bench import bench_variants, sentences
-from aerogel.bench.demo import QUERIES, Hit, prepare, searches
-from aerogel.cli.bench import show, write_json
-from aerogel.cli.console import check_outputs, console, progress_bar, results
+from aerogel.cli.console import check_outputs, console, progress_bar, results, write_json
+from aerogel.cli.figures import show
+from aerogel.cli.options import JsonFile, Threads
+
+if TYPE_CHECKING:
+    from aerogel.bench.demo import Hit
 
 
-def run(model: str | None, json_file: Path | None, threads: int | None) -> None:
+def command(
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="An embedding model to use. \\[default: all-MiniLM-L6-v2, downloaded]"),
+    ] = None,
+    json_file: JsonFile = None,
+    threads: Threads = None,
+) -> None:
+    """Compress a sentence embedding model, search with it, and compare it with its dense forms."""
+    import tempfile
+
+    from aerogel.bench import bench_variants
+    from aerogel.bench.demo import prepare, searches
+
     check_outputs(json_file)
     out = results()
     source = model or _sample_model()
@@ -42,6 +58,9 @@ def _sample_model() -> str:
 
 
 def _show_hits(out: Console, found: dict[str, list[list[Hit]]]) -> None:
+    from aerogel.bench import sentences
+    from aerogel.bench.demo import QUERIES
+
     names = list(found)
     count = sum(map(len, sentences().values()))
     table = Table("query", f"nearest of {count} sentences ({names[1]})", "cosine", *names[2:], box=None, pad_edge=False)

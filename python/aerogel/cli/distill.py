@@ -3,37 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from aerogel.cli.console import console
+import typer
+
+from aerogel.cli.console import say
+from aerogel.cli.options import (
+    METHOD,
+    BatchTokens,
+    Folder,
+    Minutes,
+    Pattern,
+    Rate,
+    Resume,
+    Rounding,
+    Stages,
+    Steps,
+    Threads,
+    TrainedFolder,
+    TrainingSeed,
+)
+from aerogel.cli.training import given, show
 
 
-def run(source: str, out: Path, files: list[Path], teacher: str | None, resume: bool, options: dict[str, Any]) -> None:
+def command(
+    source: Folder,
+    out: TrainedFolder,
+    text: Annotated[list[Path], typer.Option(metavar="FILE", help="Texts, one a line; may be given several times.")],
+    teacher: Annotated[str | None, typer.Option(metavar="DIR", help="The dense model. \\[default: DIR]")] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Fraction of weights to remove. \\[default: 0.8]", rich_help_panel=METHOD),
+    ] = None,
+    pattern: Pattern = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    lr: Rate = None,
+    stages: Stages = None,
+    batch_tokens: BatchTokens = None,
+    quant: Rounding = None,
+    seed: TrainingSeed = None,
+    resume: Resume = False,
+    threads: Threads = None,
+) -> None:
+    """Prune a model and let it learn from the dense one, on text without labels (needs PyTorch)."""
     from aerogel.train import Options, distill
     from aerogel.train.texts import read_texts
 
-    report = distill(source, out, read_texts(files), teacher, Options(**given(options)), resume=resume, report=say)
-    show(report)
-
-
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The flags that were used; `quant` none is no scheme."""
-    chosen = {name: value for name, value in options.items() if value is not None}
-    if chosen.get("quant") == "none":
-        chosen["quant"] = None
-    return chosen
-
-
-def show(report: Any) -> None:
-    """The last line."""
-    console.print(
-        f"{report.path}: {report.steps} steps, {report.tokens} tokens, {report.sparsity:.1%} of the linear weights are "
-        f"zero ({report.seconds / 60:.1f} min). Pack it: aerogel compress {report.path} -o SMALL --sparsity 0",
-        markup=False,
-        soft_wrap=True,
+    options = given(
+        sparsity=sparsity,
+        pattern=pattern,
+        steps=steps,
+        minutes=minutes,
+        lr=lr,
+        stages=stages,
+        batch_tokens=batch_tokens,
+        quant=quant,
+        seed=seed,
+        threads=threads,
     )
-
-
-def say(line: str) -> None:
-    """A line of progress."""
-    console.print(line, markup=False, soft_wrap=True)
+    show(distill(source, out, read_texts(text), teacher, Options(**options), resume=resume, report=say))

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
+import typer
 
-from aerogel.cli.console import check_outputs, console
-from aerogel.engine.model import load
-from aerogel.errors import DataError
+from aerogel.cli.console import check_outputs, console, read_lines
+from aerogel.cli.options import Folder, Threads
 
 
-def run(folder: str, file: str, as_json: bool, npy: Path | None, threads: int | None) -> None:
+def command(
+    folder: Folder,
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Texts, one a line; - is standard input.")] = "-",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line, with text and embedding.")
+    ] = False,
+    npy: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Write a float32 [n, hidden] .npy file instead of printing."),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Embed texts: by default prints one line of numbers per text."""
+    if as_json and npy is not None:
+        raise typer.BadParameter("--json and --npy exclude each other")
+    import json
+
+    import numpy as np
+
+    from aerogel.engine.model import load
+
     check_outputs(npy)
     texts = read_lines(file)
     embeddings = load(folder, threads).encode(texts)
@@ -29,14 +48,3 @@ def run(folder: str, file: str, as_json: bool, npy: Path | None, threads: int | 
         else:
             line = " ".join(f"{value:.9g}" for value in embedding)
         sys.stdout.write(line + "\n")
-
-
-def read_lines(file: str) -> list[str]:
-    """The file's lines (- is standard input), UTF-8, without their ends."""
-    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: expected UTF-8 text: {error}") from error
-    lines = text.replace("\r\n", "\n").split("\n")  # not splitlines, which also breaks at form feeds and the like
-    return lines[:-1] if lines[-1] == "" else lines

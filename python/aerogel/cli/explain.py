@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from aerogel._util.units import megabytes
-from aerogel.cli.console import check_outputs, progress_bar, results
-from aerogel.explanation import Explanation, LayerReport, explain
+from aerogel.cli.console import check_outputs, progress_bar, results, write_json
+from aerogel.cli.options import FILES, Folder, JsonFile, Memory, Threads
+
+if TYPE_CHECKING:
+    from aerogel.explanation import Explanation, LayerReport
 
 
-def run(
-    folder: str,
-    batch: int,
-    tokens: int,
-    memory: float | None,
-    json_file: Path | None,
-    plot: Path | None,
-    threads: int | None,
+def command(
+    folder: Folder,
+    batch: Annotated[int, typer.Option("--batch", "-b", min=1, help="Sequences.")] = 1,
+    tokens: Annotated[
+        int, typer.Option("--seq", "-s", min=1, help="Tokens of each; 1 shows a step of decoding.")
+    ] = 128,
+    memory: Memory = None,
+    json_file: JsonFile = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw time and sparsity of each layer (needs matplotlib).",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    threads: Threads = None,
 ) -> None:
+    """Say why a model is as fast as it is, layer by layer, and what would make it faster."""
+    from aerogel.explanation import explain
+
     if plot is not None:  # before the work, not after it
         from aerogel.bench.plot import check
 
@@ -30,8 +46,7 @@ def run(
     with progress_bar("Measuring shapes") as progress:
         found = explain(folder, batch, tokens, threads, memory, progress)
     show(found)
-    if json_file is not None:
-        json_file.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+    write_json(json_file, asdict(found))
     if plot is not None:
         from aerogel.explanation.plot import draw
 
@@ -80,7 +95,7 @@ def show(found: Explanation) -> None:
 
 
 def wins(layer: LayerReport) -> str:
-    """The sparsity from which sparse wins, for people."""
+    """The sparsity from which sparse wins, as text."""
     if layer.wins_from is None:
         return "never"
     return f"{layer.wins_from:.0%}" if layer.wins_from > 0.3 else "30% or less"

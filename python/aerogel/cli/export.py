@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from aerogel._util.units import megabytes
 from aerogel.cli.console import console, progress_bar
-from aerogel.exporting import export
+from aerogel.cli.options import Folder
 
 
-def run(source: str, out: Path, dtype: str, max_shard_bytes: int | None) -> None:
-    with progress_bar(f"Exporting {source}") as progress:
-        report = export(source, out, dtype, max_shard_bytes, progress)
+def command(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder for the dense model.")],
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    shard_mb: Annotated[
+        int | None, typer.Option("--shard-mb", min=1, help="Most MB of one file. \\[default: one file]")
+    ] = None,
+) -> None:
+    """Write a model as a plain dense folder that transformers loads, zeros in place."""
+    from aerogel.exporting import export
+
+    with progress_bar(f"Exporting {folder}") as progress:
+        report = export(folder, out, dtype, None if shard_mb is None else shard_mb * 10**6, progress)
     files = "" if len(report.files) == 1 else f" in {len(report.files)} files"
     console.print(
         f"{out}: {megabytes(report.file_bytes)} of {dtype}{files}; {report.sparsity:.1%} of the linear weights are zero "

@@ -3,16 +3,78 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from aerogel.cli.distill import given, say, show
+import typer
+
+from aerogel.cli.console import say
+from aerogel.cli.options import (
+    METHOD,
+    TRAINING,
+    BatchTokens,
+    Folder,
+    Minutes,
+    Rate,
+    Resume,
+    Rounding,
+    Stages,
+    Steps,
+    Threads,
+    TrainedFolder,
+    TrainingSeed,
+)
+from aerogel.cli.training import given, show
 
 
-def run(source: str, out: Path, data: Path, teacher: str | None, resume: bool, options: dict[str, Any]) -> None:
+def command(
+    source: Folder,
+    out: TrainedFolder,
+    data: Annotated[Path, typer.Option(metavar="FILE", help="Lines of text, a tab, and a label from 0.")],
+    teacher: Annotated[
+        str | None, typer.Option(metavar="DIR", help="A classifier to learn from in addition to the labels.")
+    ] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Fraction of weights to remove. \\[default: only keep the zeros that are there]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    lr: Rate = None,
+    stages: Stages = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.99, help="Dropout of the student's hidden states.", rich_help_panel=TRAINING),
+    ] = None,
+    batch_tokens: BatchTokens = None,
+    train_embeddings: Annotated[
+        bool, typer.Option("--train-embeddings", help="Train the embedding tables too.", rich_help_panel=TRAINING)
+    ] = False,
+    quant: Rounding = None,
+    seed: TrainingSeed = None,
+    resume: Resume = False,
+    threads: Threads = None,
+) -> None:
+    """Train a BERT classifier on labelled text, dense or pruned, with or without a teacher (needs PyTorch)."""
     from aerogel.train import Options, finetune
     from aerogel.train.texts import read_labelled
 
     texts, labels = read_labelled(data)
-    chosen = given(options)
-    chosen.setdefault("sparsity", 0.0)  # no pruning unless asked for
-    show(finetune(source, out, texts, labels, teacher, Options(**chosen), resume=resume, report=say))
+    options = given(
+        sparsity=0.0 if sparsity is None else sparsity,  # no pruning unless asked for
+        steps=steps,
+        minutes=minutes,
+        lr=lr,
+        stages=stages,
+        dropout=dropout,
+        batch_tokens=batch_tokens,
+        train_embeddings=train_embeddings,
+        quant=quant,
+        seed=seed,
+        threads=threads,
+    )
+    show(finetune(source, out, texts, labels, teacher, Options(**options), resume=resume, report=say))

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
-from aerogel.cli.embed import read_lines
-from aerogel.engine.model import load
+import typer
+
+from aerogel.cli.console import read_lines
+from aerogel.cli.options import Folder, Threads
 
 
-def run(
-    folder: str,
-    prompt: str,
-    count: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int | None,
-    threads: int | None,
+def command(
+    folder: Folder,
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue; - is standard input.")
+    ],
+    count: Annotated[int, typer.Option("--max-new-tokens", "-n", min=0, help="Tokens to generate.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="0: always the most likely token.")] = 0.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Sample from the k most likely tokens.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Sample from the most likely tokens whose probabilities add up to p."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed; the same seed gives the same text.")] = None,
+    threads: Threads = None,
 ) -> None:
+    """Continue a text."""
+    from aerogel.engine.model import load
+
     text = "\n".join(read_lines("-")) if prompt == "-" else prompt
-    model = load(folder, threads)
-    model.generate(text, count, temperature, top_k, top_p, seed, stream=True)
+    load(folder, threads).generate(text, count, temperature, top_k, top_p, seed, stream=True)
     sys.stdout.write("\n")

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 
 from aerogel._util.units import megabytes
-from aerogel.architectures import Role, architecture_of
-from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.checkpoint.entropy import weight_entropy_bits
-from aerogel.checkpoint.packed import PackedCheckpoint
 from aerogel.cli.console import results
-from aerogel.engine.model import Model, load
+from aerogel.cli.options import Folder, Memory, Threads
+
+if TYPE_CHECKING:
+    from aerogel.checkpoint import Checkpoint
+    from aerogel.engine.model import Model
 
 
-def run(folder: str, as_json: bool, memory: float | None, threads: int | None) -> None:
-    model = load(folder, threads, memory=memory)
-    facts = describe(model, open_checkpoint(folder))
+def command(
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    memory: Memory = None,
+    threads: Threads = None,
+) -> None:
+    """Show a model layer by layer: shape, sparsity, kernel formats, bits per weight."""
+    from aerogel.checkpoint import open_checkpoint
+    from aerogel.engine.model import load
+
+    facts = describe(load(folder, threads, memory=memory), open_checkpoint(folder))
     if as_json:
+        import json
+
         json.dump(facts, sys.stdout, indent=2)
         sys.stdout.write("\n")
-        return
+    else:
+        show(folder, facts)
+
+
+def show(folder: str, facts: Mapping[str, Any]) -> None:
+    """Prints the layers in a table, and what the model takes on disk and in memory."""
     out = results()
     out.print(
         f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {recipe_text(facts['recipe'])}",
@@ -74,6 +89,10 @@ def recipe_text(recipe: Mapping[str, Any] | None) -> str:
 
 def stored_facts(checkpoint: Checkpoint) -> dict[str, float] | None:
     """Bits a weight of a packed model's linears in the file, and the least that their masks and codes hold."""
+    from aerogel.architectures import Role, architecture_of
+    from aerogel.checkpoint.entropy import weight_entropy_bits
+    from aerogel.checkpoint.packed import PackedCheckpoint
+
     if not isinstance(checkpoint, PackedCheckpoint):
         return None
     weights = stored = 0
@@ -113,9 +132,7 @@ def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
     fp32 = int8 = 0
     for name in checkpoint.names():
         shape = checkpoint.shape(name)
-        size = 1
-        for length in shape:
-            size *= length
+        size = math.prod(shape)
         fp32 += 4 * size
         int8 += size + 4 * shape[0] if len(shape) == 2 else 4 * size
     return {

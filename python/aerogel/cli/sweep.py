@@ -4,21 +4,55 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
 from aerogel._util.units import megabytes, milliseconds
 from aerogel.cli.console import console, progress_bar, results
-from aerogel.cli.eval import number
-from aerogel.evaluate import Task
-from aerogel.report import write_report
-from aerogel.sweeps import Sweep, sweep
+from aerogel.cli.options import Classify, Context, Retrieval, Source, Sts, TextFile, Threads, exactly_one
+from aerogel.cli.scoring import chosen_task, number
+
+if TYPE_CHECKING:
+    from aerogel.sweeps import Sweep
 
 
-def run(
-    source: str, out: Path, grid: str, task: Task, tokens: int, rounds: int, keep: str, threads: int | None
+def command(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for results, page and models.")],
+    grid: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY=VALUE,... ...",
+            help='Options of compress with their values: "sparsity=0.5,0.8 quant=int8,bf16 pattern=unstructured,8:64".',
+        ),
+    ],
+    sts: Sts = None,
+    classify: Classify = None,
+    text: TextFile = None,
+    retrieval: Retrieval = None,
+    context: Context = 512,
+    tokens: Annotated[
+        int, typer.Option("--seq", "-s", min=1, help="Encoder: tokens of the sequence that is timed.")
+    ] = 128,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Interleaved rounds of timing.")] = 7,
+    keep: Annotated[
+        str, typer.Option(metavar="best|all", help="Which models to keep: those on a Pareto front, or all.")
+    ] = "best",
+    threads: Threads = None,
 ) -> None:
+    """Compress a model at every point of a grid, measure each, and plot accuracy against size and time.
+
+    An interrupted sweep continues where it stopped.
+    """
+    exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
+    from aerogel.report import write_report
+    from aerogel.sweeps import sweep
+
+    task = chosen_task(sts, classify, text, retrieval, context)
+    assert task is not None
     with progress_bar("Sweeping") as progress:
         found = sweep(source, out, grid, task, seq=tokens, keep=keep, threads=threads, rounds=rounds, progress=progress)
     show(found)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.folder import KEPT_FILES, check_target, replacing
@@ -48,9 +49,10 @@ def compress(
 ) -> CompressReport:
     """Prunes and quantizes a model and writes it as a packed model.
 
-    Every linear layer inside the Transformer is pruned, with what is already zero going first and never coming back;
-    everything but norms and biases is quantized. With calibration texts, layer after layer is fitted to give the dense
-    model's results on them; without, the smallest weights go. Nothing is trained: for 80 % and more see `aerogel.train`.
+    Every linear layer inside the Transformer is pruned; weights that are zero already stay zero and count towards the
+    sparsity. Everything but norms and biases is quantized. With calibration texts, each layer in turn is fitted to
+    reproduce the dense model's results on them; without, the weights of least magnitude are removed. Nothing is trained:
+    for 80 % and more see `aerogel.train`.
 
     Args:
         source: a local folder or file, or a model id on the Hugging Face hub.
@@ -59,7 +61,7 @@ def compress(
         sparsity: fraction of weights to remove, 0.8 unless given; 0 gives a dense model.
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1", see `aerogel.prune.parse_pattern`.
         quant: scheme of the linears, see `aerogel.quantize`: "int8", "int4:g64", "codebook:16", "bf16", "none" ...
-        threads: how many tensors are worked on at once; the machine's cores unless given. The result is the same.
+        threads: tensors processed in parallel; the process's cores unless given. The result does not depend on it.
         progress: called as progress(done, total, name) after every tensor.
         recipe: everything else, or a whole recipe (an object, plain values, or a YAML file); the other arguments replace
             its values.
@@ -67,9 +69,9 @@ def compress(
         budget: how layers share the sparsity, see `aerogel.budget.BUDGETS`; "uniform" unless given.
         calibrate: files with calibration texts, see `aerogel.calibrate.read_texts`.
         pack: "plain", or "small": entropy-coded.
-        seed: of what is chosen at random.
-        target: choose the sparsity for a size, a latency or a score, see `Target`; `sparsity` is then where the search
-            for a score begins.
+        seed: the random seed.
+        target: choose the sparsity for a size, a latency or a score, see `Target`; the search for a score starts at
+            `sparsity`.
 
     Returns:
         A report with the sparsity, size and error of every tensor.
@@ -78,14 +80,7 @@ def compress(
         RecipeError: the recipe is unknown or contradictory, or `out` may not be overwritten.
         AerogelError: the source is broken or not supported.
     """
-    if threads is not None and threads < 1:
-        raise RecipeError(f"threads: expected at least 1, got {threads}")
-    if recipe is None:
-        base = Recipe()
-    elif isinstance(recipe, Recipe):
-        base = recipe
-    else:
-        base = Recipe.of(recipe) if isinstance(recipe, Mapping) else Recipe.read(recipe)
+    workers = thread_count(threads, RecipeError)
     if isinstance(calibrate, (str, os.PathLike)):
         calibrate = [calibrate]
     given = {
@@ -98,12 +93,19 @@ def compress(
         "pack": pack,
         "seed": seed,
     }
-    whole = with_values(base, {key: value for key, value in given.items() if value is not None})
+    whole = with_values(_recipe_of(recipe), {key: value for key, value in given.items() if value is not None})
     check_target(Path(out))
     checkpoint = open_checkpoint(source)
     if target is not None:
-        return pack_to(checkpoint, Path(out), whole, target, threads, progress)
-    return _pack(checkpoint, Path(out), whole, threads=threads, progress=progress)
+        return pack_to(checkpoint, Path(out), whole, target, workers, progress)
+    return _pack(checkpoint, Path(out), whole, threads=workers, progress=progress)
+
+
+def _recipe_of(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any] | None) -> Recipe:
+    """A recipe in any form that `compress` takes."""
+    if recipe is None or isinstance(recipe, Recipe):
+        return recipe or Recipe()
+    return Recipe.of(recipe) if isinstance(recipe, Mapping) else Recipe.read(recipe)
 
 
 _pack = pack  # `compress` has an argument of that name

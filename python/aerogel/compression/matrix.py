@@ -17,7 +17,7 @@ from aerogel.quantize.stored import to_weight
 
 @dataclass(frozen=True)
 class Choice:
-    """What is to become of one matrix.
+    """How one matrix is compressed.
 
     Attributes:
         scheme: of quantization.

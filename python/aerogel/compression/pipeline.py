@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel._core import default_threads
+from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel._util.version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
@@ -43,7 +43,7 @@ def pack(
     """Compresses an open checkpoint into a packed model; `sparse` forces how matrices are stored, else the smaller form is
     taken."""
     start = time.perf_counter()
-    threads = threads or default_threads()
+    threads = thread_count(threads)
     recipe = resolved(recipe)
     source = architecture_of(checkpoint)
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
@@ -53,38 +53,23 @@ def pack(
     tensors = architecture.tensors()
     sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
     chosen = choices(recipe, tensors, sparsities, sparse)
-    report = _Counter(progress, len(tensors))
-    reports: list[TensorReport] = []
+    counter = _Counter(progress, len(tensors))
+    sources = _sources(recipe)
     with replacing(out) as folder:
-        writer = (SmallSafetensorsWriter if recipe.pack == "small" else SafetensorsWriter)(folder / "model.safetensors")
-        known = Compressed()
-        alpha = None if recipe.fold is None else recipe.fold.alpha
-        static = recipe.quantize.activations == "static"
-        fitted = any(choice.pattern is not None or choice.compensated for choice in chosen.values())
-        if ids is not None and (fitted or static or alpha is not None):
-            known = compress_calibrated(
-                architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, static, threads, report.done
-            )
-        for tensor, stored, error, output_error in _in_order(checkpoint, tensors, chosen, known, threads):
-            if isinstance(stored, Weight):
-                size, zeros = add_weight(writer, tensor.name, stored, known.limits.get(tensor.name)), stored.sparsity
-            else:
-                size, zeros = writer.add(tensor.name, stored), 1 - np.count_nonzero(stored) / max(1, stored.size)
-            kind = chosen[tensor.name].scheme if tensor.name in chosen else "none"
-            reports.append(
-                TensorReport(
-                    tensor.name, tensor.shape, tensor.role.value, float(zeros), size, error, output_error, kind
-                )
-            )
-            report.done(tensor.name)
+        file = folder / "model.safetensors"
+        known = _fitted(recipe, architecture, checkpoint, ids, chosen, threads, counter)
+        writer = SmallSafetensorsWriter(file) if recipe.pack == "small" else SafetensorsWriter(file)
+        reports = []
+        for matrix in _in_order(checkpoint, tensors, chosen, known, threads):
+            reports.append(_write(writer, *matrix, known, chosen))
+            counter.done(reports[-1].name)
         writer.close({"format": "aerogel"})
-        sources = _sources(recipe)
         write_json(
             folder / "config.json",
             packed_config(checkpoint.config, recipe.as_dict(), __version__, sources, folded=recipe.fold is not None),
         )
         keep_files(checkpoint, folder)
-        file_bytes = (folder / "model.safetensors").stat().st_size
+        file_bytes = file.stat().st_size
     return CompressReport(
         path=str(out),
         recipe=recipe.as_dict(),
@@ -95,6 +80,44 @@ def pack(
         sources=sources,
         notes=_notes(recipe),
     )
+
+
+def _fitted(
+    recipe: Recipe,
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    ids: Sequence[Sequence[int]] | None,
+    chosen: Mapping[str, Choice],
+    threads: int,
+    counter: _Counter,
+) -> Compressed:
+    """The matrices that are fitted to the calibration texts; none without texts, or where nothing needs them."""
+    alpha = None if recipe.fold is None else recipe.fold.alpha
+    static = recipe.quantize.activations == "static"
+    needed = any(choice.pattern is not None or choice.compensated for choice in chosen.values())
+    if ids is None or not (needed or static or alpha is not None):
+        return Compressed()
+    return compress_calibrated(
+        architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, static, threads, counter.done
+    )
+
+
+def _write(
+    writer: SafetensorsWriter,
+    tensor: Tensor,
+    stored: Weight | np.ndarray,
+    error: float,
+    output_error: float | None,
+    known: Compressed,
+    chosen: Mapping[str, Choice],
+) -> TensorReport:
+    """Writes one tensor, and says what became of it."""
+    if isinstance(stored, Weight):
+        size, zeros = add_weight(writer, tensor.name, stored, known.limits.get(tensor.name)), stored.sparsity
+    else:
+        size, zeros = writer.add(tensor.name, stored), 1 - np.count_nonzero(stored) / max(1, stored.size)
+    scheme = chosen[tensor.name].scheme if tensor.name in chosen else "none"
+    return TensorReport(tensor.name, tensor.shape, tensor.role.value, float(zeros), size, error, output_error, scheme)
 
 
 class _Counter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aerogel._core import default_threads
+from aerogel._util.checks import thread_count
 from aerogel.compression.report import CompressReport, TensorReport
 from aerogel.tuning import curve
 
@@ -35,7 +35,7 @@ def predict(report: CompressReport, tokens: int = 128, threads: int | None = Non
     linears = [t for t in report.linears if _is_integer(t)]
     if not linears:
         return None
-    count = threads or default_threads()
+    count = thread_count(threads)
     layers, dense = {}, 0.0
     for tensor in linears:
         course = curve("int8", *tensor.shape, tokens, count)

@@ -70,7 +70,7 @@ class Prune:
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
         budget: how the sparsity is shared out among layers, one of `aerogel.budget.BUDGETS`.
         threshold: weights below this magnitude go, instead of a sparsity.
-        steps: the sparsity of each layer rises to its goal in so many steps, ever smaller ones (calibrated methods only).
+        steps: number of steps, ever smaller ones, in which the sparsity of each layer is reached (calibrated methods only).
         correct: fit the results of the dense model although the layers before are already pruned (calibrated methods only).
         layers: sparsity of layers of their own, by a pattern of their label or name such as "layers.*.ffn.up"; the last one
             that matches counts, the budget does not touch them.
@@ -149,7 +149,7 @@ class Recipe:
     Attributes:
         structure: what is taken out as a whole before anything else.
         pack: "plain", or "small": entropy-coded, slower to load.
-        seed: of everything that is chosen at random.
+        seed: the random seed.
     """
 
     calibration: Calibration = field(default_factory=Calibration)

@@ -50,7 +50,7 @@ class CompressReport:
         file_bytes: of model.safetensors.
         dense_bytes: what the source's parameters take in float32.
         seconds: that it took.
-        sources: what went in besides the weights: SHA-256 of calibration files by name, versions of packages.
+        sources: the other inputs: SHA-256 of calibration files by name, versions of packages.
         notes: what should be known of the result, in sentences.
     """
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel._core import default_threads
 from aerogel._core import isa as active_isa
+from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel._util.units import megabytes, milliseconds
 from aerogel.architectures import Role, architecture_of
@@ -141,7 +141,7 @@ def pack_to_latency(
     Raises:
         RecipeError: not even a sparsity of 0.98 is fast enough; the message says what is reachable.
     """
-    count = threads or default_threads()
+    count = thread_count(threads)
     linears = [t.shape for t in architecture_of(checkpoint).tensors() if t.role is Role.LINEAR]
     curves = {shape: curve("int8", *shape, tokens, count) for shape in set(linears)}
     if any(found is None for found in curves.values()):
@@ -207,12 +207,12 @@ def pack_to_drop(
     Raises:
         RecipeError: the first step already drops too much; nothing is written then.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
     dense = evaluate(checkpoint.path)
-    good: CompressReport | None = None
     tried: list[str] = []
 
-    def attempt(sparsity: float) -> bool:
-        nonlocal good
+    def attempt(sparsity: float) -> CompressReport | None:
+        """Packs and scores one model; it takes the place of the last in `out` unless it drops too much."""
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".trial", dir=out.parent) as folder:
             trial = Path(folder) / "m"
             report = pack(checkpoint, trial, _at(recipe, sparsity), threads=threads, progress=progress)
@@ -221,33 +221,40 @@ def pack_to_drop(
             tried.append(f"{report.sparsity:.1%} sparse: {score:.4f}, {lost:+.2%} lost")
             log.info("%s", tried[-1])
             if lost > drop:
-                return False
+                return None
             with replacing(out) as place:
                 for file in trial.iterdir():
                     file.rename(place / file.name)
-        good = dataclasses.replace(report, path=str(out))
-        return True
+        return dataclasses.replace(report, path=str(out))
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    low = resolved(recipe).prune.sparsity or 0.0
-    low = 0.3 if recipe.prune.sparsity is None else low
-    failed = None
-    for sparsity in [low, *cubic_steps(low, HIGHEST, steps)]:
-        if not attempt(sparsity):
-            failed = sparsity
-            break
-        low = sparsity
+    start = resolved(recipe).prune.sparsity or 0.0
+    good = _sparsest(0.3 if recipe.prune.sparsity is None else start, steps, attempt)
     if good is None:
         raise RecipeError(
             f"max drop: {drop:.2%} is exceeded at once: {tried[0]} (dense {dense:.4f}); start from a lower --sparsity"
         )
-    for _ in range(2 if failed is not None else 0):
-        middle = (low + failed) / 2  # type: ignore[operator]
-        if attempt(middle):
-            low = middle
-        else:
-            failed = middle
     return dataclasses.replace(good, notes=[*good.notes, f"dense: {dense:.4f}", *tried])
+
+
+def _sparsest(low: float, steps: int, attempt: Callable[[float], CompressReport | None]) -> CompressReport | None:
+    """The last attempt that is good enough, on the way up from `low` and then between it and the first that is not."""
+    good: CompressReport | None = None
+    failed: float | None = None
+    for sparsity in [low, *cubic_steps(low, HIGHEST, steps)]:
+        report = attempt(sparsity)
+        if report is None:
+            failed = sparsity
+            break
+        good, low = report, sparsity
+    for _ in range(2 if good is not None and failed is not None else 0):
+        assert failed is not None
+        middle = (low + failed) / 2
+        report = attempt(middle)
+        if report is None:
+            failed = middle
+        else:
+            good, low = report, middle
+    return good
 
 
 def latency(path: Path, tokens: int, threads: int | None, seconds: float = 1.0) -> float:

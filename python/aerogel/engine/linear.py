@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerogel._core import default_threads, pack_csr
 from aerogel._core import linear as run_linear
 from aerogel._core import pack as pack_weight
+from aerogel._core import pack_csr
+from aerogel._util.checks import thread_count
 from aerogel.checkpoint.weight import Weight
 from aerogel.engine.weights import weight_source
-from aerogel.errors import AerogelError, DataError, ShapeError
+from aerogel.errors import DataError, ShapeError
 from aerogel.quantize import quantize, scheme
 from aerogel.quantize.stored import to_weight
-from aerogel.tuning import Forms, Tuner
+from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -30,8 +31,8 @@ class Linear:
         quant: a scheme of `aerogel.quantize`: "int8" (one scale per row of the weight), "int4:g64", "codebook:16" and so on
             (activations are quantized per token inside), "int8:g64" and "bf16" (the weight alone is rounded) or "none"
             (float32).
-        format: "auto" picks by measurement on this CPU, see `aerogel.load`; or the name of a kernel format, see
-            `aerogel.kernels`.
+        format: "auto" picks by measurement on this CPU, see `aerogel.load`; "dense" is the dense format for the values at
+            hand; or the name of a kernel format, see `aerogel.kernels`.
         threads: worker threads; the process's cores unless given.
     """
 
@@ -44,20 +45,20 @@ class Linear:
         threads: int | None = None,
     ) -> None:
         scheme(quant)  # refuses an unknown one before any work
-        if threads is not None and threads < 1:
-            raise AerogelError(f"threads: expected at least 1, got {threads}")
+        self.threads = thread_count(threads)
         stored = _sparse_weight(weight, quant) if hasattr(weight, "tocsr") else _dense_weight(weight, quant)
         self.bias = None if bias is None else _float32("bias", bias)
         if self.bias is not None and self.bias.shape != (stored.shape[0],):
             raise ShapeError(f"bias: expected [{stored.shape[0]}], got {list(self.bias.shape)}")
         if self.bias is not None and not np.isfinite(self.bias).all():
             raise DataError("bias: holds NaN or infinite values")
-        self.threads = threads or default_threads()
         source, alive = weight_source([("weight", stored)])
         formats: Forms | str = format
         if format == "auto":
             tuner = Tuner(self.threads)
             formats = tuner.known(source) or tuner.measure(source)
+        elif format == "dense":
+            formats = dense_format(numbers_of(source))
         self._weight = pack_weight(source, formats)
         del alive
 
@@ -113,6 +114,7 @@ def csr_matmul(csr: Any, x: np.ndarray, threads: int | None = None) -> np.ndarra
         x: [K,M] or [K]. K is its length, since the three arrays do not say how wide the matrix is.
         threads: worker threads; the process's cores unless given.
     """
+    workers = thread_count(threads)
     x = _float32("x", x)
     if x.ndim not in (1, 2):
         raise ShapeError(f"x: expected [K, M] or [K], got {list(x.shape)}")
@@ -128,7 +130,7 @@ def csr_matmul(csr: Any, x: np.ndarray, threads: int | None = None) -> np.ndarra
         _checked_csr((indptr, indices, data), len(x))
         return np.zeros((n, *x.shape[1:]), np.float32)
     weight = pack_csr(len(x), indptr, indices, data)
-    y = run_linear(weight, np.ascontiguousarray(columns.T), None, threads or default_threads())
+    y = run_linear(weight, np.ascontiguousarray(columns.T), None, workers)
     return np.ascontiguousarray(y.T).reshape(n, *x.shape[1:])
 
 

@@ -11,13 +11,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from aerogel._core import Plan, Program, Session, cpu_name, default_threads
-from aerogel._core import Weight as PackedWeight
+from aerogel._core import Plan, Program, Session, cpu_name
+from aerogel._core import PackedWeight
 from aerogel._core import isa as active_isa
+from aerogel._util.checks import thread_count
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import open_checkpoint
@@ -50,24 +53,20 @@ def load(
         format: "auto" picks each layer's kernel formats by measurement on this CPU, once for every kind of layer (the
             times are kept in the user's cache folder); "dense", or the name of one format (see `aerogel.kernels`),
             forces it on every layer.
-        memory: most bytes that a layer may take, as a multiple of its dense form, where that can be kept; unless given,
-            speed decides.
+        memory: memory limit of each layer, as a multiple of its dense form, where a format can keep it; without it, the
+            fastest format is used.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
     """
-    if threads is not None and threads < 1:
-        raise AerogelError(f"threads: expected at least 1, got {threads}")
+    workers = thread_count(threads)
+    arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory)
     checkpoint = open_checkpoint(path)
     pooling = pooling_of(checkpoint)
     architecture = architecture_of(checkpoint, pooling)
     program = Program()
-    tuner = Tuner(
-        threads or default_threads(),
-        _is_streamed(architecture, checkpoint),
-        memory,
-        "generate" if architecture.generates else "encode",
-    )
+    purpose = "generate" if architecture.generates else "encode"
+    tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
     with PackedWeights(checkpoint, architecture.tensors(), tuner, format) as weights:
         weights.prepare(architecture.stacks())
@@ -79,11 +78,17 @@ def load(
             len(tuner.measured),
             time.perf_counter() - start,
         )
-    plan = Plan(program, threads)
+    plan = Plan(program, workers)
     if not _announced.is_set():
         _announced.set()
         log.info("aerogel runs on %s with %d threads (%s)", active_isa(), plan.threads, cpu_name())
-    return Model(checkpoint, architecture, pooling, plan, tuner, weights.table_bytes)
+    return Model(_Loaded(checkpoint, architecture, pooling, plan, tuner, weights.table_bytes), arguments)
+
+
+def _lasting(path: str | os.PathLike[str]) -> str:
+    """The path for use from any folder: absolute, if it is one; a model id stays as it is."""
+    local = Path(path).expanduser()
+    return str(local.absolute()) if local.exists() else os.fspath(path)
 
 
 def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
@@ -92,26 +97,91 @@ def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
     return weights > cache_bytes()
 
 
-class Model:
-    """A model ready to run. Made by `load`; one may be called from several threads at once."""
+class _Arguments(NamedTuple):
+    """What `load` was called with, so that another process can do the same."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        architecture: Architecture,
-        pooling: Pooling | None,
-        plan: Plan,
-        tuner: Tuner,
-        table_bytes: int,
-    ) -> None:
-        self._checkpoint = checkpoint
-        self._architecture = architecture
-        self._pooling = pooling
-        self._plan = plan
-        self._tuner = tuner
-        self._table_bytes = table_bytes
+    path: str
+    threads: int | None
+    format: str
+    memory: float | None
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What `load` made: immutable, shared by the copies of a model, given up when the last of them is closed."""
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+    pooling: Pooling | None
+    plan: Plan
+    tuner: Tuner
+    table_bytes: int
+
+
+class Model:
+    """A model ready to run. Made by `load`; one may be called from several threads at once.
+
+    `close`, or the end of a `with` block, gives its memory back. A pickled model is loaded again where it is unpickled,
+    with the arguments of `load`: the files must be there. A copy shares the weights, and is closed on its own.
+    """
+
+    def __init__(self, loaded: _Loaded, arguments: _Arguments) -> None:
+        self._loaded: _Loaded | None = loaded
+        self._arguments = arguments
         self._idle: deque[Session] = deque()  # append and pop are atomic: no lock that a fork could leave closed
         self._warned_long = False
+
+    def close(self) -> None:
+        """Gives back the memory: packed weights, sessions, mapped files. Calls that are running in other threads
+        keep what they need until they end; every later use raises an AerogelError. Closing twice is fine."""
+        self._loaded = None
+        self._idle.clear()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._loaded is None
+
+    @property
+    def _open(self) -> _Loaded:
+        """What was loaded; raises where it was given up."""
+        loaded = self._loaded
+        if loaded is None:
+            raise AerogelError(f"{self._arguments.path}: the model is closed")
+        return loaded
+
+    def __enter__(self) -> Model:
+        self._open  # noqa: B018  (raises if it is closed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
+        self._open  # noqa: B018
+        return load, tuple(self._arguments)
+
+    def __copy__(self) -> Model:
+        return Model(self._open, self._arguments)
+
+    def __deepcopy__(self, memo: object) -> Model:
+        return self.__copy__()
+
+    @property
+    def _checkpoint(self) -> Checkpoint:
+        return self._open.checkpoint
+
+    @property
+    def _architecture(self) -> Architecture:
+        return self._open.architecture
+
+    @property
+    def _plan(self) -> Plan:
+        return self._open.plan
+
+    @property
+    def _tuner(self) -> Tuner:
+        return self._open.tuner
 
     @property
     def config(self) -> dict[str, Any]:
@@ -131,7 +201,7 @@ class Model:
     @property
     def nbytes(self) -> int:
         """Bytes of weights: packed linears, and embedding tables, which stay in the mapped file."""
-        return int(self._plan.nbytes) + self._table_bytes
+        return int(self._plan.nbytes) + self._open.table_bytes
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -145,7 +215,7 @@ class Model:
 
     @property
     def max_tokens(self) -> int:
-        """Longer texts are cut: what the model was trained for, or all its positions."""
+        """The most tokens of a text, longer ones are cut: what the model was trained for, or all its positions."""
         limit = self._checkpoint.max_tokens
         return min(limit, self._architecture.max_positions) if limit else self._architecture.max_positions
 
@@ -209,7 +279,7 @@ class Model:
 
         Args:
             texts: one text or many; the empty text is fine.
-            batch_tokens: tokens that go through the model at once. It bounds memory, and does not change the result.
+            batch_tokens: tokens that are run at once. It limits memory, and does not change the result.
             normalize: scale embeddings to length 1 or not; None: as the model's authors do.
 
         Returns:
@@ -222,12 +292,13 @@ class Model:
         texts = list(texts)
         if batch_tokens < 1:
             raise AerogelError(f"batch_tokens: expected at least 1, got {batch_tokens}")
-        assert self._pooling is not None
+        pooling = self._open.pooling
+        assert pooling is not None
         output = "pooled" if normalize is False else "embedding"
         result = np.empty((len(texts), self.hidden_size), np.float32)
         if texts:
             self._run_batches(self._tokenize(texts), None, output, batch_tokens, result)
-        if normalize and not self._pooling.normalize:
+        if normalize and not pooling.normalize:
             result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), 1e-12)
         return result
 
@@ -239,7 +310,7 @@ class Model:
         Args:
             texts: one text or many.
             pairs: for a reranker, the text that goes with each of `texts`, or one for all of them.
-            batch_tokens: tokens that go through the model at once.
+            batch_tokens: tokens that are run at once.
 
         Returns:
             float32 [n, labels], or [labels] for a single string.
@@ -300,11 +371,11 @@ class Model:
 
         Args:
             text: the prompt, as it is: no chat template is applied.
-            max_new_tokens: stops after so many tokens, at the model's end token, or when its positions are used up.
-            temperature: 0 always takes the most likely token; higher is more random.
-            top_k: choose among the k most likely tokens.
-            top_p: choose among the most likely tokens that make up probability p.
-            seed: the same seed repeats the same choices.
+            max_new_tokens: the most tokens to generate; the model's end token, or its last position, ends the text earlier.
+            temperature: 0 always takes the most likely token; higher values are more random.
+            top_k: sample from the k most likely tokens.
+            top_p: sample from the most likely tokens whose probabilities add up to p.
+            seed: the random seed; the same seed gives the same text.
             stream: True prints pieces to stdout as they come; a callable receives them.
 
         Returns:
@@ -368,6 +439,7 @@ class Model:
         with self._session() as session:
             try:
                 for _ in range(min(max_new_tokens, room)):
+                    self._open  # noqa: B018  (the model may have been closed since the last token)
                     logits = session.run(ids, ends, "logits", last_only=True, slots=[_SLOT])  # [1, V]
                     token = sampling.choose(logits[0], random)
                     if token in stop:
@@ -437,8 +509,12 @@ class Model:
             yield session
         finally:
             self._idle.append(session)
+            if self.closed:  # since the session was taken
+                self._idle.clear()
 
     def __repr__(self) -> str:
+        if self.closed:
+            return f"<aerogel model {self._arguments.path!r}: closed>"
         return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {self.nbytes / 1e6:.1f} MB>"
 
 

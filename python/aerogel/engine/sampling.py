@@ -11,7 +11,7 @@ from aerogel.errors import AerogelError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose: the most likely token at temperature 0, else at random from what top_k and top_p leave.
+    """Choosing the next token: the likeliest at temperature 0, else one sampled from those that top_k and top_p allow.
 
     Attributes:
         temperature: divides the logits; 0 is greedy.

@@ -1,4 +1,4 @@
-"""Accuracy, measured: what a model scores on data, with 95 % confidence intervals, alone or beside a dense model.
+"""Accuracy: the score of a model on data, with 95 % confidence intervals, alone or compared with a dense model.
 
     aerogel.evaluate.sts(model, "dev.csv", against=dense).against.kept
 

@@ -1,4 +1,4 @@
-"""Any checkpoint that aerogel reads as a plain dense folder."""
+"""Export of any checkpoint that aerogel reads, as a plain dense folder."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,15 @@ def export(
     """Writes a model as a plain Hugging Face folder: dense safetensors, config, tokenizer, pooling.
 
     The names are those of the class that the config names, so that Transformers, and everything that reads its folders,
-    loads it. float32 holds every weight that aerogel runs exactly. Layers of different widths are filled up with zeros to
-    the widest, which computes the same; hidden channels that were removed stay removed.
+    loads it. float32 holds every weight that aerogel runs exactly. Layers of different widths are padded with zeros to
+    the widest, which computes the same; removed hidden channels stay removed.
 
     Args:
         source: a packed model, a compressed-tensors, Hugging Face or sentence-transformers folder, a .gguf file, or a model
             id on the hub.
         out: the folder to write: a new or an empty one.
         dtype: "float32", "bfloat16" or "float16"; the latter two round to the nearest.
-        max_shard_bytes: begin another file where one would become larger; a tensor is never divided. One file unless given.
+        max_shard_bytes: size limit of one file of weights; a tensor is never split. One file unless given.
         progress: called as progress(done, total, name) after every tensor.
 
     Raises:
@@ -75,48 +75,61 @@ def export(
         AerogelError: the source is broken.
     """
     start = time.perf_counter()
-    if dtype not in DTYPES:
-        raise RecipeError(f"dtype: {dtype!r} is unknown, only {', '.join(DTYPES)}")
-    if max_shard_bytes is not None and max_shard_bytes < 1:
-        raise RecipeError(f"max_shard_bytes: expected at least 1, got {max_shard_bytes}")
     out = Path(out)
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise RecipeError(f"{out}: exists and is not an empty folder, so it is not overwritten")
+    _check_arguments(out, dtype, max_shard_bytes)
     checkpoint = open_checkpoint(source)
     architecture = architecture_of(checkpoint)
     linears = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.LINEAR}
     checkpoint = uniform(checkpoint, architecture)
     shards = _shards(checkpoint, DTYPES[dtype], max_shard_bytes)
-    names = ["model.safetensors"]
-    if len(shards) > 1:
-        names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
-    done, total = 0, sum(map(len, shards))
-    size = zeros = weights = 0
     with replacing(out) as folder:
-        for file, members in zip(names, shards, strict=True):
-            writer = SafetensorsWriter(folder / file)
-            for name in members:
-                array = checkpoint.array(name)
-                if name in linears:
-                    weights += array.size
-                    zeros += array.size - int(np.count_nonzero(array))
-                size += writer.add(saved_name(name, checkpoint.config), _converted(name, array, dtype))
-                checkpoint.release(name)
-                done += 1
-                if progress is not None:
-                    progress(done, total, name)
-            writer.close({"format": "pt"})  # Transformers refuses a file that does not say so
-        if len(shards) > 1:
-            _write_index(folder, checkpoint, names, shards, size)
+        sparsity = _write_weights(folder, checkpoint, shards, linears, dtype, progress)
         write_json(folder / "config.json", _plain_config(checkpoint.config, dtype))
         keep_files(checkpoint, folder)
         _describe_tokenizer(checkpoint, folder)
-        file_bytes = sum((folder / file).stat().st_size for file in names)
-    sparsity = zeros / weights if weights else 0.0
-    return ExportReport(str(out), dtype, names, file_bytes, sparsity, time.perf_counter() - start)
+        file_bytes = sum((folder / file).stat().st_size for file in shards)
+    return ExportReport(str(out), dtype, list(shards), file_bytes, sparsity, time.perf_counter() - start)
 
 
-def _shards(checkpoint: Checkpoint, itemsize: int, limit: int | None) -> list[list[str]]:
+def _check_arguments(out: Path, dtype: str, max_shard_bytes: int | None) -> None:
+    if dtype not in DTYPES:
+        raise RecipeError(f"dtype: {dtype!r} is unknown, only {', '.join(DTYPES)}")
+    if max_shard_bytes is not None and max_shard_bytes < 1:
+        raise RecipeError(f"max_shard_bytes: expected at least 1, got {max_shard_bytes}")
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise RecipeError(f"{out}: exists and is not an empty folder, so it is not overwritten")
+
+
+def _write_weights(
+    folder: Path,
+    checkpoint: Checkpoint,
+    shards: Mapping[str, Sequence[str]],
+    linears: Set[str],
+    dtype: str,
+    progress: Progress | None,
+) -> float:
+    """Writes the files of weights, and their index where there are several; returns the sparsity of the linears."""
+    done, total = 0, sum(map(len, shards.values()))
+    size = zeros = weights = 0
+    for file, members in shards.items():
+        writer = SafetensorsWriter(folder / file)
+        for name in members:
+            array = checkpoint.array(name)
+            if name in linears:
+                weights += array.size
+                zeros += array.size - int(np.count_nonzero(array))
+            size += writer.add(saved_name(name, checkpoint.config), _converted(name, array, dtype))
+            checkpoint.release(name)
+            done += 1
+            if progress is not None:
+                progress(done, total, name)
+        writer.close({"format": "pt"})  # Transformers refuses a file that does not say so
+    if len(shards) > 1:
+        _write_index(folder, checkpoint, shards, size)
+    return zeros / weights if weights else 0.0
+
+
+def _shards(checkpoint: Checkpoint, itemsize: int, limit: int | None) -> dict[str, list[str]]:
     """The names of the tensors of each file."""
     shards: list[list[str]] = [[]]
     held = 0
@@ -127,7 +140,9 @@ def _shards(checkpoint: Checkpoint, itemsize: int, limit: int | None) -> list[li
             held = 0
         shards[-1].append(name)
         held += size
-    return shards
+    if len(shards) == 1:
+        return {"model.safetensors": shards[0]}
+    return {f"model-{i:05}-of-{len(shards):05}.safetensors": names for i, names in enumerate(shards, 1)}
 
 
 def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
@@ -142,12 +157,8 @@ def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
     return array
 
 
-def _write_index(
-    folder: Path, checkpoint: Checkpoint, files: Sequence[str], shards: Sequence[Sequence[str]], size: int
-) -> None:
-    where = {
-        saved_name(name, checkpoint.config): file for file, names in zip(files, shards, strict=True) for name in names
-    }
+def _write_index(folder: Path, checkpoint: Checkpoint, shards: Mapping[str, Sequence[str]], size: int) -> None:
+    where = {saved_name(name, checkpoint.config): file for file, names in shards.items() for name in names}
     write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": where})
 
 

@@ -14,7 +14,7 @@ def bits_for(count: int) -> int:
 
 
 def mask_pays(shape: tuple[int, int], zeros: int, bits: int) -> bool:
-    """Whether a matrix [N,K] with so many zeros takes less behind a mask than as `bits` for each element."""
+    """Whether a matrix [N,K] with this many zeros takes less behind a mask than as `bits` for each element."""
     n, k = shape
     return zeros * bits > 8 * (n * -(-k // 8) + ENTRY_BYTES)
 

@@ -1,4 +1,4 @@
-"""Pruning: a method decides which weights may stay and what they become, a pattern says how many and where.
+"""Pruning: a method chooses the weights to keep and their new values, a pattern says how many and where.
 
 A method is one pure function `(weight [N,K], what it needs, pattern) -> Pruned`; what it needs is nothing (None), the
 `Statistics` of its input, or a gradient. A new method is one file and one row in METHODS.
@@ -46,7 +46,7 @@ __all__ = [
 
 METHODS: dict[str, MethodEntry] = {
     "magnitude": MethodEntry(
-        magnitude, magnitude_score, "nothing", "the weights nearest to zero go", "Han et al., arXiv 1506.02626"
+        magnitude, magnitude_score, "nothing", "removes the weights of least magnitude", "Han et al., arXiv 1506.02626"
     ),
     "wanda": MethodEntry(
         wanda, wanda_score, "gram", "|w| times the norm of its input, within a row", "Sun et al., arXiv 2306.11695"
@@ -55,7 +55,7 @@ METHODS: dict[str, MethodEntry] = {
         obs,
         None,
         "gram",
-        "SparseGPT: what goes is made good by what stays, column by column",
+        "SparseGPT: the remaining weights compensate for the removed ones, column by column",
         "Frantar and Alistarh, arXiv 2301.00774",
     ),
     "admm": MethodEntry(
@@ -66,7 +66,7 @@ METHODS: dict[str, MethodEntry] = {
         "after Meng et al., arXiv 2406.07831",
     ),
     "taylor": MethodEntry(
-        taylor, taylor_score, "gradient", "what the loss would change by", "Molchanov et al., arXiv 1611.06440"
+        taylor, taylor_score, "gradient", "estimated change of the loss", "Molchanov et al., arXiv 1611.06440"
     ),
 }
 

@@ -35,14 +35,14 @@ def admm(
     damping: float = 0.01,
     steps: int = STEPS,
 ) -> Pruned:
-    """Prunes to the pattern so that the layer's output changes as little as can be found.
+    """Prunes to the pattern with the smallest change of the layer's output that it finds.
 
     Args:
-        weight: float32 [N,K], finite. What is 0 stays 0.
+        weight: float32 [N,K], finite. Zeros stay zero.
         statistics: what calibration saw at the input [., K]; the gram matrix may be singular.
         pattern: how many may stay, and where.
         damping: fraction of the mean diagonal of the gram matrix that is added to it.
-        steps: ADMM steps with each of the penalties; more find a little better masks.
+        steps: ADMM steps at each penalty; more steps find slightly better masks.
     """
     statistics = check_statistics(weight, statistics)
     check_damping(damping)

@@ -21,7 +21,7 @@ class Pruned(NamedTuple):
 
     Attributes:
         weight: float32 [N,K], the new values; exactly 0 outside the mask.
-        mask: bool [N,K], as many and where the pattern says. A weight that was 0 before is 0 in it too.
+        mask: bool [N,K], True where a weight is kept, as the pattern allows. False wherever the weight was 0 before.
     """
 
     weight: np.ndarray
@@ -39,7 +39,7 @@ class MethodEntry:
         score: (weight, what it needs) -> float32 [N,K] that is not negative, if one score of the dense weights decides;
             then thresholds over a whole model have a meaning. None where scores change while weights are removed.
         needs: one of NEEDS.
-        summary: a line for people.
+        summary: one line of description.
         source: the paper.
     """
 

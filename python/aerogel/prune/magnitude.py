@@ -1,4 +1,4 @@
-"""Magnitude pruning: the weights nearest to zero go (Han et al., arXiv 1506.02626)."""
+"""Magnitude pruning: removes the weights of least magnitude (Han et al., arXiv 1506.02626)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aerogel.prune.pattern import Pattern
 
 
 def magnitude_score(weight: np.ndarray, statistics: object = None) -> np.ndarray:
-    """|w|, float32 [N,K]. Statistics are not looked at."""
+    """|w|, float32 [N,K]. Statistics are not used."""
     check_weight(weight)
     return np.abs(weight)
 
@@ -19,7 +19,7 @@ def magnitude(weight: np.ndarray, statistics: object, pattern: Pattern) -> Prune
 
     Args:
         weight: float32 [N,K], finite.
-        statistics: not looked at.
+        statistics: not used.
         pattern: how many may stay, and where.
     """
     return removed(weight, pattern.keep(magnitude_score(weight)))

@@ -2,8 +2,8 @@
 
     score[n,k] = |w[n,k]| / U[k,k]        H^-1 = U^T U, H = gram + damping
 
-the root of what removing w[n,k] adds to the squared error of the output once all later columns make good for it; they do
-(`sweep`), so scores are taken from what the weights have become, block by block of 128 columns, or window by window.
+the square root of the error that removing w[n,k] adds to the output after all later columns have compensated for it; they
+do (`sweep`), so scores are taken from what the weights have become, block by block of 128 columns, or window by window.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def obs(
     damping: float = 0.01,
     grid: Rounds | None = None,
 ) -> Pruned:
-    """Prunes to the pattern and moves the weights that stay, so that the layer's output changes little.
+    """Prunes to the pattern and adjusts the remaining weights, so that the layer's output changes little.
 
     Args:
         weight: float32 [N,K], finite.

@@ -1,4 +1,4 @@
-"""Sparsity patterns: given a score for every weight, which ones stay.
+"""Sparsity patterns: given a score for every weight, which ones are kept.
 
 A score has the unit of a weight: what removing it would change. Weights that can only go together are scored by the root
 of the sum of their squares.
@@ -20,7 +20,7 @@ WINDOW = 64
 
 
 class Pattern(ABC):
-    """Which positions may hold a weight."""
+    """The positions that may hold a nonzero weight."""
 
     #: Fraction of weights that go.
     sparsity: float
@@ -64,7 +64,7 @@ class Pattern(ABC):
 
 @dataclass(frozen=True)
 class Unstructured(Pattern):
-    """Any positions: exactly round(sparsity * N * K) weights of the matrix go."""
+    """Any positions: exactly round(sparsity * N * K) weights of the matrix are removed."""
 
     sparsity: float = 0.8
 
@@ -130,10 +130,10 @@ class Windowed(Pattern):
 
 @dataclass(frozen=True)
 class Blocks(Pattern):
-    """Blocks of `rows` x `columns` neighbours go together ("1x4": four in a row, "2x1": two rows share one mask).
+    """Blocks of `rows` x `columns` neighbours are removed together ("1x4": four in a row, "2x1": two rows share one mask).
 
-    Exactly round(sparsity * blocks) blocks go. Those at a ragged edge are smaller; a block's score is the root of the
-    mean of the squares of what is in it (`combine="sum"`: the mean), so that they compete fairly.
+    Exactly round(sparsity * blocks) blocks are removed. Those at a ragged edge are smaller; a block's score is the root of
+    the mean of the squares of what is in it (`combine="sum"`: the mean), so that blocks of different sizes compare.
     """
 
     rows: int
@@ -185,7 +185,7 @@ def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:
     """The pattern that `text` names.
 
     "unstructured", or blocks "RxC" ("1x4", "2x1"; "1x4:sum"), with the given sparsity, 0.8 unless given; or "N:M"
-    ("8:64", "2:4"), where N of M columns stay. N:M has its own sparsity, 1 - N/M; a different one besides it is an error.
+    ("8:64", "2:4"), where N of M columns are kept. N:M has its own sparsity, 1 - N/M; giving a different one is an error.
     """
     if text == "unstructured":
         return Unstructured(0.8 if sparsity is None else sparsity)

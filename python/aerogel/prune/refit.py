@@ -1,4 +1,4 @@
-"""The best values for the weights that stay: least squares on the support of every row, all rows at once.
+"""The best values for the remaining weights: least squares on the support of every row, all rows at once.
 
     minimise tr((W - V) H (W - V)^T) over V that is 0 outside the mask
 
@@ -17,14 +17,14 @@ TOLERANCE = 1e-4
 def refit(
     weight: np.ndarray, h: np.ndarray, mask: np.ndarray, start: np.ndarray | None = None, steps: int = 20
 ) -> np.ndarray:
-    """The values of the mask that reproduce the output best.
+    """The weight values inside the mask that best reproduce the layer's output.
 
     Args:
         weight: float32 [N,K], the target.
         h: float32 [K,K], positive definite.
         mask: bool [N,K].
         start: float32 [N,K], 0 outside the mask; the weight's own values unless given.
-        steps: at most so many matrix products; the error falls with every one.
+        steps: the most matrix products to do; each one lowers the error.
 
     Returns:
         float32 [N,K], 0 outside the mask.

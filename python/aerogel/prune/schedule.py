@@ -6,7 +6,7 @@ from aerogel.errors import RecipeError
 
 
 def cubic(t: float, initial: float, final: float, duration: float = 1.0) -> float:
-    """The sparsity at time t: much goes early, when there is much to spare, and little at the end.
+    """The sparsity at time t: it rises fast at first and slowly at the end.
 
     s(t) = final + (initial - final) (1 - t / duration)^3, `final` from t = duration on.
     """

@@ -1,12 +1,12 @@
-"""Through the columns of a matrix once, each error made good by the columns that are still to come.
+"""One pass over the columns of a matrix, in which later columns compensate for the error of each.
 
-Both pruning (SparseGPT, arXiv 2301.00774) and rounding (GPTQ, arXiv 2210.17323) are this. With H = gram + damping,
+Both pruning (SparseGPT, arXiv 2301.00774) and rounding (GPTQ, arXiv 2210.17323) work this way. With H = gram + damping,
 upper triangular U with H^-1 = U^T U, and column k to be replaced by q (0 where pruned, the nearest code where rounded):
 
     e = (w_k - q) / U[k,k]        w_j -= e U[k,j]   for all j > k
 
-which is the best that the columns after k can do about the error, all rows at once. Columns are taken in blocks: inside
-a block one by one, what follows the block with one matrix product.
+the optimal compensation by the columns after k, for all rows at once. Columns are processed in blocks: one by one inside
+a block, and the columns after it with one matrix product.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def sweep(
         weight: float32 [N,K].
         gram: float32 [K,K] of the inputs.
         damping: fraction of the mean diagonal of gram that is added to it.
-        pattern: what to prune to, chosen on the way; weights that are 0 before stay 0.
-        mask: instead of a pattern, what may stay, bool [N,K].
-        grid: what to round to.
+        pattern: prune to it, with the mask chosen during the pass; weights that are 0 stay 0.
+        mask: bool [N,K], the weights to keep, instead of a pattern.
+        grid: the quantization grid to round to.
         order: the order in which columns are taken, without a pattern; from left to right unless given.
 
     Returns:
@@ -73,33 +73,25 @@ def sweep(
     h = damped(gram, damping)
     left = np.array(weight.T, np.float32, order="C")  # [K,N]: a column of the matrix is one run of memory
     keep = np.ones((k, n), bool) if mask is None else np.array(mask.T, order="C")
-    zero = left == 0 if pattern is not None else None
+    columns = np.arange(k) if order is None else order
     if order is not None:
         h, left, keep = h[np.ix_(order, order)], left[order], keep[order]
     factor = inverse_factor(h).astype(np.float32)
     del h
-    diagonal = factor.diagonal().copy()
-    step = BLOCK if pattern is None else pattern.step(BLOCK)
-    block = max(step, BLOCK - BLOCK % step)
+    choose = None if pattern is None else _Chooser(pattern, left, keep, factor.diagonal().copy())
+    block = BLOCK if choose is None else max(choose.step, BLOCK - BLOCK % choose.step)
     errors, product = np.empty((block, n), np.float32), np.empty((block, n), np.float32)
     for begin in range(0, k, block):
         end = min(k, begin + block)
         for i in range(begin, end):
-            if pattern is not None and (i - begin) % step == 0:
-                stop = min(end, i + step)
-                score = np.abs(left[i:stop])
-                score[zero[i:stop]] = 0  # what earlier columns moved there is not theirs
-                score /= diagonal[i:stop, None]
-                keep[i:stop] = pattern.part(i, stop, (n, k)).keep(score.T).T
-                keep[i:stop] &= ~zero[i:stop]
-            value = left[i]
-            new = np.where(keep[i], value, np.float32(0))
+            if choose is not None and (i - begin) % choose.step == 0:
+                choose(i, min(end, i + choose.step))
+            new = np.where(keep[i], left[i], np.float32(0))
             if grid is not None:
-                column = i if order is None else int(order[i])
-                new = np.where(keep[i], grid.round(new[:, None], column)[:, 0], np.float32(0))
+                new = np.where(keep[i], grid.round(new[:, None], int(columns[i]))[:, 0], np.float32(0))
             error = errors[i - begin]
-            np.subtract(value, new, out=error)
-            error /= diagonal[i]
+            np.subtract(left[i], new, out=error)
+            error /= factor[i, i]
             left[i] = new
             if i + 1 < end:
                 rest = product[: end - i - 1]
@@ -111,6 +103,26 @@ def sweep(
         back = np.argsort(order)
         left, keep = left[back], keep[back]
     return np.ascontiguousarray(left.T), np.ascontiguousarray(keep.T)
+
+
+class _Chooser:
+    """Chooses what stays by a pattern, some columns at a time, from the values that they have by then.
+
+    `left` and `keep` are [K,N], and `keep` is written to.
+    """
+
+    def __init__(self, pattern: Pattern, left: np.ndarray, keep: np.ndarray, diagonal: np.ndarray) -> None:
+        self.step = pattern.step(BLOCK)
+        self._pattern, self._left, self._keep, self._diagonal = pattern, left, keep, diagonal
+        self._zero = left == 0
+
+    def __call__(self, begin: int, end: int) -> None:
+        score = np.abs(self._left[begin:end])
+        score[self._zero[begin:end]] = 0  # what earlier columns moved there is not theirs
+        score /= self._diagonal[begin:end, None]
+        k, n = self._left.shape
+        self._keep[begin:end] = self._pattern.part(begin, end, (n, k)).keep(score.T).T
+        self._keep[begin:end] &= ~self._zero[begin:end]
 
 
 def _inverse_of_upper(upper: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ def corrected_target(
     lacking: np.ndarray | None = None,
     damping: float = 0.01,
 ) -> np.ndarray:
-    """The dense weights that make good for what earlier layers have lost.
+    """The dense weights that compensate for the errors of earlier layers.
 
     With inputs that have their mean taken off, gram, cross and lacking are covariances, and the bias is free to become
     mean(W x + b + e) - V mean(p) afterwards.
@@ -36,10 +36,10 @@ def corrected_target(
         gram: float32 [K,K], mean p p^T, p the inputs with the layers before as they are now.
         cross: float32 [K,K], mean x p^T, x the dense model's inputs of the same tokens.
         lacking: float32 [N,K], mean e p^T; None: nothing.
-        damping: fraction of the mean diagonal of gram: how much T is drawn to W.
+        damping: how strongly T is pulled towards W, as a fraction of the mean diagonal of gram.
 
     Returns:
-        float32 [N,K]. Zeros of the weight stay zeros: what they could have made good for is not attempted.
+        float32 [N,K]. Zeros of the weight stay zero, even where other values could compensate for more.
     """
     check_weight(weight)
     check_damping(damping)

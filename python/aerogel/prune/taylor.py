@@ -1,4 +1,4 @@
-"""Loss change: what the loss would change by without a weight, to first order (Molchanov et al., arXiv 1611.06440).
+"""First-order estimate of the change of the loss if a weight is removed (Molchanov et al., arXiv 1611.06440).
 
 score[n,k] = |w[n,k] * dL/dw[n,k]|        L: the loss on a validation set, or any other
 """
@@ -26,7 +26,7 @@ def taylor_score(weight: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
 
 
 def taylor(weight: np.ndarray, gradient: np.ndarray | None, pattern: Pattern) -> Pruned:
-    """Keeps the weights without which the loss would change the most.
+    """Keeps the weights whose removal would change the loss the most.
 
     Args:
         weight: float32 [N,K], finite.

@@ -1,4 +1,4 @@
-"""Thresholds: a score below it goes. What is left of a layer is then up to the layer, so a threshold is a budget:
+"""Thresholds: weights with a lower score are removed. Each layer gets its own sparsity, so a threshold is a budget:
 
     sparsity[l] = share of the scores of layer l that are below the threshold
 
@@ -18,7 +18,7 @@ GATHERED = 1 << 22
 
 
 def sparsity_below(score: np.ndarray, threshold: float) -> float:
-    """The fraction of scores below `threshold`, which is rounded to the scores' dtype: what is equal to it stays."""
+    """The fraction of scores below `threshold`, which is rounded to the scores' dtype: equal scores are not counted."""
     if not threshold >= 0:  # also refuses NaN
         raise RecipeError(f"threshold: expected a number that is not negative, got {threshold}")
     return float(np.count_nonzero(score < score.dtype.type(threshold))) / max(1, score.size)
@@ -56,9 +56,9 @@ def global_threshold(scores: Sequence[np.ndarray], sparsity: float) -> float:
 
 
 def global_sparsities(scores: Sequence[np.ndarray], sparsity: float) -> list[float]:
-    """The sparsity of each matrix if exactly round(sparsity * total) of the lowest scores of all of them go.
+    """The sparsity of each matrix if exactly round(sparsity * total) of the lowest scores of all of them are removed.
 
-    Among equal scores those of earlier matrices stay.
+    Among equal scores those of earlier matrices are kept.
     """
     gone = _gone(scores, sparsity)
     threshold = global_threshold(scores, sparsity)

@@ -2,8 +2,9 @@
 
     score[n,k] = |w[n,k]| * sqrt(mean_t x[t,k]^2)
 
-What a weight adds to the output if the inputs were uncorrelated. As in the paper, scores compete within an output row,
-since those of two rows say nothing about each other's outputs; every row keeps the same number of weights (to one).
+The norm of a weight's contribution to the output, were the inputs uncorrelated. As in the paper, scores compete within an
+output row, since those of two rows say nothing about each other's outputs; every row keeps the same number of weights (to
+one).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def scheme(name: str) -> Scheme:
     """The quantization scheme called `name`, for example "int4:g64:asym".
 
     Raises:
-        RecipeError: there is none such.
+        RecipeError: there is no such scheme.
     """
     family, *options = name.split(":")
     if family not in SCHEMES:
@@ -90,5 +90,5 @@ def scheme(name: str) -> Scheme:
 
 
 def quantize(name: str, weight: np.ndarray) -> Quantized:
-    """float32 [N,K] by the scheme called `name`, each weight rounded to the nearest value."""
+    """Quantizes float32 [N,K] with the scheme called `name`; each weight is rounded to the nearest value."""
     return scheme(name)(weight)

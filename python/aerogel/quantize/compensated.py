@@ -1,6 +1,6 @@
 """Error-compensated rounding: GPTQ (Frantar et al., arXiv 2210.17323), for any grid and any mask.
 
-Each column is rounded to the nearest codes and the later columns make good for the error, so that the layer's output, not
+Each column is rounded to the nearest codes and later columns compensate for the error, so that the layer's output, not
 each weight, is near the original.
 """
 
@@ -16,7 +16,7 @@ from aerogel.quantize.descent import descend
 
 
 def importance_of(gram: np.ndarray, damping: float = 0.01) -> np.ndarray:
-    """What an error in each column costs once all others have made good for it: 1 / diag(H^-1), float32 [K].
+    """The cost of an error in each column after all others have compensated for it: 1 / diag(H^-1), float32 [K].
 
     The saliency of OBS (Hassibi and Stork, 1993), with H = gram + damping.
     """

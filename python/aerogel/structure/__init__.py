@@ -1,4 +1,5 @@
-"""Structured pruning: FFN channels, attention heads, hidden channels and whole layers go, and a smaller dense model stays.
+"""Structured pruning: FFN channels, attention heads, hidden channels and whole layers are removed, which leaves a smaller
+dense model.
 
     recipe = StructureRecipe(ffn=0.75, heads=0.5, score="contribution")
     smaller = prune_on_texts(checkpoint, recipe, sequences)       # a checkpoint like any other

@@ -1,4 +1,4 @@
-"""Structured pruning with calibration texts: the model runs once, and each block makes up for all that went before it."""
+"""Structured pruning with calibration texts: the model runs once, and each block compensates for the ones before it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prune_on_texts(
 
     Args:
         checkpoint: any source; it is not changed.
-        recipe: what stays.
+        recipe: what is kept.
         sequences: token ids of calibration texts, see `aerogel.calibrate.sequences`.
         threads: of the engine; the result is the same.
     """

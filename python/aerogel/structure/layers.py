@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aerogel._core import Plan, Program, Session, default_threads
+from aerogel._core import Plan, Program, Session
+from aerogel._util.checks import thread_count
 from aerogel.architectures import Architecture, architecture_of
 from aerogel.checkpoint import Checkpoint
 from aerogel.engine.weights import PackedWeights
@@ -63,7 +64,7 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
     architecture = architecture_of(checkpoint)
     architecture.trace = True
     program = Program()
-    tuner = Tuner(threads or default_threads(), False)
+    tuner = Tuner(thread_count(threads), False)
     with PackedWeights(checkpoint, architecture.tensors(), tuner, "dense") as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)

@@ -48,7 +48,7 @@ def prune_structure(
 
     Args:
         checkpoint: any source; it is not changed, and read again when the result is.
-        recipe: what stays.
+        recipe: what is kept.
         statistics: by the name of a linear's weight what calibration saw at its input. Scores that need them, and
             compensation, want those of every linear that reads the units: ffn.down for FFN channels, attention.out for
             heads; query, key, value, gate and up for hidden channels.
@@ -60,7 +60,7 @@ def prune_structure(
         those of the source: calibrate again before pruning or quantizing it.
 
     Raises:
-        RecipeError: it asks for more than there is, or lacks statistics.
+        RecipeError: it keeps more than there is, or statistics are missing.
     """
     model = _Model(checkpoint, statistics or {}, means or {})
     if recipe.layers is not None:

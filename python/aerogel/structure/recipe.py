@@ -1,4 +1,4 @@
-"""What structured pruning is asked for."""
+"""The recipe of structured pruning."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ SCOPES = ("layer", "global")
 
 @dataclass(frozen=True)
 class StructureRecipe:
-    """How much of each kind stays, and how it is chosen.
+    """How much of each kind is kept, and how it is chosen.
 
-    An amount is what stays: a float the fraction, up to 1.0; an integer the number (in every layer). A list has one amount
-    for each layer.
+    An amount says how much is kept: a float is a fraction, up to 1.0; an integer is a number (in every layer). A list has
+    one amount for each layer.
 
     Attributes:
         ffn: FFN channels.
         heads: attention heads with their keys and values (where queries share keys and values, with all that share them).
         queries: query heads that share keys and values with others; each group keeps the same number.
         hidden: channels of the hidden states; one amount.
-        layers: whole layers: an amount, or the list of those that stay, counted from 0.
+        layers: whole layers: an amount, or the list of those to keep, counted from 0.
         score: one of `aerogel.structure.SCORES`.
-        scope: "layer": each layer keeps its amount; "global": the layers together do, and the best units stay wherever
-            they are.
+        scope: "layer": each layer keeps its amount; "global": all layers together do, and the best units are kept in
+            whichever layer they are.
         compensate: change the weights that read the units so that they make up for those removed (least squares on the
             calibration's statistics).
         damping: how much of the mean square of the inputs is added to their squares when solving for that.
-        multiple: the channels that stay are a multiple of it, for the kernels' sake.
+        multiple: the number of channels kept is a multiple of it, which suits the kernels.
     """
 
     ffn: float | Sequence[float] | None = None

@@ -30,7 +30,7 @@ def spread(scores: Sequence[np.ndarray], total: float, multiples: Sequence[int],
         scores: of each group, comparable.
         total: how many units stay in all.
         multiples: each group keeps a multiple of its own, or all.
-        minimums: each group keeps so many at least.
+        minimums: the least number that each group keeps.
     """
     found: list[int] = []
     chunks: list[tuple[float, int, int]] = []  # (-score of a unit, group, units): a group's best come first

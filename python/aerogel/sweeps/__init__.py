@@ -1,4 +1,4 @@
-"""Sweeps: a grid of compressions, each scored and timed, and which of them are worth having."""
+"""Sweeps: a grid of compressions, each scored and timed, and the Pareto fronts of score against size and time."""
 
 from __future__ import annotations
 

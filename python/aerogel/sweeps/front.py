@@ -1,4 +1,4 @@
-"""What a set of measured points says: which are worth having, and which contradict what more sparsity promises."""
+"""Pareto fronts of measured points, and points where more sparsity made the file larger or the model slower."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 def pareto(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
     """For each point, whether no other costs at most as much and scores at least as well, one of both strictly.
 
-    Points where either is not a number are never worth having. Costs and scores: lower and higher is better.
+    Points where either is NaN are never on the front. Costs and scores: lower and higher is better.
     """
     found = []
     for cost, score in zip(costs, scores):

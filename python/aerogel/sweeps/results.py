@@ -18,13 +18,13 @@ class Point:
     """One compressed model, or a dense one to compare with. What is not known is None.
 
     Attributes:
-        name: for people, short.
+        name: a short label.
         point: the arguments of `compress`.
         report: of the compression, as plain values (CompressReport.as_dict).
         score: Score.as_dict, without the values of single examples.
         timing: milliseconds of a call (of a token decoded): median, min, q1, q3, times `scale`, which makes dense int8 as
             fast as in the first run; speedup over dense int8, paired in the same run; noise: why not to trust them.
-        error: why there is nothing else.
+        error: why the point failed; None if it did not.
         folder: where its model is kept.
         dense: whether it is a reference, not a point of the grid.
     """

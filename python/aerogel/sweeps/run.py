@@ -7,6 +7,7 @@ DIR/sweep.json, sweep.csv      the table
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -16,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel._util.version import __version__
 from aerogel.architectures import architecture_of
 from aerogel.bench import ROUNDS, Variant, bench_variants, machine
 from aerogel.bench.peers import file_key
-from aerogel.bench.variants import default_threads, kind_of
+from aerogel.bench.variants import kind_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.compression import compress
 from aerogel.engine.model import load
@@ -53,20 +55,20 @@ def sweep(
     rounds: int = ROUNDS,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Compresses a model in every way that a grid says, and measures what each costs and brings.
+    """Compresses a model at every point of a grid, and measures the accuracy, size and time of each result.
 
-    A sweep that was broken off goes on where it was: a point whose result.json is of the same source, arguments, data and
-    version is not compressed or scored again, and not timed again on the same CPU, threads and case.
+    An interrupted sweep continues where it stopped: a point whose result.json has the same source, arguments, data and
+    version is not compressed or scored again, nor timed again with the same CPU, threads and case.
 
     Args:
         source: the dense model: a folder or file, or a model id on the Hugging Face hub.
         out: the folder of the sweep.
         grid: values of arguments of `aerogel.compress`, as a mapping or as text: "sparsity=0.5,0.8 quant=int8".
-        task: what to score them on, such as `aerogel.evaluate.Sts("dev.csv")`.
+        task: the evaluation task, such as `aerogel.evaluate.Sts("dev.csv")`.
         seq: tokens of the one sequence that an encoder is timed with; a language model decodes 32 tokens.
         keep: "best" keeps the models on the Pareto fronts of score against size and against time, "all" keeps all.
         threads: worker threads of everything.
-        rounds: turns of every model when they are timed.
+        rounds: interleaved rounds of timing.
         progress: called as progress(done, total, what).
 
     Returns:
@@ -77,30 +79,59 @@ def sweep(
     """
     if keep not in KEEP:
         raise RecipeError(f"keep: expected {' or '.join(KEEP)}, got {keep!r}")
+    workers = thread_count(threads)
     points = points_of(parse_grid(grid) if isinstance(grid, str) else grid)
     folder = Path(out)
     if folder.exists() and not (folder / "points").is_dir() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError(f"{folder}: is not empty and no sweep's folder")
     checkpoint = open_checkpoint(source)
-    kind = kind_of(checkpoint)
-    limit = architecture_of(checkpoint).max_positions
-    if not 1 <= (DECODE if kind == "decoder" else seq) <= limit:
-        raise AerogelError(f"seq: expected 1 to {limit} tokens, all that the model has, got {seq}")
-    case = f"decode {min(DECODE, limit)}" if kind == "decoder" else f"1x{seq}"
-    here = machine(threads, limits=False)
-    workers = default_threads(threads)
+    case = _case(checkpoint, seq)
+    here = machine(workers, limits=False)
     times = {"cpu": here["cpu"], "isa": here["isa"], "threads": workers, "case": case, "aerogel": __version__}
     conditions = {"source": source_key(checkpoint), "task": task_key(task), "aerogel": __version__}
+    entries = _entries(points, folder / "points", conditions)
+    step = _steps(progress, 2 * len(entries))
+    _score(entries, checkpoint, task, workers, times, keep == "all", step)
+    _time(entries, checkpoint, case, workers, rounds, times, step)
+    if progress is not None:
+        progress(2 * len(entries), 2 * len(entries), "")
+
+    def found() -> Sweep:
+        of = (os.fspath(source), task.name, task.metric, task.lower_is_better, case, here)
+        return Sweep(*of, [entry.point() for entry in entries], _notes(entries))
+
+    if keep == "best":
+        _keep_best(entries, found())
+    result = found()
+    result.write(folder)
+    return result
+
+
+def _case(checkpoint: Checkpoint, seq: int) -> str:
+    """What is timed, as `bench` calls it."""
+    decodes = kind_of(checkpoint) == "decoder"
+    limit = architecture_of(checkpoint).max_positions
+    if not 1 <= (DECODE if decodes else seq) <= limit:
+        raise AerogelError(f"seq: expected 1 to {limit} tokens, all that the model has, got {seq}")
+    return f"decode {min(DECODE, limit)}" if decodes else f"1x{seq}"
+
+
+def _entries(points: Sequence[dict[str, Any]], folder: Path, conditions: dict[str, Any]) -> list[_Entry]:
+    """The dense forms and the points, each with a label and a folder of its own."""
     names = [name_of(point) for point in points]
     labels = [label_of(point, points) for point in points]
     if len(set(names)) < len(names) or len(set(labels)) < len(labels):
         labels = names = [f"{i:03d} {name}" for i, name in enumerate(names)]
-    entries = [
-        _Entry(FP32, folder / "points" / "dense-fp32", {}, conditions, dense=True),
-        _Entry(INT8, folder / "points" / "dense-int8", {"sparsity": 0, "quant": "int8"}, conditions, dense=True),
-        *(_Entry(label, folder / "points" / name, p, conditions) for label, name, p in zip(labels, names, points)),
+    return [
+        _Entry(FP32, folder / "dense-fp32", {}, conditions, dense=True),
+        _Entry(INT8, folder / "dense-int8", {"sparsity": 0, "quant": "int8"}, conditions, dense=True),
+        *(_Entry(label, folder / name, p, conditions) for label, name, p in zip(labels, names, points)),
     ]
-    total, done = 2 * len(entries), 0
+
+
+def _steps(progress: Progress | None, total: int) -> Callable[[str], None]:
+    """Counts for `progress`."""
+    done = 0
 
     def step(what: str) -> None:
         nonlocal done
@@ -108,43 +139,45 @@ def sweep(
         if progress is not None:
             progress(min(done, total), total, what)
 
-    answers: list[Any] = []
+    return step
 
+
+def _score(
+    entries: Sequence[_Entry],
+    checkpoint: Checkpoint,
+    task: Task,
+    threads: int,
+    times: Mapping[str, Any],
+    keep_all: bool,
+    step: Callable[[str], None],
+) -> None:
+    """Compresses and scores what is not known yet."""
+
+    @functools.cache
     def dense_answers() -> Any:
-        if not answers:
-            answers.append(task.answer(load(checkpoint.path, threads)))
-        return answers[0]
+        return task.answer(load(checkpoint.path, threads))
 
     for entry in entries:
         entry.read(times)
-        wanted = keep == "all" and not entry.dense
+        wanted = keep_all and not entry.dense
         if entry.scored and (entry.timed or entry.has_model) and (entry.has_model or not wanted):
             log.info("sweep: %s is known", entry.label)
         else:
             _make(entry, checkpoint, task, dense_answers, threads, times)
         step(entry.label)
-    _time(entries, checkpoint, case, workers, rounds, times, step)
+
+
+def _notes(entries: Sequence[_Entry]) -> list[str]:
+    """What was said about noise, once each."""
     warnings = [entry.result["timing"]["noise"] for entry in entries if entry.timed]
-    notes = list(dict.fromkeys(warning for warning in warnings if warning))
-    if progress is not None:
-        progress(total, total, "")
-    found = Sweep(
-        os.fspath(source),
-        task.name,
-        task.metric,
-        task.lower_is_better,
-        case,
-        here,
-        [entry.point() for entry in entries],
-        notes,
-    )
-    if keep == "best":
-        for entry, small, fast in zip(entries, found.front("bytes"), found.front("ms")):
-            if not entry.dense and entry.timed and not (small or fast):
-                shutil.rmtree(entry.model, ignore_errors=True)
-    found = Sweep(**{**vars(found), "points": [entry.point() for entry in entries]})
-    found.write(folder)
-    return found
+    return list(dict.fromkeys(warning for warning in warnings if warning))
+
+
+def _keep_best(entries: Sequence[_Entry], found: Sweep) -> None:
+    """Deletes the models that are on no Pareto front."""
+    for entry, small, fast in zip(entries, found.front("bytes"), found.front("ms")):
+        if not entry.dense and entry.timed and not (small or fast):
+            shutil.rmtree(entry.model, ignore_errors=True)
 
 
 class _Entry:
@@ -207,7 +240,7 @@ def _make(
     checkpoint: Checkpoint,
     task: Task,
     dense_answers: Callable[[], Any],
-    threads: int | None,
+    threads: int,
     times: Mapping[str, Any],
 ) -> None:
     """Compresses and scores one point. What goes wrong with it is its result: the others go on."""

@@ -1,4 +1,4 @@
-"""Which formats serve a linear layer best: measured on this CPU, and remembered.
+"""The fastest formats of a linear layer, measured on this CPU and remembered.
 
 A sparse kernel that wins on one CPU, shape and number of rows loses on another, so nothing is assumed: the formats that
 may serve a layer are packed and run against each other, once for every kind of layer, and the times are kept in a file.

@@ -45,7 +45,7 @@ class Times:
 
 
 def serving(forms: Forms, rows: int) -> str:
-    """The format that runs a call with so many rows."""
+    """The format that runs a call with this many rows."""
     return next(format for format, most in forms if most is None or rows <= most)
 
 

@@ -73,7 +73,7 @@ def formats_of(layer: Layer) -> list[str]:
 def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
     """ "Q:64", "2:4", "4:8", "1x4" or "unstructured", from `WeightSource.pattern`.
 
-    A pattern has its name if it is also filled: 5 % more zeros than it asks for are overlooked.
+    A pattern has its name if it is also filled: 5 % more zeros than it requires are tolerated.
     """
     nonzeros = facts["nonzeros"]
     if not nonzeros:

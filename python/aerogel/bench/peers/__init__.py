@@ -1,8 +1,8 @@
-"""The engines that are compared: aerogel itself and others, each behind the same few words.
+"""The engines that are compared: aerogel itself and others, each behind the same interface.
 
 One file per engine, named as the package that it imports, with a class `Engine`; one row in PEERS. Nothing is imported
-before it is asked for. A peer runs as its makers would have it; the variants that were tried and lost are named in its
-file. These files run in whatever environment has the engine, so they import NumPy, the engine, and nothing of aerogel.
+before it is asked for. A peer runs in the configuration its authors recommend; slower variants that were tried are named in
+its file. These files run in whatever environment has the engine, so they import NumPy, the engine, and nothing of aerogel.
 """
 
 from __future__ import annotations

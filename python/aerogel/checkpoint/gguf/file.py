@@ -169,6 +169,8 @@ class _Parser:
             if count * 8 > len(self._data):  # before a list of that length is tried
                 raise self._fail(f"truncated: {key}: expected {count} strings, the file has {len(self._data)} bytes")
             return [self._string(key) for _ in range(count)]
+        if kind == _ARRAY:
+            raise UnsupportedModelError(f"{self._path}: metadata: {key}: an array of arrays is not supported")
         if kind not in _SCALARS:
             raise self._fail(f"metadata: {key}: unknown element type {kind}")
         scalar = _SCALARS[kind]
@@ -194,7 +196,9 @@ class _Parser:
             if name in self._tensors:
                 raise self._fail(f"tensor {name} occurs twice")
             block, size = _block(self._path, name, kind)
-            if 0 in shape or shape[-1] % block:
+            if 0 in shape:
+                raise self._fail(f"{name}: expected no empty dimension, got {list(shape)}")
+            if shape[-1] % block:
                 raise self._fail(f"{name}: expected rows of a multiple of {block} elements, got {list(shape)}")
             if offset % alignment:
                 raise self._fail(f"{name}: offset: expected a multiple of {alignment}, got {offset}")

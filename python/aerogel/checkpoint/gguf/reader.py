@@ -23,7 +23,8 @@ from aerogel.checkpoint.tokenizer import Tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
 
-_POOLING = {1: "mean", 2: "cls", 3: "last"}
+#: llama.cpp's pooling types; 0 says that there is none. 4 is the score of a reranker.
+_POOLING = {0: None, 1: "mean", 2: "cls", 3: "last"}
 
 
 def detect(path: Path) -> bool:
@@ -37,7 +38,7 @@ def read(path: Path) -> GGUFCheckpoint:
 
 
 def _file(path: Path) -> Path | None:
-    if path.suffix == ".gguf":
+    if path.suffix == ".gguf" and not path.is_dir():
         return path
     if path.is_file():
         with path.open("rb") as file:
@@ -63,7 +64,7 @@ class GGUFCheckpoint(Checkpoint):
             raise UnsupportedModelError(
                 f"{path}: general.architecture: expected one of {', '.join(known)}, got {name!r:.80}"
             )
-        if metadata.get("split.count", 1) != 1:
+        if metadata.get("split.count", 1) not in (0, 1):  # 0: what llama-gguf-split writes when it merges
             raise UnsupportedModelError(
                 f"{path}: this is one of {metadata['split.count']} parts: merge them first (llama-gguf-split --merge)"
             )
@@ -71,7 +72,7 @@ class GGUFCheckpoint(Checkpoint):
         config = _Reader(self._file, name).config(names)
         super().__init__(path, config)
         self._stored = _translate(self._file, names)
-        self._prefix = name
+        self._pooling = _pooling(self._file, f"{name}.pooling_type")
         self._heads = {tensor: config.get(key, 0) for tensor, key in names.interleaved.items()}
 
     def names(self) -> list[str]:
@@ -107,8 +108,7 @@ class GGUFCheckpoint(Checkpoint):
 
     @property
     def pooling(self) -> Pooling | None:
-        mode = _POOLING.get(self._file.metadata.get(f"{self._prefix}.pooling_type", 0))
-        return Pooling(mode, normalize=True) if mode else None
+        return self._pooling
 
     def _load_tokenizer(self) -> Tokenizer:
         return tokenizer_from_metadata(self._file.metadata, self.path)
@@ -118,6 +118,16 @@ class GGUFCheckpoint(Checkpoint):
         if stored is None:
             raise MissingTensorsError(self.path, [name])
         return stored
+
+
+#: What no family can do without and no default stands for.
+_REQUIRED = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+)
 
 
 class _Reader:
@@ -135,11 +145,7 @@ class _Reader:
             if value is not None:
                 # Floats are stored in 32 bits: the shortest number that means the same, 1e-05 and not 9.99999974e-06.
                 config[key] = float(str(np.float32(value))) if isinstance(value, float) else value
-        missing = [
-            f"{self._prefix}.{names.keys[key]}"
-            for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-            if key not in config
-        ]
+        missing = [f"{self._prefix}.{names.keys[key]}" for key in _REQUIRED if key not in config]
         if missing:
             raise ConfigError(f"{self._file.path}: metadata is missing: {', '.join(missing)}")
         for key in ("bos_token_id", "eos_token_id", "padding_token_id"):
@@ -153,6 +159,17 @@ class _Reader:
         check_config(config, self._file.path)
         names.finish(self._file, config)
         return config
+
+
+def _pooling(file: GGUFFile, key: str) -> Pooling | None:
+    kind = file.metadata.get(key, 0)
+    if type(kind) is not int:
+        raise ConfigError(f"{file.path}: {key}: expected a whole number, got {kind!r:.80}")
+    if kind not in _POOLING:
+        known = ", ".join(f"{number} ({mode or 'none'})" for number, mode in _POOLING.items())
+        raise UnsupportedModelError(f"{file.path}: {key}: expected one of {known}, got {kind}")
+    mode = _POOLING[kind]
+    return Pooling(mode, normalize=True) if mode else None
 
 
 def _translate(file: GGUFFile, names: GGUFNames) -> dict[str, str]:

@@ -8,11 +8,12 @@ where the family always does.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerogel.checkpoint.tokenizer import Tokenizer, wordpiece
+from aerogel.checkpoint.tokenizer import Tokenizer, named, wordpiece
 from aerogel.errors import TokenizerError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -61,12 +62,8 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: Path) -> Tokenizer:
             f"{path}: tokenizer.ggml.model: expected one of {', '.join(_FAMILIES)}, got {family!r:.80}"
         )
     vocabulary = _Vocabulary(metadata, path)
-    try:
+    with named(f"{path}: the tokenizer cannot be built"):
         backend = build(vocabulary)
-    except (TokenizerError, UnsupportedModelError):
-        raise
-    except Exception as error:  # the tokenizers package throws nothing more precise
-        raise TokenizerError(f"{path}: the tokenizer cannot be built: {error}") from error
     eos = [vocabulary.special(key) for key in ("eos_token_id", "eot_token_id")]
     return Tokenizer(
         backend,
@@ -82,17 +79,19 @@ class _Vocabulary:
     def __init__(self, metadata: dict[str, Any], path: Path) -> None:
         self.path = path
         self._metadata = metadata
-        self.tokens: list[str] = self._list("tokens", str)
+        self.tokens: list[str] = self._list("tokens", (str,), "strings")
         if not self.tokens:
             raise TokenizerError(f"{path}: tokenizer.ggml.tokens: expected a list of tokens, got none")
-        self.types: list[int] = self._list("token_type", int) or [1] * len(self.tokens)
-        self.scores: list[float] = self._list("scores", (int, float))
-        self.merges: list[str] = self._list("merges", str)
+        self.types: list[int] = self._list("token_type", (int,), "whole numbers") or [1] * len(self.tokens)
+        self.scores: list[float] = self._list("scores", (float, int), "numbers")
+        self.merges: list[str] = self._list("merges", (str,), "strings")
         for key, values in (("token_type", self.types), ("scores", self.scores)):
             if values and len(values) != len(self.tokens):
                 raise TokenizerError(
                     f"{path}: tokenizer.ggml.{key}: expected {len(self.tokens)}, one per token, got {len(values)}"
                 )
+        if any(math.isnan(score) for score in self.scores):
+            raise TokenizerError(f"{path}: tokenizer.ggml.scores: expected numbers, got NaN")
 
     def get(self, key: str, default: Any = None) -> Any:
         return self._metadata.get(f"tokenizer.ggml.{key}", default)
@@ -113,17 +112,20 @@ class _Vocabulary:
             )
         return index
 
-    def ids(self) -> dict[str, int]:
+    def ids(self, tokens: list[str] | None = None) -> dict[str, int]:
+        """Token -> id, of `tokens` instead of the file's own where they are given."""
         ids: dict[str, int] = {}
-        for index, token in enumerate(self.tokens):
+        for index, token in enumerate(self.tokens if tokens is None else tokens):
             if ids.setdefault(token, index) != index:
                 raise TokenizerError(f"{self.path}: tokenizer.ggml.tokens: {token!r} is both {ids[token]} and {index}")
         return ids
 
-    def _list(self, key: str, kind: Any) -> list[Any]:
+    def _list(self, key: str, kinds: tuple[type, ...], expected: str) -> list[Any]:
         values = self.get(key, [])
-        if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-            raise TokenizerError(f"{self.path}: tokenizer.ggml.{key}: expected a list, got {values!r:.80}")
+        if not isinstance(values, list) or not all(type(value) in kinds for value in values):
+            raise TokenizerError(
+                f"{self.path}: tokenizer.ggml.{key}: expected a list of {expected}, got {values!r:.80}"
+            )
         return values
 
 
@@ -131,13 +133,15 @@ def _byte_level(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
     import tokenizers
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
-    pre = vocabulary.get("pre", "nothing")
+    pre = vocabulary.get("pre")
     split = _SPLITS.get(pre) if isinstance(pre, str) else None
     if split is None:
         raise UnsupportedModelError(
             f"{vocabulary.path}: tokenizer.ggml.pre: expected one of {', '.join(_SPLITS)}, got {pre!r:.80}"
         )
     ids = vocabulary.ids()
+    if vocabulary.get("merges") is None:
+        raise TokenizerError(f"{vocabulary.path}: tokenizer.ggml.merges: expected a list of pairs of tokens, got none")
     backend = tokenizers.Tokenizer(
         models.BPE(ids, _merges(vocabulary, ids), fuse_unk=False, ignore_merges=split.ignore_merges)
     )
@@ -190,6 +194,7 @@ def _wordpiece(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
         else "##" + token
         for token, kind in zip(vocabulary.tokens, vocabulary.types, strict=True)
     ]
+    vocabulary.ids(tokens)  # refuses duplicates
     # Nothing in the file says whether case matters; a vocabulary without capitals was made for lowered text.
     cased = any(
         token != token.lower()
@@ -246,20 +251,28 @@ def _add_special(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary) -> None
 def _add_ends(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary, bos: bool) -> None:
     from tokenizers import processors
 
-    ends: list[tuple[str, int] | None] = []
+    ids: dict[str, int] = {}
     for key, default in (("bos", bos), ("eos", False)):
-        index = vocabulary.special(f"{key}_token_id") if vocabulary.flag(f"add_{key}_token", default) else None
-        ends.append(None if index is None else (vocabulary.tokens[index], index))
-    first, last = ends
-    if not first and not last:
+        if vocabulary.flag(f"add_{key}_token", default):
+            index = vocabulary.special(f"{key}_token_id")
+            if index is not None:
+                ids[key] = index
+            elif vocabulary.get(f"add_{key}_token") is not None:
+                raise TokenizerError(
+                    f"{vocabulary.path}: tokenizer.ggml.{key}_token_id: expected a token id, "
+                    f"as add_{key}_token is true, got none"
+                )
+    if not ids:
         return
 
+    # The template's own names, as a token may be written with the colon or dollar of its syntax.
     def template(text: str, type_id: int) -> list[str]:
-        parts = [first[0] if first else None, text, last[0] if last else None]
-        return [f"{part}:{type_id}" for part in parts if part]
+        return [f"{part}:{type_id}" for part in ("bos", text, "eos") if part == text or part in ids]
 
     backend.post_processor = processors.TemplateProcessing(
         single=template("$A", 0),
         pair=[*template("$A", 0), *template("$B", 1)],
-        special_tokens=list(dict.fromkeys(end for end in ends if end)),
+        special_tokens=[
+            {"id": key, "ids": [index], "tokens": [vocabulary.tokens[index]]} for key, index in ids.items()
+        ],
     )

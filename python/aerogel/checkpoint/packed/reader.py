@@ -73,6 +73,15 @@ class _Parameter(NamedTuple):
         return [part for part in parts if part is not None]
 
 
+#: Fields of a parameter, and the suffixes of their tensors.
+_FIELDS = {
+    "scale": SCALE,
+    "mask": BITMASK,
+    "levels": LEVELS,
+    "multiplier": MULTIPLIER,
+    "zero": ZERO,
+    "limit": INPUT_LIMIT,
+}
 _ARRAYS = ("values", "scale", "mask", "levels", "multiplier", "zero")  # of a parameter and of a Weight
 
 
@@ -176,6 +185,25 @@ def _parameters(file: SafetensorsFile) -> dict[str, _Parameter]:
 
 def _parameter(file: SafetensorsFile, name: str, parts: dict[str, str]) -> tuple[_Parameter, set[str]]:
     """One parameter, and the suffixes of the tensors that it takes."""
+    form = _form(file, name, parts)
+    values, indices = parts[form], form in _INDICES
+    _check_values(file, name, parts, values, indices)
+    bits, used = 0, {form}
+    if indices:
+        used.add(LEVELS)
+        bits = _index_bits(file, name, parts, packed=form == PACKED)
+    shape, shaped = _matrix_shape(file, parts, values, bits)
+    group, scaled = _checked_scale(file, name, parts, shape, indices)
+    used |= shaped | scaled
+    if INPUT_LIMIT in parts and len(shape) == 2:
+        used.add(INPUT_LIMIT)
+        _expect(file, parts[INPUT_LIMIT], "F32", (1,))
+    tensors = {field: parts[suffix] for field, suffix in _FIELDS.items() if suffix in used}
+    return _Parameter(shape, values, group=group, bits=bits, **tensors), used
+
+
+def _form(file: SafetensorsFile, name: str, parts: dict[str, str]) -> str:
+    """The suffix of the tensor that holds the values, or the indices of values."""
     sparse = BITMASK in parts
     forms = [suffix for suffix in (VALUES if sparse else "", *_INDICES) if suffix in parts]
     if sparse and "" in parts:
@@ -184,8 +212,12 @@ def _parameter(file: SafetensorsFile, name: str, parts: dict[str, str]) -> tuple
         raise MissingTensorsError(file.path, [name + VALUES])
     if len(forms) > 1:
         raise CheckpointError(f"{file.path}: {name} is stored twice, as {' and as '.join(parts[f] for f in forms)}")
-    values, indices = parts[forms[0]], forms[0] in _INDICES
-    dtype, shape = file.entries[values].dtype, file.entries[values].shape
+    return forms[0]
+
+
+def _check_values(file: SafetensorsFile, name: str, parts: dict[str, str], values: str, indices: bool) -> None:
+    """The type of the values, and that those that need a scale have one."""
+    dtype = file.entries[values].dtype
     if dtype not in (("U8",) if indices else ("F32", "BF16", "I8")):
         raise _unfit(file, values, "U8" if indices else "F32, BF16 or I8", dtype)
     if (SCALE in parts) != (indices or dtype == "I8"):
@@ -193,61 +225,52 @@ def _parameter(file: SafetensorsFile, name: str, parts: dict[str, str]) -> tuple
             file,
             name + SCALE,
             "one with I8 values and none with others",
-            f"{dtype}{', a scale' if '_scale' in parts else ''}",
+            f"{dtype}{', a scale' if SCALE in parts else ''}",
         )
-    bits, used = 0, {forms[0]}
-    if indices:
-        used.add(LEVELS)
-        bits = _index_bits(file, name, parts, packed=forms[0] == PACKED)
-    if sparse:
-        used.add(BITMASK)
+
+
+def _matrix_shape(
+    file: SafetensorsFile, parts: dict[str, str], values: str, bits: int
+) -> tuple[tuple[int, ...], set[str]]:
+    """The parameter's shape, and the suffixes of the tensors that say it; `bits` of an index, 0 where there are none."""
+    shape = file.entries[values].shape
+    if BITMASK in parts:
         mask = file.entries[parts[BITMASK]]
         if mask.dtype != "U8" or len(mask.shape) != 2:
             raise _unfit(file, parts[BITMASK], "U8 [N, ceil(K/8)]", f"{mask.dtype} {list(mask.shape)}")
         if len(shape) != 1:
             raise _unfit(file, values, "a vector", list(shape))
-        shape = (mask.shape[0], mask.shape[1] * 8)
         if SHAPE in parts:
-            used.add(SHAPE)
-            shape = _stored_shape(file, parts[SHAPE], "a mask", mask.shape, 1)
-    elif indices:
-        if len(shape) != 2:
-            raise _unfit(file, values, "a matrix of indices", list(shape))
-        stored = shape
-        shape = (stored[0], stored[1] * 8 // bits)
-        if SHAPE in parts:
-            used.add(SHAPE)
-            shape = _stored_shape(file, parts[SHAPE], f"indices of {bits} bits", stored, bits)
-    group = 0
-    if SCALE in parts:
-        used.add(SCALE)
-        if len(shape) != 2:
-            raise _unfit(file, name, "a matrix of codes", list(shape))
-        if GROUP in parts:
-            used.add(GROUP)
-            group = _stored_group(file, parts[GROUP])
-        groups = -(-shape[1] // group) if group else 1
-        _expect(file, parts[SCALE], "F32", (shape[0], groups) if group and not indices else (shape[0],))
-        for suffix, kind in ((MULTIPLIER, "U8"), (ZERO, "I8")) if indices else ():
-            if suffix in parts:
-                used.add(suffix)
-                _expect(file, parts[suffix], kind, (shape[0], groups))
-    if INPUT_LIMIT in parts and len(shape) == 2:
-        used.add(INPUT_LIMIT)
-        _expect(file, parts[INPUT_LIMIT], "F32", (1,))
-    tensors = {
-        field: parts[suffix]
-        for field, suffix in (
-            ("scale", SCALE),
-            ("mask", BITMASK),
-            ("levels", LEVELS),
-            ("limit", INPUT_LIMIT),
-        )
-        if suffix in used
-    }
-    if indices:
-        tensors.update({part: parts["_" + part] for part in ("multiplier", "zero") if "_" + part in parts})
-    return _Parameter(shape, values, group=group, bits=bits, **tensors), used
+            return _stored_shape(file, parts[SHAPE], "a mask", mask.shape, 1), {BITMASK, SHAPE}
+        return (mask.shape[0], mask.shape[1] * 8), {BITMASK}
+    if not bits:
+        return shape, set()
+    if len(shape) != 2:
+        raise _unfit(file, values, "a matrix of indices", list(shape))
+    if SHAPE in parts:
+        return _stored_shape(file, parts[SHAPE], f"indices of {bits} bits", shape, bits), {SHAPE}
+    return (shape[0], shape[1] * 8 // bits), set()
+
+
+def _checked_scale(
+    file: SafetensorsFile, name: str, parts: dict[str, str], shape: tuple[int, ...], indices: bool
+) -> tuple[int, set[str]]:
+    """Columns that share a scale (0: all of a row), and the suffixes of the tensors about scales."""
+    if SCALE not in parts:
+        return 0, set()
+    if len(shape) != 2:
+        raise _unfit(file, name, "a matrix of codes", list(shape))
+    group, used = 0, {SCALE}
+    if GROUP in parts:
+        used.add(GROUP)
+        group = _stored_group(file, parts[GROUP])
+    groups = -(-shape[1] // group) if group else 1
+    _expect(file, parts[SCALE], "F32", (shape[0], groups) if group and not indices else (shape[0],))
+    for suffix, kind in ((MULTIPLIER, "U8"), (ZERO, "I8")) if indices else ():
+        if suffix in parts:
+            used.add(suffix)
+            _expect(file, parts[suffix], kind, (shape[0], groups))
+    return group, used
 
 
 def _index_bits(file: SafetensorsFile, name: str, parts: dict[str, str], packed: bool) -> int:

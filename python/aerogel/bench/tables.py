@@ -1,4 +1,4 @@
-"""The figures of a run as tables for people, Markdown, and CSV."""
+"""The figures of a run as text tables, Markdown, and CSV."""
 
 from __future__ import annotations
 

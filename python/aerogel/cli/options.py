@@ -1,0 +1,181 @@
+"""Options that several commands share, and how their texts become values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aerogel.errors import RecipeError
+
+#: Panels of `--help` that several commands have.
+METHOD, DATA, TRAINING, FILES = "Pruning and quantization", "Evaluation data", "Training", "Output files"
+
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="A packed model, or any model that aerogel reads.")]
+Source = Annotated[str, typer.Argument(help="A local folder or file, or a model id on the Hugging Face hub.")]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Memory limit of each layer, as a multiple of its dense form. \\[default: none, the fastest format]",
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", "-t", min=1, help="Worker threads. \\[default: all available cores]")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.", rich_help_panel=FILES)
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option(
+        help="unstructured, Q:64 (8:64: 8 weights in each 64 columns), N:M (2:4), 1x4 or 2x1.", rich_help_panel=METHOD
+    ),
+]
+
+# What a model is scored on.
+Sts = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Rows sentence,sentence,score (csv or tsv): Spearman correlation of cosine similarities.",
+        rich_help_panel=DATA,
+    ),
+]
+Classify = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Rows sentence<TAB>label or sentence<TAB>sentence<TAB>label: accuracy.",
+        rich_help_panel=DATA,
+    ),
+]
+TextFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        metavar="FILE",
+        help="A text: perplexity; compared with a dense model also the KL divergence from it.",
+        rich_help_panel=DATA,
+    ),
+]
+Retrieval = Annotated[
+    tuple[Path, Path, Path] | None,
+    typer.Option(
+        metavar="CORPUS QUERIES QRELS",
+        help="BEIR's files (jsonl or tsv, and qrels as tsv): nDCG@10, recall, MRR@10.",
+        rich_help_panel=DATA,
+    ),
+]
+Context = Annotated[
+    int, typer.Option(min=2, metavar="N", help="With --text: tokens of a window.", rich_help_panel=DATA)
+]
+
+# What training shares: each is the option of aerogel.train.Options with its name.
+TrainedFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the trained, dense model.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of training steps; without --minutes the result is bit-for-bit reproducible.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Minutes = Annotated[
+    float | None, typer.Option(help="Training time; with --steps, whichever ends first.", rich_help_panel=TRAINING)
+]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=TRAINING)]
+BatchTokens = Annotated[int | None, typer.Option(min=1, help="Tokens of a training step.", rich_help_panel=TRAINING)]
+Stages = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Prune by magnitude in this many stages during training. \\[default: once before it, fitted to the texts]",
+        rich_help_panel=METHOD,
+    ),
+]
+Rounding = Annotated[
+    str | None,
+    typer.Option(
+        help="Quantization scheme that the last part of the training simulates; none: no quantization.",
+        rich_help_panel=METHOD,
+    ),
+]
+TrainingSeed = Annotated[
+    int | None, typer.Option(min=0, help="Random seed of the data order and of dropout.", rich_help_panel=TRAINING)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the snapshot of an interrupted run.")]
+
+
+def counts(text: str | None) -> list[int] | None:
+    """ "1,16" as [1, 16]."""
+    return None if text is None else [_number(word, int, 1, 1 << 20) for word in text.split(",")]
+
+
+def fractions(text: str | None) -> list[float] | None:
+    """ "0.5,0.9" as [0.5, 0.9]."""
+    return None if text is None else [_number(word, float, 0, 0.999) for word in text.split(",")]
+
+
+def _number(word: str, kind: type, least: float, most: float) -> Any:
+    try:
+        value = kind(word)
+    except ValueError:
+        value = None
+    if value is None or not least <= value <= most:
+        raise typer.BadParameter(f"expected numbers from {least} to {most} with commas between, got {word!r}")
+    return value
+
+
+def paths_by_name(entries: Sequence[str] | None) -> dict[str, str]:
+    """["NAME=PATH"] as {"NAME": "PATH"}."""
+    pairs = dict(entry.partition("=")[::2] for entry in entries or [])
+    for name, path in pairs.items():
+        if not path:
+            raise typer.BadParameter(f"expected NAME=PATH, got {name!r}")
+    return pairs
+
+
+def recipe_values(entries: Sequence[str]) -> dict[str, Any]:
+    """["structure.ffn=0.5"] as {"structure.ffn": 0.5}: values are YAML.
+
+    Raises:
+        RecipeError: there is no =, or what follows is not YAML.
+    """
+    import yaml
+
+    found = {}
+    for text in entries:
+        key, equal, value = text.partition("=")
+        if not key or not equal:
+            raise RecipeError(f"--set: expected KEY=VALUE, got {text!r}")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {key}: expected a value as in YAML, got {value!r}") from error
+    return found
+
+
+def amount(text: str, units: Mapping[str, float], option: str) -> float:
+    """ "12MB" in bytes, "2ms" in seconds.
+
+    Raises:
+        RecipeError: it is not a positive number with one of `units`.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", text)
+    factor = match and {unit.lower(): value for unit, value in units.items()}.get(match[2].lower())
+    if not match or not factor or not float(match[1]):
+        names = ", ".join(unit for unit in units if unit)
+        raise RecipeError(f"{option}: expected a positive number with one of {names}, got {text!r}")
+    return float(match[1]) * factor
+
+
+def exactly_one(**values: Any) -> None:
+    """Refuses anything but one of the options that are named by the arguments."""
+    given = [f"--{name}" for name, value in values.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(f"--{name}" for name in values)
+        raise typer.BadParameter(f"expected one of {names}, got {' and '.join(given) or 'none'}")

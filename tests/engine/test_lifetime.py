@@ -1,0 +1,123 @@
+"""Models that are closed, copied, pickled."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aerogel
+from aerogel.errors import AerogelError
+
+TEXTS = ["the cat", "", "a dog sat on the tree"]
+
+
+def embed(model):
+    """Run by another process."""
+    return model.threads, model.encode(TEXTS)
+
+
+def test_a_closed_model_says_so(bert_folder):
+    model = aerogel.load(bert_folder)
+    model.encode(TEXTS)
+    assert not model.closed
+    model.close()
+    model.close()
+    assert model.closed and "closed" in repr(model)
+    uses = [
+        lambda: model.encode(TEXTS),
+        lambda: model.encode([]),
+        lambda: model.scores(TEXTS),
+        lambda: model.forward([1, 2]),
+        lambda: model.describe(),
+        lambda: model.config,
+        lambda: model.tokenizer,
+        lambda: model.threads,
+        lambda: model.outputs,
+        lambda: copy.copy(model),
+        lambda: pickle.dumps(model),
+        lambda: model.__enter__(),
+    ]
+    for use in uses:
+        with pytest.raises(AerogelError, match="the model is closed"):
+            use()
+
+
+def test_a_generation_ends_with_its_model(llama_folder):
+    with aerogel.load(llama_folder) as model:
+        tokens = model.generate_tokens([1, 2, 3], 8, stop=[])
+        next(tokens)
+    with pytest.raises(AerogelError, match="the model is closed"):
+        next(tokens)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_closing_gives_mapped_files_back(bert_folder):
+    def mapped():
+        return str(Path(bert_folder) / "model.safetensors") in Path("/proc/self/maps").read_text()
+
+    with aerogel.load(bert_folder, threads=1) as model:
+        model.encode(TEXTS)
+        assert mapped()
+    assert not mapped()
+
+
+def test_closing_while_others_call(bert_folder):
+    model = aerogel.load(bert_folder, threads=1)
+    expected = model.encode(TEXTS)
+    said, ready = [], threading.Barrier(5)
+
+    def work():
+        ready.wait()
+        try:
+            while True:
+                assert np.array_equal(model.encode(TEXTS), expected)
+        except AerogelError as error:
+            said.append(str(error))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    model.close()
+    for worker in workers:
+        worker.join(60)
+    assert len(said) == 4 and all("the model is closed" in line for line in said)
+    assert not model._idle
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_shares_the_weights_and_closes_alone(bert_folder, copied):
+    model = aerogel.load(bert_folder)
+    other = copied(model)
+    assert other is not model and other._plan is model._plan
+    expected = model.encode(TEXTS)
+    model.close()
+    assert np.array_equal(other.encode(TEXTS), expected)
+
+
+def test_a_pickle_loads_again_with_the_same_arguments(bert_folder, monkeypatch):
+    folder = Path(bert_folder)
+    monkeypatch.chdir(folder.parent)
+    model = aerogel.load(folder.name, threads=2, format="dense", memory=1.5)
+    expected = model.encode(TEXTS)
+    monkeypatch.chdir("/")
+    data = pickle.dumps(model)
+    assert len(data) < 1000
+    again = pickle.loads(data)
+    assert again.threads == 2 and again.describe() == model.describe()
+    assert np.array_equal(again.encode(TEXTS), expected)
+    assert pickle.dumps(again) == data
+
+
+def test_another_process_gets_a_model(bert_folder):
+    model = aerogel.load(bert_folder, threads=1)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        threads, found = pool.apply(embed, (model,))
+    assert threads == 1 and np.array_equal(found, model.encode(TEXTS))
