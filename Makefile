@@ -166,11 +166,15 @@ $(VENV)/atheris: $(VENV)/created
 	-$(BIN)/python -m pip install -q --only-binary=:all: atheris
 	@touch $@
 
-# The build tools stay in .venv and the objects in build/python, so that a change recompiles only what it touches.
+# The build tools stay in .venv and the objects in build/, so that a change recompiles only what it touches. What lies under the
+# bindings is compiled once, for the C++ tests and for the package.
 $(VENV)/build-tools: $(VENV)/tools
 	$(BIN)/python -m pip install -q $(BUILD_TOOLS)
 	@touch $@
 
 $(VENV)/installed: $(VENV)/build-tools $(PACKAGE_SOURCES)
-	$(BIN)/python -m pip install --no-build-isolation -C build-dir=build/python ".[test]"
+	cmake --preset release -Wno-dev
+	cmake --build --preset release --target aerogel_core
+	$(BIN)/python -m pip install --no-build-isolation -C build-dir=build/python \
+	  -C cmake.define.AEROGEL_CORE=$(CURDIR)/build/release/libaerogel_core.a ".[test]"
 	@touch $@

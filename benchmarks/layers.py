@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-import aerogel._core as core
 import numpy as np
 
+import aerogel._core as core
 from aerogel.checkpoint import open_checkpoint
 from aerogel.numbers.bf16 import narrow, widen
 from aerogel.prune import magnitude, parse_pattern

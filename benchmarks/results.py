@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import aerogel._core as core
 import numpy as np
 
+import aerogel._core as core
 import csr
 import layers
 import smooth

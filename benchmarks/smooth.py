@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import aerogel._core as core
 import numpy as np
 
+import aerogel._core as core
 import layers
 from aerogel.bench import machine, plot
 

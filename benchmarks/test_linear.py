@@ -9,10 +9,10 @@ multiplications a second of the *dense* product (what the zeros are worth shows 
 
 from __future__ import annotations
 
-import aerogel._core as core
 import numpy as np
 import pytest
 
+import aerogel._core as core
 import layers
 from conftest import PATTERNS, SHAPES, SPARSITIES
 

@@ -31,9 +31,7 @@ def written() -> dict[str, Any]:
                     continue
                 arguments = node.args.args[1:] if inside else node.args.args
                 required = len(arguments) - len(node.args.defaults)
-                found.setdefault(node.name, []).append(
-                    [a.arg + "=" * (i >= required) for i, a in enumerate(arguments)]
-                )
+                found.setdefault(node.name, []).append([a.arg + "=" * (i >= required) for i, a in enumerate(arguments)])
         return found
 
     return of(ast.parse(STUB.read_text(encoding="utf-8")).body, False)

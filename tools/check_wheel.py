@@ -52,7 +52,7 @@ def check_wheel(path: Path) -> list[str]:
         f"aerogel/{file.relative_to(PACKAGE).as_posix()}" for file in source if file.suffix not in (".so", ".pyc")
     }
     wanted |= {"aerogel/py.typed", "aerogel/bench/data/sentences.txt"}
-    extension = {name for name in there if re.match(r"aerogel/_core\.[\w.-]+$", name)}
+    extension = {name for name in there if re.match(r"aerogel/_core\.[\w.-]+\.(so|pyd)$", name)}
     more = {name for name in there if not re.match(r"aerogel-[^/]+\.dist-info/", name)} - wanted - extension
     found = [f"{path.name}: lacks {name}" for name in sorted(wanted - there)]
     found += [f"{path.name}: has {name}, which is no file of the package" for name in sorted(more)]
@@ -66,7 +66,7 @@ def check_libraries(wheel: Path) -> list[str]:
         print("SKIPPED: what the extension module needs: no Linux, or no objdump")
         return []
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.startswith("aerogel/_core."))
+        name = next(name for name in archive.namelist() if re.match(r"aerogel/_core\..+\.so$", name))
         lines = subprocess.run(
             ["objdump", "-p", archive.extract(name, scratch)], capture_output=True, text=True, check=True
         ).stdout.splitlines()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from aerogel._core import default_threads
 
 import aerogel
 from aerogel import bench
+from aerogel._core import default_threads
 from aerogel._util.checks import thread_count
 from aerogel.errors import AerogelError, RecipeError
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from aerogel._core import Plan, Program, Session, cpu_name
-from aerogel._core import PackedWeight
+from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import thread_count
 from aerogel.architectures import Architecture, architecture_of, pooling_of

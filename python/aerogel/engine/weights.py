@@ -8,8 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from aerogel._core import Table, WeightSource
-from aerogel._core import PackedWeight
+from aerogel._core import PackedWeight, Table, WeightSource
 from aerogel._core import pack as pack_weight
 from aerogel.architectures import Tensor
 from aerogel.checkpoint import Checkpoint
