@@ -22,14 +22,17 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
 from aerogel.quantize import scheme
 from aerogel.structure.recipe import StructureRecipe
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 #: Version of the recipe's keys.
 VERSION = 1
@@ -223,7 +226,7 @@ def _build(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
         raise RecipeError(f"{where or 'recipe'}: expected keys and values, got {values!r:.60}")
     hints = typing.get_type_hints(kind)
-    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    known = [f.name for f in dataclasses.fields(kind)]
     found = {}
     for key, value in values.items():
         place = f"{where}.{key}" if where else str(key)

@@ -41,7 +41,8 @@ def read(path: Path, recipe: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        version, theirs, state = content["version"], json.loads(content["recipe"]), content["state"]
+        version, theirs = content["version"], json.loads(content["recipe"])
+        state: dict[str, Any] = content["state"]
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no snapshot to resume from") from error
     except Exception as error:  # torch.load raises whatever pickle and zip do
@@ -56,4 +57,4 @@ def read(path: Path, recipe: dict[str, Any]) -> dict[str, Any]:
     ]
     if different:
         raise RecipeError(f"{path}: is of another run: {'; '.join(different)}")
-    return state  # type: ignore[no-any-return]
+    return state
