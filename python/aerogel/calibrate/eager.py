@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -41,6 +41,10 @@ class _Linear:
     x: Value | None
     bias: np.ndarray | None
     value: Value | None = None
+
+
+#: What stands for a value while the model is written down; None: it is not computed.
+Written: TypeAlias = Value | _Linear | None
 
 
 class EagerParameters:
@@ -113,7 +117,7 @@ class Eager:
     def linear(
         self,
         name: str,
-        x: Any,
+        x: Written,
         weight: tuple[str, ...],
         bias: np.ndarray | None = None,
         terms: int = 1,
@@ -123,14 +127,14 @@ class Eager:
             Stack(weight, name, tuple(self._tensors[part].shape[0] for part in weight)), self._value(x), bias
         )
 
-    def add(self, x: Any, y: Any) -> Value | None:
+    def add(self, x: Written, y: Written) -> Value | None:
         other = self._value(x)
         rows = self._run_linear(y, other) if isinstance(y, _Linear) else self._value(y)
         if other is None or rows is None:
             return None
         return self._made(lambda _, a, b: _each(np.add, a, b), other, rows, keep=True)
 
-    def _value(self, x: Any) -> Value | None:
+    def _value(self, x: Written) -> Value | None:
         return self._run_linear(x, None) if isinstance(x, _Linear) else x
 
     def _run_linear(self, linear: _Linear, residual: Value | None) -> Value | None:
@@ -154,25 +158,25 @@ class Eager:
             squares += float(np.einsum("nk,nk->", weight, weight, dtype=np.float64))
         return squares / sum(stack.outputs)
 
-    def layer_norm(self, name: str, x: Any, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Value | None:
+    def layer_norm(self, name: str, x: Written, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Value | None:
         return self._op(x, lambda p, v: p.layer_norm(name, v, gamma, beta, eps))
 
-    def rms_norm(self, name: str, x: Any, gamma: np.ndarray, eps: float) -> Value | None:
+    def rms_norm(self, name: str, x: Written, gamma: np.ndarray, eps: float) -> Value | None:
         return self._op(x, lambda p, v: p.rms_norm(name, v, gamma, eps))
 
-    def activation(self, x: Any, kind: str) -> Value | None:
+    def activation(self, x: Written, kind: str) -> Value | None:
         return self._op(x, lambda p, v: p.activation(v, kind), keep=self._is_small(x))
 
-    def silu_gate(self, x: Any) -> Value | None:
+    def silu_gate(self, x: Written) -> Value | None:
         return self._op(x, lambda p, v: p.silu_gate(v), keep=self._is_small(x, 2))
 
-    def rope(self, x: Any, heads: int, head_dim: int, cos: np.ndarray, sin: np.ndarray) -> Value | None:
+    def rope(self, x: Written, heads: int, head_dim: int, cos: np.ndarray, sin: np.ndarray) -> Value | None:
         return self._op(x, lambda p, v: p.rope(v, heads, head_dim, cos, sin))
 
     def attention(
         self,
         name: str,
-        x: Any,
+        x: Written,
         heads: int,
         kv_heads: int,
         head_dim: int,
@@ -191,27 +195,27 @@ class Eager:
             keep=True,
         )
 
-    def select_last(self, x: Any) -> Any:
+    def select_last(self, x: Written) -> Written:
         return x
 
-    def pool(self, x: Any, kind: str) -> Value | None:
+    def pool(self, x: Written, kind: str) -> Value | None:
         return self._op(x, lambda p, v: p.pool(v, kind), keep=True, pooled=True)
 
-    def l2_normalize(self, x: Any) -> Value | None:
+    def l2_normalize(self, x: Written) -> Value | None:
         return self._op(x, lambda p, v: p.l2_normalize(v))
 
-    def output(self, name: str, x: Any) -> None:
+    def output(self, name: str, x: Written) -> None:
         self.outputs[name] = self._value(x)
 
     def set_max_positions(self, limit: int) -> None:
         pass
 
-    def _is_small(self, x: Any, part: int = 1) -> bool:
+    def _is_small(self, x: Written, part: int = 1) -> bool:
         """Whether 1 / `part` of the columns of a linear's result are no larger than the model, for all tokens."""
         return isinstance(x, _Linear) and self._rows * sum(x.stack.outputs) // part <= self._model
 
     def _op(
-        self, x: Any, write: Callable[[Program, int], int], keep: bool = False, pooled: bool = False
+        self, x: Written, write: Callable[[Program, int], int], keep: bool = False, pooled: bool = False
     ) -> Value | None:
         """One op in the engine; an embedding table that is looked up row by row serves as its input."""
         value = self._value(x)
