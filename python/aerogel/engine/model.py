@@ -285,7 +285,8 @@ class Model:
             float32 [n, hidden], or [hidden] for a single string.
         """
         if isinstance(texts, str):
-            return self.encode([texts], batch_tokens, normalize)[0]
+            embedding: np.ndarray = self.encode([texts], batch_tokens, normalize)[0]
+            return embedding
         if "embedding" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
         texts = list(texts)
@@ -315,7 +316,8 @@ class Model:
             float32 [n, labels], or [labels] for a single string.
         """
         if isinstance(texts, str):
-            return self.scores([texts], pairs, batch_tokens)[0]
+            scores: np.ndarray = self.scores([texts], pairs, batch_tokens)[0]
+            return scores
         if "scores" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not a classifier")
         texts = list(texts)
@@ -401,7 +403,7 @@ class Model:
 
     def generate_tokens(
         self,
-        token_ids: Sequence[int],
+        token_ids: Sequence[int] | np.ndarray,
         max_new_tokens: int = 64,
         temperature: float = 0.0,
         top_k: int | None = None,

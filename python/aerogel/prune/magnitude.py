@@ -11,7 +11,8 @@ from aerogel.prune.pattern import Pattern
 def magnitude_score(weight: np.ndarray, statistics: object = None) -> np.ndarray:
     """|w|, float32 [N,K]. Statistics are not used."""
     check_weight(weight)
-    return np.abs(weight)
+    score: np.ndarray = np.abs(weight)
+    return score
 
 
 def magnitude(weight: np.ndarray, statistics: object, pattern: Pattern) -> Pruned:

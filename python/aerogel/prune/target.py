@@ -56,6 +56,6 @@ def corrected_target(
     change = weight.astype(np.float64) @ (cross.astype(np.float64) - gram)
     if lacking is not None:
         change += lacking
-    target = weight + np.linalg.solve(h, change.T).T
+    target: np.ndarray = weight + np.linalg.solve(h, change.T).T
     target[weight == 0] = 0
     return target.astype(np.float32)

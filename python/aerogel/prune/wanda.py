@@ -19,7 +19,8 @@ from aerogel.prune.pattern import Pattern
 def wanda_score(weight: np.ndarray, statistics: Statistics | None) -> np.ndarray:
     """|w| * norm of the input, float32 [N,K]."""
     statistics = check_statistics(weight, statistics)
-    return np.abs(weight) * statistics.norms
+    score: np.ndarray = np.abs(weight) * statistics.norms
+    return score
 
 
 def wanda(weight: np.ndarray, statistics: Statistics | None, pattern: Pattern, *, per_row: bool = True) -> Pruned:

@@ -17,7 +17,8 @@ class Unquantized(Scheme, Grid):
         return self
 
     def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
-        return weight.copy()
+        copied: np.ndarray = weight.copy()
+        return copied
 
     def quantize(self, weight: np.ndarray) -> Quantized:
         return Quantized(checked(weight), None)

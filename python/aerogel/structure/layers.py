@@ -84,7 +84,8 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    return unit
 
 
 def _batches(sequences: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from . import Engine as Base
 
 
 class Engine(Base):
-    def __init__(self, job: dict) -> None:
+    def __init__(self, job: dict[str, Any]) -> None:
         super().__init__(job)
         _ = aerogel.load, aerogel.Linear  # what is timed is loading the model, not Python modules
 
@@ -41,16 +42,17 @@ class Engine(Base):
         ids = arrays[0]
         if self.kind == "decoder":
             if len(arrays) == 1:
-                return self.loaded.forward(ids, output=self.output, last_only=True)[0]
+                logits: np.ndarray = self.loaded.forward(ids, output=self.output, last_only=True)[0]
+                return logits
             return np.array(list(self.loaded.generate_tokens(ids, int(arrays[1][0]), stop=())), np.int64)
         sequences, tokens = ids.shape
         rows = self.loaded.forward(ids.reshape(-1), np.arange(sequences + 1) * tokens, self.output)
         return rows.reshape(sequences, tokens, -1)
 
     def version(self) -> str:
-        return aerogel.__version__
+        return str(aerogel.__version__)
 
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """Multiply-adds of all linears for one token, and the bytes of weights that one token reads."""
         if self.kind == "linear":
             n, k = self.layer.shape
