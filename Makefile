@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # cmake, ninja and ruff are those of .venv where it has them, the system's otherwise.
 export PATH := $(BIN):$(PATH)
 
-# What `make full-test` adds: PyTorch and what exports and plots are checked with. For PyTorch's CPU build, where the index that
+# What `make test FULL=1` adds: PyTorch and what exports and plots are checked with. For PyTorch's CPU build, where the index that
 # pip uses has it beside larger ones, name it: TORCH=torch==2.13.0.
 TORCH ?= torch>=2.1
 EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7"
@@ -25,7 +25,7 @@ PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -type 
 BUILD_TOOLS := "scikit-build-core>=0.10" "pybind11>=2.12"
 
 .DEFAULT_GOAL := help
-.PHONY: help install test cpp-test py-test full-test full-py-test isa-test docs demo bench sanitize neon clang emulate isa-leak lint \
+.PHONY: help install test cpp-test py-test isa-test docs demo bench sanitize neon clang emulate isa-leak lint \
   format types wheel fuzz fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed clean
 
 help:  ## this list
@@ -33,7 +33,9 @@ help:  ## this list
 
 install: $(VENV)/installed  ## the package, in .venv, rebuilt only where sources changed
 
-test: cpp-test py-test  ## all tests of this machine's instruction sets, C++ and Python
+# FULL=1: with PyTorch, Transformers and two real models (downloads 400 MB), and skips that nobody allowed are failures.
+FULL ?=
+test: cpp-test py-test  ## all tests of this machine's instruction sets, C++ and Python; FULL=1: with all extras and real models
 
 cpp-test: $(VENV)/tools  ## the C++ tests
 	cmake --preset release -Wno-dev
@@ -41,13 +43,8 @@ cpp-test: $(VENV)/tools  ## the C++ tests
 	build/release/aerogel_tests $(ONLY)
 
 # glibc fills memory that is freed with 0xFF: what reads it by mistake finds NaN, not luck.
-py-test: $(VENV)/installed  ## the Python tests
-	MALLOC_PERTURB_=255 $(BIN)/python -m pytest
-
-full-test: cpp-test full-py-test  ## all tests, with PyTorch, Transformers and two real models (downloads 400 MB); unlisted skips fail
-
-full-py-test: $(VENV)/installed $(VENV)/extras  ## the Python part of full-test
-	AEROGEL_STRICT_SKIPS=1 AEROGEL_TEST_MODELS=1 MALLOC_PERTURB_=255 $(BIN)/python -m pytest
+py-test: $(VENV)/installed $(if $(FULL),$(VENV)/extras)  ## the Python tests; FULL=1 as `make test`
+	$(if $(FULL),AEROGEL_STRICT_SKIPS=1 AEROGEL_TEST_MODELS=1) MALLOC_PERTURB_=255 $(BIN)/python -m pytest
 
 # What kernels compute, from Python. The rest of the tests does not depend on the instruction set.
 ISA_TESTS := tests/engine tests/architectures tests/calibrate tests/checkpoint/test_packed_small.py

@@ -1,10 +1,9 @@
 import ast
 import json
 import os
-import re
 import subprocess
 import sys
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -76,13 +75,6 @@ def test_help_waits_for_nothing_that_only_commands_need():
     heavy = {"numpy", "torch", "yaml", "tokenizers", "rich.progress"}
     heavy |= {f"aerogel.{room}" for room in ("checkpoint", "engine", "compression", "bench", "evaluate", "train")}
     assert not loaded & heavy
-
-
-def test_the_console_script_is_there():
-    project = Path(__file__).parents[2] / "pyproject.toml"
-    [entry] = re.findall(r'^aerogel = "(.*)"$', project.read_text(encoding="utf-8"), re.MULTILINE)
-    module, name = entry.split(":")
-    assert getattr(import_module(module), name) is cli.main
 
 
 def test_the_command_that_is_installed_is_this_one():

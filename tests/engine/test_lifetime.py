@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -58,11 +59,13 @@ def test_a_generation_ends_with_its_model(llama_folder):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_closing_gives_mapped_files_back(bert_folder):
-    def mapped():
-        return str(Path(bert_folder) / "model.safetensors") in Path("/proc/self/maps").read_text()
+def test_closing_gives_mapped_files_back(bert_folder, tmp_path):
+    own = shutil.copytree(bert_folder, tmp_path / "own")  # other tests may still have theirs mapped
 
-    with aerogel.load(bert_folder, threads=1) as model:
+    def mapped():
+        return str(own / "model.safetensors") in Path("/proc/self/maps").read_text()
+
+    with aerogel.load(own, threads=1) as model:
         model.encode(TEXTS)
         assert mapped()
     assert not mapped()

@@ -24,7 +24,7 @@ from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import open_checkpoint
 from aerogel.engine.sampling import Sampling
-from aerogel.engine.weights import PackedWeights
+from aerogel.engine.weights import PackedParameters
 from aerogel.errors import AerogelError, DataError, ShapeError, TokenizerError, UnsupportedModelError
 from aerogel.tuning import Tuner, cache_bytes
 
@@ -67,7 +67,7 @@ def load(
     purpose = "generate" if architecture.generates else "encode"
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
-    with PackedWeights(checkpoint, architecture.tensors(), tuner, format) as weights:
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, format) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     if tuner.measured:

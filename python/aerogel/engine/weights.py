@@ -18,7 +18,7 @@ from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
 log = logging.getLogger("aerogel")
 
 
-class PackedWeights:
+class PackedParameters:
     """The tensors of one checkpoint as a Program wants them.
 
     Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
@@ -35,7 +35,7 @@ class PackedWeights:
         self._packing: dict[tuple[str, ...], Future[PackedWeight | None]] = {}
         self.table_bytes = 0
 
-    def __enter__(self) -> PackedWeights:
+    def __enter__(self) -> PackedParameters:
         return self
 
     def __exit__(self, *_: object) -> None:

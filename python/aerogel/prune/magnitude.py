@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.prune.interface import Pruned, check_weight, removed
+from aerogel.prune.contract import Pruned, check_weight, removed
 from aerogel.prune.pattern import Pattern
 
 

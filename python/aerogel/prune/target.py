@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.errors import DataError, ShapeError
-from aerogel.prune.interface import check_weight
+from aerogel.prune.contract import check_weight
 from aerogel.prune.obs import check_damping
 from aerogel.prune.sweep import damped
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.errors import DataError, ShapeError
-from aerogel.prune.interface import Pruned, check_weight, removed
+from aerogel.prune.contract import Pruned, check_weight, removed
 from aerogel.prune.pattern import Pattern
 
 

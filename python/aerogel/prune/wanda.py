@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.calibrate.statistics import Statistics
-from aerogel.prune.interface import Pruned, check_statistics, removed
+from aerogel.prune.contract import Pruned, check_statistics, removed
 from aerogel.prune.pattern import Pattern
 
 

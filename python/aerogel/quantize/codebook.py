@@ -27,7 +27,7 @@ import numpy as np
 
 from aerogel.numbers.bits import bits_for, mask_pays
 from aerogel.numbers.int8 import LARGEST
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked, checked_importance, largest
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked, checked_importance, largest
 
 _BINS = 8192  # of the histogram
 _ROUNDS = 3  # of levels, then scales

@@ -23,7 +23,7 @@ import numpy as np
 
 from aerogel.numbers.groups import in_groups, per_column
 from aerogel.numbers.int8 import LARGEST
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked, checked_importance, largest
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked, checked_importance, largest
 
 #: Steps that are tried, as a part of the one that clips nothing. Fine where the best ones are, coarse above: a row's
 #: scale may be too coarse for its smallest groups.

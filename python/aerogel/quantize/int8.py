@@ -14,7 +14,7 @@ import numpy as np
 
 from aerogel.numbers.groups import in_groups, per_column
 from aerogel.numbers.int8 import LARGEST
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked, largest
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked, largest
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked
 
 
 class Unquantized(Scheme, Grid):

@@ -34,7 +34,7 @@ def _tensor(vector: torch.Tensor | NDArray[np.float32], like: torch.Tensor) -> t
     return vector if isinstance(vector, torch.Tensor) else torch.from_numpy(vector).to(like.device)
 
 
-class Parameters:
+class RaggedParameters:
     """What `Architecture.build` takes its weights from: the parameters of a module, by their names in a checkpoint."""
 
     def __init__(self, named: Mapping[str, torch.Tensor]) -> None:

@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-import aerogel
+from aerogel._util.version import __version__
+from aerogel.engine.linear import Linear
+from aerogel.engine.model import load
 
 from . import Engine as Base
 
 
 class Engine(Base):
-    def __init__(self, job: dict[str, Any]) -> None:
-        super().__init__(job)
-        _ = aerogel.load, aerogel.Linear  # what is timed is loading the model, not Python modules
-
     def files(self) -> list[Path]:
         # A first load measures its kernels and remembers them. It is not the load that is timed: one in another process
         # comes before, always, since this file is never there.
@@ -29,11 +27,9 @@ class Engine(Base):
         if self.kind == "linear":
             quant = "int8" if self.precision == "int8" else "none"
             with np.load(self.model) as arrays:
-                self.layer = aerogel.Linear(
-                    arrays["weight"], quant=quant, format=self.job["format"], threads=self.threads
-                )
+                self.layer = Linear(arrays["weight"], quant=quant, format=self.job["format"], threads=self.threads)
             return
-        self.loaded = aerogel.load(self.model, self.threads, self.job["format"])
+        self.loaded = load(self.model, self.threads, self.job["format"])
         self.output = "logits" if self.kind == "decoder" else self.loaded.outputs[0]
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
@@ -50,7 +46,7 @@ class Engine(Base):
         return rows.reshape(sequences, tokens, -1)
 
     def version(self) -> str:
-        return str(aerogel.__version__)
+        return str(__version__)
 
     def facts(self) -> dict[str, Any]:
         """Multiply-adds of all linears for one token, and the bytes of weights that one token reads."""
