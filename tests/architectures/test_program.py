@@ -11,7 +11,7 @@ import pytest
 from aerogel import _core
 from aerogel.architectures import program
 from aerogel.calibrate import eager
-from aerogel.engine.weights import PackedWeights
+from aerogel.engine.weights import PackedParameters
 
 SOURCES = Path(__file__).parents[2] / "csrc"
 
@@ -40,7 +40,7 @@ def test_programs_have_all_ops_with_all_parameters(made):
     assert methods(made) == methods(program.Program)
 
 
-@pytest.mark.parametrize("made", [PackedWeights, eager.EagerParameters])
+@pytest.mark.parametrize("made", [PackedParameters, eager.EagerParameters])
 def test_parameters_have_all_methods_with_all_arguments(made):
     expected = methods(program.Parameters)
     assert {name: of for name, of in methods(made).items() if name in expected} == expected
@@ -48,10 +48,10 @@ def test_parameters_have_all_methods_with_all_arguments(made):
 
 def test_training_knows_every_op():
     pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
-    from aerogel.train.program import Parameters, Ragged
+    from aerogel.train.program import Ragged, RaggedParameters
 
     assert methods(Ragged) == methods(program.Program)
-    assert methods(Parameters) == methods(program.Parameters)
+    assert methods(RaggedParameters) == methods(program.Parameters)
 
 
 def test_parameters_are_read_from_both_kinds_of_methods():

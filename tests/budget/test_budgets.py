@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerogel.budget import BUDGETS, budget
-from aerogel.budget.interface import shift_to_mean
 from aerogel.budget.sensitivity import TRIED, error_curve
+from aerogel.budget.shares import shift_to_mean
 from aerogel.calibrate import Statistics
 from aerogel.errors import RecipeError
 

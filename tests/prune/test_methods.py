@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from aerogel.calibrate import Statistics
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.prune import METHODS, Unstructured, method, wanda
-from aerogel.prune.interface import NEEDS
+from aerogel.prune.contract import NEEDS
 
 from .layers import PATTERNS, error, layer, pattern_of
 

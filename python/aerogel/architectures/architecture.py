@@ -15,7 +15,7 @@ from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ShapeError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from aerogel.architectures.program import Parameters, Program
+    from aerogel.architectures.program import Parameters, Program, Value
 
 log = logging.getLogger("aerogel")
 
@@ -25,9 +25,9 @@ class Architecture(ABC):
 
     model_types: ClassVar[tuple[str, ...]]
     #: Tensors that may stand in a checkpoint unread, as regular expressions, with the reason that is logged.
-    harmless: ClassVar[Mapping[str, str]] = {}
+    harmless: Mapping[str, str] = {}
     #: Whether `generate` makes sense: causal, with logits.
-    generates: ClassVar[bool] = False
+    generates: bool = False
     #: How the names of a layer's tensors begin; {} is its number.
     layer_prefix: ClassVar[str]
     #: model_type -> how Transformers names the parameters.
@@ -47,6 +47,7 @@ class Architecture(ABC):
     heads: tuple[int, ...]  # query heads of every layer
     kv_heads: tuple[int, ...]  # of which so many have keys and values; the others share them
     vocab_size: int
+    pooling: Pooling | None
     outputs: tuple[str, ...]  # the first is what `Model.forward` returns unless told otherwise
     labels: int = 0  # of a classifier
     #: Also give "residual.0" .. "residual.L" [T, H]: what enters each layer, and what leaves the last one.
@@ -116,7 +117,7 @@ class Architecture(ABC):
         """0 if a layer can do without its "attention" or "ffn", else 1."""
         return 0
 
-    def _trace(self, p: Program, layer: int, h: int) -> None:
+    def _trace(self, p: Program, layer: int, h: Value) -> None:
         if self.trace:
             p.output(f"residual.{layer}", h)
 
@@ -150,7 +151,7 @@ class Architecture(ABC):
             log.info("not used (%s): %s", reason, ", ".join(names))
 
 
-def add_pooling(p: Program, hidden: int, pooling: Pooling) -> None:
+def add_pooling(p: Program, hidden: Value, pooling: Pooling) -> None:
     """[T, H] -> "pooled" [S, H] and "embedding" [S, H], which is normalised where the model says so."""
     pooled = p.pool(hidden, pooling.mode)  # [S, H]
     p.output("pooled", pooled)

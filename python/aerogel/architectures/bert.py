@@ -14,7 +14,7 @@ from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import MissingTensorsError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from aerogel.architectures.program import Parameters, Program
+    from aerogel.architectures.program import Parameters, Program, Value
 
 log = logging.getLogger("aerogel")
 
@@ -92,7 +92,7 @@ class Bert(Architecture):
     """
 
     model_types: ClassVar = ("bert",)
-    harmless: ClassVar = {
+    harmless = {
         r"embeddings\.position_ids": "positions are counted",
         r"pooler\..*": "nothing asks for the pooler's output",
         r"cls\.predictions\.decoder\.bias": "the same as cls.predictions.bias",
@@ -220,12 +220,12 @@ class Bert(Architecture):
     def build(self, p: Program, w: Parameters) -> None:
         d = self.head_dim
 
-        def norm(name: str, x: int, tensor: str, *constants: str) -> int:
+        def norm(name: str, x: Value, tensor: str, *constants: str) -> Value:
             # A block that has lost all its heads or channels is only its bias, and that is added to the norm before it.
             bias = sum(map(w.vector, constants), w.vector(tensor + ".bias"))
             return p.layer_norm(name, x, w.vector(tensor + ".weight"), bias, self.eps)
 
-        def linear(name: str, x: int, *tensors: str) -> int:
+        def linear(name: str, x: Value, *tensors: str) -> Value:
             weights = [t + ".weight" for t in tensors]
             biases = w.vectors(*[t + ".bias" for t in tensors])
             return p.linear(name, x, w.linear(*weights), biases, limit=w.limit(*weights))

@@ -16,7 +16,7 @@ from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from aerogel.architectures.program import Parameters, Program
+    from aerogel.architectures.program import Parameters, Program, Value
 
 
 def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
@@ -144,11 +144,11 @@ class Llama(Architecture):
     """
 
     model_types: ClassVar = ("llama", "qwen2")
-    harmless: ClassVar = {
+    harmless = {
         r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq": "rotary frequencies are computed",
         r"rope_freqs\.weight": "rotary frequencies are computed",
     }
-    generates: ClassVar = True
+    generates = True
     layer_prefix: ClassVar = "layers.{}."
     saved: ClassVar = {
         model_type: SavedNames(base_class=base, prefix="model.", parts=("embed_tokens.", "layers.", "norm."))
@@ -297,13 +297,13 @@ class Llama(Architecture):
     def build(self, p: Program, w: Parameters) -> None:
         d = self.head_dim
 
-        def linear(name: str, x: int, bias: bool, *tensors: str, terms: int = 1) -> int:
+        def linear(name: str, x: Value, bias: bool, *tensors: str, terms: int = 1) -> Value:
             biases = w.vectors(*[t + ".bias" for t in tensors]) if bias else None
             weights = [t + ".weight" for t in tensors]
             limit = w.limit(*weights)  # a fixed scale has one term
             return p.linear(name, x, w.linear(*weights), biases, terms=1 if limit else terms, limit=limit)
 
-        def norm(name: str, x: int, tensor: str) -> int:
+        def norm(name: str, x: Value, tensor: str) -> Value:
             return p.rms_norm(name, x, w.vector(tensor + ".weight"), self.eps)
 
         cos, sin = rotary_tables(self.inverse_frequencies, self.max_positions)  # [positions, d/2] each
@@ -352,11 +352,12 @@ def rotary_frequencies(c: Config, head_dim: int) -> np.ndarray:
     r.only("partial_rotary_factor", 1, 1.0)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = (1.0 / np.float32(theta) ** exponents).astype(np.float32)
+    frequencies: np.ndarray = (1.0 / np.float32(theta) ** exponents).astype(np.float32)
     if kind == "default":
         return frequencies
     if kind == "linear":
-        return (frequencies / np.float32(_positive(r, "factor"))).astype(np.float32)
+        slower: np.ndarray = frequencies / np.float32(_positive(r, "factor"))
+        return slower.astype(np.float32)
     if kind == "llama3":
         return _llama3(frequencies, r)
     raise UnsupportedModelError(f"config: rope_scaling: type {kind!r} is not supported, only default, linear, llama3")
@@ -370,7 +371,8 @@ def _llama3(frequencies: np.ndarray, r: Config) -> np.ndarray:
         raise ConfigError(f"config: rope_scaling: high_freq_factor {high} is not above low_freq_factor {low}")
     wavelength = 2 * math.pi / frequencies
     blend = np.clip((original / wavelength - low) / (high - low), 0, 1)  # 0: slowed, 1: left alone
-    return ((1 - blend) * frequencies / factor + blend * frequencies).astype(np.float32)
+    blended: np.ndarray = (1 - blend) * frequencies / factor + blend * frequencies
+    return blended.astype(np.float32)
 
 
 def _positive(r: Config, key: str) -> float:

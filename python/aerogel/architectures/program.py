@@ -2,9 +2,9 @@
 
 Three classes are a `Program`, each with its `Parameters`:
 
-    _core.Program                           engine/weights.py        builds what the engine runs
+    _core.Program                           PackedParameters         builds what the engine runs
     aerogel.calibrate.eager.Eager           EagerParameters          computes all calibration texts in NumPy, layer by layer
-    aerogel.train.program.Ragged            train's Parameters       computes a batch in PyTorch, with gradients
+    aerogel.train.program.Ragged            RaggedParameters         computes a batch in PyTorch, with gradients
 
 `tests/architectures/test_program.py` compares them, and names what one of them lacks.
 
@@ -20,7 +20,7 @@ Value: TypeAlias = Any
 #: What stands for the weights of a linear.
 Matrix: TypeAlias = Any
 #: What stands for an embedding table.
-Rows: TypeAlias = Any
+Table: TypeAlias = Any
 #: A norm's weight or a bias, float32: a NumPy array or a PyTorch tensor. Both know arithmetic: 1 + w.vector(name).
 Vector: TypeAlias = Any
 
@@ -28,7 +28,7 @@ Vector: TypeAlias = Any
 class Program(Protocol):
     """Each method appends an op and returns what it makes."""
 
-    def embed(self, tokens: Rows, positions: Rows = ..., types: Rows = ..., position_offset: int = ...) -> Value:
+    def embed(self, tokens: Table, positions: Table = ..., types: Table = ..., position_offset: int = ...) -> Value:
         """[T, H]: the sum of each token's rows."""
 
     def linear(
@@ -75,7 +75,7 @@ class Program(Protocol):
         """[T, H] -> [S, H]. `kind`: mean, max, cls or last."""
 
     def l2_normalize(self, x: Value) -> Value:
-        """Rows of length 1."""
+        """Table of length 1."""
 
     def output(self, name: str, x: Value) -> None:
         """Names a value that can be asked for."""
@@ -93,7 +93,7 @@ class Parameters(Protocol):
     def limit(self, *names: str) -> float:
         """What bounds the codes of the input that the named parameters share; 0: each token's own largest value does."""
 
-    def table(self, name: str) -> Rows:
+    def table(self, name: str) -> Table:
         """An embedding table."""
 
     def vector(self, name: str) -> Vector:

@@ -114,7 +114,7 @@ def peer_contestants(
         return []
     weights = Path(variants[0].path) / "model.safetensors"
     cache = peer_cache()
-    job = {"kind": kind, "threads": threads, "cache": str(cache), "key": f"{kind}-{file_key(weights)}"}
+    job: dict[str, Any] = {"kind": kind, "threads": threads, "cache": str(cache), "key": f"{kind}-{file_key(weights)}"}
     job["onnx"] = f"{job['key']}.onnx"
     job["calibration"] = str(cache / f"{job['key']}-calibration.npz")
     np.savez(job["calibration"], *inputs)

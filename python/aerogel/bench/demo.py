@@ -52,7 +52,10 @@ def search(model: Model, queries: Sequence[str], top: int = 3) -> list[list[Hit]
         raise UnsupportedModelError(f"{model}: the demo needs an embedding model")
     corpus = [(topic, line) for topic, lines in sentences().items() for line in lines]
     cosines = model.encode(queries, normalize=True) @ model.encode([line for _, line in corpus], normalize=True).T
-    return [[Hit(*corpus[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in cosines]
+    return [
+        [Hit(corpus[i][0], corpus[i][1], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]]
+        for row in cosines
+    ]
 
 
 def searches(variants: Sequence[Variant], threads: int | None) -> dict[str, list[list[Hit]]]:

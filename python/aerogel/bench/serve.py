@@ -16,10 +16,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from aerogel.bench.peers import Engine
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,27 +33,30 @@ def pack(value: object, *arrays: np.ndarray) -> bytes:
     """A message: JSON and arrays. Not pickle, whose form depends on the versions of Python and NumPy."""
     file = io.BytesIO()
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    np.savez(file, json=text, **{f"a{i}": array for i, array in enumerate(arrays)})
+    parts: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays)}
+    np.savez(file, json=text, **parts)
     return file.getvalue()
 
 
-def unpack(message: bytes) -> tuple:
+def unpack(message: bytes) -> tuple[Any, list[np.ndarray]]:
     """(value, [arrays])"""
     with np.load(io.BytesIO(message)) as parts:
         return json.loads(parts["json"].tobytes()), [parts[f"a{i}"] for i in range(len(parts.files) - 1)]
 
 
-def engine_class(name: str):
+def engine_class(name: str) -> type[Engine]:
     """The class Engine of peers/<name>.py, imported without aerogel around it."""
     if "aerogel_peers" not in sys.modules:
         where = HERE / "peers"
         spec = importlib.util.spec_from_file_location(
             "aerogel_peers", where / "__init__.py", submodule_search_locations=[str(where)]
         )
+        assert spec is not None and spec.loader is not None
         package = importlib.util.module_from_spec(spec)
         sys.modules["aerogel_peers"] = package
         spec.loader.exec_module(package)
-    return importlib.import_module(f"aerogel_peers.{name}").Engine
+    engine: type[Engine] = importlib.import_module(f"aerogel_peers.{name}").Engine
+    return engine
 
 
 def main() -> None:
@@ -90,7 +98,7 @@ def main() -> None:
             pipe.send_bytes(pack(["error", _one_line(error)]))
 
 
-def _convert(name: str, job: dict, engine) -> None:
+def _convert(name: str, job: dict[str, Any], engine: Engine) -> None:
     """Makes the engine's files in a process of its own, whose memory is then not mistaken for the engine's."""
     if all(file.exists() for file in engine.files()):
         return
@@ -100,19 +108,19 @@ def _convert(name: str, job: dict, engine) -> None:
         raise RuntimeError("conversion failed: " + ([""] + result.stderr.strip().splitlines())[-1])
 
 
-def _timed(run, arguments: list, seconds: float, max_calls: int) -> dict:
+def _timed(run: Callable[..., object], arguments: list[np.ndarray], seconds: float, max_calls: int) -> dict[str, Any]:
     """One call that wakes threads and refills caches, then timed ones."""
     run(*arguments)
-    times: list = []
+    times: list[float] = []
     busy, own, start = _busy_seconds(), time.process_time(), time.perf_counter()
     while len(times) < max_calls and (not times or time.perf_counter() - start < seconds):
         begin = time.perf_counter()
         run(*arguments)
         times.append(time.perf_counter() - begin)
     wall = time.perf_counter() - start
-    if busy is None:
-        return {"seconds": times, "foreign_cores": None, "steal": None}
     now, used = _busy_seconds(), time.process_time() - own
+    if busy is None or now is None:
+        return {"seconds": times, "foreign_cores": None, "steal": None}
     return {
         "seconds": times,
         "foreign_cores": max(0.0, (now[0] - busy[0] - used) / wall),
@@ -120,7 +128,7 @@ def _timed(run, arguments: list, seconds: float, max_calls: int) -> dict:
     }
 
 
-def _busy_seconds():
+def _busy_seconds() -> tuple[float, float] | None:
     """CPU seconds that the machine has been busy, steal included, and those that the hypervisor gave to others."""
     try:
         with open("/proc/stat") as file:

@@ -89,7 +89,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def write_csv(file: Path, result: dict[str, Any]) -> None:
     """One row a variant and case."""
-    whole = (
+    whole: tuple[str, ...] = (
         "name",
         "engine",
         "version",
@@ -101,7 +101,19 @@ def write_csv(file: Path, result: dict[str, Any]) -> None:
         "peak_bytes",
     )
     whole += ("cosine_mean", "cosine_min")
-    keys = ("median", "min", "q1", "q3", "calls", "turns", "disturbed", "speedup", "tokens_per_s", "gmacs", "share")
+    keys: tuple[str, ...] = (
+        "median",
+        "min",
+        "q1",
+        "q3",
+        "calls",
+        "turns",
+        "disturbed",
+        "speedup",
+        "tokens_per_s",
+        "gmacs",
+        "share",
+    )
     keys += ("gbs", "gbs_share")
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)

@@ -6,10 +6,10 @@ sparsity * sum of size[l]. A new one is one file and one row in BUDGETS.
 
 from __future__ import annotations
 
-from aerogel.budget.interface import Budget
 from aerogel.budget.magnitude import Global
 from aerogel.budget.outliers import Outliers
 from aerogel.budget.sensitivity import Sensitivity
+from aerogel.budget.shares import Budget
 from aerogel.budget.uniform import Uniform
 from aerogel.errors import RecipeError
 

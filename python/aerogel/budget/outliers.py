@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.budget.interface import Budget, shift_to_mean
+from aerogel.budget.shares import Budget, shift_to_mean
 from aerogel.calibrate.statistics import Statistics
 from aerogel.prune import wanda_score
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.budget.interface import Budget, shift_to_mean
+from aerogel.budget.shares import Budget, shift_to_mean
 from aerogel.calibrate.statistics import Statistics
 from aerogel.prune import Unstructured, wanda_score
-from aerogel.prune.interface import check_statistics
+from aerogel.prune.contract import check_statistics
 
 #: Where a layer is tried.
 TRIED = (0.0, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.875, 0.925, 0.965, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.budget.interface import Budget
+from aerogel.budget.shares import Budget
 from aerogel.calibrate.statistics import Statistics
 
 

@@ -274,7 +274,5 @@ def walk(
         )
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
     eager = Eager(checkpoint, blocks_of(sequences), visitor, tensors, threads or default_threads())
-    program: Any = eager
-    weights: Any = EagerParameters(checkpoint, tensors)
-    architecture.build(program, weights)
+    architecture.build(eager, EagerParameters(checkpoint, tensors))
     return eager.outputs

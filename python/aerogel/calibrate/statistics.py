@@ -49,12 +49,13 @@ class Statistics:
     @property
     def inputs(self) -> int:
         """K."""
-        return self.gram.shape[0]
+        return int(self.gram.shape[0])
 
     @property
     def norms(self) -> np.ndarray:
         """float32 [K]: the root of the mean square of each input."""
-        return np.sqrt(self.gram.diagonal())
+        roots: np.ndarray = np.sqrt(self.gram.diagonal())
+        return roots
 
     @staticmethod
     def of(x: np.ndarray) -> Statistics:

@@ -44,8 +44,12 @@ def read_texts(path: Path) -> list[str]:
 def _pieces(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8", newline="") as file:
         if path.suffix in TABLES:
-            quoting = csv.QUOTE_MINIMAL if path.suffix == ".csv" else csv.QUOTE_NONE
-            for row in csv.reader(file, delimiter=TABLES[path.suffix], quoting=quoting):
+            rows = csv.reader(
+                file,
+                delimiter=TABLES[path.suffix],
+                quoting=csv.QUOTE_MINIMAL if path.suffix == ".csv" else csv.QUOTE_NONE,
+            )
+            for row in rows:
                 yield from (cell for cell in row if not _is_number(cell))
         elif path.suffix == ".jsonl":
             for line in file:

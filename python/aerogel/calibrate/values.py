@@ -70,7 +70,7 @@ class Value:
         keep: bool,
         pooled: bool = False,
     ) -> None:
-        self.pooled = pooled or any(value.pooled for value in inputs)
+        self.pooled: bool = pooled or any(value.pooled for value in inputs)
         self.blocks = len(texts)
         self._texts = texts
         self._make: Callable[..., Streams] | None = make

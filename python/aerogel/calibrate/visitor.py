@@ -74,7 +74,8 @@ class Inputs:
 
 
 def _mean_square(x: np.ndarray) -> np.ndarray:
-    return np.einsum("tk,tk->t", x, x) / np.float32(x.shape[1])
+    mean: np.ndarray = np.einsum("tk,tk->t", x, x) / np.float32(x.shape[1])
+    return mean
 
 
 class Visitor(ABC):

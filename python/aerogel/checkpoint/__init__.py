@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import compressed_tensors, gguf, hub, packed, safetensors
@@ -18,8 +19,19 @@ from aerogel.errors import CheckpointError
 
 __all__ = ["SOURCES", "Checkpoint", "Pooling", "StreamDecoder", "Tokenizer", "Weight", "open_checkpoint"]
 
+
+class Source(Protocol):
+    """A module that reads one kind of file."""
+
+    def detect(self, path: Path) -> bool:
+        """Whether the path is of this kind."""
+
+    def read(self, path: Path) -> Checkpoint:
+        """Opens it."""
+
+
 # Asked in this order: the first that detects the path opens it. The last takes any folder and says what it lacks.
-SOURCES = (packed, compressed_tensors, gguf, safetensors)
+SOURCES: tuple[Source, ...] = (packed, compressed_tensors, gguf, safetensors)
 
 
 def open_checkpoint(path_or_id: str | os.PathLike[str]) -> Checkpoint:

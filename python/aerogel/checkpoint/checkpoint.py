@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Checkpoint(ABC):
     in place meanwhile.
     """
 
-    kind: ClassVar[str]
+    kind: str
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path = path

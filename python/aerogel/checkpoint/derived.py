@@ -17,7 +17,7 @@ class Derived(Checkpoint):
 
     def __init__(self, source: Checkpoint, config: dict[str, Any], names: Iterable[str]) -> None:
         super().__init__(source.path, config)
-        self.kind = source.kind  # type: ignore[misc]  # what may be copied along depends on it
+        self.kind = source.kind  # what may be copied along depends on it
         self._source = source
         self._names = sorted(names)
 

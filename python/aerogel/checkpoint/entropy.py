@@ -26,7 +26,7 @@ def entropy_bits(symbols: NDArray[np.uint8] | NDArray[np.int8]) -> float:
 
 def mask_entropy_bits(mask: NDArray[np.uint8], k: int) -> float:
     """Bits of a mask uint8 [N, ceil(K/8)], least significant first, in the cheapest of the ways above."""
-    places = mask.shape[0] * k
+    places: int = mask.shape[0] * k
     ones = int(_POPCOUNT[mask].sum(dtype=np.int64))
     by_bit = ones * _log2(places, ones) + (places - ones) * _log2(places, places - ones)
     by_byte = entropy_bits(mask)

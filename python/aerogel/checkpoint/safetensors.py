@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class FolderCheckpoint(Checkpoint):
 class SafetensorsCheckpoint(FolderCheckpoint):
     """Float weights (F32, F16, BF16) in safetensors."""
 
-    kind: ClassVar[str] = "safetensors"
+    kind = "safetensors"
 
     def __init__(self, path: Path) -> None:
         lone = path if path.suffix == ".safetensors" and path.is_file() else None

@@ -90,7 +90,7 @@ class Tokenizer:
 
     def id_of(self, token: str) -> int | None:
         """The id of the token with exactly this text, or None."""
-        return self._backend.token_to_id(token)  # type: ignore[no-any-return]
+        return self._backend.token_to_id(token)
 
     def save(self, folder: Path | str) -> Path:
         """Writes tokenizer.json into the folder and returns its path. `bos_id` and `eos_ids` belong in config.json."""
@@ -142,6 +142,9 @@ class StreamDecoder:
 
     A character whose bytes are not all there yet is held back, so half a character is never printed.
     """
+
+    _begin: int
+    _done: int
 
     def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
@@ -300,8 +303,8 @@ def _special_ids(
     def find(key: str) -> list[int]:
         for source in (generation, config):
             value = source.get(f"{key}_id")
-            ids = value if isinstance(value, list) else [value]
-            ids = [i for i in ids if type(i) is int and i >= 0]
+            given: list[Any] = value if isinstance(value, list) else [value]
+            ids = [i for i in given if type(i) is int and i >= 0]
             if ids:
                 return ids
         token = settings.get(key)

@@ -114,7 +114,10 @@ class Weight:
     def dense(self) -> NDArray[np.float32]:
         """The weight as float32 [N,K]. A view of the file where nothing has to be decoded: do not write to it."""
         if self.scale is not None:
-            return self.codes().astype(np.float32) * per_column(self.scale, self.group, self.shape[1])
+            scaled: NDArray[np.float32] = self.codes().astype(np.float32) * per_column(
+                self.scale, self.group, self.shape[1]
+            )
+            return scaled
         values = self._dense(self.values)
         return widen(values) if values.dtype == np.uint16 else values
 

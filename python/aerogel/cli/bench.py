@@ -140,7 +140,16 @@ def _measure_model(
     if sparsities is not None:
         raise AerogelError(f"--sparsity goes with a shape, such as 768x768; {target} has the zeros that it has")
     with progress_bar("Measuring") as progress:
-        return bench_model(target, dense, **lists, **common, progress=progress)
+        return bench_model(
+            target,
+            dense,
+            batches=lists["batches"],
+            lengths=lists["lengths"],
+            prompts=lists["prompts"],
+            news=lists["news"],
+            **common,
+            progress=progress,
+        )
 
 
 def _measure_layer(

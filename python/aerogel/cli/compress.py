@@ -178,7 +178,9 @@ def _check_goals(goals: Sequence[Any], data: Sequence[Path | None], scored: bool
         raise typer.BadParameter("expected one of --sts, --classify and --text")
 
 
-def _target(size: str | None, latency: str | None, tokens: int, drop: float | None, task: Task | None) -> Target | None:
+def _target(
+    size: str | None, latency: str | None, tokens: int, drop: float | None, task: Task[Any] | None
+) -> Target | None:
     """What the sparsity is chosen for, if anything."""
     from aerogel.compression import Target
     from aerogel.engine.model import load
@@ -225,7 +227,7 @@ def _show_prediction(report: CompressReport, tokens: int, threads: int | None) -
 def _report(
     report: CompressReport,
     source: str,
-    task: Task | None,
+    task: Task[Any] | None,
     folder: Path | None,
     json_file: Path | None,
     threads: int | None,

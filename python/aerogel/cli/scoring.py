@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -21,7 +21,7 @@ def chosen_task(
     text: Path | None,
     retrieval: tuple[Path, Path, Path] | None = None,
     context: int = 512,
-) -> Task | None:
+) -> Task[Any] | None:
     """The task that was asked for, its data read and checked; None: none was."""
     from aerogel.evaluate import Classify, Retrieval, Sts, Text
 

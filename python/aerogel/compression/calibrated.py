@@ -148,7 +148,9 @@ class _Compressing(Visitor):
     def _limit(self, names: Sequence[str], inputs: Inputs, s: np.ndarray | None) -> None:
         integers = [name for name in names if self.found.matrices[name].weight.numbers == "int8"]
         limit = limit_of(lambda: (seen.x[-1] for seen in inputs), s) if integers else None
-        for name in integers if limit is not None else ():
+        if limit is None:
+            return
+        for name in integers:
             self.found.limits[name] = max(limit, self.found.limits.get(name, 0.0))
 
     def _is_fitted(self, name: str) -> bool:
@@ -211,7 +213,8 @@ class _Seen:
 
 
 def _sum(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    return x.sum(axis=0, dtype=np.float64) if weight is None else weight @ x
+    total: np.ndarray = x.sum(axis=0, dtype=np.float64) if weight is None else weight @ x
+    return total
 
 
 def _bias_of(weight: str) -> str:

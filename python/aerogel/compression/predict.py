@@ -38,7 +38,8 @@ def predict(report: CompressReport, tokens: int = 128, threads: int | None = Non
     count = thread_count(threads)
     layers, dense = {}, 0.0
     for tensor in linears:
-        course = curve("int8", *tensor.shape, tokens, count)
+        n, k = tensor.shape
+        course = curve("int8", n, k, tokens, count)
         if course is None:
             return None
         dense += course.dense[0]

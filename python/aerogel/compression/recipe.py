@@ -195,7 +195,8 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, everything spelled out: `Recipe.of` makes the same recipe of them."""
-        return _plain(self)
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
     def as_yaml(self) -> str:
         """The recipe as a YAML text."""

@@ -142,9 +142,10 @@ def pack_to_latency(
         RecipeError: not even a sparsity of 0.98 is fast enough; the message says what is reachable.
     """
     count = thread_count(threads)
-    linears = [t.shape for t in architecture_of(checkpoint).tensors() if t.role is Role.LINEAR]
-    curves = {shape: curve("int8", *shape, tokens, count) for shape in set(linears)}
-    if any(found is None for found in curves.values()):
+    linears = [(t.shape[0], t.shape[1]) for t in architecture_of(checkpoint).tensors() if t.role is Role.LINEAR]
+    found = {(n, k): curve("int8", n, k, tokens, count) for n, k in set(linears)}
+    curves = {shape: course for shape, course in found.items() if course is not None}
+    if len(curves) < len(found):
         raise RecipeError(
             f"target latency: no sparse kernel serves {active_isa()}, so sparsity does not change the speed"
         )
@@ -152,15 +153,14 @@ def pack_to_latency(
         dense = dataclasses.replace(recipe, prune=Prune(sparsity=0.0), quantize=Quantize(), calibration=Calibration())
         pack(checkpoint, Path(folder) / "m", dense, threads=threads)
         whole = latency(Path(folder) / "m", tokens, threads)
-    rest = max(0.0, whole - sum(curves[shape].dense[0] for shape in linears))  # type: ignore[union-attr]
+    rest = max(0.0, whole - sum(curves[shape].dense[0] for shape in linears))
 
     def predicted(sparsity: float) -> float:
-        found = rest
+        total = rest
         for shape in linears:
             course = curves[shape]
-            assert course is not None
-            found += course.dense[0] / max(1.0, course.gain(sparsity))
-        return found
+            total += course.dense[0] / max(1.0, course.gain(sparsity))
+        return total
 
     if predicted(HIGHEST) > seconds:
         raise RecipeError(

@@ -65,7 +65,8 @@ class Linear:
     @property
     def shape(self) -> tuple[int, int]:
         """(N, K) of the weight."""
-        return tuple(self._weight.shape)
+        n, k = self._weight.shape
+        return n, k
 
     @property
     def forms(self) -> list[dict[str, Any]]:

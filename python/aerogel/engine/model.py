@@ -24,7 +24,7 @@ from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import open_checkpoint
 from aerogel.engine.sampling import Sampling
-from aerogel.engine.weights import PackedWeights
+from aerogel.engine.weights import PackedParameters
 from aerogel.errors import AerogelError, DataError, ShapeError, TokenizerError, UnsupportedModelError
 from aerogel.tuning import Tuner, cache_bytes
 
@@ -67,7 +67,7 @@ def load(
     purpose = "generate" if architecture.generates else "encode"
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
-    with PackedWeights(checkpoint, architecture.tensors(), tuner, format) as weights:
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, format) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     if tuner.measured:
@@ -285,7 +285,8 @@ class Model:
             float32 [n, hidden], or [hidden] for a single string.
         """
         if isinstance(texts, str):
-            return self.encode([texts], batch_tokens, normalize)[0]
+            embedding: np.ndarray = self.encode([texts], batch_tokens, normalize)[0]
+            return embedding
         if "embedding" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
         texts = list(texts)
@@ -315,7 +316,8 @@ class Model:
             float32 [n, labels], or [labels] for a single string.
         """
         if isinstance(texts, str):
-            return self.scores([texts], pairs, batch_tokens)[0]
+            scores: np.ndarray = self.scores([texts], pairs, batch_tokens)[0]
+            return scores
         if "scores" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not a classifier")
         texts = list(texts)
@@ -401,7 +403,7 @@ class Model:
 
     def generate_tokens(
         self,
-        token_ids: Sequence[int],
+        token_ids: Sequence[int] | np.ndarray,
         max_new_tokens: int = 64,
         temperature: float = 0.0,
         top_k: int | None = None,

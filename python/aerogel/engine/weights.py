@@ -18,7 +18,7 @@ from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
 log = logging.getLogger("aerogel")
 
 
-class PackedWeights:
+class PackedParameters:
     """The tensors of one checkpoint as a Program wants them.
 
     Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
@@ -35,7 +35,7 @@ class PackedWeights:
         self._packing: dict[tuple[str, ...], Future[PackedWeight | None]] = {}
         self.table_bytes = 0
 
-    def __enter__(self) -> PackedWeights:
+    def __enter__(self) -> PackedParameters:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -119,20 +119,22 @@ def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[WeightSource, li
     source = WeightSource(parts[0][1].shape[1])
     alive: list[np.ndarray] = []
 
-    def keep(array: np.ndarray | None) -> np.ndarray | None:
-        if array is None:
-            return None
+    def keep(array: np.ndarray) -> np.ndarray:
         alive.append(np.ascontiguousarray(array))
         return alive[-1]
+
+    def keep_any(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else keep(array)
 
     for label, part in parts:
         n = part.shape[0]
         if mixed and part.numbers != "float32":
             source.add_dense(label, keep(np.asarray(part.dense(), np.float32)))
             continue
-        values, scale, mask = keep(part.values), keep(part.scale), keep(part.mask)
+        values, scale, mask = keep(part.values), keep_any(part.scale), keep_any(part.mask)
         if part.levels is not None:
-            table = keep(part.multiplier), keep(part.zero), part.group
+            assert scale is not None  # levels have one
+            table = keep_any(part.multiplier), keep_any(part.zero), part.group
             source.add_indexed(label, n, values, part.bits, keep(part.levels), scale, mask, *table)
         elif mask is not None:
             source.add_bitmask(label, n, mask, values, scale, part.group)

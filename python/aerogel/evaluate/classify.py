@@ -108,12 +108,14 @@ def f1_macro(predicted: np.ndarray, truth: np.ndarray, labels: int) -> float:
 def _kl(dense: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """KL(dense || model) of the softmax of scores [n, labels], in nats, float64 [n]."""
     p, q = (_log_softmax(np.asarray(rows, np.float64)) for rows in (dense, answers))
-    return (np.exp(p) * (p - q)).sum(axis=1)
+    divergence: np.ndarray = (np.exp(p) * (p - q)).sum(axis=1)
+    return divergence
 
 
 def _log_softmax(rows: np.ndarray) -> np.ndarray:
     rows = rows - rows.max(axis=1, keepdims=True)
-    return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    logs: np.ndarray = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    return logs
 
 
 def classify(model: Any, file: str | os.PathLike[str], against: Any = None) -> Score:

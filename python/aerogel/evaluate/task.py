@@ -79,7 +79,8 @@ class Score:
         found = asdict(self)
         if not values:
             del found["values"]
-        return _plain(found)
+        plain: dict[str, Any] = _plain(found)
+        return plain
 
 
 class Task(ABC, Generic[Answers]):
@@ -147,7 +148,8 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Row by row, float64 [n], of two [n, width]; 0 where a row is all zeros."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.einsum("ij,ij->i", a, b) / np.where(norms > 0, norms, 1)
+    found: np.ndarray = np.einsum("ij,ij->i", a, b) / np.where(norms > 0, norms, 1)
+    return found
 
 
 def finite(what: str, values: np.ndarray) -> np.ndarray:

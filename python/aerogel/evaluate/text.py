@@ -168,7 +168,7 @@ def _sums(targets: np.ndarray, own: np.ndarray, dense: np.ndarray | None = None)
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     """float32 [rows, vocabulary]. NumPy sums in pairs, so a row of 150,000 loses a few 2^-24 of its sum."""
-    rows = logits - logits.max(axis=1, keepdims=True)
+    rows: np.ndarray = logits - logits.max(axis=1, keepdims=True)
     rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
     return rows
 

@@ -11,6 +11,9 @@ from aerogel.bench.plot import require
 from aerogel.engine.model import load
 
 if TYPE_CHECKING:
+    from matplotlib.figure import SubFigure
+
+    from aerogel._core import PackedWeight
     from aerogel.explanation import Explanation
 
 #: Cells of a layer's map, at most, along each side.
@@ -30,7 +33,7 @@ def draw(found: Explanation, folder: str | os.PathLike[str], file: str | os.Path
     map_rows = -(-len(shown) // columns)
     height = max(3.0, 0.17 * len(layers)) + 1.5
     figure = Figure(figsize=(13, height + 1.5 * map_rows), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[height, 1.5 * map_rows])
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[height, 1.5 * map_rows]).ravel()
     _bars(top, found)
 
     model = load(folder, format="dense")
@@ -54,7 +57,7 @@ def draw(found: Explanation, folder: str | os.PathLike[str], file: str | os.Path
     figure.savefig(file, dpi=120)
 
 
-def _bars(figure, found: Explanation) -> None:
+def _bars(figure: SubFigure, found: Explanation) -> None:
     layers = found.layers
     times, zeros = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     places = np.arange(len(layers))
@@ -93,7 +96,7 @@ def _sample(count: int, most: int) -> list[int]:
     return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
 
 
-def density_map(weight) -> np.ndarray:
+def density_map(weight: PackedWeight) -> np.ndarray:
     """Fraction of weights that are not zero in each cell of a grid over packed weights w[N,K]: [<= CELLS, <= CELLS]."""
     n, k = weight.shape
     edges = np.unique(np.linspace(0, k, min(CELLS, k) + 1).astype(int))

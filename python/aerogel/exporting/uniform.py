@@ -29,7 +29,8 @@ class Widths(NamedTuple):
 
 
 def uniform(checkpoint: Checkpoint, architecture: Architecture) -> Checkpoint:
-    """The checkpoint itself where its layers are alike, else one filled up with zeros to the widest layer.
+    """The checkpoint itself where its layers are alike and Transformers takes their heads, else one filled up with zeros to
+    the widest layer, and to a number of heads that is taken.
 
     Raises:
         UnsupportedModelError: Transformers has no config with these heads, where they must fill the hidden width.
@@ -39,21 +40,23 @@ def uniform(checkpoint: Checkpoint, architecture: Architecture) -> Checkpoint:
         for f, a, g in zip(architecture.ffn, architecture.heads, architecture.kv_heads, strict=True)
     ]
     widest = Widths(*(max(1, *column) for column in zip(*layers, strict=True)))
-    if all(layer == widest for layer in layers) and not (
-        architecture.heads_fill_hidden and "head_dim" in checkpoint.config
-    ):
-        return checkpoint
+    alike = all(layer == widest for layer in layers)
     hidden, d = architecture.hidden_size, architecture.head_dim
-    if architecture.heads_fill_hidden:
-        if hidden % d or hidden // d < widest.heads:
-            raise UnsupportedModelError(
-                f"{checkpoint.path}: {widest.heads} heads of {d} in a hidden width of {hidden}: in transformers the "
-                f"heads of {checkpoint.config['model_type']} fill it exactly, so this model cannot be written for it"
-            )
-        widest = widest._replace(heads=hidden // d)
+    narrowed = architecture.heads_fill_hidden and "head_dim" in checkpoint.config  # a key that Transformers lacks there
+    if not architecture.heads_fill_hidden:
+        possible = _dividing(widest, hidden)
+    elif alike and not narrowed:
+        possible = widest
+    elif hidden % d or hidden // d < widest.heads:
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: {widest.heads} heads of {d} in a hidden width of {hidden}: in transformers the "
+            f"heads of {checkpoint.config['model_type']} fill it exactly, so this model cannot be written for it"
+        )
     else:
-        widest = _dividing(widest, hidden)
-    return _Filled(checkpoint, architecture, layers, widest)
+        possible = widest._replace(heads=hidden // d)
+    if alike and possible == widest and not narrowed:
+        return checkpoint
+    return _Filled(checkpoint, architecture, layers, possible)
 
 
 def _dividing(widest: Widths, hidden: int) -> Widths:

@@ -26,4 +26,5 @@ def narrow(values: np.ndarray) -> np.ndarray:
 
 def finite(codes: np.ndarray) -> np.ndarray:
     """bool: neither infinite nor NaN."""
-    return (codes & _EXPONENT) != _EXPONENT
+    found: np.ndarray = (codes & _EXPONENT) != _EXPONENT
+    return found

@@ -26,7 +26,7 @@ def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
     if bits == 8:
         return np.ascontiguousarray(values)
     if bits == 4:
-        packed = values[..., ::2].copy()
+        packed: np.ndarray = values[..., ::2].copy()
         high = values[..., 1::2]
         packed[..., : high.shape[-1]] |= high << 4
         return packed

@@ -24,7 +24,8 @@ _E4M3 = _e4m3()
 
 def widen_e4m3(codes: np.ndarray) -> np.ndarray:
     """uint8 codes as float32, exactly."""
-    return _E4M3[codes]
+    values: np.ndarray = _E4M3[codes]
+    return values
 
 
 def widen_e5m2(codes: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aerogel.errors import RecipeError
 from aerogel.prune.admm import admm
-from aerogel.prune.interface import MethodEntry, Pruned
+from aerogel.prune.contract import MethodEntry, Pruned
 from aerogel.prune.magnitude import magnitude, magnitude_score
 from aerogel.prune.obs import obs
 from aerogel.prune.pattern import Blocks, Pattern, Unstructured, Windowed, parse_pattern

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.calibrate.statistics import Statistics
-from aerogel.prune.interface import Pruned, check_statistics
+from aerogel.prune.contract import Pruned, check_statistics
 from aerogel.prune.obs import check_damping
 from aerogel.prune.pattern import Pattern
 from aerogel.prune.refit import refit

@@ -37,4 +37,5 @@ def first_largest(score: np.ndarray, count: int) -> np.ndarray:
     over = np.flatnonzero(np.count_nonzero(equal, axis=1) > short)
     if over.size:
         equal[over] &= np.cumsum(equal[over], axis=1) <= short[over, None]
-    return mask | equal
+    chosen: np.ndarray = mask | equal
+    return chosen

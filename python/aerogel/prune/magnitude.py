@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.prune.interface import Pruned, check_weight, removed
+from aerogel.prune.contract import Pruned, check_weight, removed
 from aerogel.prune.pattern import Pattern
 
 
 def magnitude_score(weight: np.ndarray, statistics: object = None) -> np.ndarray:
     """|w|, float32 [N,K]. Statistics are not used."""
     check_weight(weight)
-    return np.abs(weight)
+    score: np.ndarray = np.abs(weight)
+    return score
 
 
 def magnitude(weight: np.ndarray, statistics: object, pattern: Pattern) -> Pruned:

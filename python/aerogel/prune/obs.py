@@ -12,7 +12,7 @@ import numpy as np
 
 from aerogel.calibrate.statistics import Statistics
 from aerogel.errors import RecipeError
-from aerogel.prune.interface import Pruned, check_statistics
+from aerogel.prune.contract import Pruned, check_statistics
 from aerogel.prune.pattern import Pattern
 from aerogel.prune.sweep import Rounds, sweep
 

@@ -22,8 +22,10 @@ WINDOW = 64
 class Pattern(ABC):
     """The positions that may hold a nonzero weight."""
 
-    #: Fraction of weights that go.
-    sparsity: float
+    @property
+    @abstractmethod
+    def sparsity(self) -> float:
+        """Fraction of weights that go."""
 
     @abstractmethod
     def at(self, sparsity: float) -> Pattern:
@@ -105,7 +107,7 @@ class Windowed(Pattern):
         return f"{self.q}:{self.window}"
 
     @property
-    def sparsity(self) -> float:  # type: ignore[override]
+    def sparsity(self) -> float:
         return 1 - self.q / self.window
 
     def at(self, sparsity: float) -> Windowed:
@@ -178,7 +180,8 @@ class Blocks(Pattern):
             values *= values
         begin_n, begin_k = np.arange(0, n, self.rows), np.arange(0, k, self.columns)
         total = np.add.reduceat(np.add.reduceat(values, begin_k, axis=1), begin_n, axis=0)
-        return total / (np.diff(begin_n, append=n)[:, None] * np.diff(begin_k, append=k))
+        mean: np.ndarray = total / (np.diff(begin_n, append=n)[:, None] * np.diff(begin_k, append=k))
+        return mean
 
 
 def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:

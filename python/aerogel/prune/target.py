@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.errors import DataError, ShapeError
-from aerogel.prune.interface import check_weight
+from aerogel.prune.contract import check_weight
 from aerogel.prune.obs import check_damping
 from aerogel.prune.sweep import damped
 
@@ -56,6 +56,6 @@ def corrected_target(
     change = weight.astype(np.float64) @ (cross.astype(np.float64) - gram)
     if lacking is not None:
         change += lacking
-    target = weight + np.linalg.solve(h, change.T).T
+    target: np.ndarray = weight + np.linalg.solve(h, change.T).T
     target[weight == 0] = 0
     return target.astype(np.float32)

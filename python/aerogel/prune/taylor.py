@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.errors import DataError, ShapeError
-from aerogel.prune.interface import Pruned, check_weight, removed
+from aerogel.prune.contract import Pruned, check_weight, removed
 from aerogel.prune.pattern import Pattern
 
 
@@ -19,7 +19,7 @@ def taylor_score(weight: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
         raise DataError("gradient: this method needs dL/dw of the layer, got None")
     if gradient.shape != weight.shape:
         raise ShapeError(f"gradient: expected {list(weight.shape)}, got {list(gradient.shape)}")
-    score = np.abs(weight * gradient)
+    score: np.ndarray = np.abs(weight * gradient)
     if not np.isfinite(score.max(initial=0)):
         raise DataError("gradient: holds NaN or infinite values")
     return score

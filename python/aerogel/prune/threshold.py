@@ -35,7 +35,7 @@ def global_threshold(scores: Sequence[np.ndarray], sparsity: float) -> float:
     if gone == sum(score.size for score in scores):
         return np.inf
     while True:
-        inside = [np.count_nonzero((score > low) & (score < high)) for score in scores]
+        inside = [int(np.count_nonzero((score > low) & (score < high))) for score in scores]
         if sum(inside) <= GATHERED:
             left = np.concatenate([score[(score > low) & (score < high)] for score in scores])
             return float(np.partition(left, gone - below)[gone - below])

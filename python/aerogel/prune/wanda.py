@@ -12,14 +12,15 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.calibrate.statistics import Statistics
-from aerogel.prune.interface import Pruned, check_statistics, removed
+from aerogel.prune.contract import Pruned, check_statistics, removed
 from aerogel.prune.pattern import Pattern
 
 
 def wanda_score(weight: np.ndarray, statistics: Statistics | None) -> np.ndarray:
     """|w| * norm of the input, float32 [N,K]."""
     statistics = check_statistics(weight, statistics)
-    return np.abs(weight) * statistics.norms
+    score: np.ndarray = np.abs(weight) * statistics.norms
+    return score
 
 
 def wanda(weight: np.ndarray, statistics: Statistics | None, pattern: Pattern, *, per_row: bool = True) -> Pruned:

@@ -23,9 +23,9 @@ import numpy as np
 from aerogel.errors import RecipeError
 from aerogel.quantize.bf16 import Bf16
 from aerogel.quantize.codebook import Codebook
+from aerogel.quantize.grid import Grid, Quantized, Scheme
 from aerogel.quantize.int4 import Int4
 from aerogel.quantize.int8 import Int8
-from aerogel.quantize.interface import Grid, Quantized, Scheme
 from aerogel.quantize.none import Unquantized
 
 __all__ = ["SCHEMES", "Grid", "Quantized", "Scheme", "bf16", "int8", "none", "quantize", "scheme"]

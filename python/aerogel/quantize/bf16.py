@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.numbers.bf16 import narrow, widen
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked
 
 
 class Bf16(Scheme, Grid):

@@ -27,7 +27,7 @@ import numpy as np
 
 from aerogel.numbers.bits import bits_for, mask_pays
 from aerogel.numbers.int8 import LARGEST
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked, checked_importance, largest
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked, checked_importance, largest
 
 _BINS = 8192  # of the histogram
 _ROUNDS = 3  # of levels, then scales
@@ -44,7 +44,9 @@ class CodebookGrid(Grid):
     zero_is_free: bool
 
     def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
-        return _codes(weight, self.scale, self._values()).astype(np.float32) * self.scale[:, None]
+        codes = _codes(weight, self.scale, self._values())
+        rounded: np.ndarray = codes.astype(np.float32) * self.scale[:, None]
+        return rounded
 
     def quantize(self, weight: np.ndarray) -> Quantized:
         weight = checked(weight)
@@ -99,7 +101,8 @@ def _typical(weight: np.ndarray, nonzeros: np.ndarray, entries: int) -> np.ndarr
         return reach
     # float64, so that no square overflows or vanishes
     square = np.concatenate([np.square(weight[rows], dtype=np.float64).sum(axis=1) for rows in _chunks(weight)])
-    return np.sqrt(reach * np.sqrt(square / np.maximum(nonzeros, 1)))
+    typical: np.ndarray = np.sqrt(reach * np.sqrt(square / np.maximum(nonzeros, 1)))
+    return typical
 
 
 def _chunks(weight: np.ndarray) -> Iterator[slice]:
@@ -115,7 +118,7 @@ def _codes(weight: np.ndarray, scale: np.ndarray, values: np.ndarray) -> np.ndar
     table = values[np.searchsorted((values[1:].astype(int) + values[:-1]) / 2, np.arange(-256, 257) / 2)]
     codes *= 2
     np.ceil(codes, out=codes)
-    nearest = table[codes.astype(np.int16) + 256]
+    nearest: np.ndarray = table[codes.astype(np.int16) + 256]
     nearest[(weight == 0) | (scale[:, None] == 0)] = 0
     return nearest
 

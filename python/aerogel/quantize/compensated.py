@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.errors import DataError, ShapeError
-from aerogel.prune.interface import check_weight
+from aerogel.prune.contract import check_weight
 from aerogel.prune.obs import check_damping
 from aerogel.prune.sweep import Rounds, damped, inverse_factor, sweep
 from aerogel.quantize.descent import descend
@@ -21,7 +21,8 @@ def importance_of(gram: np.ndarray, damping: float = 0.01) -> np.ndarray:
     The saliency of OBS (Hassibi and Stork, 1993), with H = gram + damping.
     """
     factor = inverse_factor(damped(gram, damping))  # H^-1 = U^T U
-    return (1 / np.square(factor).sum(axis=0)).astype(np.float32)
+    cost: np.ndarray = 1 / np.square(factor).sum(axis=0)
+    return cost.astype(np.float32)
 
 
 def compensated(

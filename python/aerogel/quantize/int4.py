@@ -23,7 +23,7 @@ import numpy as np
 
 from aerogel.numbers.groups import in_groups, per_column
 from aerogel.numbers.int8 import LARGEST
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked, checked_importance, largest
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked, checked_importance, largest
 
 #: Steps that are tried, as a part of the one that clips nothing. Fine where the best ones are, coarse above: a row's
 #: scale may be too coarse for its smallest groups.
@@ -44,7 +44,8 @@ class Int4Grid(Grid):
     group: int
 
     def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
-        return self._codes(weight, begin) * self.scale[:, None]
+        rounded: np.ndarray = self._codes(weight, begin) * self.scale[:, None]
+        return rounded
 
     def quantize(self, weight: np.ndarray) -> Quantized:
         codes = self._codes(checked(weight), 0).astype(np.int8)
@@ -62,7 +63,8 @@ class Int4Grid(Grid):
         else:
             zero = per_column(self.zero, self.group, columns, begin).astype(np.float32)
             np.clip(steps, -zero, 15 - zero, out=steps)
-        return steps * multiplier
+        codes: np.ndarray = steps * multiplier
+        return codes
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,11 +122,13 @@ class _Groups:
             return np.zeros(step.shape, np.float32)
         at_least = np.maximum(step, self.full)
         steps = np.divide(self._low, at_least, out=np.zeros(at_least.shape, np.float32), where=at_least > 0)
-        return np.clip(np.rint(steps), 0, 15)
+        zero: np.ndarray = np.clip(np.rint(steps), 0, 15)
+        return zero
 
     def most(self, zero: np.ndarray) -> np.ndarray:
         """The largest multipliers that keep codes in [-127, 127], float32."""
-        return LARGEST // (np.maximum(zero, 15 - zero) if self._asymmetric else np.float32(7))
+        most: np.ndarray = LARGEST // (np.maximum(zero, 15 - zero) if self._asymmetric else np.float32(7))
+        return most
 
     def error(self, step: np.ndarray) -> np.ndarray:
         """The squared error at steps [N,G], each of which may be 0 only where its weights are."""
@@ -139,7 +143,8 @@ class _Groups:
         rounded *= rounded
         if self._counts is not None:
             rounded *= self._counts
-        return rounded.sum(axis=-1)
+        error: np.ndarray = rounded.sum(axis=-1)
+        return error
 
 
 def _row_scales(groups: _Groups, best: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,4 +181,5 @@ def _interpolated(errors: np.ndarray, full: np.ndarray, step: np.ndarray) -> np.
     part = np.clip((shrink - low) / (high - low), 0, 1)
     below = np.take_along_axis(errors, after[..., None] - 1, -1)[..., 0]
     above = np.take_along_axis(errors, after[..., None], -1)[..., 0]
-    return below + part * (above - below)
+    between: np.ndarray = below + part * (above - below)
+    return between

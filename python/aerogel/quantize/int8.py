@@ -14,7 +14,7 @@ import numpy as np
 
 from aerogel.numbers.groups import in_groups, per_column
 from aerogel.numbers.int8 import LARGEST
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked, largest
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked, largest
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,16 @@ class Int8Grid(Grid):
     group: int
 
     def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
-        return self._codes(weight, begin) * per_column(self.scale, self.group, weight.shape[1], begin)
+        scale = per_column(self.scale, self.group, weight.shape[1], begin)
+        rounded: np.ndarray = self._codes(weight, begin) * scale
+        return rounded
 
     def quantize(self, weight: np.ndarray) -> Quantized:
         return Quantized(self._codes(checked(weight), 0).astype(np.int8), self.scale, self.group)
 
     def _codes(self, weight: np.ndarray, begin: int) -> np.ndarray:
         scale = per_column(self.scale, self.group, weight.shape[1], begin)
-        codes = np.divide(weight, scale, out=np.zeros(weight.shape, np.float32), where=scale > 0)
+        codes: np.ndarray = np.divide(weight, scale, out=np.zeros(weight.shape, np.float32), where=scale > 0)
         np.rint(codes, out=codes)
         return np.clip(codes, -LARGEST, LARGEST, out=codes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.quantize.interface import Grid, Quantized, Scheme, checked
+from aerogel.quantize.grid import Grid, Quantized, Scheme, checked
 
 
 class Unquantized(Scheme, Grid):
@@ -17,7 +17,8 @@ class Unquantized(Scheme, Grid):
         return self
 
     def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
-        return weight.copy()
+        copied: np.ndarray = weight.copy()
+        return copied
 
     def quantize(self, weight: np.ndarray) -> Quantized:
         return Quantized(checked(weight), None)

@@ -7,7 +7,7 @@ import numpy as np
 from aerogel.checkpoint.weight import Weight
 from aerogel.numbers.bits import bits_for, mask_pays, pack_bits
 from aerogel.numbers.groups import per_column
-from aerogel.quantize.interface import Quantized
+from aerogel.quantize.grid import Quantized
 
 
 def to_weight(quantized: Quantized, sparse: bool | None = None) -> Weight:

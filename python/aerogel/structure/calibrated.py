@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -143,5 +144,5 @@ class _Shrinking(Visitor):
 
 
 def _only(recipe: StructureRecipe, kind: str) -> StructureRecipe:
-    others = dict.fromkeys({"ffn", "heads", "queries", "hidden", "layers"} - {kind})
+    others: dict[str, Any] = dict.fromkeys({"ffn", "heads", "queries", "hidden", "layers"} - {kind})
     return replace(recipe, **others)

@@ -39,7 +39,7 @@ def eliminate(
     scores = np.zeros(states[0].units)
     floor = 0.0
     while len(left):
-        costs = sum(state.costs(len(left)) for state in states)
+        costs = sum((state.costs(len(left)) for state in states), np.zeros(()))
         order = np.argsort(costs, kind="stable")
         count = min(len(left), max(1, int(step * len(left))))
         going = np.sort(order[:count])
@@ -68,13 +68,15 @@ class _State:
 
     def costs(self, units: int) -> np.ndarray:
         if self.size == 1:
-            return np.square(self.w).sum(axis=0) / self.inverse.diagonal() / self.whole
+            alone: np.ndarray = np.square(self.w).sum(axis=0) / self.inverse.diagonal() / self.whole
+            return alone
         size = self.size
         w = self.w.reshape(-1, units, size)
         at = np.arange(units)
         blocks = self.inverse.reshape(units, size, units, size)[at, :, at, :]  # [units, size, size]
         inner = np.einsum("nui,nuj->uij", w, w)
-        return np.trace(np.linalg.solve(blocks, inner), axis1=1, axis2=2) / self.whole
+        together: np.ndarray = np.trace(np.linalg.solve(blocks, inner), axis1=1, axis2=2) / self.whole
+        return together
 
     def remove(self, going: np.ndarray, units: int) -> None:
         columns = (going[:, None] * self.size + np.arange(self.size)).ravel()

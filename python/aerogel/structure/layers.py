@@ -10,7 +10,7 @@ from aerogel._core import Plan, Program, Session
 from aerogel._util.checks import thread_count
 from aerogel.architectures import Architecture, architecture_of
 from aerogel.checkpoint import Checkpoint
-from aerogel.engine.weights import PackedWeights
+from aerogel.engine.weights import PackedParameters
 from aerogel.errors import DataError
 from aerogel.structure.smaller import Piece, Smaller
 from aerogel.structure.widths import without_layers
@@ -65,7 +65,7 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
     architecture.trace = True
     program = Program()
     tuner = Tuner(thread_count(threads), False)
-    with PackedWeights(checkpoint, architecture.tensors(), tuner, "dense") as weights:
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, "dense") as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     session = Session(Plan(program, threads))
@@ -84,7 +84,8 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    return unit
 
 
 def _batches(sequences: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:

@@ -41,7 +41,7 @@ def prune_structure(
     checkpoint: Checkpoint,
     recipe: StructureRecipe,
     statistics: Mapping[str, Statistics] | None = None,
-    influence: Sequence[float] | None = None,
+    influence: Sequence[float] | np.ndarray | None = None,
     means: Mapping[str, np.ndarray] | None = None,
 ) -> Checkpoint:
     """A smaller dense model: what the recipe removes is gone from every tensor, and from the config.
@@ -71,7 +71,7 @@ def prune_structure(
     return model.checkpoint
 
 
-def _without_layers(model: _Model, recipe: StructureRecipe, influence: Sequence[float] | None) -> _Model:
+def _without_layers(model: _Model, recipe: StructureRecipe, influence: Sequence[float] | np.ndarray | None) -> _Model:
     architecture = architecture_of(model.checkpoint)
     assert recipe.layers is not None
     if isinstance(recipe.layers, Sequence):
@@ -91,7 +91,7 @@ def _without_layers(model: _Model, recipe: StructureRecipe, influence: Sequence[
 
 
 def _layer_scores(
-    model: _Model, architecture: Architecture, recipe: StructureRecipe, influence: Sequence[float] | None
+    model: _Model, architecture: Architecture, recipe: StructureRecipe, influence: Sequence[float] | np.ndarray | None
 ) -> np.ndarray:
     if influence is not None:
         if len(influence) != architecture.layers:

@@ -38,12 +38,12 @@ class ScoreEntry(NamedTuple):
 
 def weights(parts: Iterable[Connected]) -> np.ndarray:
     """float64 [units]: the sum of |w| over all connected weights."""
-    return sum(_per_unit(np.abs(p.values), p) for p in parts)
+    return sum((_per_unit(np.abs(p.values), p) for p in parts), np.zeros(()))
 
 
 def energy(parts: Iterable[Connected]) -> np.ndarray:
     """float64 [units]: the sum of w^2 over all connected weights."""
-    return sum(_per_unit(np.square(p.values), p) for p in parts)
+    return sum((_per_unit(np.square(p.values), p) for p in parts), np.zeros(()))
 
 
 def contribution(parts: Iterable[Connected]) -> np.ndarray:
@@ -66,8 +66,7 @@ def obs(parts: Iterable[Connected]) -> np.ndarray:
 
     See `aerogel.structure.elimination`.
     """
-    readers = [part for part in parts if part.gram is not None]
-    return eliminate([(p.values, p.gram, p.size) for p in readers])
+    return eliminate([(p.values, p.gram, p.size) for p in parts if p.gram is not None])
 
 
 #: name -> how it is computed and what it needs.
@@ -93,7 +92,8 @@ def share(scores: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _per_unit(values: np.ndarray, part: Connected) -> np.ndarray:
     other = tuple(axis for axis in range(values.ndim) if axis != part.axis)
-    return values.sum(axis=other, dtype=np.float64).reshape(-1, part.size).sum(axis=1)
+    sums: np.ndarray = values.sum(axis=other, dtype=np.float64).reshape(-1, part.size).sum(axis=1)
+    return sums
 
 
 def _output_energy(part: Connected) -> tuple[np.ndarray, float]:

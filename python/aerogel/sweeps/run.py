@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
@@ -47,7 +47,7 @@ def sweep(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     grid: str | Mapping[str, Sequence[Any]],
-    task: Task,
+    task: Task[Any],
     *,
     seq: int = 128,
     keep: str = "best",
@@ -145,7 +145,7 @@ def _steps(progress: Progress | None, total: int) -> Callable[[str], None]:
 def _score(
     entries: Sequence[_Entry],
     checkpoint: Checkpoint,
-    task: Task,
+    task: Task[Any],
     threads: int,
     times: Mapping[str, Any],
     keep_all: bool,
@@ -238,7 +238,7 @@ class _Entry:
 def _make(
     entry: _Entry,
     checkpoint: Checkpoint,
-    task: Task,
+    task: Task[Any],
     dense_answers: Callable[[], Any],
     threads: int,
     times: Mapping[str, Any],
@@ -282,6 +282,15 @@ def _dense_report(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"file_bytes": size, "dense_bytes": size, "sparsity": 0.0, "tensors": [], "recipe": {}, "seconds": 0.0}
 
 
+class _Shape(TypedDict, total=False):
+    """What `bench_variants` measures."""
+
+    batches: list[int]
+    lengths: list[int]
+    prompts: list[int]
+    news: list[int]
+
+
 def _time(
     entries: Sequence[_Entry],
     checkpoint: Checkpoint,
@@ -297,9 +306,11 @@ def _time(
     if not waiting or not baseline.has_model:
         return
     per_call = int(case.split()[1]) if case.startswith("decode") else 1
-    shape = {"news": [per_call]} if case.startswith("decode") else {"batches": [1], "lengths": [int(case[2:])]}
+    shape: _Shape
     if case.startswith("decode"):
-        shape["prompts"] = []
+        shape = {"news": [per_call], "prompts": []}
+    else:
+        shape = {"batches": [1], "lengths": [int(case[2:])]}
     for begin in range(0, len(waiting), GROUP - 1):
         group = waiting[begin : begin + GROUP - 1]
         result = bench_variants(
@@ -334,7 +345,7 @@ def source_key(checkpoint: Checkpoint) -> str:
     return hashlib.sha256(" ".join(file_key(file) for file in files).encode()).hexdigest()[:12]
 
 
-def task_key(task: Task) -> dict[str, Any]:
+def task_key(task: Task[Any]) -> dict[str, Any]:
     """What a score depends on beside the model: the data's content and the settings."""
     key: dict[str, Any] = {"task": task.name, **{name: file_key(file) for name, file in task.files.items()}}
     context = getattr(task, "context", None)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from aerogel.errors import AerogelError
 
 if TYPE_CHECKING:
+    from aerogel.prune import cubic
     from aerogel.train.distillation import distill
     from aerogel.train.finetuning import finetune
     from aerogel.train.masks import MaskLock, PrunedWeightError
     from aerogel.train.options import Options, TrainReport
-    from aerogel.train.schedule import cubic
     from aerogel.train.ticket import lottery_ticket
 
 __all__ = [

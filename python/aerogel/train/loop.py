@@ -194,7 +194,7 @@ class Loop:
                 batch, self.student(batch, attention=True) if options.attention else self.student(batch)
             )
             loss = torch.stack(list(terms.values())).sum()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
         values = {name: float(term.detach()) for name, term in terms.items()}
         if not np.isfinite(list(values.values())).all():
             raise DataError(

@@ -128,7 +128,9 @@ class MaskLock:
         """
         self.detach()
         for name in self._pruned:
-            self._handles.append(self._parameter(name).register_post_accumulate_grad_hook(self._gradient_hook(name)))
+            hook = self._gradient_hook(name)
+            handle = self._parameter(name).register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]  # PyTorch gives it no types
+            self._handles.append(handle)
         for optimizer in optimizers:
             self._handles.append(optimizer.register_step_post_hook(lambda done, *_: self.apply(done)))
         return self
@@ -161,7 +163,7 @@ class MaskLock:
 
         lock = self
 
-        class Callback(TrainerCallback):  # type: ignore[misc]
+        class Callback(TrainerCallback):
             """Holds the masks of a MaskLock."""
 
             def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

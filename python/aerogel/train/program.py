@@ -34,7 +34,7 @@ def _tensor(vector: torch.Tensor | NDArray[np.float32], like: torch.Tensor) -> t
     return vector if isinstance(vector, torch.Tensor) else torch.from_numpy(vector).to(like.device)
 
 
-class Parameters:
+class RaggedParameters:
     """What `Architecture.build` takes its weights from: the parameters of a module, by their names in a checkpoint."""
 
     def __init__(self, named: Mapping[str, torch.Tensor]) -> None:
@@ -165,7 +165,7 @@ class Ragged:
         by_head = x.view(self._sequences, self._longest, heads + 2 * kv_heads, head_dim).transpose(
             1, 2
         )  # [S, .., L, d]
-        q, k, v = by_head.split([heads, kv_heads, kv_heads], dim=1)
+        q, k, v = torch.split(by_head, [heads, kv_heads, kv_heads], dim=1)
         if heads != kv_heads:
             k, v = (part.repeat_interleave(heads // kv_heads, dim=1) for part in (k, v))
         # A token of a causal model sees none of the padding, which stands behind it.

@@ -49,7 +49,7 @@ class Teacher:
 
     def _run(self, batch: Batch) -> Outputs:
         with torch.no_grad():
-            outputs = self._model(batch, attention=self._attention) if self._attention else self._model(batch)
+            outputs: Outputs = self._model(batch, attention=self._attention) if self._attention else self._model(batch)
         outputs.hidden = outputs.hidden[1:] if self._hidden else []
         return outputs
 

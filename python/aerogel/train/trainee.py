@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from aerogel.architectures import Architecture, Pooling, Role, Tensor, architecture_of
 from aerogel.checkpoint import Checkpoint
 from aerogel.train.batches import Batch
-from aerogel.train.program import Parameters, Parts, Ragged
+from aerogel.train.program import Parts, Ragged, RaggedParameters
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Trainee(nn.Module):
         """Runs a ragged batch."""
         named = self.named()
         program = Ragged(batch, named, self._drop, self._heads, self.see)
-        self.architecture.build(program, Parameters(named))
+        self.architecture.build(program, RaggedParameters(named))
         found = program.outputs
         hidden = [found[f"residual.{i}"] for i in range(self.architecture.layers)] + [found["hidden"]]
         logits = found.get("scores", found.get("logits"))

@@ -88,7 +88,7 @@ def _random_four_bit(numbers: str, w: np.ndarray) -> tuple[WeightSource, list[np
     n, k = w.shape
     source = WeightSource(k)
     scale = np.full(n, 0.03, np.float32)
-    levels = np.arange(-8, 8) if numbers == "int4" else np.array([*range(-120, 0, 15), *range(0, 120, 15)])
+    levels: np.ndarray = np.arange(-8, 8) if numbers == "int4" else np.array([*range(-120, 0, 15), *range(0, 120, 15)])
     if numbers == "sparse codebook4":
         levels = levels + 7
     levels = levels.astype(np.int8)
@@ -100,9 +100,15 @@ def _random_four_bit(numbers: str, w: np.ndarray) -> tuple[WeightSource, list[np
     multiplier = np.full((n, groups), 15, np.uint8) if groups else None
     if kept.all():
         index = np.pad(index, ((0, 0), (0, k % 2)))
-        packed, mask = index[:, ::2] | index[:, 1::2] << 4, None
+        packed, mask = _paired(index), None
     else:
         stored = np.pad(index[kept], (0, int(kept.sum()) % 2))
-        packed, mask = stored[::2] | stored[1::2] << 4, np.packbits(kept, axis=1, bitorder="little")
+        packed, mask = _paired(stored), np.packbits(kept, axis=1, bitorder="little")
     source.add_indexed("random", n, packed, 4, levels, scale, mask, multiplier, None, 64 if groups else 0)
     return source, [packed, scale, *(a for a in (mask, multiplier) if a is not None)]
+
+
+def _paired(index: np.ndarray) -> np.ndarray:
+    """Two indices of 4 bits in each byte, the first one below."""
+    packed: np.ndarray = index[..., ::2] | index[..., 1::2] << 4
+    return packed

@@ -12,6 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Peer:
     """
 
     distribution: str
-    kinds: dict
+    kinds: dict[str, tuple[str, ...]]
     needs: str = "folder"
     sparse: bool = False
 
@@ -55,7 +56,7 @@ class Engine(ABC):
     calibration (a .npz of inputs), shape (of the first case's input).
     """
 
-    def __init__(self, job: dict) -> None:
+    def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
         self.kind: str = job["kind"]
         self.precision: str = job["precision"]
@@ -63,7 +64,7 @@ class Engine(ABC):
         self.model = Path(job["model"])
         self.cache = Path(job["cache"])
 
-    def files(self) -> list:
+    def files(self) -> list[Path]:
         """What is loaded; `convert` makes what is not there."""
         return [self.model]
 
@@ -86,7 +87,7 @@ class Engine(ABC):
     def version(self) -> str:
         return ""
 
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """What is to be known of the loaded engine: at least what it takes on disk."""
         return {"disk_bytes": sum(size(file) for file in self.files())}
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-import aerogel
+from aerogel._util.version import __version__
+from aerogel.engine.linear import Linear
+from aerogel.engine.model import load
 
 from . import Engine as Base
 
 
 class Engine(Base):
-    def __init__(self, job: dict) -> None:
-        super().__init__(job)
-        _ = aerogel.load, aerogel.Linear  # what is timed is loading the model, not Python modules
-
     def files(self) -> list[Path]:
         # A first load measures its kernels and remembers them. It is not the load that is timed: one in another process
         # comes before, always, since this file is never there.
@@ -28,11 +27,9 @@ class Engine(Base):
         if self.kind == "linear":
             quant = "int8" if self.precision == "int8" else "none"
             with np.load(self.model) as arrays:
-                self.layer = aerogel.Linear(
-                    arrays["weight"], quant=quant, format=self.job["format"], threads=self.threads
-                )
+                self.layer = Linear(arrays["weight"], quant=quant, format=self.job["format"], threads=self.threads)
             return
-        self.loaded = aerogel.load(self.model, self.threads, self.job["format"])
+        self.loaded = load(self.model, self.threads, self.job["format"])
         self.output = "logits" if self.kind == "decoder" else self.loaded.outputs[0]
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
@@ -41,16 +38,17 @@ class Engine(Base):
         ids = arrays[0]
         if self.kind == "decoder":
             if len(arrays) == 1:
-                return self.loaded.forward(ids, output=self.output, last_only=True)[0]
+                logits: np.ndarray = self.loaded.forward(ids, output=self.output, last_only=True)[0]
+                return logits
             return np.array(list(self.loaded.generate_tokens(ids, int(arrays[1][0]), stop=())), np.int64)
         sequences, tokens = ids.shape
         rows = self.loaded.forward(ids.reshape(-1), np.arange(sequences + 1) * tokens, self.output)
         return rows.reshape(sequences, tokens, -1)
 
     def version(self) -> str:
-        return aerogel.__version__
+        return str(__version__)
 
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """Multiply-adds of all linears for one token, and the bytes of weights that one token reads."""
         if self.kind == "linear":
             n, k = self.layer.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import ctranslate2
 import numpy as np
@@ -12,7 +13,7 @@ from . import Engine as Base
 
 
 class Engine(Base):
-    def files(self) -> list:
+    def files(self) -> list[Path]:
         return [self.cache / f"{self.job['key']}-ctranslate2-{self.precision}"]
 
     def convert(self) -> None:
@@ -39,4 +40,4 @@ class Engine(Base):
         return np.array(self.encoder.forward_batch(view(ids), view(lengths)).last_hidden_state)
 
     def version(self) -> str:
-        return ctranslate2.__version__
+        return str(ctranslate2.__version__)

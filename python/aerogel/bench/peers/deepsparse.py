@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ["NM_DISABLE_ANALYTICS"] = "1"
 
@@ -20,7 +21,7 @@ from . import has_vnni, replace  # noqa: E402
 
 
 class Engine(Base):
-    def files(self) -> list:
+    def files(self) -> list[Path]:
         graph = self.cache / self.job["onnx"]
         return [
             graph
@@ -36,14 +37,15 @@ class Engine(Base):
 
     def load(self) -> None:
         """It compiles for one shape: that of the first case here, the others' when they come."""
-        self.engines: dict = {}
+        self.engines: dict[tuple[int, ...], Any] = {}
         self._compile(tuple(self.job["shape"]))
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
         feed = self._feed(arrays[0])
-        return self._compile(feed[0].shape).run(feed)[0]
+        first: np.ndarray = self._compile(feed[0].shape).run(feed)[0]
+        return first
 
-    def _compile(self, shape: tuple):
+    def _compile(self, shape: tuple[int, ...]) -> Any:
         if shape not in self.engines:
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder) / "model.onnx"
@@ -54,18 +56,18 @@ class Engine(Base):
                 )
         return self.engines[shape]
 
-    def _feed(self, values: np.ndarray) -> list:
+    def _feed(self, values: np.ndarray) -> list[np.ndarray]:
         values = np.ascontiguousarray(values)
         return [values] if self.kind == "linear" else [values, np.ones_like(values)]
 
-    def _names(self) -> tuple:
+    def _names(self) -> tuple[str, ...]:
         return ("x",) if self.kind == "linear" else ("input_ids", "attention_mask")
 
     def version(self) -> str:
-        return deepsparse.__version__
+        return str(deepsparse.__version__)
 
 
-def quantize(source: Path, target: Path, inputs: list) -> None:
+def quantize(source: Path, target: Path, inputs: list[dict[str, np.ndarray]]) -> None:
     """Each MatMul with constant weights: u8 activations with a range from `inputs`, s8 weights with one scale a column.
 
     Without VNNI its u8 x s8 products saturate in 16 bits (a cosine of 0.19 on MiniLM), so weights keep 7 bits there.
@@ -82,8 +84,8 @@ def quantize(source: Path, target: Path, inputs: list) -> None:
     names = sorted({node.input[0] for node in matmuls} - {value.name for value in model.graph.input})
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
-    low: dict = {}
-    high: dict = {}
+    low: dict[str, float] = {}
+    high: dict[str, float] = {}
     for feed in inputs:
         for name, values in [*zip(names, session.run(names, feed) if names else []), *feed.items()]:
             low[name] = min(low.get(name, 0.0), float(values.min()))

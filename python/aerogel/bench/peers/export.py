@@ -50,12 +50,13 @@ def _encoder(engine: Engine) -> None:
     from transformers import AutoModel
 
     class LastHidden(torch.nn.Module):
-        def __init__(self, encoder):
+        def __init__(self, encoder: torch.nn.Module) -> None:
             super().__init__()
             self.encoder = encoder
 
-        def forward(self, input_ids, attention_mask):
-            return self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return hidden
 
     # Eager attention through the TorchScript exporter gives the graph whose attention, GELU and layer norms both
     # engines recognise and fuse; onnxruntime.transformers finds no attention to fuse in the newer exporter's graph.

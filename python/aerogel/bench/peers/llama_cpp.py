@@ -6,6 +6,7 @@ The source package compiles for the CPU it is built on; `CMAKE_ARGS=-DLLAVA_BUIL
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import llama_cpp as api
 import numpy as np
@@ -16,13 +17,15 @@ from . import replace
 CONTEXT = 2048
 
 
-@api.llama_log_callback
-def _silent(level, text, user_data):
+def _ignore(level: int, text: bytes, user_data: object) -> None:
     pass
 
 
+_silent = api.llama_log_callback(_ignore)
+
+
 class Engine(Base):
-    def files(self) -> list:
+    def files(self) -> list[Path]:
         return [self.cache / f"{self.job['key']}-q8_0.gguf"]
 
     def convert(self) -> None:
@@ -59,16 +62,16 @@ class Engine(Base):
             logits = api.llama_get_logits_ith(self.context, -1)
             width = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.weights))
             return np.ctypeslib.as_array(logits, (width,)).astype(np.float32)
-        picked = []
+        picked: list[int] = []
         for _ in range(int(arrays[1][0])):
             self._decode(feed)
             feed = (api.llama_token * 1)(api.llama_sampler_sample(self.pick, self.context, -1))
             picked.append(feed[0])
         return np.array(picked, np.int64)
 
-    def _decode(self, feed) -> None:
+    def _decode(self, feed: ctypes.Array[ctypes.c_int32]) -> None:
         if api.llama_decode(self.context, api.llama_batch_get_one(feed, len(feed))) != 0:
             raise RuntimeError("llama_decode failed")
 
     def version(self) -> str:
-        return api.__version__
+        return str(api.__version__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import openvino
 
@@ -10,7 +12,7 @@ from . import replace
 
 
 class Engine(Base):
-    def files(self) -> list:
+    def files(self) -> list[Path]:
         graph = self.cache / self.job["onnx"]
         if self.precision == "fp32":
             return [graph]
@@ -51,12 +53,13 @@ class Engine(Base):
         self.request = core.compile_model(core.read_model(self.files()[0]), "CPU", options).create_infer_request()
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
-        return self.request.infer(self._feed(arrays[0]), share_inputs=True)[0]
+        first: np.ndarray = self.request.infer(self._feed(arrays[0]), share_inputs=True)[0]
+        return first
 
-    def _feed(self, values: np.ndarray) -> dict:
+    def _feed(self, values: np.ndarray) -> dict[str, np.ndarray]:
         if self.kind == "linear":
             return {"x": values}
         return {"input_ids": values, "attention_mask": np.ones_like(values)}
 
     def version(self) -> str:
-        return openvino.__version__.split("-")[0]
+        return str(openvino.__version__.split("-")[0])

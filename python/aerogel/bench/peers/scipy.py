@@ -15,7 +15,8 @@ class Engine(Base):
             self.weight = scipy.sparse.csr_matrix(arrays["weight"])
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
-        return (self.weight @ arrays[0].T).T
+        y: np.ndarray = (self.weight @ arrays[0].T).T
+        return y
 
     def version(self) -> str:
-        return scipy.__version__
+        return str(scipy.__version__)

@@ -28,7 +28,8 @@ class Engine(Base):
             self.weight = scipy.sparse.csr_matrix(arrays["weight"])
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
-        return sparse_dot_mkl.dot_product_mkl(self.weight, arrays[0].T).T
+        y: np.ndarray = sparse_dot_mkl.dot_product_mkl(self.weight, arrays[0].T).T
+        return y
 
     def version(self) -> str:
-        return sparse_dot_mkl.__version__
+        return str(sparse_dot_mkl.__version__)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +81,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
     A matrix that is decoded is decoded anew each time it is read.
     """
 
-    kind: ClassVar[str] = "compressed-tensors"
+    kind = "compressed-tensors"
 
     def __init__(self, path: Path) -> None:
         folder = _model_folder(path)

@@ -181,8 +181,8 @@ class Quantized:
             return zero
         # along the rows: what is a row of words to the weight is a column of them here
         words = np.ascontiguousarray(stored.dense().T)
-        zero = unpack(words, self._grid[0], self._args.bits, self._version, stored.where)
-        return np.ascontiguousarray(zero.T).astype(np.float32)
+        by_column = unpack(words, self._grid[0], self._args.bits, self._version, stored.where)
+        return np.ascontiguousarray(by_column.T).astype(np.float32)
 
     def _group_size(self) -> int:
         return self._args.group_size or _PRESET_GROUP

@@ -180,4 +180,5 @@ _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=
 
 def _count_bits(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The set bits of every row."""
-    return _BITS[mask].sum(axis=1, dtype=np.int64)
+    counts: NDArray[np.int64] = _BITS[mask].sum(axis=1, dtype=np.int64)
+    return counts

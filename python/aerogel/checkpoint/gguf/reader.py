@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def _file(path: Path) -> Path | None:
 class GGUFCheckpoint(Checkpoint):
     """A GGUF file's weights, decoded to float32 one at a time."""
 
-    kind: ClassVar[str] = "gguf"
+    kind = "gguf"
 
     def __init__(self, path: Path) -> None:
         self._file = GGUFFile(path)
@@ -96,7 +96,7 @@ class GGUFCheckpoint(Checkpoint):
             flat = self._file.float32(stored)
             if flat.size % (2 * heads):
                 raise CheckpointError(f"{self.path}: {stored}: expected {heads} heads, got {flat.size} elements")
-            values = flat.reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+            values: NDArray[np.float32] = flat.reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
         else:
             values = self._file.float32(stored, heads)
         check_finite(f"{self.path}: {stored}", values)

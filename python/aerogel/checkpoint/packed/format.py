@@ -71,6 +71,6 @@ def is_packed(folder: Path) -> bool:
     """Whether the folder holds a packed model."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return config["quantization_config"]["quant_method"] == QUANT_METHOD
+        return bool(config["quantization_config"]["quant_method"] == QUANT_METHOD)
     except (OSError, ValueError, KeyError, TypeError):
         return False

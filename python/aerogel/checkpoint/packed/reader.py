@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ _ARRAYS = ("values", "scale", "mask", "levels", "multiplier", "zero")  # of a pa
 class PackedCheckpoint(FolderCheckpoint):
     """A packed model; arrays and weights are views of the mapped file, or decoded where it is compressed."""
 
-    kind: ClassVar[str] = "packed"
+    kind = "packed"
 
     def __init__(self, path: Path) -> None:
         config = read_config(path)

@@ -45,7 +45,8 @@ class Quantized:
             return widen(self.values)
         if self.scale is None:
             return self.values
-        return self.values.astype(np.float32) * per_column(self.scale, self.group, self.values.shape[1])
+        scaled: np.ndarray = self.values.astype(np.float32) * per_column(self.scale, self.group, self.values.shape[1])
+        return scaled
 
 
 class Grid(ABC):
@@ -117,4 +118,5 @@ def checked_importance(importance: np.ndarray | None, columns: int) -> np.ndarra
 
 def largest(weight: np.ndarray) -> np.ndarray:
     """max |w| over the last axis, without a temporary of its size; NaN where there is one."""
-    return np.maximum(weight.max(axis=-1, initial=0), -weight.min(axis=-1, initial=0)).astype(np.float32)
+    most: np.ndarray = np.maximum(weight.max(axis=-1, initial=0), -weight.min(axis=-1, initial=0))
+    return most.astype(np.float32)
