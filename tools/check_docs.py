@@ -39,6 +39,7 @@ NOT_RUN = [
     ("CONTRIBUTING.md", "make", "builds first; .ci/run runs the targets"),
     ("docs/architecture.md", "flowchart LR\n  subgraph offline", "a diagram"),
     ("docs/architecture.md", "flowchart LR\n  source[checkpoint] --> structure", "a diagram"),
+    ("docs/architecture.md", "cli/            the command line", "a picture of the rooms"),
     ("docs/architecture.md", "token_ids   7592", "a drawing"),
     ("docs/file-format.md", "model/", "a list of files"),
     ("docs/file-format.md", "              byte 0", "a drawing"),
