@@ -63,7 +63,7 @@ def test_the_folder_is_complete(bert_folder: Path, tmp_path: Path) -> None:
     assert ours.pooling == source.pooling and ours.tokenizer().encode(TEXTS[:3]) == source.tokenizer().encode(TEXTS[:3])
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert record["steps"] == 2 and record["recipe"]["sparsity"] == 0.5 and record["recipe"]["seed"] == 0
-    transformers = pytest.importorskip("transformers", reason="transformers (extra [train]) is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     _, info = transformers.BertModel.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
 
@@ -239,7 +239,7 @@ def test_a_budget_of_one_step_prunes_all_the_same(bert_folder: Path, tmp_path: P
 
 
 def test_a_language_model(llama_folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("transformers", reason="transformers (extra [train]) is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
     options = Options(steps=30, sparsity=0.5, stages=3, lr=3e-3, max_tokens=16, **QUICK)
     distill(llama_folder, tmp_path / "out", TEXTS, options=options)
     aerogel.compress(tmp_path / "out", tmp_path / "packed", sparsity=0)
@@ -258,7 +258,7 @@ def test_a_language_model(llama_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_batch_of_different_lengths_of_a_language_model(llama_folder: Path) -> None:
-    pytest.importorskip("transformers", reason="transformers (extra [train]) is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
     from aerogel.train.batches import Sequences
     from aerogel.train.trainee import open_trainee
 

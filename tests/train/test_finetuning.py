@@ -41,7 +41,7 @@ def test_a_classifier_learns_and_the_engine_runs_it(classifier: Path) -> None:
 
 
 def test_transformers_gives_the_same_scores(classifier: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers (extra [train]) is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     model, info = transformers.BertForSequenceClassification.from_pretrained(classifier, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     engine = aerogel.load(classifier)

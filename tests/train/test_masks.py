@@ -196,7 +196,7 @@ def test_an_error_in_the_block_is_not_hidden_by_verification() -> None:
 
 
 def test_trainer_of_transformers(tmp_path) -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers (extra [train]) is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
     config = transformers.BertConfig(
         vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32

@@ -38,7 +38,7 @@ def test_hidden_states_and_embeddings_are_those_of_the_engine(model, bert_folder
 
 
 def test_every_hidden_state_is_that_of_transformers(model, bert_folder) -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers (extra [train]) is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     reference = transformers.BertModel.from_pretrained(bert_folder, attn_implementation="eager").eval()
     batch = Sequences(ROWS).batch(everything())
     with torch.no_grad():

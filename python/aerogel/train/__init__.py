@@ -1,4 +1,4 @@
-"""Retraining of pruned models (extra `[train]`: PyTorch and transformers).
+"""Retraining of pruned models, of any family (extra `[train]`: PyTorch).
 
     train.distill(source, out, texts, sparsity=0.8, minutes=30)     # the pruned student learns from the dense model
     train.finetune(source, out, texts, labels, minutes=10)          # on a labelled task, with or without a teacher
