@@ -12,7 +12,7 @@ from aerogel.cli.app import app
 from aerogel.errors import AerogelError
 from aerogel.explanation import LayerReport
 from aerogel.explanation import plot as explanation_plot
-from aerogel.explanation.profile import _advice
+from aerogel.explanation.advice import advice as advice_of
 from aerogel.tuning import Curve
 
 
@@ -85,12 +85,12 @@ def test_the_curve_tells_where_sparse_wins():
     ],
 )
 def test_advice_follows_from_the_facts(layers, said):
-    advice = _advice(layers, {"attention": 1.0}, sum(each.measured_ms for each in layers) + 1.0, CURVES)
+    advice = advice_of(layers, {"attention": 1.0}, sum(each.measured_ms for each in layers) + 1.0, CURVES)
     assert any(said in line for line in advice), advice
 
 
 def test_no_advice_where_there_is_nothing_to_gain():
-    advice = _advice([layer("a", 0.95, 0.55)], {"attention": 9.0}, 10.0, CURVES)
+    advice = advice_of([layer("a", 0.95, 0.55)], {"attention": 9.0}, 10.0, CURVES)
     assert len(advice) == 1 and "pruning can gain at most 1.1x" in advice[0]
 
 

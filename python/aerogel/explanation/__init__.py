@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from aerogel.explanation.profile import Explanation, LayerReport, explain
+from aerogel.explanation.profile import explain
+from aerogel.explanation.reports import Explanation, LayerReport
 
 __all__ = ["Explanation", "LayerReport", "explain"]
