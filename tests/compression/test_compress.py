@@ -134,8 +134,6 @@ def test_compressing_a_packed_model_again(bert_folder, tmp_path):
     for name in a:
         if not name.endswith("_scale"):
             assert np.array_equal(a[name], b[name]), name
-    aerogel.compress(tmp_path / "a", tmp_path / "a", sparsity=0.9)
-    assert aerogel.load(tmp_path / "a").encode("the cat").shape == (48,)
 
 
 def test_a_packed_model_is_replaced_and_nothing_else(bert_folder, tmp_path):
@@ -258,3 +256,50 @@ def test_more_sparsity_is_never_a_larger_file(bert_folder, tmp_path, quant, pack
         aerogel.compress(bert_folder, tmp_path / "out", s / 10, quant=quant, pack=pack).file_bytes for s in range(11)
     ]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def packed_again(source, out):
+    return aerogel.compress(source, out, sparsity=0.5)
+
+
+def test_a_source_is_not_replaced_by_its_own_result(tmp_path, bert_folder):
+    packed_again(bert_folder, tmp_path / "packed")
+    before = {file: file.read_bytes() for file in (tmp_path / "packed").rglob("*") if file.is_file()}
+    (tmp_path / "link").symlink_to(tmp_path / "packed")
+    for source in ("packed", "link"):
+        with pytest.raises(RecipeError, match="packed: is the model that is read: write to another folder"):
+            packed_again(tmp_path / source, tmp_path / "packed")
+    assert before == {file: file.read_bytes() for file in (tmp_path / "packed").rglob("*") if file.is_file()}
+
+
+def test_a_folder_around_the_source_is_not_replaced(tmp_path, bert_folder):
+    packed_again(bert_folder, tmp_path / "packed")
+    inside = tmp_path / "packed" / "1_Pooling" / "source"
+    shutil.copytree(bert_folder, inside)
+    with pytest.raises(RecipeError, match="holds what aerogel did not write.*1_Pooling/source"):
+        packed_again(inside, tmp_path / "packed")
+    assert inside.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "LICENSES/a", "1_Pooling/more.json", ".git/HEAD", "checkpoint-1/config.json"]
+)
+def test_files_of_others_are_not_deleted(tmp_path, bert_folder, name):
+    packed_again(bert_folder, tmp_path / "packed")
+    packed_again(bert_folder, tmp_path / "packed")  # its own files may go
+    other = tmp_path / "packed" / name
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("mine")
+    with pytest.raises(RecipeError, match="holds what aerogel did not write") as caught:
+        packed_again(bert_folder, tmp_path / "packed")
+    assert name in str(caught.value) and other.read_text() == "mine"
+
+
+def test_a_folder_called_licenses_is_no_licence(tmp_path, bert_folder):
+    source = shutil.copytree(bert_folder, tmp_path / "source")
+    (source / "LICENSES").mkdir()
+    (source / "LICENSE.md").write_text("free")
+    packed_again(source, tmp_path / "packed")
+    assert (tmp_path / "packed" / "LICENSE.md").read_text() == "free" and not (
+        tmp_path / "packed" / "LICENSES"
+    ).exists()

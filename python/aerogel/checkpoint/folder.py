@@ -8,7 +8,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,46 @@ KEPT_FILES = (
 )
 
 
+#: Everything that a packed model's folder has from here.
+WRITTEN = ("config.json", "model.safetensors", "modules.json", "1_Pooling", "1_Pooling/config.json", *KEPT_FILES)
+
+
 def check_target(target: Path) -> None:
     """Raises RecipeError if writing a packed model to `target` would destroy something else."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise RecipeError(f"{target}: exists and is not a folder")
     if target.is_dir() and any(target.iterdir()) and not is_packed(target):
         raise RecipeError(f"{target}: is not empty and not a packed model, so it is not overwritten")
+    check_own_files(target, WRITTEN)
+
+
+def check_own_files(target: Path, known: Sequence[str]) -> None:
+    """Raises RecipeError if the folder holds more than what is written there, which its replacement would lose.
+
+    Args:
+        target: a folder, or nothing yet.
+        known: patterns of the paths inside it that are written.
+    """
+    inside = [path.relative_to(target) for path in sorted(target.rglob("*"))] if target.is_dir() else []
+    others = [str(path) for path in inside if not any(_matches(path, pattern) for pattern in known)]
+    if others:
+        shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
+        raise RecipeError(
+            f"{target}: holds what aerogel did not write, so it is not overwritten: {shown}: move it, or name another folder"
+        )
+
+
+def _matches(path: Path, pattern: str) -> bool:
+    """A wildcard stands for a part of one name, never for a folder more."""
+    return len(path.parts) == pattern.count("/") + 1 and fnmatchcase(path.as_posix(), pattern)
+
+
+def check_apart(source: Path, target: Path) -> None:
+    """Raises RecipeError if `target`, which is going to be replaced, is the source or has it inside."""
+    where, place = source.resolve(), target.resolve()
+    if where == place or place in where.parents:
+        what = "is" if where == place else "is around"
+        raise RecipeError(f"{target}: {what} the model that is read: write to another folder")
 
 
 @contextlib.contextmanager
@@ -77,7 +112,8 @@ def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
         sentence = read_sentence_transformer(root)
         for pattern in KEPT_FILES:
             for file in sorted((sentence.model_folder if sentence else root).glob(pattern)):
-                shutil.copyfile(file, folder / file.name)
+                if file.is_file():  # there are folders called LICENSES
+                    shutil.copyfile(file, folder / file.name)
     if not (folder / "tokenizer.json").exists():
         try:
             checkpoint.tokenizer().save(folder)

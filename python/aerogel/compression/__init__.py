@@ -10,7 +10,7 @@ from typing import Any
 from aerogel._util.checks import thread_count
 from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
-from aerogel.checkpoint.folder import KEPT_FILES, check_target, replacing
+from aerogel.checkpoint.folder import KEPT_FILES, check_apart, check_target, replacing
 from aerogel.compression.pipeline import pack
 from aerogel.compression.recipe import Recipe, with_values
 from aerogel.compression.report import CompressReport, TensorReport
@@ -57,7 +57,8 @@ def compress(
     Args:
         source: a local folder or file, or a model id on the Hugging Face hub.
         out: the folder to write. An existing packed model is replaced once the new one is complete; any other folder
-            that is not empty is left alone and refused.
+            that is not empty is left alone and refused, and so is one with files that were not written here, or with the
+            source.
         sparsity: fraction of weights to remove, 0.8 unless given; 0 gives a dense model.
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1", see `aerogel.prune.parse_pattern`.
         quant: scheme of the linears, see `aerogel.quantize`: "int8", "int4:g64", "codebook:16", "bf16", "none" ...
@@ -96,6 +97,7 @@ def compress(
     whole = with_values(_recipe_of(recipe), {key: value for key, value in given.items() if value is not None})
     check_target(Path(out))
     checkpoint = open_checkpoint(source)
+    check_apart(checkpoint.path, Path(out))
     if target is not None:
         return pack_to(checkpoint, Path(out), whole, target, workers, progress)
     return _pack(checkpoint, Path(out), whole, threads=workers, progress=progress)

@@ -13,6 +13,7 @@ import torch
 from aerogel._util.version import __version__
 from aerogel.architectures import pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.folder import check_apart
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.train import losses
 from aerogel.train.at_once import prune_at_once
@@ -74,9 +75,11 @@ def distill(
     check_out(out)
     clock = Clock(options.steps, options.minutes)
     checkpoint = open_checkpoint(source)
+    check_apart(checkpoint.path, out)
     with threads(options.threads):
         student = open_trainee(checkpoint, pooling_of(checkpoint))
         dense = open_checkpoint(teacher) if teacher is not None else checkpoint
+        check_apart(dense.path, out)
         guide = open_trainee(dense, pooling_of(dense))
         _same_shape(student, guide)
         sequences = tokenize(checkpoint, student, texts, options)

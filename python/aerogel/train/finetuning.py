@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from aerogel._util.version import __version__
 from aerogel.architectures import FAMILIES, Role, pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.folder import check_apart
 from aerogel.checkpoint.names import saved_names
 from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
@@ -67,6 +68,7 @@ def finetune(
     classes = _classes(texts, labels)
     clock = Clock(options.steps, options.minutes)
     checkpoint = open_checkpoint(source)
+    check_apart(checkpoint.path, out)
     with threads(options.threads):
         student, config = open_classifier(checkpoint, int(classes.max()) + 1, options.seed)
         student.dropout = options.dropout

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from aerogel.checkpoint import Checkpoint
-from aerogel.checkpoint.folder import keep_files, replacing, write_json
+from aerogel.checkpoint.folder import WRITTEN, check_own_files, keep_files, replacing, write_json
 from aerogel.checkpoint.names import saved_name
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.errors import RecipeError
@@ -25,6 +25,7 @@ def check_out(out: Path) -> None:
         raise RecipeError(f"{out}: exists and is not a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
         raise RecipeError(f"{out}: is not empty and not a trained model, so it is not overwritten")
+    check_own_files(out, (*WRITTEN, RECORD))
 
 
 def save(
