@@ -235,3 +235,11 @@ def test_dense_is_the_dense_format_of_whatever_the_values_are(quant, format):
     assert layer.forms == expected.forms and layer.forms[0]["format"] == format
     x = np.ones((2, 64), np.float32)
     assert np.array_equal(layer(x), expected(x))
+
+
+def test_a_tensor_that_needs_gradients_is_named():
+    torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
+    weight = torch.ones(8, 8, requires_grad=True)
+    with pytest.raises(DataError, match="weight: expected an array of numbers"):
+        aerogel.Linear(weight)
+    assert aerogel.Linear(weight.detach()).shape == (8, 8)

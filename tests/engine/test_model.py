@@ -51,7 +51,7 @@ def test_encode_at_the_edges(bert):
     assert bert.encode(("a", "b")).shape == (2, 48)
     with pytest.raises(AerogelError, match="batch_tokens: expected at least 1"):
         bert.encode(["a"], batch_tokens=0)
-    with pytest.raises(AerogelError, match="list of strings"):
+    with pytest.raises(AerogelError, match="expected strings, got int"):
         bert.encode(["a", 3])
 
 
@@ -277,3 +277,38 @@ def test_isa_and_threads_are_logged_once(bert_folder):
     )
     run = subprocess.run([sys.executable, "-c", code, str(bert_folder)], capture_output=True, text=True, check=True)
     assert run.stderr.count(f"aerogel runs on {aerogel.isa()} with ") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m: m.encode(None), "texts: expected strings, got NoneType"),
+        (lambda m: m.encode(["a", 3]), "texts: expected strings, got int at 1"),
+        (lambda m: m.encode(7), "texts: expected strings, got int"),
+        (lambda m: m.encode("a", batch_tokens=1.5), "batch_tokens: expected a whole number, got 1.5"),
+        (lambda m: m.encode("a", batch_tokens=0), "batch_tokens: expected at least 1, got 0"),
+    ],
+)
+def test_texts_that_are_none(bert_folder, call, said):
+    with pytest.raises(AerogelError, match=said):
+        call(aerogel.load(bert_folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"seed": 1.5}, "seed: expected a whole number, got 1.5"),
+        ({"max_new_tokens": -1}, "max_new_tokens: expected at least 0, got -1"),
+        ({"max_new_tokens": "9"}, "max_new_tokens: expected a whole number, got '9'"),
+    ],
+)
+def test_generation_that_cannot_be(llama_folder, options, said):
+    with pytest.raises(AerogelError, match=said):
+        aerogel.load(llama_folder).generate("the cat", **options)
+
+
+@pytest.mark.parametrize("format", [None, 3, ["dense"]])
+def test_a_format_is_a_name(bert_folder, format):
+    with pytest.raises(AerogelError, match="format: expected a name"):
+        aerogel.load(bert_folder, format=format)

@@ -12,22 +12,31 @@ from aerogel.errors import AerogelError
 MOST_THREADS = 1024
 
 
+def whole_number(
+    name: str, value: Any, least: int, most: int | None = None, error: type[AerogelError] = AerogelError
+) -> int:
+    """`value`, any kind of integer, as an int.
+
+    Raises:
+        error: it is no integer from `least` to `most`. True and 2.0 are none.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise error(f"{name}: expected a whole number, got {value!r:.80}")
+    if number < least:
+        raise error(f"{name}: expected at least {least}, got {number}")
+    if most is not None and number > most:
+        raise error(f"{name}: expected {least} to {most}, got {number}")
+    return number
+
+
 def thread_count(threads: Any, error: type[AerogelError] = AerogelError) -> int:
     """The number of worker threads to use: `threads`, any kind of integer, or the process's cores if it is None.
 
     Raises:
-        error: it is no integer from 1 to 1024. True and 2.0 are none.
+        error: it is no integer from 1 to 1024.
     """
-    if threads is None:
-        return int(default_threads())
-    try:
-        count = None if isinstance(threads, bool) else operator.index(threads)
-    except TypeError:
-        count = None
-    if count is None:
-        raise error(f"threads: expected a whole number, got {threads!r}")
-    if count < 1:
-        raise error(f"threads: expected at least 1, got {count}")
-    if count > MOST_THREADS:
-        raise error(f"threads: expected 1 to {MOST_THREADS}, got {count}")
-    return count
+    return int(default_threads()) if threads is None else whole_number("threads", threads, 1, MOST_THREADS, error)

@@ -136,7 +136,10 @@ def csr_matmul(csr: Any, x: np.ndarray, threads: int | None = None) -> np.ndarra
 
 
 def _float32(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch refuses tensors that need gradients by the last
+        raise DataError(f"{name}: expected an array of numbers: {error}") from error
     if array.dtype.kind not in "fiu":
         raise DataError(f"{name}: expected numbers, got {array.dtype}")
     return np.ascontiguousarray(array, np.float32)

@@ -19,7 +19,7 @@ import numpy as np
 
 from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
-from aerogel._util.checks import thread_count
+from aerogel._util.checks import thread_count, whole_number
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import open_checkpoint
@@ -59,6 +59,8 @@ def load(
         AerogelError: a subclass that names what is wrong with the files or not supported.
     """
     workers = thread_count(threads)
+    if not isinstance(format, str):
+        raise AerogelError(f"format: expected a name, got {format!r:.80}")
     arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory)
     checkpoint = open_checkpoint(path)
     pooling = pooling_of(checkpoint)
@@ -289,9 +291,8 @@ class Model:
             return embedding
         if "embedding" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
-        texts = list(texts)
-        if batch_tokens < 1:
-            raise AerogelError(f"batch_tokens: expected at least 1, got {batch_tokens}")
+        texts = _texts("texts", texts)
+        batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
         pooling = self._open.pooling
         assert pooling is not None
         output = "pooled" if normalize is False else "embedding"
@@ -320,7 +321,8 @@ class Model:
             return scores
         if "scores" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not a classifier")
-        texts = list(texts)
+        texts = _texts("texts", texts)
+        batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
         width = self._architecture.labels
         result = np.empty((len(texts), width), np.float32)
         if not texts:
@@ -328,7 +330,7 @@ class Model:
         if pairs is None:
             self._run_batches(self._tokenize(texts), None, "scores", batch_tokens, result)
             return result
-        pairs = [pairs] * len(texts) if isinstance(pairs, str) else list(pairs)
+        pairs = [pairs] * len(texts) if isinstance(pairs, str) else _texts("pairs", pairs)
         ids, types = self.tokenizer.encode_pair(texts, pairs, self.max_tokens)
         self._run_batches(ids, types, "scores", batch_tokens, result)
         return result
@@ -417,8 +419,9 @@ class Model:
         """
         if not self._architecture.generates:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not a generating model")
-        if max_new_tokens < 0:
-            raise AerogelError(f"max_new_tokens: expected none or more, got {max_new_tokens}")
+        max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 0)
+        if seed is not None:
+            seed = whole_number("seed", seed, 0)
         sampling = Sampling(temperature, top_k, top_p)
         ids, ends = _ragged(token_ids, None)
         if len(ids) > self._architecture.max_positions:
@@ -517,6 +520,18 @@ class Model:
         if self.closed:
             return f"<aerogel model {self._arguments.path!r}: closed>"
         return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {self.nbytes / 1e6:.1f} MB>"
+
+
+def _texts(name: str, texts: Any) -> list[str]:
+    """A list of strings, out of any iterable of them."""
+    try:
+        found = list(texts)
+    except TypeError as error:
+        raise DataError(f"{name}: expected strings, got {type(texts).__name__}") from error
+    wrong = next((i for i, text in enumerate(found) if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise DataError(f"{name}: expected strings, got {type(found[wrong]).__name__} at {wrong}")
+    return found
 
 
 def _ragged(
