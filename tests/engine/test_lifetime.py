@@ -124,3 +124,10 @@ def test_another_process_gets_a_model(bert_folder):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         threads, found = pool.apply(embed, (model,))
     assert threads == 1 and np.array_equal(found, model.encode(TEXTS))
+
+
+def test_a_change_of_folder_does_not_lose_the_tokenizer(bert_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(bert_folder.parent)
+    model = aerogel.load(bert_folder.name)
+    monkeypatch.chdir(tmp_path)
+    assert model.encode("the cat").shape == (48,)

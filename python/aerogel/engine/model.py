@@ -62,7 +62,7 @@ def load(
     if not isinstance(format, str):
         raise AerogelError(f"format: expected a name, got {format!r:.80}")
     arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory)
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(arguments.path)  # the tokenizer may be read after a change of folder
     pooling = pooling_of(checkpoint)
     architecture = architecture_of(checkpoint, pooling)
     program = Program()
