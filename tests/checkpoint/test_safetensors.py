@@ -323,3 +323,26 @@ def test_every_json_file_may_be_broken(tmp_path: Path) -> None:
                 assert str(folder) in str(error)
         file.write_text(good)
     open_checkpoint(folder).tokenizer()
+
+
+@pytest.mark.parametrize(("said", "limit"), [(16, 16), (16.0, 16), (10**30, None), (1e30, None), (None, None)])
+def test_a_limit_in_the_tokenizer_settings(tmp_path: Path, said: Any, limit: int | None) -> None:
+    write_bert(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", {"model_max_length": said})
+    assert open_checkpoint(tmp_path).max_tokens == limit
+
+
+def test_a_limit_of_sentence_transformers_comes_first(tmp_path: Path) -> None:
+    folder = sentence_transformer(tmp_path, ["Transformer", "Pooling"], {"pooling_mode_cls_token": True})
+    write_json(folder / "tokenizer_config.json", {"model_max_length": 16})
+    assert open_checkpoint(folder).max_tokens == 16
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 12})
+    assert open_checkpoint(folder).max_tokens == 12
+
+
+@pytest.mark.parametrize("said", ["16", 0, -1, 1.5, True, [16]])
+def test_a_broken_limit(tmp_path: Path, said: Any) -> None:
+    write_bert(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", {"model_max_length": said})
+    with pytest.raises(ConfigError, match="model_max_length: expected a positive whole number"):
+        _ = open_checkpoint(tmp_path).max_tokens

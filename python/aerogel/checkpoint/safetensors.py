@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint.checkpoint import Checkpoint
-from aerogel.checkpoint.config import read_config
+from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.sentence_transformers import SentenceTransformer, read_sentence_transformer
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
-from aerogel.errors import MissingTensorsError, UnsupportedModelError
+from aerogel.errors import ConfigError, MissingTensorsError, UnsupportedModelError
+
+#: A `model_max_length` beyond it says that there is none: Transformers writes 10^30 then.
+_LONGEST = 1 << 30
 
 
 def detect(path: Path) -> bool:
@@ -50,7 +53,18 @@ class FolderCheckpoint(Checkpoint):
 
     @property
     def max_tokens(self) -> int | None:
-        return self._sentence.max_tokens if self._sentence else None
+        return self._sentence.max_tokens if self._sentence and self._sentence.max_tokens else self._tokenizer_limit
+
+    @cached_property
+    def _tokenizer_limit(self) -> int | None:
+        """`model_max_length` of the tokenizer's settings: where sentence-transformers writes its limit since version 3."""
+        path = self._folder / "tokenizer_config.json"
+        value = read_optional_json(path).get("model_max_length")
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if value is not None and (type(value) is not int or value < 1):
+            raise ConfigError(f"{path}: model_max_length: expected a positive whole number, got {value!r:.80}")
+        return value if value is not None and value <= _LONGEST else None
 
 
 class SafetensorsCheckpoint(FolderCheckpoint):
