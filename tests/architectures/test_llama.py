@@ -160,3 +160,33 @@ def test_smollm2_agrees_with_transformers(smollm2):
         assert np.abs(model.forward(ids) - expected).max() <= 2e-3
         got = list(model.generate_tokens(ids, 64))
         assert got == tokens[: len(got)] and (len(got) == 64 or tokens[len(got)] in model.tokenizer.eos_ids)
+
+
+def test_a_decoder_that_is_not_causal(tmp_path):
+    """As embedding models made of decoders are: every token sees every other, and nothing is generated."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    config = {**tiny_models.LLAMA, "architectures": ["LlamaModel"], "is_causal": False}
+    folder = tiny_models.write(tmp_path / "m", config, tiny_models.llama_weights(config), pooling=("mean", True))
+    ids = random_ids(config["vocab_size"], 9)
+    with torch.no_grad():
+        peer = transformers.LlamaModel.from_pretrained(folder).eval()
+        expected = peer(torch.tensor([ids])).last_hidden_state[0].numpy()
+    model = aerogel.load(folder)
+    np.testing.assert_allclose(model.forward(ids, output="hidden"), expected, atol=2e-4)
+    assert abs(model.forward(ids, output="hidden")[0] - model.forward(ids[:-1], output="hidden")[0]).max() > 1e-3
+    with pytest.raises(aerogel.UnsupportedModelError, match="not a generating model"):
+        next(model.generate_tokens(ids))
+
+
+def test_a_language_model_without_its_head_gives_embeddings(tmp_path):
+    config = {**tiny_models.LLAMA, "tie_word_embeddings": False}
+    weights = tiny_models.llama_weights(config)
+    del weights["lm_head.weight"]
+    folder = tiny_models.write(tmp_path / "m", config, weights, prefix="model.", pooling=("last", True))
+    assert aerogel.load(folder).outputs == ("hidden", "embedding", "pooled")
+    aerogel.compress(folder, tmp_path / "packed", sparsity=0)
+    assert aerogel.load(tmp_path / "packed").encode("the cat").shape == (48,)
+    plain = tiny_models.write(tmp_path / "plain", config, weights, prefix="model.")
+    with pytest.raises(aerogel.CheckpointError, match=r"lm_head\.weight"):
+        aerogel.load(plain)

@@ -346,3 +346,20 @@ def test_a_broken_limit(tmp_path: Path, said: Any) -> None:
     write_json(tmp_path / "tokenizer_config.json", {"model_max_length": said})
     with pytest.raises(ConfigError, match="model_max_length: expected a positive whole number"):
         _ = open_checkpoint(tmp_path).max_tokens
+
+
+def test_tensors_that_share_memory_have_all_their_names(tmp_path: Path) -> None:
+    """`save_model` of the safetensors package stores one of them, and the other name in the metadata."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_model
+
+    net = torch.nn.Module()
+    net.embed_tokens, net.lm_head = torch.nn.Embedding(7, 4), torch.nn.Linear(4, 7, bias=False)
+    net.lm_head.weight = net.embed_tokens.weight
+    write_bert(tmp_path)
+    save_model(net, str(tmp_path / "model.safetensors"), metadata={"format": "pt", "note": "nothing that is stored"})
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.names() == ["embed_tokens.weight", "lm_head.weight"]
+    for name in checkpoint.names():
+        np.testing.assert_array_equal(checkpoint.array(name), net.lm_head.weight.detach().numpy())
+        checkpoint.release(name)

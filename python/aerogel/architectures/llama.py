@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +18,8 @@ from aerogel.errors import ConfigError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value
+
+log = logging.getLogger("aerogel")
 
 
 def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
@@ -207,7 +210,12 @@ class Llama(Architecture):
             raise UnsupportedModelError(
                 f"config: architectures: {declared!r} is not supported, only language models are"
             )
+        self.causal = c.boolean("is_causal", True)
         self.has_head = declared.endswith("ForCausalLM")
+        untied = config.get("tie_word_embeddings") is False and "lm_head.weight" not in names
+        if self.has_head and untied and pooling is not None:
+            log.info("the model has a pooling and no lm_head.weight: it is used for its embeddings")
+            self.has_head = False
         self.inverse_frequencies = rotary_frequencies(c, self.head_dim)
         # Without a word in the config: tied is what Transformers assumes for neither family, so the tensors decide.
         self.tied = self.has_head and c.boolean("tie_word_embeddings", "lm_head.weight" not in names)
@@ -218,7 +226,7 @@ class Llama(Architecture):
         self.harmless = dict(type(self).harmless)
         if self.tied:
             self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
-        self.generates = self.has_head
+        self.generates = self.has_head and self.causal
         # Some channels behind a norm or a gate are far larger than the rest: one int8 scale a token cannot hold both (on
         # SmolLM2-135M it costs 3 % of perplexity). Those inputs are split in two int8 terms, unless compression has moved
         # their scales into the weights; attention's are tame.
@@ -318,7 +326,7 @@ class Llama(Architecture):
                     n + "attention.qkv", x, self.qkv_bias, s + "q_proj", s + "k_proj", s + "v_proj", terms=self.terms
                 )  # [T, (A+2G)d]
                 qkv = p.rope(qkv, A + G, d, cos, sin)  # [T, (A+2G)d], queries and keys rotated
-                a = p.attention(n + "attention", qkv, A, G, d, causal=True)  # [T, A d]
+                a = p.attention(n + "attention", qkv, A, G, d, self.causal)  # [T, A d]
                 h = p.add(h, linear(n + "attention.out", a, self.out_bias, s + "o_proj"))  # [T, H]
             if self.ffn[i]:
                 x = norm(n + "ffn.norm", h, n + "post_attention_layernorm")  # [T, H]

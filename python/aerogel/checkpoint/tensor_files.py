@@ -20,6 +20,9 @@ INDEX = "model.safetensors.index.json"
 class TensorFiles:
     """All tensors of a folder, or of `lone`, one file of it, by their stored names.
 
+    Of tensors that share memory safetensors' `save_model` stores one, and says in the metadata which names it stands for:
+    here it has all of them.
+
     Raises:
         CheckpointError: there are no weights, a file is broken, or shards and their index do not fit.
         UnsupportedModelError: the folder holds an adapter.
@@ -32,16 +35,22 @@ class TensorFiles:
             file = SafetensorsFile(lone or weight_file(folder))
             self._files = {file.path.name: file}
             self._file_of = dict.fromkeys(file.entries, file.path.name)
+        self._stored = {
+            name: stored
+            for file in self._files.values()
+            for name, stored in file.metadata.items()
+            if stored in file.entries and name not in self._file_of
+        }
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter([*self._file_of, *self._stored])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._file_of
+        return name in self._file_of or name in self._stored
 
     def entry(self, name: str) -> Entry:
         """The tensor's type and shape."""
-        return self._file(name).entries[name]
+        return self._file(name).entries[self._own(name)]
 
     def where(self, name: str) -> str:
         """The tensor's place, for messages."""
@@ -49,18 +58,22 @@ class TensorFiles:
 
     def raw(self, name: str) -> NDArray[Any]:
         """See `SafetensorsFile.raw`."""
-        return self._file(name).raw(name)
+        return self._file(name).raw(self._own(name))
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """See `SafetensorsFile.float32`."""
-        return self._file(name).float32(name)
+        return self._file(name).float32(self._own(name))
 
     def release(self, name: str) -> None:
         """See `SafetensorsFile.release`."""
-        self._file(name).release(name)
+        self._file(name).release(self._own(name))
 
     def _file(self, name: str) -> SafetensorsFile:
-        return self._files[self._file_of[name]]
+        return self._files[self._file_of[self._own(name)]]
+
+    def _own(self, name: str) -> str:
+        """The name under which the tensor is stored."""
+        return self._stored.get(name, name)
 
 
 def _sharded(folder: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
