@@ -70,10 +70,30 @@ def test_normalize_on_and_off(bert_folder, tmp_path):
 def test_a_plain_bert_pools_by_mean(tmp_path, bert_folder, caplog):
     config = tiny_models.BERT
     folder = tiny_models.write(tmp_path, config, tiny_models.bert_weights(config))
-    with caplog.at_level(logging.INFO, "aerogel"):
+    with caplog.at_level(logging.WARNING, "aerogel"):
         model = aerogel.load(folder)
     assert "the mean is used" in caplog.text
     np.testing.assert_allclose(model.encode(TEXTS), aerogel.load(bert_folder).encode(TEXTS, normalize=False), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "max", "last"])
+def test_the_caller_says_how_tokens_are_pooled(bert_folder, llama_folder, mode, caplog):
+    for folder, normalized in (
+        (bert_folder, True),
+        (llama_folder, False),
+    ):  # one says the mean, and length 1; one nothing
+        model = aerogel.load(folder, pooling=mode)
+        ids = random_ids(19, 7)
+        hidden = model.forward(ids, output="hidden")
+        expected = {"mean": hidden.mean(0), "cls": hidden[0], "max": hidden.max(0), "last": hidden[-1]}[mode]
+        expected = expected / np.linalg.norm(expected) if normalized else expected
+        np.testing.assert_allclose(model.forward(ids, output="embedding")[0], expected, atol=2e-5)
+    assert "pools" not in caplog.text
+
+
+def test_a_pooling_that_is_none(bert_folder):
+    with pytest.raises(AerogelError, match="pooling: expected one of mean, cls, max, last, got 'median'"):
+        aerogel.load(bert_folder, pooling="median")
 
 
 def test_long_texts_are_cut_and_said_so_once(bert_folder, caplog):

@@ -96,8 +96,9 @@ def pooling_of(checkpoint: TensorSource) -> Pooling | None:
     family = family_of(checkpoint.config)
     pooling = None if family is None else family.default_pooling(checkpoint.config)
     if pooling is not None:
-        log.info(
-            "%s does not say how it pools tokens: the %s is used, as sentence-transformers does",
+        log.warning(
+            "%s does not say how it pools tokens: the %s is used, as sentence-transformers does; "
+            "load(..., pooling=) names another",
             checkpoint.path,
             pooling.mode,
         )

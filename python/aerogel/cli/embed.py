@@ -22,6 +22,10 @@ def command(
         Path | None,
         typer.Option(metavar="OUT", help="Write a float32 [n, hidden] .npy file instead of printing."),
     ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(metavar="MODE", help="mean, cls, max or last. \\[default: what the model's files say]"),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Embed texts: by default prints one line of numbers per text."""
@@ -35,7 +39,7 @@ def command(
 
     check_outputs(npy)
     texts = read_lines(file)
-    embeddings = load(folder, threads).encode(texts)
+    embeddings = load(folder, threads, pooling=pooling).encode(texts)
     if npy is not None:
         with npy.open("wb") as out:  # np.save would add a suffix to a name that has none
             np.save(out, embeddings)

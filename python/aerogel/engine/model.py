@@ -21,7 +21,7 @@ from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import thread_count, whole_number
 from aerogel.architectures import Architecture, architecture_of, pooling_of
-from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
 from aerogel.engine.sampling import Sampling
 from aerogel.engine.weights import PackedParameters
@@ -42,7 +42,11 @@ _announced = threading.Event()
 
 
 def load(
-    path: str | os.PathLike[str], threads: int | None = None, format: str = "auto", memory: float | None = None
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    format: str = "auto",
+    memory: float | None = None,
+    pooling: str | None = None,
 ) -> Model:
     """Loads a packed model, or any supported checkpoint as it is (uncompressed).
 
@@ -54,6 +58,8 @@ def load(
             forces it on every layer.
         memory: memory limit of each layer, as a multiple of its dense form, where a format can keep it; without it, the
             fastest format is used.
+        pooling: how hidden states become an embedding: "mean", "cls", "max" or "last"; unless given as the model's files
+            say, and where they are silent as its family does by default, which a warning says.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
@@ -61,10 +67,13 @@ def load(
     workers = thread_count(threads)
     if not isinstance(format, str):
         raise AerogelError(f"format: expected a name, got {format!r:.80}")
-    arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory)
+    if pooling is not None and pooling not in MODES:
+        raise AerogelError(f"pooling: expected one of {', '.join(MODES)}, got {pooling!r:.80}")
+    arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling)
     checkpoint = open_checkpoint(arguments.path)  # the tokenizer may be read after a change of folder
-    pooling = pooling_of(checkpoint)
-    architecture = architecture_of(checkpoint, pooling)
+    said = checkpoint.pooling
+    used = pooling_of(checkpoint) if pooling is None else Pooling(pooling, said is not None and said.normalize)
+    architecture = architecture_of(checkpoint, used)
     program = Program()
     purpose = "generate" if architecture.generates else "encode"
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
@@ -83,7 +92,7 @@ def load(
     if not _announced.is_set():
         _announced.set()
         log.info("aerogel runs on %s with %d threads (%s)", active_isa(), plan.threads, cpu_name())
-    return Model(_Loaded(checkpoint, architecture, pooling, plan, tuner, weights.table_bytes), arguments)
+    return Model(_Loaded(checkpoint, architecture, used, plan, tuner, weights.table_bytes), arguments)
 
 
 def _lasting(path: str | os.PathLike[str]) -> str:
@@ -105,6 +114,7 @@ class _Arguments(NamedTuple):
     threads: int | None
     format: str
     memory: float | None
+    pooling: str | None
 
 
 @dataclass(frozen=True)
