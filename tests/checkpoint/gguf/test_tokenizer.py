@@ -113,6 +113,46 @@ SPLITS: dict[str, tuple[tuple[str, ...], dict[str, bool]]] = {
         ),
         {"whole_words": True},
     ),
+    "dbrx": (
+        (
+            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ),
+        {},
+    ),
+    "default": (
+        (r"[\p{P}\$\+<=>\^~\|]+", GPT2.removesuffix(r"|\s+"), r"\p{N}+", "[0-9][0-9][0-9]"),
+        {},
+    ),
+}
+#: Other names of the same splittings in llama.cpp.
+ALIASES = {
+    "phi-2": "gpt-2",
+    "jina-es": "gpt-2",
+    "jina-de": "gpt-2",
+    "jina-v2-es": "gpt-2",
+    "jina-v2-de": "gpt-2",
+    "gigachat": "gpt-2",
+    "a.x-4.0": "gpt-2",
+    "mellum": "gpt-2",
+    "exaone4": "gpt-2",
+    "starcoder": "smollm",
+    "refact": "smollm",
+    "command-r": "smollm",
+    "codeshell": "smollm",
+    "exaone": "smollm",
+    "minerva-7b": "smollm",
+    "deepseek-r1-qwen": "qwen2",
+    "kormo": "qwen2",
+    "megrez": "qwen2",
+    "llama3": "llama-bpe",
+    "llama-v3": "llama-bpe",
+    "falcon3": "llama-bpe",
+    "falcon-h1": "llama-bpe",
+    "pixtral": "llama-bpe",
+    "midm-2.0": "llama-bpe",
+    "lfm2": "llama-bpe",
+    "smaug-bpe": "dbrx",
 }
 
 
@@ -128,7 +168,12 @@ def expected_bytes(pre: str, entries: dict[str, Any], text: str) -> list[int]:
 
 
 def test_every_split_has_a_reference() -> None:
-    assert set(SPLITS) == set(module._SPLITS)
+    assert {*SPLITS, *ALIASES} == set(module._SPLITS)
+
+
+@pytest.mark.parametrize(("alias", "pre"), ALIASES.items())
+def test_other_names_of_a_split(alias: str, pre: str) -> None:
+    assert encoded(built(**bpe_vocabulary(pre=alias))) == encoded(built(**bpe_vocabulary(pre=pre)))
 
 
 @pytest.mark.parametrize("pre", SPLITS)
@@ -175,14 +220,15 @@ def test_byte_level_on_random_text(pre: str) -> None:
 
 def test_the_splits_differ() -> None:
     """Otherwise the tests above would not tell them apart."""
-    found = {pre: json.dumps(encoded(built(**bpe_vocabulary(pre=pre, add_bos_token=False)))) for pre in SPLITS}
+    texts = [*TEXTS, " unmerged 345 unmerged", "1234 a1b22 $$x"]
+    found = {pre: json.dumps(encoded(built(**bpe_vocabulary(pre=pre, add_bos_token=False)), texts)) for pre in SPLITS}
     assert len(set(found.values())) == len(SPLITS)
 
 
-@pytest.mark.parametrize("pre", ["llama3", "default", "deepseek-llm", "GPT-2", "", 3, ["gpt-2"], None])
+@pytest.mark.parametrize("pre", ["llama4", "tekken", "deepseek-llm", "GPT-2", "", 3, ["gpt-2"], None])
 def test_other_splits_are_refused_by_name(pre: Any) -> None:
     with pytest.raises(
-        UnsupportedModelError, match="tokenizer.ggml.pre: expected one of gpt-2, smollm, qwen2, llama-bpe, got"
+        UnsupportedModelError, match="tokenizer.ggml.pre: expected one of default, gpt-2, .*, smaug-bpe, got"
     ):
         built(**bpe_vocabulary(pre=pre))
 
@@ -479,8 +525,24 @@ def test_the_end_of_a_turn_ends_too() -> None:
     entries = bpe_vocabulary(eot_token_id=0)
     assert built(**entries).eos_ids == (1, 0)
     assert built(**{**entries, "eot_token_id": 1}).eos_ids == (1,)
-    assert built(**{**entries, "eos_token_id": None}).eos_ids == (0,)
-    assert built(**{**entries, "eos_token_id": None, "eot_token_id": None}).eos_ids == ()
+    assert built(**{**entries, "eos_token_id": None, "eom_token_id": 5}).eos_ids == (0, 5, 1)
+
+
+def test_ends_are_found_by_their_text() -> None:
+    """As llama.cpp finds them: a converter often names the base model's end of text only."""
+    entries = bpe_vocabulary()
+    assert entries["tokens"][1] == "<|end|>"
+    assert built(**{**entries, "eos_token_id": None}).eos_ids == (1,)
+    assert built(**{**entries, "eos_token_id": 0}).eos_ids == (0, 1)
+    others = {**entries, "tokens": ["<|start|>", "<|nothing|>", *entries["tokens"][2:]], "eos_token_id": None}
+    assert built(**others).eos_ids == ()
+
+
+@pytest.mark.parametrize("key", ["bos_token_id", "eos_token_id", "eot_token_id"])
+def test_minus_one_is_no_token(key: str) -> None:
+    """Written unsigned, as some converters do."""
+    entries = {**bpe_vocabulary(add_bos_token=False), key: 2**32 - 1}
+    assert built(**entries).eos_ids == built(**{**entries, key: None}).eos_ids
 
 
 @pytest.mark.parametrize("key", ["bos", "eos"])
@@ -574,7 +636,7 @@ def test_tokens_that_are_the_same_once_translated() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("key", ["bos_token_id", "eos_token_id", "eot_token_id"])
-@pytest.mark.parametrize("value", [-1, 10**6, 2**32 - 1, 1.0, True, "x", [1]])
+@pytest.mark.parametrize("value", [-1, 10**6, 2**32 - 2, 1.0, True, "x", [1]])
 def test_ids_outside_the_vocabulary(kind: str, key: str, value: Any) -> None:
     with pytest.raises(TokenizerError, match=f"tokenizer.ggml.{key}: expected a token id below"):
         built(**{**KINDS[kind](), key: value})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 # Token types, as llama.cpp numbers them.
-_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,35 @@ _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# What llama.cpp falls back to; files that name it were made with it in mind.
+_DEFAULT = (
+    r"[\p{P}\$\+<=>\^~\|]+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+    r"\p{N}+",
+    r"[0-9][0-9][0-9]",
+)
+_GPT2, _DIGITS = _Split(), _Split(digits=True)
+_QWEN2 = _Split((_LLAMA3.replace("{1,3}", ""),), nfc=True)
+_LLAMA_BPE = _Split((_LLAMA3,), add_bos=True, ignore_merges=True)
+#: `tokenizer.ggml.pre` -> split. Many names are one splitting in llama.cpp too.
 _SPLITS = {
-    "gpt-2": _Split(),
-    "smollm": _Split(digits=True),
-    "qwen2": _Split((_LLAMA3.replace("{1,3}", ""),), nfc=True),
-    "llama-bpe": _Split((_LLAMA3,), add_bos=True, ignore_merges=True),
+    "default": _Split(_DEFAULT),
+    **dict.fromkeys(("gpt-2", "phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "gigachat"), _GPT2),
+    **dict.fromkeys(("a.x-4.0", "mellum", "exaone4"), _GPT2),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), _DIGITS),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "kormo", "megrez"), _QWEN2),
+    **dict.fromkeys(
+        ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"), _LLAMA_BPE
+    ),
+    **dict.fromkeys(("dbrx", "smaug-bpe"), _Split((_LLAMA3,))),
 }
+#: Tokens that end a turn, whatever the metadata says: converters often name the base model's end of text only.
+_ENDS = frozenset(
+    ("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>")
+    + ("<EOT>", "_<EOT>", "<|end_of_text|>", "<end_of_utterance>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
+)
+#: What some converters write for a token that there is not: -1 as an unsigned number.
+_ABSENT = 0xFFFFFFFF
 
 
 def tokenizer_from_metadata(metadata: dict[str, Any], path: Path) -> Tokenizer:
@@ -64,7 +87,8 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: Path) -> Tokenizer:
     vocabulary = _Vocabulary(metadata, path)
     with named(f"{path}: the tokenizer cannot be built"):
         backend = build(vocabulary)
-    eos = [vocabulary.special(key) for key in ("eos_token_id", "eot_token_id")]
+    eos = [vocabulary.special(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")]
+    eos += [index for index, token in enumerate(vocabulary.tokens) if token in _ENDS]
     return Tokenizer(
         backend,
         bos_id=vocabulary.special("bos_token_id"),
@@ -104,7 +128,7 @@ class _Vocabulary:
 
     def special(self, key: str) -> int | None:
         index = self.get(key)
-        if index is None:
+        if index is None or index == _ABSENT:
             return None
         if type(index) is not int or not 0 <= index < len(self.tokens):
             raise TokenizerError(
@@ -140,7 +164,9 @@ def _byte_level(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
             f"{vocabulary.path}: tokenizer.ggml.pre: expected one of {', '.join(_SPLITS)}, got {pre!r:.80}"
         )
     ids = vocabulary.ids()
-    if vocabulary.get("merges") is None:
+    # Without merges every text is single bytes: right only where the vocabulary has nothing longer.
+    longer = any(kind == _NORMAL and len(token) > 1 for token, kind in zip(ids, vocabulary.types, strict=True))
+    if longer and not vocabulary.merges:
         raise TokenizerError(f"{vocabulary.path}: tokenizer.ggml.merges: expected a list of pairs of tokens, got none")
     backend = tokenizers.Tokenizer(
         models.BPE(ids, _merges(vocabulary, ids), fuse_unk=False, ignore_merges=split.ignore_merges)
