@@ -433,7 +433,7 @@ WORDS = [
 def bert_vocabulary(cased: bool = False, old: bool = False, **more: Any) -> dict[str, Any]:
     """Words with the mark of GGUF; `old` converters left what stands in brackets as it is, with the type of a word."""
     letters = list("abcdefghijklmnopqrstuvwxyz")
-    words = [*WORDS, *letters, *(["Hello", "DON", "I"] if cased else [])]
+    words = [*WORDS, *letters, *(["Hello", "DON", *"ABCDEFGHIJKLM"] if cased else [])]
     inside = ["##" + x for x in ("able", "ly", "s", "é", *letters, "3", "45")]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     plain = list(dict.fromkeys([*special, "[unused0]", *words, *inside]))
@@ -444,6 +444,13 @@ def bert_vocabulary(cased: bool = False, old: bool = False, **more: Any) -> dict
         types.append(NORMAL if old or not bracket else UNKNOWN if token == "[UNK]" else CONTROL)
     entries = {"model": "bert", "tokens": tokens, "token_type": types, "plain": plain}
     return {**entries, **more}
+
+
+def test_one_capital_does_not_make_a_vocabulary_cased() -> None:
+    entries = bert_vocabulary()
+    entries["tokens"][-1] = SPACE + "Qz"
+    tokenizer = built(**entries)
+    assert tokenizer.encode(["HELLO"]) == tokenizer.encode(["hello"])
 
 
 @pytest.mark.parametrize("cased", [False, True])

@@ -221,12 +221,14 @@ def _wordpiece(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
         for token, kind in zip(vocabulary.tokens, vocabulary.types, strict=True)
     ]
     vocabulary.ids(tokens)  # refuses duplicates
-    # Nothing in the file says whether case matters; a vocabulary without capitals was made for lowered text.
-    cased = any(
-        token != token.lower()
+    # Nothing in the file says whether case matters. In vocabularies where it does a third of the words begin with a capital;
+    # in others some tokens have one all the same, added later or by mistake.
+    words = [
+        token
         for token, kind in zip(tokens, vocabulary.types, strict=True)
-        if kind == 1 and not token.startswith("[")
-    )
+        if kind == _NORMAL and not token.startswith("[") and token.lower() != token.upper()
+    ]
+    cased = sum(token != token.lower() for token in words) > len(words) / 10
     return wordpiece(tokens, not cased, vocabulary.path)
 
 
