@@ -1,5 +1,7 @@
+import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -332,3 +334,66 @@ def test_generation_that_cannot_be(llama_folder, options, said):
 def test_a_format_is_a_name(bert_folder, format):
     with pytest.raises(AerogelError, match="format: expected a name"):
         aerogel.load(bert_folder, format=format)
+
+
+PROMPTS = {"prompts": {"query": "the big ", "passage": ""}, "default_prompt_name": "query"}
+
+
+@pytest.fixture
+def prompted(tmp_path, bert_folder):
+    folder = shutil.copytree(bert_folder, tmp_path / "prompted")
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(PROMPTS))
+    return folder
+
+
+def test_prompts_stand_before_texts(prompted, bert_folder, tmp_path):
+    plain = aerogel.load(bert_folder)
+    aerogel.compress(prompted, tmp_path / "packed", sparsity=0, quant="none")
+    for model in (aerogel.load(prompted), aerogel.load(tmp_path / "packed")):  # a packed model keeps them
+        assert model.prompts == PROMPTS["prompts"]
+        for options, text in (
+            ({}, "the big cat"),
+            ({"prompt_name": "query"}, "the big cat"),
+            ({"prompt_name": "passage"}, "cat"),
+            ({"prompt": ""}, "cat"),
+            ({"prompt": "a red "}, "a red cat"),
+        ):
+            np.testing.assert_allclose(model.encode("cat", **options), plain.encode(text), atol=1e-6)
+            np.testing.assert_allclose(model.encode(["cat", "dog"], **options)[0], plain.encode(text), atol=1e-6)
+    np.testing.assert_allclose(plain.encode("cat", prompt="the big "), plain.encode("the big cat"), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prompt_name": "other"}, "prompt_name: expected one of query, passage, got 'other'"),
+        ({"prompt_name": "query", "prompt": "x"}, "expected one of prompt and prompt_name, got both"),
+        ({"prompt": 3}, "prompt: expected a string, got int"),
+    ],
+)
+def test_prompts_that_are_none(prompted, options, said):
+    with pytest.raises(AerogelError, match=said):
+        aerogel.load(prompted).encode("cat", **options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"prompts": ["a"]}, "prompts: expected an object of strings"),
+        ({"prompts": {"a": 1}}, "prompts: expected an object of strings"),
+        ({"prompts": {"a": "x"}, "default_prompt_name": "b"}, "default_prompt_name: expected one of a, got 'b'"),
+    ],
+)
+def test_broken_prompts(prompted, settings, said):
+    (prompted / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    with pytest.raises(aerogel.ConfigError, match=said):
+        aerogel.load(prompted)
+
+
+def test_prompts_that_do_not_count_are_refused(prompted):
+    file = prompted / "1_Pooling" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "include_prompt": False}))
+    model = aerogel.load(prompted)
+    with pytest.raises(aerogel.UnsupportedModelError, match="include_prompt"):
+        model.encode("cat")
+    assert model.encode("cat", prompt="").shape == (48,)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.checkpoint.sentence_transformers import Prompts
 from aerogel.checkpoint.weight import Weight
 from aerogel.errors import MissingTensorsError
 
@@ -67,6 +68,11 @@ class Checkpoint(ABC):
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, loaded at the first call."""
         return self._tokenizer
+
+    @property
+    def prompts(self) -> Prompts:
+        """What the model's authors put before texts."""
+        return Prompts()
 
     @property
     def pooling(self) -> Pooling | None:

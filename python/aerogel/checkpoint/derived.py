@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aerogel.checkpoint.checkpoint import Checkpoint
+from aerogel.checkpoint.sentence_transformers import Prompts
 
 if TYPE_CHECKING:
     from aerogel.architectures.pooling import Pooling
@@ -23,6 +24,10 @@ class Derived(Checkpoint):
 
     def names(self) -> list[str]:
         return self._names
+
+    @property
+    def prompts(self) -> Prompts:
+        return self._source.prompts
 
     @property
     def pooling(self) -> Pooling | None:

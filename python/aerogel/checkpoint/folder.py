@@ -15,7 +15,7 @@ from typing import Any
 
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.packed.format import is_packed
-from aerogel.checkpoint.sentence_transformers import read_sentence_transformer
+from aerogel.checkpoint.sentence_transformers import PROMPTS, read_sentence_transformer
 from aerogel.errors import RecipeError, TokenizerError
 
 log = logging.getLogger("aerogel")
@@ -33,7 +33,7 @@ KEPT_FILES = (
     "generation_config.json",
     "chat_template.jinja",
     "sentence_*_config.json",
-    "config_sentence_transformers.json",
+    PROMPTS,
     "LICENSE*",
 )
 
@@ -111,7 +111,9 @@ def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
         root = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
         sentence = read_sentence_transformer(root)
         for pattern in KEPT_FILES:
-            for file in sorted((sentence.model_folder if sentence else root).glob(pattern)):
+            # A model may be in a subfolder, its prompts never are.
+            place = root if sentence is None or pattern == PROMPTS else sentence.model_folder
+            for file in sorted(place.glob(pattern)):
                 if file.is_file():  # there are folders called LICENSES
                     shutil.copyfile(file, folder / file.name)
     if not (folder / "tokenizer.json").exists():
@@ -143,6 +145,7 @@ def write_pooling(checkpoint: Checkpoint, folder: Path) -> None:
         {
             "word_embedding_dimension": checkpoint.config.get("hidden_size"),
             **{f"pooling_mode_{flag}": mode == pooling.mode for mode, flag in flags.items()},
+            **({} if checkpoint.prompts.pooled else {"include_prompt": False}),
         },
     )
 

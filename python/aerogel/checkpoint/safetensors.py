@@ -16,7 +16,7 @@ from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.names import normalize_all
-from aerogel.checkpoint.sentence_transformers import SentenceTransformer, read_sentence_transformer
+from aerogel.checkpoint.sentence_transformers import Prompts, SentenceTransformer, read_sentence_transformer
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
@@ -46,6 +46,10 @@ class FolderCheckpoint(Checkpoint):
 
     def _load_tokenizer(self) -> Tokenizer:
         return load_tokenizer(self._folder, self.config, self._sentence is not None and self._sentence.lowercase)
+
+    @property
+    def prompts(self) -> Prompts:
+        return self._sentence.prompts if self._sentence else Prompts()
 
     @property
     def pooling(self) -> Pooling | None:

@@ -1,15 +1,20 @@
-"""How a sentence-transformers model makes one embedding of a sequence: modules.json and 1_Pooling/config.json."""
+"""How a sentence-transformers model makes one embedding of a text: modules.json, 1_Pooling/config.json and the prompts of
+config_sentence_transformers.json.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aerogel.architectures import MODES, Pooling
-from aerogel.checkpoint.config import read_json, read_json_list
+from aerogel.checkpoint.config import read_json, read_json_list, read_optional_json
 from aerogel.errors import ConfigError, UnsupportedModelError
 
+#: The file of the prompts, beside modules.json.
+PROMPTS = "config_sentence_transformers.json"
 _FLAGS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -21,6 +26,21 @@ _FLAGS = {
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """What stands before a text, such as "query: ".
+
+    Attributes:
+        texts: by their names.
+        default: the name of the one that is used where the caller names none; None: none is.
+        pooled: whether the tokens of a prompt count in the embedding.
+    """
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    default: str | None = None
+    pooled: bool = True
+
+
+@dataclass(frozen=True)
 class SentenceTransformer:
     """What a sentence-transformers folder says beside the model itself."""
 
@@ -28,6 +48,7 @@ class SentenceTransformer:
     pooling: Pooling | None
     max_tokens: int | None
     lowercase: bool
+    prompts: Prompts
 
 
 def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
@@ -40,13 +61,14 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
     path = folder / "modules.json"
     if not path.exists():
         return None
-    model_folder, mode, normalize = folder, None, False
+    model_folder, mode, normalize, pooled = folder, None, False, True
     for module in read_json_list(path):
         kind, module_folder = _module(path, folder, module)
         if kind == "Transformer":
             model_folder = module_folder
         elif kind == "Pooling":
             mode = _mode(module_folder / "config.json")
+            pooled = read_json(module_folder / "config.json").get("include_prompt") is not False
         elif kind == "Normalize":
             normalize = True
         else:
@@ -62,7 +84,20 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
         Pooling(mode, normalize) if mode else None,
         max_tokens,
         settings.get("do_lower_case") is True,
+        _prompts(folder / PROMPTS, pooled),
     )
+
+
+def _prompts(path: Path, pooled: bool) -> Prompts:
+    settings = read_optional_json(path)
+    texts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ConfigError(f"{path}: prompts: expected an object of strings, got {texts!r:.80}")
+    if default is not None and (not isinstance(default, str) or default not in texts):
+        raise ConfigError(
+            f"{path}: default_prompt_name: expected one of {', '.join(texts) or 'none'}, got {default!r:.80}"
+        )
+    return Prompts(texts, default, pooled)
 
 
 def _module(path: Path, folder: Path, module: Any) -> tuple[str, Path]:

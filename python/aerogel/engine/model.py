@@ -274,6 +274,28 @@ class Model:
             finally:
                 session.profile(False)
 
+    @property
+    def prompts(self) -> dict[str, str]:
+        """What the model's authors put before texts, by name: for `encode(..., prompt_name=)`."""
+        return dict(self._checkpoint.prompts.texts)
+
+    def _prompt(self, prompt: str | None, name: str | None) -> str:
+        """What stands before each text."""
+        known = self._checkpoint.prompts
+        if prompt is not None and name is not None:
+            raise AerogelError("expected one of prompt and prompt_name, got both")
+        if prompt is not None and not isinstance(prompt, str):
+            raise DataError(f"prompt: expected a string, got {type(prompt).__name__}")
+        if name is not None and name not in known.texts:
+            raise AerogelError(f"prompt_name: expected one of {', '.join(known.texts) or 'none'}, got {name!r:.80}")
+        chosen = known.default if name is None else name
+        text = prompt if prompt is not None else known.texts[chosen] if chosen is not None else ""
+        if text and not known.pooled:
+            raise UnsupportedModelError(
+                f"{self._checkpoint.path}: include_prompt is false: prompts that are left out of the pooling are not supported"
+            )
+        return text
+
     def describe(self) -> list[dict[str, Any]]:
         """The steps of a forward pass: op and name; of linears also shape, nonzeros, bytes and the forms of the weights:
         format, ISA, bytes, and the most rows that a form serves; and the `limit` of an int8 input with a fixed scale, 0 with
@@ -281,7 +303,12 @@ class Model:
         return list(self._plan.describe())
 
     def encode(
-        self, texts: str | Sequence[str], batch_tokens: int = BATCH_TOKENS, normalize: bool | None = None
+        self,
+        texts: str | Sequence[str],
+        batch_tokens: int = BATCH_TOKENS,
+        normalize: bool | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
     ) -> np.ndarray:
         """Embeds texts.
 
@@ -292,12 +319,14 @@ class Model:
             texts: one text or many; the empty text is fine.
             batch_tokens: tokens that are run at once. It limits memory, and does not change the result.
             normalize: scale embeddings to length 1 or not; None: as the model's authors do.
+            prompt: stands before each text, such as "query: "; "" is none. Unless given the model's default, if it has one.
+            prompt_name: one of the model's own, see `prompts`.
 
         Returns:
             float32 [n, hidden], or [hidden] for a single string.
         """
         if isinstance(texts, str):
-            embedding: np.ndarray = self.encode([texts], batch_tokens, normalize)[0]
+            embedding: np.ndarray = self.encode([texts], batch_tokens, normalize, prompt, prompt_name)[0]
             return embedding
         if "embedding" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
@@ -307,8 +336,9 @@ class Model:
         assert pooling is not None
         output = "pooled" if normalize is False else "embedding"
         result = np.empty((len(texts), self.hidden_size), np.float32)
+        before = self._prompt(prompt, prompt_name)
         if texts:
-            self._run_batches(self._tokenize(texts), None, output, batch_tokens, result)
+            self._run_batches(self._tokenize([before + text for text in texts]), None, output, batch_tokens, result)
         if normalize and not pooling.normalize:
             result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), 1e-12)
         return result
