@@ -292,7 +292,7 @@ class Model:
         text = prompt if prompt is not None else known.texts[chosen] if chosen is not None else ""
         if text and not known.pooled:
             raise UnsupportedModelError(
-                f"{self._checkpoint.path}: include_prompt is false: prompts that are left out of the pooling are not supported"
+                f"{self._checkpoint.path}: include_prompt is false: prompts outside the pooling are not supported"
             )
         return text
 
