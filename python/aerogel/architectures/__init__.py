@@ -17,6 +17,7 @@ from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, Tenso
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.pooling import MODES, Pooling
+from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
 
@@ -32,8 +33,10 @@ __all__ = [
     "Group",
     "Part",
     "Pooling",
+    "Refused",
     "Role",
     "SavedNames",
+    "Settings",
     "Tensor",
     "TensorSource",
     "architecture_of",
@@ -84,6 +87,7 @@ def architecture_of(checkpoint: TensorSource, pooling: Pooling | None = None) ->
     method = (config.get("quantization_config") or {}).get("quant_method")
     if method not in (None, "aerogel"):
         raise UnsupportedModelError(f"{checkpoint.path}: weights quantized by {method!r} are not supported")
+    family.settings.check(config, f"{checkpoint.path}: config")
     architecture = family(config, checkpoint.names(), pooling or checkpoint.pooling)
     architecture.check(checkpoint)
     return architecture

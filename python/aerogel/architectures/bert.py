@@ -10,6 +10,7 @@ from aerogel.architectures.architecture import Architecture, add_pooling
 from aerogel.architectures.config import Config
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
 from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import MissingTensorsError, UnsupportedModelError
 
@@ -85,6 +86,33 @@ GGUF = GGUFNames(
     finish=_finish_gguf,
 )
 
+SETTINGS = CONFIG | Settings(
+    "config.json",
+    used={
+        "num_hidden_layers": "layers",
+        "hidden_size": "width",
+        "num_attention_heads": "heads",
+        "head_dim": "aerogel's: width of a head where heads were pruned",
+        "intermediate_size": "width of the feed-forward blocks",
+        "max_position_embeddings": "rows of the position embeddings",
+        "type_vocab_size": "rows of the token type embeddings",
+        "layer_norm_eps": "layer norm",
+        "hidden_act": "activation",
+        "position_embedding_type": "only absolute",
+        "is_decoder": "only false",
+        "add_cross_attention": "only false",
+        "id2label": "how many scores a classifier has",
+        "num_labels": "how many scores a classifier has",
+        "label2id": "names of classes in evaluations",
+    },
+    refused={
+        "embedding_size": Refused("embeddings narrower than the hidden states", ()),
+        "attention_window": Refused("windowed attention", ()),
+        "is_causal": Refused("attention to what stands before only"),
+        "num_hidden_groups": Refused("layers that share weights", ()),
+    },
+)
+
 
 class Bert(Architecture):
     """Outputs "hidden" [T, H], "pooled" and "embedding" [S, H] with a pooling, "scores" [S, labels] or "logits" [T, V]
@@ -112,6 +140,7 @@ class Bert(Architecture):
     }
     gguf: ClassVar = {"bert": GGUF}
     wordpiece: ClassVar = True
+    settings: ClassVar = SETTINGS
     heads_fill_hidden: ClassVar = True
 
     @classmethod

@@ -29,6 +29,12 @@ class TensorFiles:
     """
 
     def __init__(self, folder: Path, lone: Path | None = None) -> None:
+        if (folder / "adapter_config.json").exists():
+            # Transformers would put it on top of the weights beside it, or of its base model's.
+            raise UnsupportedModelError(
+                f"{folder / 'adapter_config.json'}: adapters are not applied: merge it into its base model first "
+                "(peft: model.merge_and_unload().save_pretrained(new_folder))"
+            )
         if lone is None and not (folder / SINGLE).exists() and (folder / INDEX).exists():
             self._files, self._file_of = _sharded(folder)
         else:
@@ -101,8 +107,6 @@ def weight_file(folder: Path) -> Path:
     if (folder / SINGLE).exists():
         return folder / SINGLE
     found = sorted(folder.glob("*.safetensors"))
-    if (folder / "adapter_config.json").exists():
-        raise UnsupportedModelError(f"{folder}: this is an adapter, not a model: merge it into its base model first")
     if len(found) == 1:
         return found[0]
     if found:
