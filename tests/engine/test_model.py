@@ -94,7 +94,9 @@ def test_the_caller_says_how_tokens_are_pooled(bert_folder, llama_folder, mode, 
 
 
 def test_a_pooling_that_is_none(bert_folder):
-    with pytest.raises(AerogelError, match="pooling: expected one of mean, cls, max, last, got 'median'"):
+    with pytest.raises(
+        AerogelError, match="pooling: expected one of mean, cls, max, last, mean_sqrt_len, weightedmean, got 'median'"
+    ):
         aerogel.load(bert_folder, pooling="median")
 
 

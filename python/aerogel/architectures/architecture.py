@@ -152,10 +152,3 @@ class Architecture(ABC):
             )
         for reason, names in ignored.items():
             log.info("not used (%s): %s", reason, ", ".join(names))
-
-
-def add_pooling(p: Program, hidden: Value, pooling: Pooling) -> None:
-    """[T, H] -> "pooled" [S, H] and "embedding" [S, H], which is normalised where the model says so."""
-    pooled = p.pool(hidden, pooling.mode)  # [S, H]
-    p.output("pooled", pooled)
-    p.output("embedding", p.l2_normalize(pooled) if pooling.normalize else pooled)  # [S, H]

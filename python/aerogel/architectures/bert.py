@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aerogel.architectures.architecture import Architecture, add_pooling
+from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import Config
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
-from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import MissingTensorsError, UnsupportedModelError
@@ -146,7 +146,7 @@ class Bert(Architecture):
     @classmethod
     def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
         # a head says what the model is for; without one it is an encoder
-        return Pooling("mean", normalize=False) if Config(config).architecture("BertModel") == "BertModel" else None
+        return Pooling(("mean",), normalize=False) if Config(config).architecture("BertModel") == "BertModel" else None
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config)
@@ -213,6 +213,7 @@ class Bert(Architecture):
                 found += _linear(t + "intermediate.dense", f, h, n + "ffn.up")
             found += _linear(t + "output.dense", h, f, n + "ffn.down")
             found += _norm(t + "output.LayerNorm", h, n + "ffn.norm")
+        found += pooling_tensors(self.pooling, self.hidden_size)
         if self.head == "classifier":
             found += _linear("pooler.dense", h, h, "pooler", Role.HEAD)
             found += _linear("classifier", (self.labels, ""), h, "classifier", Role.HEAD)
@@ -234,7 +235,7 @@ class Bert(Architecture):
             if self.ffn[i]:
                 found.append((t + "intermediate.dense.weight",))
                 found.append((t + "output.dense.weight",))
-        return found
+        return found + pooling_stacks(self.pooling)
 
     def folds(self) -> list[Fold]:
         # What a norm makes is also added to the next block's result, and GELU is not linear: only values are left.
@@ -287,9 +288,9 @@ class Bert(Architecture):
         self._trace(p, self.layers, h)
         p.output("hidden", h)  # [T, H]
         if self.pooling is not None:
-            add_pooling(p, h, self.pooling)
+            add_pooling(p, w, h, self.pooling)
         if self.head == "classifier":
-            c = p.pool(h, "cls")  # [S, H]
+            c = p.pool(h, ("cls",))  # [S, H]
             c = p.activation(linear("pooler", c, "pooler.dense"), "tanh")  # [S, H]
             p.output("scores", linear("classifier", c, "classifier"))  # [S, labels]
         if self.head == "mlm":

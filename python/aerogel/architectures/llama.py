@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from aerogel.architectures.architecture import Architecture, add_pooling
+from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
-from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
@@ -304,7 +304,7 @@ class Llama(Architecture):
         norm("norm", "norm")
         if self.has_head and not self.tied:
             found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
-        return found
+        return found + pooling_tensors(self.pooling, self.hidden_size)
 
     def least_width(self, block: str) -> int:
         return int(self.out_bias if block == "attention" else self.ffn_bias)
@@ -321,7 +321,7 @@ class Llama(Architecture):
                 found.append((t + "mlp.down_proj.weight",))
         if self.has_head:
             found.append(("embed_tokens.weight" if self.tied else "lm_head.weight",))
-        return found
+        return found + pooling_stacks(self.pooling)
 
     def folds(self) -> list[Fold]:
         found: list[Fold] = []
@@ -379,7 +379,7 @@ class Llama(Architecture):
         h = norm("norm", h, "norm")  # [T, H]
         p.output("hidden", h)
         if self.pooling is not None:
-            add_pooling(p, h, self.pooling)
+            add_pooling(p, w, h, self.pooling)
         if self.has_head:
             last = p.select_last(h)  # [T, H], or [S, H] when only the last tokens are wanted
             head = "embed_tokens" if self.tied else "lm_head"

@@ -159,15 +159,15 @@ CONFIG = Settings(
         "add_cross_attention": Refused("attention to another model's output"),
         "cross_attention_hidden_size": Refused("attention to another model's output", ()),
         "pruned_heads": Refused(
-            "Transformers 5 does not read it either: say what is left instead, as head_dim and as attention_heads, a list with "
-            "one number of heads a layer",
+            "Transformers 5 does not read it either: say what is left instead, as head_dim and as attention_heads, a list "
+            "with one number of heads a layer",
             (),
         ),
         "use_mrope": Refused("rotary embeddings of images"),
         "adapters": Refused("adapters are not merged: merge them into the weights first", ()),
         "auto_map": Refused(
-            "the model comes with Python code of its own, which is not run: if it computes as the family does, remove auto_map "
-            "from config.json",
+            "the model comes with Python code of its own, which is not run: if it computes as the family does, remove "
+            "auto_map from config.json",
             (),
         ),
         **{

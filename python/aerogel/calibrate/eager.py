@@ -198,8 +198,8 @@ class Eager:
     def select_last(self, x: Written) -> Written:
         return x
 
-    def pool(self, x: Written, kind: str) -> Value | None:
-        return self._op(x, lambda p, v: p.pool(v, kind), keep=True, pooled=True)
+    def pool(self, x: Written, kinds: Sequence[str]) -> Value | None:
+        return self._op(x, lambda p, v: p.pool(v, kinds), keep=True, pooled=True)
 
     def l2_normalize(self, x: Written) -> Value | None:
         return self._op(x, lambda p, v: p.l2_normalize(v))

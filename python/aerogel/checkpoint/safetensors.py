@@ -83,6 +83,8 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         folder = sentence.model_folder if sentence else root
         # Weights first: a folder without any is not a model, whatever else it lacks.
         self._files = TensorFiles(folder, lone)
+        if sentence is not None:
+            self._files.add(sentence.files)
         config = read_config(folder)
         super().__init__(path, folder, sentence, config)
         method = config.get("quantization_config")
@@ -119,7 +121,9 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         where = self._files.where(stored)
         entry = self._files.entry(stored)
         shape = check_matrix(where, entry.shape)
-        if entry.dtype == "BF16" and name not in self._masks:  # as it lies in the file: the same numbers in half the memory
+        if (
+            entry.dtype == "BF16" and name not in self._masks
+        ):  # as it lies in the file: the same numbers in half the memory
             values = self._files.raw(stored)
             check_finite(where, values)
             return Weight(shape, values)

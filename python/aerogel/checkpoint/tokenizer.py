@@ -225,7 +225,8 @@ def _around(backend: tokenizers.Tokenizer, where: object) -> tuple[list[int], li
 def _tokens_around(processor: dict[str, Any], where: object) -> tuple[list[int], list[int]]:
     kind = processor["type"]
     if kind == "Sequence":
-        before, after = [], []
+        before: list[int] = []
+        after: list[int] = []
         for inner in processor["processors"]:
             left, right = _tokens_around(inner, where)
             before, after = left + before, after + right
@@ -237,7 +238,9 @@ def _tokens_around(processor: dict[str, Any], where: object) -> tuple[list[int],
         texts = [i for i, piece in enumerate(pieces) if "Sequence" in piece]
         if len(texts) != 1 or pieces[texts[0]]["Sequence"]["id"] != "A":
             raise TokenizerError(f"{where}: post_processor: expected the text once in a template, got {pieces!r:.200}")
-        ids = [processor["special_tokens"][p["SpecialToken"]["id"]]["ids"] if "SpecialToken" in p else [] for p in pieces]
+        ids = [
+            processor["special_tokens"][p["SpecialToken"]["id"]]["ids"] if "SpecialToken" in p else [] for p in pieces
+        ]
         return sum(ids[: texts[0]], []), sum(ids[texts[0] :], [])
     if kind == "ByteLevel":  # moves offsets only
         return [], []

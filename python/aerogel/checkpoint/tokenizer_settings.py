@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 _BERT = ("BertTokenizer", "BertTokenizerFast")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _SLOW = "read by Transformers' tokenizers in Python only, not by those that read tokenizer.json"
 _PADDED = "batches are ragged: nothing is padded"
 _CUT = "texts are cut at the model's own limit"
@@ -168,7 +169,9 @@ class TokenizerSettings:
             known[str(token.content)] = token
             got = backend.token_to_id(token.content)
             if got != index:
-                raise TokenizerError(f"{self._folder}: added token {token.content!r:.80}: expected id {index}, got {got}")
+                raise TokenizerError(
+                    f"{self._folder}: added token {token.content!r:.80}: expected id {index}, got {got}"
+                )
         # Special tokens that no row of the embeddings stands for are never met: those are left alone.
         names = [self.token(key) for key in _TOKENS] + [name for key in _LISTS for name in self._names(key)]
         missing = [n for n in dict.fromkeys(names) if n and n not in known and backend.token_to_id(n) is not None]
@@ -180,9 +183,10 @@ class TokenizerSettings:
         if not isinstance(items, list):
             raise TokenizerError(f"{self.path}: {key}: expected a list of tokens, got {value!r:.80}")
         names = [item.get("content") if isinstance(item, Mapping) else item for item in items]
-        if not all(isinstance(name, str) for name in names):
+        found = [name for name in names if isinstance(name, str)]
+        if len(found) < len(names):
             raise TokenizerError(f"{self.path}: {key}: expected a list of tokens, got {value!r:.80}")
-        return names
+        return found
 
     def _added(self) -> dict[int, tokenizers.AddedToken]:
         """Id -> token: added_tokens_decoder of tokenizer_config.json, or, where that is silent, added_tokens.json."""
@@ -191,21 +195,9 @@ class TokenizerSettings:
         found: dict[int, tokenizers.AddedToken] = {}
         listed = self.values.get("added_tokens_decoder")
         if listed is not None:
-            flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-            for index, token in listed.items() if isinstance(listed, Mapping) else [("", listed)]:
-                content = token.get("content") if isinstance(token, Mapping) else None
-                chosen = {flag: token[flag] for flag in flags if flag in token} if content is not None else {}
-                if not (
-                    index.isascii()
-                    and index.isdecimal()
-                    and isinstance(content, str)
-                    and all(isinstance(v, bool) for v in chosen.values())
-                ):
-                    raise TokenizerError(
-                        f"{self.path}: added_tokens_decoder: expected an object from ids to tokens, got {index!r:.20}: {token!r:.80}"
-                    )
-                found[int(index)] = tokenizers.AddedToken(content, **chosen)
-            return found
+            if not isinstance(listed, Mapping):
+                raise TokenizerError(f"{self.path}: added_tokens_decoder: expected an object, got {listed!r:.80}")
+            return {self._id(index): self._token(token) for index, token in listed.items()}
         path = self._folder / "added_tokens.json"
         special = {self.token(key) for key in _TOKENS} | {name for key in _LISTS for name in self._names(key)}
         for content, index in read_optional_json(path).items():
@@ -214,3 +206,17 @@ class TokenizerSettings:
             named = content in special
             found[index] = tokenizers.AddedToken(content, normalized=not named, special=named)
         return found
+
+    def _id(self, index: str) -> int:
+        if not (index.isascii() and index.isdecimal() and len(index) < 10):
+            raise TokenizerError(f"{self.path}: added_tokens_decoder: expected token ids, got {index!r:.80}")
+        return int(index)
+
+    def _token(self, token: Any) -> tokenizers.AddedToken:
+        import tokenizers
+
+        content = token.get("content") if isinstance(token, Mapping) else None
+        flags = {flag: token[flag] for flag in _FLAGS if flag in token} if isinstance(token, Mapping) else {}
+        if not isinstance(content, str) or not all(isinstance(flag, bool) for flag in flags.values()):
+            raise TokenizerError(f"{self.path}: added_tokens_decoder: expected tokens, got {token!r:.80}")
+        return tokenizers.AddedToken(content, **flags)

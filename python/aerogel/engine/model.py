@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,8 +58,9 @@ def load(
             forces it on every layer.
         memory: memory limit of each layer, as a multiple of its dense form, where a format can keep it; without it, the
             fastest format is used.
-        pooling: how hidden states become an embedding: "mean", "cls", "max" or "last"; unless given as the model's files
-            say, and where they are silent as its family does by default, which a warning says.
+        pooling: how hidden states become an embedding: "mean", "cls", "max", "last", "mean_sqrt_len" (the sum over the root
+            of the number of tokens) or "weightedmean" (token t counts t times); unless given as the model's files say, and
+            where they are silent as its family does by default, which a warning says.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
@@ -72,7 +73,7 @@ def load(
     arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling)
     checkpoint = open_checkpoint(arguments.path)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
-    used = pooling_of(checkpoint) if pooling is None else Pooling(pooling, said is not None and said.normalize)
+    used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
     architecture = architecture_of(checkpoint, used)
     program = Program()
     purpose = "generate" if architecture.generates else "encode"
@@ -221,8 +222,18 @@ class Model:
 
     @property
     def hidden_size(self) -> int:
-        """The width of hidden states and embeddings."""
+        """The width of hidden states."""
         return self._architecture.hidden_size
+
+    @property
+    def embedding_size(self) -> int:
+        """The width of embeddings: that of hidden states, unless the model pools in several ways, has linears after the
+        pooling, or keeps the first numbers only."""
+        pooling = self._open.pooling
+        if pooling is None:
+            return self.hidden_size
+        width = pooling.width(self.hidden_size)
+        return width if pooling.dimensions is None else min(pooling.dimensions, width)
 
     @property
     def max_tokens(self) -> int:
@@ -323,7 +334,7 @@ class Model:
             prompt_name: one of the model's own, see `prompts`.
 
         Returns:
-            float32 [n, hidden], or [hidden] for a single string.
+            float32 [n, embedding_size], or [embedding_size] for a single string.
         """
         if isinstance(texts, str):
             embedding: np.ndarray = self.encode([texts], batch_tokens, normalize, prompt, prompt_name)[0]
@@ -335,11 +346,13 @@ class Model:
         pooling = self._open.pooling
         assert pooling is not None
         output = "pooled" if normalize is False else "embedding"
-        result = np.empty((len(texts), self.hidden_size), np.float32)
+        result = np.empty((len(texts), pooling.width(self.hidden_size)), np.float32)
         before = self._prompt(prompt, prompt_name)
         if texts:
             self._run_batches(self._tokenize([before + text for text in texts]), None, output, batch_tokens, result)
-        if normalize and not pooling.normalize:
+        if self.embedding_size < result.shape[1]:
+            result = result[:, : self.embedding_size].copy()
+        if normalize and (pooling.dimensions is not None or not pooling.normalize):
             result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), 1e-12)
         return result
 
