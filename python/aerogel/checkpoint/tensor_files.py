@@ -14,6 +14,8 @@ from aerogel.checkpoint.safetensors_file import Entry, SafetensorsFile
 from aerogel.errors import CheckpointError, MissingTensorsError, UnsupportedModelError
 
 SINGLE = "model.safetensors"
+#: What the metadata of a packed model's file say.
+PACKED_FORMAT = "aerogel"
 INDEX = "model.safetensors.index.json"
 
 
@@ -28,11 +30,11 @@ class TensorFiles:
         UnsupportedModelError: the folder holds an adapter.
     """
 
-    def __init__(self, folder: Path, lone: Path | None = None) -> None:
+    def __init__(self, folder: Path, lone: Path | None = None, verify: bool = True) -> None:
         if lone is None and not (folder / SINGLE).exists() and (folder / INDEX).exists():
-            self._files, self._file_of = _sharded(folder)
+            self._files, self._file_of = _sharded(folder, verify)
         else:
-            file = SafetensorsFile(lone or weight_file(folder))
+            file = SafetensorsFile(lone or weight_file(folder), verify)
             self._files = {file.path.name: file}
             self._file_of = dict.fromkeys(file.entries, file.path.name)
         self._stored = {
@@ -41,6 +43,11 @@ class TensorFiles:
             for name, stored in file.metadata.items()
             if stored in file.entries and name not in self._file_of
         }
+
+    @property
+    def packed(self) -> bool:
+        """Whether a file says that it is a packed model's."""
+        return any(file.metadata.get("format") == PACKED_FORMAT for file in self._files.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter([*self._file_of, *self._stored])
@@ -64,10 +71,6 @@ class TensorFiles:
         """See `SafetensorsFile.float32`."""
         return self._file(name).float32(self._own(name))
 
-    def release(self, name: str) -> None:
-        """See `SafetensorsFile.release`."""
-        self._file(name).release(self._own(name))
-
     def _file(self, name: str) -> SafetensorsFile:
         return self._files[self._file_of[self._own(name)]]
 
@@ -76,7 +79,7 @@ class TensorFiles:
         return self._stored.get(name, name)
 
 
-def _sharded(folder: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
+def _sharded(folder: Path, verify: bool) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
     """The shards by their names, and the shard of every tensor."""
     path = folder / INDEX
     index = read_json(path).get("weight_map")
@@ -89,7 +92,7 @@ def _sharded(folder: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
     absent = [name for name in shards if not (folder / name).is_file()]
     if absent:
         raise CheckpointError(f"{path}: {len(absent)} of {len(shards)} shards are missing: {', '.join(absent)}")
-    files = {name: SafetensorsFile(folder / name) for name in shards}
+    files = {name: SafetensorsFile(folder / name, verify) for name in shards}
     lost = [f"{name} (in {file})" for name, file in index.items() if name not in files[file].entries]
     if lost:
         raise MissingTensorsError(path, lost)

@@ -47,7 +47,7 @@ def save(
     check_out(out)
     with replacing(out, check_out) as folder:
         chosen = {k: v for k, v in (config or checkpoint.config).items() if k != "quantization_config"}
-        writer = SafetensorsWriter(folder / "model.safetensors")
+        writer = SafetensorsWriter(folder / "model.safetensors", checksums=True)
         untrained = [name for name in checkpoint.names() if name not in arrays]
         for name in [*arrays, *untrained]:
             array = arrays[name] if name in arrays else checkpoint.array(name)
