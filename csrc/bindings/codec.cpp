@@ -1,5 +1,7 @@
 #include "codec/codec.h"
 
+#include <algorithm>
+
 #include "bindings/bindings.h"
 
 namespace aerogel {
@@ -24,9 +26,11 @@ py::object encode(const py::array& tensor) {
   return py::array_t<std::uint8_t>(static_cast<py::ssize_t>(blob.size()), blob.data());
 }
 
-py::tuple header(const std::string& name, const py::array& blob) {
-  const Array<std::uint8_t> bytes = blob_of(name, blob);
-  const CodedHeader found = coded_header(name, bytes.data(), static_cast<std::size_t>(bytes.size()));
+py::tuple header(const std::string& name, const py::array& begin, std::uint64_t size) {
+  const Array<std::uint8_t> bytes = blob_of(name, begin);
+  if (static_cast<std::uint64_t>(bytes.size()) < std::min<std::uint64_t>(size, kMostHeader))
+    throw DataError(name + ": expected the first " + std::to_string(kMostHeader) + " bytes, got " + std::to_string(bytes.size()));
+  const CodedHeader found = coded_header(name, bytes.data(), size);
   return py::make_tuple(found.dtype == ByteType::i8 ? "I8" : "U8", py::tuple(py::cast(found.shape)));
 }
 
@@ -49,8 +53,8 @@ py::array decode(const std::string& name, const py::array& blob, int threads, co
 void bind_codec(py::module_& module) {
   module.def("encode_bytes", &encode, py::arg("tensor"),
              "The coded form of a uint8 or int8 tensor, uint8 [bytes], or None where it would not be smaller.");
-  module.def("coded_header", &header, py::arg("name"), py::arg("blob"),
-             "(\"U8\" or \"I8\", shape) of a coded tensor; its data are not looked at.");
+  module.def("coded_header", &header, py::arg("name"), py::arg("begin"), py::arg("size"),
+             "(\"U8\" or \"I8\", shape) of a coded tensor of `size` bytes, of which the first 80 are enough.");
   module.def("decode_bytes", &decode, py::arg("name"), py::arg("blob"), py::arg("threads") = 1, py::arg("isa") = py::none(),
              "The tensor that `encode_bytes` coded. Errors are DataError, with `name`.");
 }
