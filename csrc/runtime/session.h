@@ -45,7 +45,8 @@ class Session {
 
  private:
   void run_frame(const Schedule& schedule, const Frame& frame, const Crew& crew);
-  std::size_t scratch_bytes(const Schedule& schedule, const Batch& batch, std::int64_t longest) const;
+  Extent extent_of(const Batch& batch, std::int64_t longest) const;
+  std::size_t scratch_bytes(const Schedule& schedule, const Extent& extent) const;
   std::vector<std::int64_t> side_by_side(const Batch& batch) const;
 
   std::shared_ptr<const Plan> plan_;
