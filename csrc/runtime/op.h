@@ -68,7 +68,7 @@ class Op {
   virtual void check(const Batch&) const {}                              // throws DataError for what run() would trust
   virtual std::size_t scratch_bytes(const Extent&) const { return 0; }   // of each thread, beyond one row of the result
   virtual std::size_t workspace_bytes() const { return 0; }              // of all threads of a step together
-  virtual void reserve(const Extent&) const {}                           // makes what all sessions share; throws std::bad_alloc
+  virtual void reserve(std::int64_t /*positions*/) const {}              // what all sessions share; throws std::bad_alloc
   // Allocates nothing and throws nothing.
   virtual void run(const Work& work) const = 0;
 

@@ -32,62 +32,64 @@ void Rotary::Table::allow(std::int64_t positions) {
 Rotary::Rotary(std::vector<float> frequencies, std::int64_t positions, float scale, std::optional<Beyond> beyond)
     : positions_(positions),
       scale_(scale),
-      beyond_(std::move(beyond)),
+      after_(beyond ? beyond->after : kNever),
+      growth_(beyond ? beyond->growth : Growth{0, 0}),
       near_(std::move(frequencies)),
-      far_(beyond_ ? std::move(beyond_->frequencies) : std::vector<float>()) {
-  if (pairs() < 1) throw ShapeError("rotary: expected at least one frequency, got none");
+      far_(beyond ? std::move(beyond->frequencies) : std::vector<float>()),
+      pairs_(static_cast<std::int64_t>(near_.frequencies.size())) {
+  if (pairs_ < 1) throw ShapeError("rotary: expected at least one frequency, got none");
   if (positions < 1 || positions > std::numeric_limits<std::int32_t>::max())
     throw ShapeError("rotary: expected 1 to 2147483647 positions, got " + std::to_string(positions));
+  if (after_ < 1) throw ShapeError("rotary: expected a switch after at least one position, got " + std::to_string(after_));
   if (!std::isfinite(scale)) throw DataError("rotary: the scale is not finite");
   expect_finite(near_.frequencies);
   expect_finite(far_.frequencies);
-  near_.allow(beyond_ ? std::clamp<std::int64_t>(beyond_->after, 0, positions) : positions);
-  if (!beyond_) return;
-  if (beyond_->after < 1) throw ShapeError("rotary: expected a switch after at least one position, got " + std::to_string(beyond_->after));
+  near_.allow(std::min(positions, after_));
+  if (!beyond) return;
   if (!far_.frequencies.empty()) {
     if (far_.frequencies.size() != near_.frequencies.size())
-      throw ShapeError("rotary: expected " + std::to_string(pairs()) + " frequencies of long sequences, got " +
+      throw ShapeError("rotary: expected " + std::to_string(pairs_) + " frequencies of long sequences, got " +
                        std::to_string(far_.frequencies.size()));
     far_.allow(positions);
-  } else if (const Growth& g = beyond_->growth; !(pairs() > 1 && std::isfinite(g.theta) && g.theta > 0 && std::isfinite(g.factor) && g.factor >= 1)) {
+  } else if (!(pairs_ > 1 && std::isfinite(growth_.theta) && growth_.theta > 0 && std::isfinite(growth_.factor) && growth_.factor >= 1)) {
     throw DataError("rotary: expected two pairs or more, a positive theta and a factor of at least 1 for frequencies that follow the length");
   }
 }
 
-void Rotary::reserve(std::int64_t length) const {
-  if (!beyond_) return reserve(near_, length);
+void Rotary::grow(std::int64_t length) const {
   // A batch with a longer sequence has shorter ones beside it.
-  reserve(near_, std::min(length, beyond_->after));
-  if (!is_uniform(length) && !far_.frequencies.empty()) reserve(far_, length);
-}
-
-void Rotary::reserve(Table& table, std::int64_t positions) const {
-  const std::int64_t wanted = std::min((positions + kBlock - 1) / kBlock, table.count);
-  for (std::int64_t i = table.made.load(std::memory_order_acquire); i < wanted; ++i) {
-    if (table.blocks[i].load(std::memory_order_acquire) == nullptr) {
-      const std::size_t bytes = round_up(static_cast<std::size_t>(2 * kBlock * pairs()) * sizeof(float), kCacheLine);
-      auto* const block = static_cast<float*>(std::aligned_alloc(kCacheLine, bytes));
-      if (block == nullptr) throw std::bad_alloc();
-      for (std::int64_t row = 0; row < kBlock; ++row)
-        turn(i * kBlock + row, table.frequencies.data(), block + row * pairs(), block + (kBlock + row) * pairs());
-      float* expected = nullptr;
-      if (!table.blocks[i].compare_exchange_strong(expected, block, std::memory_order_acq_rel)) std::free(block);
-    }
-    std::int64_t made = i;
-    table.made.compare_exchange_strong(made, i + 1, std::memory_order_acq_rel);
+  make(near_, std::min(length, after_));
+  if (!is_uniform(length) && !far_.frequencies.empty()) make(far_, length);
+  // The blocks serve as far as they go, but not from one table into the other.
+  std::int64_t served = round_up(length, kBlock);
+  if (is_uniform(length)) served = std::min(served, after_);
+  std::int64_t ready = ready_.load(std::memory_order_acquire);
+  while (ready < served && !ready_.compare_exchange_weak(ready, served, std::memory_order_acq_rel)) {
   }
 }
 
-std::size_t Rotary::table_bytes() const {
-  const std::int64_t blocks = near_.made.load(std::memory_order_acquire) + far_.made.load(std::memory_order_acquire);
-  return static_cast<std::size_t>(blocks * 2 * kBlock * pairs()) * sizeof(float);
+void Rotary::make(Table& table, std::int64_t positions) const {
+  const std::int64_t wanted = std::min((positions + kBlock - 1) / kBlock, table.count);
+  for (std::int64_t i = 0; i < wanted; ++i) {
+    if (table.blocks[i].load(std::memory_order_acquire) != nullptr) continue;
+    const std::size_t bytes = round_up(static_cast<std::size_t>(2 * kBlock * pairs_) * sizeof(float), kCacheLine);
+    auto* const block = static_cast<float*>(std::aligned_alloc(kCacheLine, bytes));
+    if (block == nullptr) throw std::bad_alloc();
+    for (std::int64_t row = 0; row < kBlock; ++row)
+      turn(i * kBlock + row, table.frequencies.data(), block + row * pairs_, block + (kBlock + row) * pairs_);
+    float* expected = nullptr;
+    if (!table.blocks[i].compare_exchange_strong(expected, block, std::memory_order_acq_rel)) std::free(block);
+  }
 }
 
-Rotary::Rows Rotary::rows(std::int64_t position, std::int64_t length) const {
-  const Table& table = is_uniform(length) ? near_ : far_;
-  const std::int64_t block = position / kBlock;
-  const float* const cos = table.blocks[block].load(std::memory_order_acquire);
-  return {cos, cos + kBlock * pairs(), static_cast<std::int32_t>(block * kBlock)};
+std::int64_t Rotary::count_made(const Table& table) const {
+  std::int64_t made = 0;
+  for (std::int64_t i = 0; i < table.count; ++i) made += table.blocks[i].load(std::memory_order_acquire) != nullptr;
+  return made;
+}
+
+std::size_t Rotary::table_bytes() const {
+  return static_cast<std::size_t>((count_made(near_) + count_made(far_)) * 2 * kBlock * pairs_) * sizeof(float);
 }
 
 void Rotary::frequencies(std::int64_t length, float* to) const {
@@ -100,16 +102,15 @@ void Rotary::frequencies(std::int64_t length, float* to) const {
   const auto power = [](float base, float exponent) {
     return static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(exponent)));
   };
-  const auto [theta, factor] = beyond_->growth;
-  const auto d = static_cast<float>(2 * pairs());
-  const float stretch = factor * static_cast<float>(length) / static_cast<float>(beyond_->after) - (factor - 1.0f);
+  const auto [theta, factor] = growth_;
+  const auto d = static_cast<float>(2 * pairs_);
+  const float stretch = factor * static_cast<float>(length) / static_cast<float>(after_) - (factor - 1.0f);
   const float base = theta * power(stretch, static_cast<float>(static_cast<double>(d) / (d - 2)));
-  for (std::int64_t i = 0; i < pairs(); ++i) to[i] = 1.0f / power(base, static_cast<float>(2 * i) / d);
+  for (std::int64_t i = 0; i < pairs_; ++i) to[i] = 1.0f / power(base, static_cast<float>(2 * i) / d);
 }
 
 void Rotary::turn(std::int64_t position, const float* frequencies, float* cos, float* sin) const {
-  const std::int64_t count = pairs();
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::int64_t i = 0; i < pairs_; ++i) {
     // The angle is rounded to float, as the training frameworks do. Its cosine and sine come from double: after rounding
     // they do not depend on whose they are.
     const double angle = static_cast<float>(position) * frequencies[i];

@@ -39,20 +39,29 @@ class Rotary {
   // Throws ShapeError, and DataError for numbers that are not finite.
   Rotary(std::vector<float> frequencies, std::int64_t positions, float scale = 1.0f, std::optional<Beyond> beyond = std::nullopt);
 
-  std::int64_t pairs() const { return static_cast<std::int64_t>(near_.frequencies.size()); }
+  std::int64_t pairs() const { return pairs_; }
   std::int64_t positions() const { return positions_; }
 
   std::size_t table_bytes() const;  // of the tables made so far
 
   // Makes the tables of sequences of up to `length` positions. Any number of threads may. Throws std::bad_alloc.
-  void reserve(std::int64_t length) const;
+  void reserve(std::int64_t length) const {
+    if (length > ready_.load(std::memory_order_acquire)) grow(length);
+  }
 
+  // Whether there is more than one way to turn.
+  bool looks_at_length() const { return after_ != kNever; }
   // Whether all sequences of up to `length` positions turn by the same table.
-  bool is_uniform(std::int64_t length) const { return !beyond_ || length <= beyond_->after; }
+  bool is_uniform(std::int64_t length) const { return length <= after_; }
   // Whether there are tables of a sequence of `length` positions; else turn() is all there is.
   bool has_table(std::int64_t length) const { return is_uniform(length) || !far_.frequencies.empty(); }
   // The block with `position` of a sequence of `length` positions, which have been reserved.
-  Rows rows(std::int64_t position, std::int64_t length) const;
+  Rows rows(std::int64_t position, std::int64_t length) const {
+    const Table& table = is_uniform(length) ? near_ : far_;
+    const std::size_t block = static_cast<std::size_t>(position) / kBlock;
+    const float* const cos = table.blocks[block].load(std::memory_order_acquire);
+    return {cos, cos + kBlock * pairs_, static_cast<std::int32_t>(block * kBlock)};
+  }
   // The frequencies of a sequence of `length` positions, [pairs].
   void frequencies(std::int64_t length, float* to) const;
   // cos and sin of one position, [pairs] each.
@@ -68,14 +77,20 @@ class Rotary {
     std::vector<float> frequencies;
     std::int64_t count = 0;  // of blocks
     std::unique_ptr<std::atomic<float*>[]> blocks;
-    std::atomic<std::int64_t> made{0};  // of blocks, from the first
   };
-  void reserve(Table& table, std::int64_t positions) const;
+  static constexpr std::int64_t kNever = std::int64_t{1} << 40;  // no sequence is so long
+
+  void grow(std::int64_t length) const;
+  void make(Table& table, std::int64_t positions) const;
+  std::int64_t count_made(const Table& table) const;
 
   std::int64_t positions_;
   float scale_;
-  std::optional<Beyond> beyond_;
+  std::int64_t after_;  // longer sequences turn in another way
+  Growth growth_;       // which is this one, if there are no frequencies for it
   mutable Table near_, far_;
+  std::int64_t pairs_;
+  mutable std::atomic<std::int64_t> ready_{0};  // sequences of so many positions have their tables
 };
 
 }  // namespace aerogel

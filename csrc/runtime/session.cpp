@@ -14,6 +14,9 @@ namespace {
 // cache many times, few enough that the activations stay in the cache.
 constexpr std::int64_t kFrameTokens = 256;
 
+// Positions are reserved so many at a time.
+constexpr std::int64_t kReservedPositions = 512;
+
 }  // namespace
 
 Session::Session(std::shared_ptr<const Plan> plan)
@@ -120,7 +123,11 @@ void Session::run(const Schedule& schedule, const Batch& batch, float* y) {
   }
   const Extent extent = extent_of(batch, longest);
   scratch_.reserve(scratch_bytes(schedule, extent));
-  for (const Step& step : schedule.steps) step.op->reserve(extent);
+  if (extent.keys > reserved_) {
+    const std::int64_t positions = round_up(extent.keys, kReservedPositions);
+    for (const auto& op : plan_->program().ops()) op->reserve(positions);
+    reserved_ = positions;
+  }
 
   std::vector<std::int64_t> cuts = side_by_side(batch);
   const bool together = cuts.empty();

@@ -55,6 +55,7 @@ class Session {
   std::vector<AlignedBuffer<std::uint8_t>> arenas_;  // one a thread; the first one serves frames that the whole team runs
   std::vector<AlignedBuffer<std::uint8_t>> workspaces_;  // as many: what a step works in, see Op::workspace_bytes
   std::vector<std::int32_t> positions_;
+  std::int64_t reserved_ = 0;  // positions that ops have made room for
   bool profile_ = false;
   std::vector<StepTiming> timings_;
 };

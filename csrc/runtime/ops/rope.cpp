@@ -7,6 +7,14 @@
 #include "runtime/work.h"
 
 namespace aerogel {
+namespace {
+
+// Of sequence s, as it is after this call: the position of its last token, and one.
+std::int64_t length_after(const Frame& frame, std::int64_t s) {
+  return static_cast<std::int64_t>(frame.positions[frame.begin(s + 1) - 1]) + 1;
+}
+
+}  // namespace
 
 Rope::Rope(const Program& program, int x, std::int64_t heads, std::int64_t head_dim, std::shared_ptr<const Rotary> rotary)
     : Op("rope", "rope", {x}, program.value("rope", x)), heads_(heads), head_dim_(head_dim), rotary_(std::move(rotary)) {
@@ -23,22 +31,28 @@ std::size_t Rope::scratch_bytes(const Extent& extent) const {
   return rotary_->has_table(extent.keys) ? 0 : static_cast<std::size_t>(3 * rotary_->pairs()) * sizeof(float);
 }
 
-// Rows [begin, end) of the frame, of one sequence of `length` positions, or of some that turn by the same table.
-void Rope::rotate(const Work& work, std::int64_t begin, std::int64_t end, std::int64_t length, int thread) const {
-  if (!rotary_->has_table(length)) return turn_each(work, begin, end, length, thread);
+// Rows [begin, end) of the frame, of sequences that turn by the table of those of `length` positions: as many at once as have
+// their angles in one block.
+void Rope::turn(const Work& work, std::int64_t begin, std::int64_t end, std::int64_t length) const {
   const std::int32_t* const positions = work.frame.positions;
   const std::int64_t width = result().width;
-  while (begin < end) {
+  float* const y = work.y();
+  RopeTask task{nullptr, width, 0, heads_, head_dim_, rotary_->pairs(), nullptr, 0, nullptr, nullptr};
+  for (std::int64_t stop = begin; begin < end; begin = stop) {
     const Rotary::Rows rows = rotary_->rows(positions[begin], length);
-    std::int64_t stop = begin + 1;
-    while (stop < end && positions[stop] >= rows.first && positions[stop] < rows.first + Rotary::kBlock) ++stop;
-    work.ops.rope({work.y() + begin * width, width, stop - begin, heads_, head_dim_, rotary_->pairs(), positions + begin, rows.first,
-                   rows.cos, rows.sin});
-    begin = stop;
+    for (++stop; stop < end && static_cast<std::uint32_t>(positions[stop] - rows.first) < Rotary::kBlock;) ++stop;
+    task.x = y + begin * width;
+    task.rows = stop - begin;
+    task.positions = positions + begin;
+    task.first = rows.first;
+    task.cos = rows.cos;
+    task.sin = rows.sin;
+    work.ops.rope(task);
   }
 }
 
-// Where the frequencies depend on the sequence's length there is no table that would serve twice.
+// Rows [begin, end) of the frame, of one sequence of `length` positions, where the frequencies follow from that length: there is
+// no table that would serve twice.
 void Rope::turn_each(const Work& work, std::int64_t begin, std::int64_t end, std::int64_t length, int thread) const {
   const std::int64_t width = result().width, pairs = rotary_->pairs();
   float* const frequencies = reinterpret_cast<float*>(work.scratch.of(thread));
@@ -52,24 +66,34 @@ void Rope::turn_each(const Work& work, std::int64_t begin, std::int64_t end, std
   }
 }
 
+// Rows [begin, end) of the frame, where not all of its sequences turn by one table.
+void Rope::turn_by_length(const Work& work, std::int64_t begin, std::int64_t end, int thread) const {
+  const Frame& frame = work.frame;
+  for (std::int64_t s = 0; begin < end; ++s) {
+    if (frame.begin(s + 1) <= begin) continue;
+    const std::int64_t stop = std::min(end, frame.begin(s + 1)), length = length_after(frame, s);
+    if (rotary_->has_table(length))
+      turn(work, begin, stop, length);
+    else
+      turn_each(work, begin, stop, length, thread);
+    begin = stop;
+  }
+}
+
 void Rope::run(const Work& work) const {
   const Frame& frame = work.frame;
   const std::int64_t width = result().width;
   const float* const x = work.x();
   float* const y = work.y();
-  // Of sequence s, as it is after this call: the position of its last token, and one.
-  const auto length = [&](std::int64_t s) { return static_cast<std::int64_t>(frame.positions[frame.begin(s + 1) - 1]) + 1; };
-  std::int64_t longest = 0;
-  for (std::int64_t s = 0; s < frame.sequences; ++s) longest = std::max(longest, length(s));
-  const bool uniform = rotary_->is_uniform(longest);
+  bool uniform = true;
+  if (rotary_->looks_at_length())
+    for (std::int64_t s = 0; s < frame.sequences; ++s) uniform = uniform && rotary_->is_uniform(length_after(frame, s));
   work.over_rows(work.rows(), width, [&](std::int64_t begin, std::int64_t count, int thread) {
-    const std::int64_t end = begin + count;
     if (y != x) std::memcpy(y + begin * width, x + begin * width, static_cast<std::size_t>(count * width) * sizeof(float));
-    if (uniform) return rotate(work, begin, end, longest, thread);
-    for (std::int64_t s = 0; s < frame.sequences; ++s) {
-      const std::int64_t from = std::max(begin, frame.begin(s)), to = std::min(end, frame.begin(s + 1));
-      if (from < to) rotate(work, from, to, length(s), thread);
-    }
+    if (uniform)
+      turn(work, begin, begin + count, 1);
+    else
+      turn_by_length(work, begin, begin + count, thread);
   });
 }
 

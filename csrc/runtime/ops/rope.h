@@ -14,11 +14,12 @@ class Rope : public Op {
   std::int64_t max_positions() const override { return rotary_->positions(); }
   bool in_place() const override { return true; }
   std::size_t scratch_bytes(const Extent& extent) const override;
-  void reserve(const Extent& extent) const override { rotary_->reserve(extent.keys); }
+  void reserve(std::int64_t positions) const override { rotary_->reserve(positions); }
   void run(const Work& work) const override;
 
  private:
-  void rotate(const Work& work, std::int64_t begin, std::int64_t end, std::int64_t length, int thread) const;
+  void turn(const Work& work, std::int64_t begin, std::int64_t end, std::int64_t length) const;
+  void turn_by_length(const Work& work, std::int64_t begin, std::int64_t end, int thread) const;
   void turn_each(const Work& work, std::int64_t begin, std::int64_t end, std::int64_t length, int thread) const;
 
   std::int64_t heads_, head_dim_;

@@ -45,7 +45,8 @@ class Given:
     def periods(self) -> np.ndarray:
         """theta^(2i / d), float32 [pairs]."""
         exponents = np.arange(0, 2 * self.pairs, 2, dtype=np.float32) / np.float32(2 * self.pairs)
-        periods: np.ndarray = np.float32(self.theta) ** exponents
+        # The power in double, rounded to float32: a float32 power has other last bits on other machines.
+        periods: np.ndarray = (np.float64(np.float32(self.theta)) ** exponents.astype(np.float64)).astype(np.float32)
         return periods
 
 
