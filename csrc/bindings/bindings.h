@@ -21,6 +21,7 @@ namespace aerogel {
 
 void bind_isa(py::module_& module);
 void bind_weight(py::module_& module);
+void bind_rotary(py::module_& module);
 void bind_program(py::module_& module);
 void bind_session(py::module_& module);
 void bind_limits(py::module_& module);

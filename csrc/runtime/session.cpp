@@ -14,6 +14,9 @@ namespace {
 // cache many times, few enough that the activations stay in the cache.
 constexpr std::int64_t kFrameTokens = 256;
 
+// Positions are reserved so many at a time.
+constexpr std::int64_t kReservedPositions = 512;
+
 }  // namespace
 
 Session::Session(std::shared_ptr<const Plan> plan)
@@ -85,11 +88,15 @@ std::vector<std::int64_t> Session::side_by_side(const Batch& batch) const {
   return cuts;
 }
 
-std::size_t Session::scratch_bytes(const Schedule& schedule, const Batch& batch, std::int64_t longest) const {
+Extent Session::extent_of(const Batch& batch, std::int64_t longest) const {
   Extent extent{batch.token_count, longest, longest};
   if (batch.slots != nullptr)
     for (std::int64_t s = 0; s < batch.sequences; ++s)
       extent.keys = std::max(extent.keys, cache_.length(batch.slots[s]) + batch.offsets[s + 1] - batch.offsets[s]);
+  return extent;
+}
+
+std::size_t Session::scratch_bytes(const Schedule& schedule, const Extent& extent) const {
   std::size_t bytes = 0;
   for (const Step& step : schedule.steps) {
     const auto row = static_cast<std::size_t>(round_up<std::int64_t>(step.op->result().width, 64)) * sizeof(float);
@@ -114,7 +121,13 @@ void Session::run(const Schedule& schedule, const Batch& batch, float* y) {
     }
     for (std::int64_t t = batch.offsets[s]; t < batch.offsets[s + 1]; ++t) positions_[t] = static_cast<std::int32_t>(position++);
   }
-  scratch_.reserve(scratch_bytes(schedule, batch, longest));
+  const Extent extent = extent_of(batch, longest);
+  scratch_.reserve(scratch_bytes(schedule, extent));
+  if (extent.keys > reserved_) {
+    const std::int64_t positions = round_up(extent.keys, kReservedPositions);
+    for (const auto& op : plan_->program().ops()) op->reserve(positions);
+    reserved_ = positions;
+  }
 
   std::vector<std::int64_t> cuts = side_by_side(batch);
   const bool together = cuts.empty();

@@ -45,7 +45,8 @@ class Session {
 
  private:
   void run_frame(const Schedule& schedule, const Frame& frame, const Crew& crew);
-  std::size_t scratch_bytes(const Schedule& schedule, const Batch& batch, std::int64_t longest) const;
+  Extent extent_of(const Batch& batch, std::int64_t longest) const;
+  std::size_t scratch_bytes(const Schedule& schedule, const Extent& extent) const;
   std::vector<std::int64_t> side_by_side(const Batch& batch) const;
 
   std::shared_ptr<const Plan> plan_;
@@ -54,6 +55,7 @@ class Session {
   std::vector<AlignedBuffer<std::uint8_t>> arenas_;  // one a thread; the first one serves frames that the whole team runs
   std::vector<AlignedBuffer<std::uint8_t>> workspaces_;  // as many: what a step works in, see Op::workspace_bytes
   std::vector<std::int32_t> positions_;
+  std::int64_t reserved_ = 0;  // positions that ops have made room for
   bool profile_ = false;
   std::vector<StepTiming> timings_;
 };
