@@ -100,8 +100,8 @@ struct Ticket {
 }  // namespace
 
 Team::Team(int threads) : threads_(threads) {
-  if (threads < 1 || threads > 1024)
-    throw Error("threads: expected 1 to 1024, got " + std::to_string(threads));
+  if (threads < 1 || threads > kMostThreads)
+    throw Error("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " + std::to_string(threads));
   watch_forks();
 }
 
@@ -125,7 +125,7 @@ Team::State* Team::state() {
   while (current == nullptr || current->generation != generation) {
     auto fresh = std::make_unique<State>();
     fresh->generation = generation;
-    fresh->spin = threads_ <= default_threads() ? kSpinAlone : kSpinCrowded;
+    fresh->spin = threads_ <= usable_cores() ? kSpinAlone : kSpinCrowded;
     if (state_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) current = fresh.release();
   }
   return current;

@@ -122,7 +122,55 @@ TEST(cpus_quota_of_cgroup_v2) {
   CHECK(cgroup_quota_cpus(root.path) == 4, "the parent's quota, rounded up: " << cgroup_quota_cpus(root.path));
   root.write("/sys/fs/cgroup/pod/app/cpu.max", "50000 100000\n");
   CHECK(cgroup_quota_cpus(root.path) == 1, "the tighter one: " << cgroup_quota_cpus(root.path));
-  CHECK(default_threads(root.path) == 1, "threads under a quota of half a CPU");
+  CHECK(usable_cores(root.path) == 1, "threads under a quota of half a CPU");
+}
+
+// Sets a variable for the length of a test; null unsets it.
+struct Variable {
+  const char* name;
+  std::string before;
+  bool was_set;
+  explicit Variable(const char* variable) : name(variable), was_set(std::getenv(variable) != nullptr) {
+    if (was_set) before = std::getenv(name);
+  }
+  void set(const char* value) const { value == nullptr ? unsetenv(name) : setenv(name, value, 1); }
+  ~Variable() { set(was_set ? before.c_str() : nullptr); }
+};
+
+TEST(cpus_threads_of_the_environment) {
+  const Variable own("AEROGEL_THREADS"), shared("OMP_NUM_THREADS");
+  const int cores = usable_cores();
+  const auto refused = [](const char* words) {
+    try {
+      default_threads();
+    } catch (const Error& error) {
+      return std::string(error.what()).find(words) != std::string::npos;
+    }
+    return false;
+  };
+  own.set(nullptr);
+  shared.set(nullptr);
+  CHECK(default_threads() == cores, "nothing said");
+  for (const char* value : {"1", " 1 ", "1,7", "1024,1"}) {
+    shared.set(value);
+    CHECK(default_threads() == (value[0] == '1' && value[1] == '0' ? cores : 1), "OMP_NUM_THREADS=" << value);
+  }
+  for (const char* value : {"", "many", "0", "-1", "1.5", "99999999999999999999", ","}) {
+    shared.set(value);
+    std::string ignored;
+    CHECK(default_threads(&ignored) == cores && ignored == value, "OMP_NUM_THREADS=" << value << ", ignored: " << ignored);
+  }
+  shared.set("1");
+  for (const char* value : {"5", "1024"}) {
+    own.set(value);
+    CHECK(default_threads() == std::atoi(value), "AEROGEL_THREADS=" << value);
+  }
+  for (const char* value : {"many", "0", "-1", "1.5", "1025", "99999999999999999999", "2,2", " "}) {
+    own.set(value);
+    CHECK(refused(value), "AEROGEL_THREADS=" << value << " is not refused");
+  }
+  own.set("");
+  CHECK(default_threads() == 1, "an empty AEROGEL_THREADS is none");
 }
 
 TEST(cpus_quota_of_cgroup_v1) {
