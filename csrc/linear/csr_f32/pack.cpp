@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "linear/csr_f32/from_arrays.h"
 #include "linear/csr_f32/layout.h"
 #include "linear/weight.h"
@@ -116,6 +117,7 @@ std::unique_ptr<Weight> pack_csr_f32(const WeightSource& source) {
 template <class Index>
 void read_row(const std::string& name, std::int64_t r, std::int64_t k, std::int64_t begin, std::int64_t end,
               const Index* indices, const float* data, std::vector<std::pair<std::int64_t, float>>& row) {
+  if (r % 64 == 0) stop_if_requested();
   row.clear();
   bool ascending = true;
   for (std::int64_t i = begin; i < end; ++i) {
