@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bindings/bindings.h"
+#include "bindings/without_gil.h"
 
 namespace aerogel {
 namespace {
@@ -17,11 +18,8 @@ py::object encode(const py::array& tensor) {
   if ((tensor.flags() & py::array::c_style) == 0) throw ShapeError("tensor: expected a C-contiguous array");
   const std::vector<std::int64_t> shape(tensor.shape(), tensor.shape() + tensor.ndim());
   const auto* data = static_cast<const std::uint8_t*>(tensor.data());
-  std::vector<std::uint8_t> blob;
-  {
-    py::gil_scoped_release release;
-    blob = encode_bytes(is_signed ? ByteType::i8 : ByteType::u8, shape, data);
-  }
+  const std::vector<std::uint8_t> blob =
+      without_gil([&] { return encode_bytes(is_signed ? ByteType::i8 : ByteType::u8, shape, data); });
   if (blob.empty()) return py::none();
   return py::array_t<std::uint8_t>(static_cast<py::ssize_t>(blob.size()), blob.data());
 }
@@ -43,8 +41,7 @@ py::array decode(const std::string& name, const py::array& blob, int threads, co
   const py::dtype dtype = found.dtype == ByteType::i8 ? py::dtype::of<std::int8_t>() : py::dtype::of<std::uint8_t>();
   py::array tensor(dtype, std::vector<py::ssize_t>(found.shape.begin(), found.shape.end()));
   auto* out = static_cast<std::uint8_t*>(tensor.mutable_data());
-  py::gil_scoped_release release;
-  decode_bytes(name, found, bytes.data(), size, out, threads, chosen);
+  without_gil([&] { decode_bytes(name, found, bytes.data(), size, out, threads, chosen); });
   return tensor;
 }
 

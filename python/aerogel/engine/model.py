@@ -53,7 +53,8 @@ def load(
 
     Args:
         path: a packed model, a Hugging Face or sentence-transformers folder, a .gguf file, or a model id on the hub.
-        threads: worker threads; unless given the cores that the process may use, container quotas included.
+        threads: worker threads; unless given AEROGEL_THREADS, or else OMP_NUM_THREADS up to the cores that the process may use
+            (container quotas included), or else those.
         format: "auto" picks each layer's kernel formats by measurement on this CPU, once for every kind of layer (the
             times are kept in the user's cache folder); "dense", or the name of one format (see `aerogel.kernels`),
             forces it on every layer.
