@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from aerogel._core import Plan, Program, Session
-from aerogel._util.checks import thread_count
+from aerogel._util.checks import instance, thread_count
 from aerogel.architectures import Architecture, architecture_of
+from aerogel.calibrate.texts import token_sequences
 from aerogel.checkpoint import Checkpoint
 from aerogel.engine.weights import PackedParameters
-from aerogel.errors import DataError
 from aerogel.structure.smaller import Piece, Smaller
 from aerogel.structure.widths import without_layers
 from aerogel.tuning import Tuner
@@ -59,12 +59,12 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
         sequences: token ids of calibration text.
         threads: of the run; the machine's cores unless given.
     """
-    if not sequences or not all(len(sequence) for sequence in sequences):
-        raise DataError("sequences: expected at least one, none of them empty")
-    architecture = architecture_of(checkpoint)
+    architecture = architecture_of(instance("checkpoint", checkpoint, Checkpoint))
+    sequences = token_sequences(sequences, architecture.max_positions)
     architecture.trace = True
     program = Program()
-    tuner = Tuner(thread_count(threads), False)
+    threads = thread_count(threads)
+    tuner = Tuner(threads, False)
     with PackedParameters(checkpoint, architecture.tensors(), tuner, "dense") as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
