@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 #: Widths that may differ from layer to layer: the key for all layers -> the key of the list with one entry a layer.
@@ -63,7 +61,7 @@ class Config:
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e300:
             raise ConfigError(f"config: {key}: expected a number that is not negative, got {value!r}")
         return float(value)
 
@@ -72,8 +70,8 @@ class Config:
         value = self.values.get("architectures")
         if not value:
             return default
-        if not isinstance(value, list) or not isinstance(value[0], str):
-            raise ConfigError(f"config: architectures: expected a list of class names, got {value!r}")
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"config: architectures: expected a list of class names, got {value!r:.80}")
         return value[0]
 
     def boolean(self, key: str, default: bool) -> bool:

@@ -33,7 +33,6 @@ class Outliers(Budget):
 
     def share(self, sparsity: float) -> dict[str, float]:
         sparsity = checked_share(sparsity)
-        sparsity = checked_share(sparsity)
         share = np.array(list(self._shares.values()))
         width = float(np.ptp(share)) if share.size else 0.0
         place = (share - share.min()) / width if width else np.zeros(share.shape)  # 0: no outliers, 1: the most

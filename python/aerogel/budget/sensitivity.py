@@ -35,7 +35,6 @@ class Sensitivity(Budget):
 
     def share(self, sparsity: float) -> dict[str, float]:
         sparsity = checked_share(sparsity)
-        sparsity = checked_share(sparsity)
         if not self.sizes:
             return {}
         curves = {name: _Hull(errors, self.sizes[name]) for name, errors in self._errors.items()}

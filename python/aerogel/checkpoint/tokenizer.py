@@ -292,6 +292,9 @@ def _wordpiece_from_vocab(path: Path, settings: dict[str, Any]) -> tokenizers.To
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{path}: cannot be read as UTF-8: {error}") from error
+    strip_accents = settings.get("strip_accents")
+    if not isinstance(strip_accents, (bool, type(None))):
+        raise TokenizerError(f"{path.parent}: strip_accents: expected true, false or null, got {strip_accents!r:.80}")
     # Not splitlines(): a vocabulary may hold the other characters that it takes for line ends.
     tokens = text.removesuffix("\n").split("\n")
     return wordpiece(
@@ -299,7 +302,7 @@ def _wordpiece_from_vocab(path: Path, settings: dict[str, Any]) -> tokenizers.To
         settings.get("do_lower_case", True) is not False,
         path,
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True) is not False,
-        strip_accents=settings.get("strip_accents"),
+        strip_accents=strip_accents,
     )
 
 

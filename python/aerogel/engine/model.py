@@ -430,15 +430,13 @@ class Model:
         Returns:
             The new text, without the prompt.
         """
-        if not callable(stream):
-            flag("stream", stream)
         [text] = check_texts("text", [text])
         ids = self.tokenizer.encode([text])[0]
         if not ids and self.tokenizer.bos_id is not None:
             ids = [self.tokenizer.bos_id]
         if not ids:
             raise DataError("the prompt is empty and the model has no token to begin a text with")
-        show = _print_piece if stream is True else stream or None
+        show = stream if callable(stream) else _print_piece if flag("stream", stream) else None
         decoder = self.tokenizer.stream()
         pieces: list[str] = []
 

@@ -33,5 +33,4 @@ def wanda(weight: np.ndarray, statistics: Statistics | None, pattern: Pattern, *
         per_row: False lets rows compete, so that some keep more weights than others.
     """
     mask = checked_pattern(pattern).keep(wanda_score(weight, statistics), per_row=per_row)
-    mask = checked_pattern(pattern).keep(wanda_score(weight, statistics), per_row=per_row)
     return removed(checked_weight(weight), mask)

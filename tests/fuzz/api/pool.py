@@ -175,7 +175,6 @@ def _objects(scratch: Path) -> list[Any]:
         *(
             None,
             Odd(),
-            Odd,
             ...,
             NotImplemented,
             object(),

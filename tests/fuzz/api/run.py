@@ -1,6 +1,6 @@
 """Runs the calls: seeded, counted, with a reproduction of what is found.
 
-    python -m tests.fuzz.api.run [--seed N] [--seconds S] [--count N] [--only NAME]
+    python -m tests.fuzz.api.run [--seed N] [--seconds S] [--count N] [--only NAME] [--what arguments|files|commands]
 
 Ends with status 1 if a call did anything but return or raise an AerogelError.
 """
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import faulthandler
 import io
+import logging
 import os
 import random
 import reprlib
@@ -110,6 +111,7 @@ def prepare(root: Path) -> Any:
         HF_HOME=str(root / "hf"),
     )
     warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
     from .world import World
 
     return World(root)
@@ -142,24 +144,35 @@ def fuzz(
     return done, often, list(found.values())
 
 
+def _file_runs(world: Any, seed: int, only: str | None = None) -> Iterator[Any]:
+    from .files import file_runs
+
+    return file_runs(world, seed, only)
+
+
+def _command_runs(world: Any, seed: int, only: str | None = None) -> Iterator[Any]:
+    from .commands import command_runs
+
+    return command_runs(world, seed, only)
+
+
+#: What is hostile -> the calls.
+KINDS = {"arguments": argument_runs, "files": _file_runs, "commands": _command_runs}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--count", type=int, default=10**9)
     parser.add_argument("--only")
-    parser.add_argument("--files", action="store_true", help="hostile files rather than hostile arguments")
+    parser.add_argument("--what", choices=("arguments", "files", "commands"), default="arguments")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     faulthandler.enable()
     with tempfile.TemporaryDirectory() as name:
         world = prepare(Path(name).resolve())
-        if options.files:
-            from .files import file_runs
-
-            runs = file_runs(world, options.seed, options.only)
-        else:
-            runs = argument_runs(world, options.seed, options.only)
+        runs = KINDS[options.what](world, options.seed, options.only)
         begin = time.monotonic()
         done, often, found = fuzz(runs, options.count, options.seconds)
         seconds = time.monotonic() - begin
