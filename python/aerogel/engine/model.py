@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
+from aerogel.engine.penalties import Penalties
 from aerogel.engine.sampling import Sampling
 from aerogel.engine.weights import PackedParameters
 from aerogel.errors import AerogelError, CheckpointError, DataError, ShapeError, TokenizerError, UnsupportedModelError
@@ -415,6 +416,7 @@ class Model:
         top_p: float | None = None,
         seed: int | None = None,
         stream: bool | Callable[[str], None] = False,
+        repetition_penalty: float | None = None,
     ) -> str:
         """Continues a text.
 
@@ -426,6 +428,10 @@ class Model:
             top_p: sample from the most likely tokens whose probabilities add up to p.
             seed: the random seed; the same seed gives the same text.
             stream: True prints pieces to stdout as they come; a callable receives them.
+            repetition_penalty: logits of tokens that are in the text already are divided by it (multiplied below 0); 1:
+                none. Unless given what the model's generation_config.json says. What else that says about which tokens
+                may come (no_repeat_ngram_size, suppress_tokens, min_new_tokens ...) is done too; its temperature, top_k
+                and top_p are not used: these are the caller's.
 
         Returns:
             The new text, without the prompt.
@@ -445,7 +451,9 @@ class Model:
             if piece and show is not None:
                 show(piece)
 
-        for token in self.generate_tokens(ids, max_new_tokens, temperature, top_k, top_p, seed):
+        for token in self.generate_tokens(
+            ids, max_new_tokens, temperature, top_k, top_p, seed, None, repetition_penalty
+        ):
             take(decoder.push(token))
         take(decoder.flush())
         return "".join(pieces)
@@ -459,6 +467,7 @@ class Model:
         top_p: float | None = None,
         seed: int | None = None,
         stop: Sequence[int] | None = None,
+        repetition_penalty: float | None = None,
     ) -> Iterator[int]:
         """Yields new tokens one by one, without the token that ended the text.
 
@@ -473,7 +482,15 @@ class Model:
         ids, ends = _ragged(token_ids, None)
         if len(ids) > self._architecture.max_positions:
             raise ShapeError(f"prompt: expected at most {self._architecture.max_positions} tokens, got {len(ids)}")
-        return self._generate(ids, ends, max_new_tokens, sampling, np.random.default_rng(seed), self._stop_ids(stop))
+        settings = self._checkpoint.generation
+        settings.check()
+        if repetition_penalty is not None:
+            settings = replace(
+                settings, repetition_penalty=number("repetition_penalty", repetition_penalty, 0, 1e6, above=True)
+            )
+        ending = self._stop_ids(stop)
+        penalties = Penalties(settings, ids.tolist(), ending)
+        return self._generate(ids, ends, max_new_tokens, sampling, np.random.default_rng(seed), ending, penalties)
 
     def _generate(
         self,
@@ -483,6 +500,7 @@ class Model:
         sampling: Sampling,
         random: np.random.Generator,
         stop: frozenset[int],
+        penalties: Penalties,
     ) -> Iterator[int]:
         room = self._architecture.max_positions - len(ids) + 1  # the last token chosen needs no position
         if max_new_tokens > room:
@@ -492,10 +510,11 @@ class Model:
                 for _ in range(min(max_new_tokens, room)):
                     self._open  # noqa: B018  (the model may have been closed since the last token)
                     logits = session.run(ids, ends, "logits", last_only=True, slots=[_SLOT])  # [1, V]
-                    token = sampling.choose(logits[0], random)
+                    token = sampling.choose(penalties.apply(logits[0]), random)
                     if token in stop:
                         return
                     yield token
+                    penalties.add(token)
                     ids, ends = np.array([token], np.int32), np.array([0, 1], np.int64)
             finally:
                 session.free_slot(_SLOT)
