@@ -84,7 +84,7 @@ void bind_program(py::module_& module) {
       }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("kv_heads"), py::arg("head_dim"), py::arg("causal"),
            py::arg("scale") = py::none(), "[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d].")
       .def("select_last", [](Program& self, int x) { return self.add<SelectLast>(x); }, py::arg("x"))
-      .def("pool", [](Program& self, int x, const std::string& kind) { return self.add<Pool>(x, kind); }, py::arg("x"), py::arg("kind"))
+      .def("pool", [](Program& self, int x, const std::vector<std::string>& kinds) { return self.add<Pool>(x, kinds); }, py::arg("x"), py::arg("kinds"))
       .def("l2_normalize", [](Program& self, int x) { return self.add<L2Normalize>(x); }, py::arg("x"))
       .def("output", &Program::output, py::arg("name"), py::arg("x"))
       .def("set_max_positions", &Program::set_max_positions, py::arg("limit"))

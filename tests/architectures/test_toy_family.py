@@ -29,6 +29,7 @@ from aerogel.architectures import (
     Tensor,
     register,
 )
+from aerogel.architectures.pooling import add_pooling
 from aerogel.architectures.program import Parameters, Program
 from aerogel.checkpoint import open_checkpoint
 
@@ -76,7 +77,7 @@ class Toy(Architecture):
 
     @classmethod
     def default_pooling(cls, config: Mapping[str, Any]) -> Pooling:
-        return Pooling("max", normalize=True)
+        return Pooling(("max",), normalize=True)
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config)
@@ -146,9 +147,7 @@ class Toy(Architecture):
         h = norm("norm", h, "last.norm.weight")
         p.output("hidden", h)
         if self.pooling is not None:
-            pooled = p.pool(h, self.pooling.mode)
-            p.output("pooled", pooled)
-            p.output("embedding", p.l2_normalize(pooled))
+            add_pooling(p, w, h, self.pooling)
         p.set_max_positions(self.max_positions)
 
 

@@ -81,7 +81,7 @@ def test_blocks_of_pooled_values(bert_folder, monkeypatch):
     from aerogel.calibrate import values
 
     checkpoint = open_checkpoint(bert_folder)
-    architecture = architecture_of(checkpoint, Pooling("mean", True))
+    architecture = architecture_of(checkpoint, Pooling(("mean",), True))
     ids = batch(architecture, (7, 1, 1, 12, 1, 1, 1))
     whole = walk(architecture, checkpoint, ids, Seeing(checkpoint))["embedding"].whole()
     monkeypatch.setattr(values, "TOKENS", 2)
@@ -93,7 +93,7 @@ def test_blocks_of_pooled_values(bert_folder, monkeypatch):
 
 def test_two_streams(bert_folder):
     checkpoint = open_checkpoint(bert_folder)
-    architecture = architecture_of(checkpoint, Pooling("mean", True))
+    architecture = architecture_of(checkpoint, Pooling(("mean",), True))
     ids = batch(architecture)
     kept = Seeing(checkpoint, 2)
     outputs = walk(architecture, checkpoint, ids, kept)

@@ -229,27 +229,24 @@ def test_sentence_transformers(tmp_path: Path, config: dict[str, Any], mode: str
     folder = sentence_transformer(tmp_path, ["Transformer", "Pooling", "Normalize"], config, where)
     write_json(folder / where / "sentence_bert_config.json", {"max_seq_length": 12, "do_lower_case": True})
     checkpoint = open_checkpoint(folder)
-    assert checkpoint.pooling == Pooling(mode, normalize=True)
+    assert checkpoint.pooling == Pooling((mode,), normalize=True)
     assert checkpoint.max_tokens == 12
     assert checkpoint.tokenizer().encode(["HELLO"]) == [[2, 7, 3]]
 
 
 def test_sentence_transformers_without_normalize(tmp_path: Path) -> None:
     folder = sentence_transformer(tmp_path, ["Transformer", "Pooling"], {"pooling_mode_cls_token": True})
-    assert open_checkpoint(folder).pooling == Pooling("cls", normalize=False)
+    assert open_checkpoint(folder).pooling == Pooling(("cls",), normalize=False)
 
 
 @pytest.mark.parametrize(
     ("modules", "config", "message"),
     [
-        (["Transformer", "Pooling", "Dense"], {"pooling_mode_cls_token": True}, "module 'Dense'"),
-        (
-            ["Transformer", "Pooling"],
-            {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True},
-            "one pooling mode",
-        ),
-        (["Transformer", "Pooling"], {"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len"),
-        (["Transformer", "Pooling"], {}, "got none"),
+        (["Transformer", "Pooling", "CNN"], {"pooling_mode_cls_token": True}, "module 'CNN'"),
+        (["Transformer", "Dense"], {}, "module 'Dense'"),
+        (["Transformer", "Pooling", "Pooling"], {"pooling_mode_cls_token": True}, "module 'Pooling'"),
+        (["Transformer", "Pooling"], {"pooling_mode": "attention"}, "attention"),
+        (["Transformer", "Pooling"], {"pooling_mode_attention": True}, "pooling_mode_attention"),
     ],
 )
 def test_unsupported_modules(tmp_path: Path, modules: list[str], config: dict[str, Any], message: str) -> None:

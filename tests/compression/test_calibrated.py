@@ -10,7 +10,7 @@ import pytest
 import aerogel
 from aerogel.checkpoint import open_checkpoint
 from aerogel.compression.recipe import Calibration, Fold, Prune, Quantize, Recipe
-from aerogel.errors import RecipeError
+from aerogel.errors import DataError, RecipeError
 
 from ..conftest import random_ids
 from ..tiny_models import WORDS
@@ -212,7 +212,7 @@ def test_contradictions(bert_folder, tmp_path, recipe, message):
 
 
 def test_a_missing_text_is_said_before_anything_is_written(bert_folder, tmp_path):
-    with pytest.raises(OSError, match=r"nothing\.txt"):
+    with pytest.raises(DataError, match=r"nothing\.txt"):
         aerogel.compress(bert_folder, tmp_path / "out", calibrate=tmp_path / "nothing.txt")
     assert not (tmp_path / "out").exists()
 

@@ -103,7 +103,7 @@ std::shared_ptr<Plan> small_model(bool causal, bool quantized, int percent_zero,
     p.output("logits", p.add<Linear>("head", p.add<RmsNorm>("norm", p.add<SelectLast>(x), ones(), 1e-5f),
                                 random_linear(kVocabulary, kHidden, quantized, 0, random), nullptr));
   } else {
-    p.output("embedding", p.add<L2Normalize>(p.add<Pool>(p.add<LayerNorm>("norm", x, ones(), ones(), 1e-5f), "mean")));
+    p.output("embedding", p.add<L2Normalize>(p.add<Pool>(p.add<LayerNorm>("norm", x, ones(), ones(), 1e-5f), std::vector<std::string>{"mean"})));
   }
   return std::make_shared<Plan>(std::move(p), threads);
 }
@@ -392,7 +392,8 @@ TEST(program_refuses_wrong_shapes) {
   check_refused([&] { p.add<Rope>(x, 100, 4, ones(4), ones(4)); }, "more heads than columns");
   check_refused([&] { p.add<Add>(x, 99); }, "a value that does not exist");
   check_refused([&] { p.add<Activation>(x, "swish7"); }, "an unknown activation");
-  check_refused([&] { p.add<Pool>(x, "median"); }, "an unknown pooling");
+  check_refused([&] { p.add<Pool>(x, std::vector<std::string>{"median"}); }, "an unknown pooling");
+  check_refused([&] { p.add<Pool>(x, std::vector<std::string>{}); }, "no pooling");
   check_refused([&] { Plan plan(Program(), 1); }, "a program without output");
 }
 

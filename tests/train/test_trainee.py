@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
 
 import aerogel  # noqa: E402
-from aerogel.architectures.pooling import Pooling  # noqa: E402
+from aerogel.architectures.pooling import MODES, Pooling  # noqa: E402
 from aerogel.checkpoint import open_checkpoint  # noqa: E402
 from aerogel.train.batches import Sequences  # noqa: E402
 from aerogel.train.linear_inputs import inputs_of  # noqa: E402
@@ -65,15 +65,24 @@ def test_gradients_do_not_depend_on_what_else_is_in_the_batch(model) -> None:
         torch.testing.assert_close(value, sum(part[name] for part in alone), atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["mean", "cls", "max", "last"])
+@pytest.mark.parametrize("mode", MODES)
 def test_poolings(bert_folder, mode: str) -> None:
-    ours = open_trainee(open_checkpoint(bert_folder), Pooling(mode, False)).eval()
+    ours = open_trainee(open_checkpoint(bert_folder), Pooling((mode, "mean"), False)).eval()
     with torch.no_grad():
         out = ours(Sequences(ROWS).batch(everything()))
     begin = 0
     for i, row in enumerate(ROWS):
         tokens = out.hidden[-1][begin : begin + len(row)]
-        expected = {"mean": tokens.mean(0), "cls": tokens[0], "max": tokens.amax(0), "last": tokens[-1]}[mode]
+        places = torch.arange(1, len(row) + 1)[:, None]
+        expected = {
+            "mean": tokens.mean(0),
+            "cls": tokens[0],
+            "max": tokens.amax(0),
+            "last": tokens[-1],
+            "mean_sqrt_len": tokens.sum(0) / len(row) ** 0.5,
+            "weightedmean": (tokens * places).sum(0) / places.sum(),
+        }[mode]
+        expected = torch.cat([expected, tokens.mean(0)])
         torch.testing.assert_close(out.embedding[i], expected, atol=1e-5, rtol=1e-5)
         begin += len(row)
 

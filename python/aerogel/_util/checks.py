@@ -10,7 +10,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,7 +123,7 @@ def one_of(name: str, value: Any, known: Iterable[str], error: type[AerogelError
     return value
 
 
-def instance(name: str, value: Any, kind: type[T], error: type[AerogelError] = AerogelError) -> T:
+def instance(name: str, value: T, kind: type[Any], error: type[AerogelError] = AerogelError) -> T:
     """`value`, if it is a `kind`; else raises `error`."""
     if not isinstance(value, kind):
         raise error(f"{name}: expected {kind.__name__}, got {shown(value)}")
@@ -158,11 +158,20 @@ def texts(name: str, value: Any, error: type[AerogelError] = DataError) -> list[
     return found
 
 
-def _each(name: str, value: Any, error: type[AerogelError]) -> Iterable[Any]:
+def _each(name: str, value: Any, error: type[AerogelError]) -> Iterator[Any]:
     try:
-        return iter(value)
+        found: Iterator[Any] = iter(value)
+        return found
     except TypeError as cause:  # an array without dimensions calls itself iterable
         raise error(f"{name}: expected a list, got {shown(value)}") from cause
+
+
+def path_like(name: str, value: Any, error: type[AerogelError] = AerogelError) -> str:
+    """`value` as a string, if it is one or an os.PathLike of one; else raises `error`."""
+    found = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(found, str):
+        raise error(f"{name}: expected a path, got {shown(value)}")
+    return found
 
 
 def path(name: str, value: Any, error: type[AerogelError] = AerogelError) -> Path:
@@ -171,12 +180,8 @@ def path(name: str, value: Any, error: type[AerogelError] = AerogelError) -> Pat
     Raises:
         error: it is no str or os.PathLike of one, or no name of a file: a NUL, a lone surrogate, a part that is too long.
     """
-    if not isinstance(value, (str, os.PathLike)):
-        raise error(f"{name}: expected a path, got {shown(value)}")
+    found = path_like(name, value, error)
     try:
-        found = os.fspath(value)
-        if not isinstance(found, str):
-            raise error(f"{name}: expected a path that is a string, got {shown(value)}")
         os.stat(found)
     except ValueError as cause:
         raise error(f"{name}: expected a path, got {shown(value)}: {cause}") from cause

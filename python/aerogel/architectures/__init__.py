@@ -16,7 +16,8 @@ from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
-from aerogel.architectures.pooling import MODES, Pooling
+from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
+from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
 
@@ -26,14 +27,20 @@ __all__ = [
     "PER_LAYER",
     "Architecture",
     "Config",
+    "Dense",
     "Fold",
     "GGUFNames",
     "GGUFSource",
     "Group",
+    "Norm",
+    "Normalize",
     "Part",
     "Pooling",
+    "Refused",
     "Role",
     "SavedNames",
+    "Settings",
+    "Step",
     "Tensor",
     "TensorSource",
     "architecture_of",
@@ -84,6 +91,7 @@ def architecture_of(checkpoint: TensorSource, pooling: Pooling | None = None) ->
     method = (config.get("quantization_config") or {}).get("quant_method")
     if method not in (None, "aerogel"):
         raise UnsupportedModelError(f"{checkpoint.path}: weights quantized by {method!r} are not supported")
+    family.settings.check(config, f"{checkpoint.path}: config")
     architecture = family(config, checkpoint.names(), pooling or checkpoint.pooling)
     architecture.check(checkpoint)
     return architecture
@@ -100,6 +108,6 @@ def pooling_of(checkpoint: TensorSource) -> Pooling | None:
             "%s does not say how it pools tokens: the %s is used, as sentence-transformers does; "
             "load(..., pooling=) names another",
             checkpoint.path,
-            pooling.mode,
+            " and ".join(pooling.modes),
         )
     return pooling

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aerogel.architectures.files import GGUFNames, SavedNames, TensorSource
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.settings import CONFIG, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ShapeError, UnsupportedModelError
 
@@ -36,6 +37,8 @@ class Architecture(ABC):
     gguf: ClassVar[Mapping[str, GGUFNames]] = {}
     #: Whether a vocab.txt alone says how to tokenize: WordPiece, with BERT's special tokens.
     wordpiece: ClassVar[bool] = False
+    #: What the keys of its config mean.
+    settings: ClassVar[Settings] = CONFIG
     #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
     heads_fill_hidden: ClassVar[bool] = False
 
@@ -149,10 +152,3 @@ class Architecture(ABC):
             )
         for reason, names in ignored.items():
             log.info("not used (%s): %s", reason, ", ".join(names))
-
-
-def add_pooling(p: Program, hidden: Value, pooling: Pooling) -> None:
-    """[T, H] -> "pooled" [S, H] and "embedding" [S, H], which is normalised where the model says so."""
-    pooled = p.pool(hidden, pooling.mode)  # [S, H]
-    p.output("pooled", pooled)
-    p.output("embedding", p.l2_normalize(pooled) if pooling.normalize else pooled)  # [S, H]

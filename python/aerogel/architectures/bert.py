@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aerogel.architectures.architecture import Architecture, add_pooling
+from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import Config
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
-from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
+from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import MissingTensorsError, UnsupportedModelError
 
@@ -86,6 +87,33 @@ GGUF = GGUFNames(
     finish=_finish_gguf,
 )
 
+SETTINGS = CONFIG | Settings(
+    "config.json",
+    used={
+        "num_hidden_layers": "layers",
+        "hidden_size": "width",
+        "num_attention_heads": "heads",
+        "head_dim": "aerogel's: width of a head where heads were pruned",
+        "intermediate_size": "width of the feed-forward blocks",
+        "max_position_embeddings": "rows of the position embeddings",
+        "type_vocab_size": "rows of the token type embeddings",
+        "layer_norm_eps": "layer norm",
+        "hidden_act": "activation",
+        "position_embedding_type": "only absolute",
+        "is_decoder": "only false",
+        "add_cross_attention": "only false",
+        "id2label": "how many scores a classifier has",
+        "num_labels": "how many scores a classifier has",
+        "label2id": "names of classes in evaluations",
+    },
+    refused={
+        "embedding_size": Refused("embeddings narrower than the hidden states", ()),
+        "attention_window": Refused("windowed attention", ()),
+        "is_causal": Refused("attention to what stands before only"),
+        "num_hidden_groups": Refused("layers that share weights", ()),
+    },
+)
+
 
 class Bert(Architecture):
     """Outputs "hidden" [T, H], "pooled" and "embedding" [S, H] with a pooling, "scores" [S, labels] or "logits" [T, V]
@@ -112,12 +140,13 @@ class Bert(Architecture):
     }
     gguf: ClassVar = {"bert": GGUF}
     wordpiece: ClassVar = True
+    settings: ClassVar = SETTINGS
     heads_fill_hidden: ClassVar = True
 
     @classmethod
     def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
         # a head says what the model is for; without one it is an encoder
-        return Pooling("mean", normalize=False) if Config(config).architecture("BertModel") == "BertModel" else None
+        return Pooling(("mean",), normalize=False) if Config(config).architecture("BertModel") == "BertModel" else None
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config)
@@ -189,6 +218,7 @@ class Bert(Architecture):
                 found += _linear(t + "intermediate.dense", f, h, n + "ffn.up")
             found += _linear(t + "output.dense", h, f, n + "ffn.down")
             found += _norm(t + "output.LayerNorm", h, n + "ffn.norm")
+        found += pooling_tensors(self.pooling, self.hidden_size)
         if self.head == "classifier":
             found += _linear("pooler.dense", h, h, "pooler", Role.HEAD)
             found += _linear("classifier", (self.labels, ""), h, "classifier", Role.HEAD)
@@ -210,7 +240,7 @@ class Bert(Architecture):
             if self.ffn[i]:
                 found.append((t + "intermediate.dense.weight",))
                 found.append((t + "output.dense.weight",))
-        return found
+        return found + pooling_stacks(self.pooling)
 
     def folds(self) -> list[Fold]:
         # What a norm makes is also added to the next block's result, and GELU is not linear: only values are left.
@@ -263,9 +293,9 @@ class Bert(Architecture):
         self._trace(p, self.layers, h)
         p.output("hidden", h)  # [T, H]
         if self.pooling is not None:
-            add_pooling(p, h, self.pooling)
+            add_pooling(p, w, h, self.pooling)
         if self.head == "classifier":
-            c = p.pool(h, "cls")  # [S, H]
+            c = p.pool(h, ("cls",))  # [S, H]
             c = p.activation(linear("pooler", c, "pooler.dense"), "tanh")  # [S, H]
             p.output("scores", linear("classifier", c, "classifier"))  # [S, labels]
         if self.head == "mlm":

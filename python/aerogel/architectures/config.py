@@ -72,7 +72,7 @@ class Config:
             return default
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
             raise ConfigError(f"config: architectures: expected a list of class names, got {value!r:.80}")
-        return value[0]
+        return str(value[0])
 
     def boolean(self, key: str, default: bool) -> bool:
         value = self._get(key, default)

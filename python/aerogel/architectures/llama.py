@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from aerogel.architectures.architecture import Architecture, add_pooling
+from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
-from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
+from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
 
@@ -140,6 +141,44 @@ GGUF = {
     ),
 }
 
+SETTINGS = CONFIG | Settings(
+    "config.json",
+    used={
+        "num_hidden_layers": "layers",
+        "hidden_size": "width",
+        "num_attention_heads": "query heads",
+        "num_key_value_heads": "key and value heads",
+        "head_dim": "width of a head",
+        "intermediate_size": "width of the feed-forward blocks",
+        "max_position_embeddings": "the longest sequence",
+        "rms_norm_eps": "RMS norm",
+        "hidden_act": "only silu",
+        "attention_bias": "biases of the attention's linears",
+        "mlp_bias": "biases of the feed-forward linears",
+        "rope_theta": "rotary embeddings",
+        "rope_scaling": "rotary embeddings",
+        "rope_parameters": "rotary embeddings, as Transformers 5 writes them",
+        "original_max_position_embeddings": "rotary embeddings",
+        "partial_rotary_factor": "rotary embeddings",
+        "is_causal": "false: each token also attends to what comes after it",
+        "sliding_window": "refused where use_sliding_window does not switch it off",
+        "use_sliding_window": "only false, or without a window",
+        "layer_types": "only full_attention",
+    },
+    harmless={
+        "max_window_layers": "without windows",
+        "rope_interleaved": "the layout of another runtime's weights",
+        "bias": "the tensors say it",
+        "qkv_bias": "the tensors say it",
+    },
+    refused={
+        "use_bidirectional_attention": Refused("attention to what comes after", ()),
+        "is_decoder": Refused("attention to what comes after", (True, False)),
+        "attention_chunk_size": Refused("chunked attention", ()),
+        "num_nextn_predict_layers": Refused("layers that predict more than one token", (0,)),
+    },
+)
+
 
 class Llama(Architecture):
     """Outputs "logits" [T, V] (or of each sequence's last token only), "hidden" [T, H], and with a pooling "pooled" and
@@ -158,6 +197,7 @@ class Llama(Architecture):
         for model_type, base in (("llama", "LlamaModel"), ("qwen2", "Qwen2Model"))
     }
     gguf: ClassVar = GGUF
+    settings: ClassVar = SETTINGS
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config)
@@ -266,7 +306,7 @@ class Llama(Architecture):
         norm("norm", "norm")
         if self.has_head and not self.tied:
             found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
-        return found
+        return found + pooling_tensors(self.pooling, self.hidden_size)
 
     def least_width(self, block: str) -> int:
         return int(self.out_bias if block == "attention" else self.ffn_bias)
@@ -283,7 +323,7 @@ class Llama(Architecture):
                 found.append((t + "mlp.down_proj.weight",))
         if self.has_head:
             found.append(("embed_tokens.weight" if self.tied else "lm_head.weight",))
-        return found
+        return found + pooling_stacks(self.pooling)
 
     def folds(self) -> list[Fold]:
         found: list[Fold] = []
@@ -341,7 +381,7 @@ class Llama(Architecture):
         h = norm("norm", h, "norm")  # [T, H]
         p.output("hidden", h)
         if self.pooling is not None:
-            add_pooling(p, h, self.pooling)
+            add_pooling(p, w, h, self.pooling)
         if self.has_head:
             last = p.select_last(h)  # [T, H], or [S, H] when only the last tokens are wanted
             head = "embed_tokens" if self.tied else "lm_head"

@@ -13,6 +13,7 @@ T is the number of tokens of a batch and S that of its sequences; neither is kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 #: What stands for a value: its number in a program, an array, a tensor. Families only hand it on.
@@ -71,8 +72,8 @@ class Program(Protocol):
     def select_last(self, x: Value) -> Value:
         """[T, H] -> [S, H] where a call wants the last token of each sequence only; else x."""
 
-    def pool(self, x: Value, kind: str) -> Value:
-        """[T, H] -> [S, H]. `kind`: mean, max, cls or last."""
+    def pool(self, x: Value, kinds: Sequence[str]) -> Value:
+        """[T, H] -> [S, n H], n kinds side by side. A kind is one of `MODES`."""
 
     def l2_normalize(self, x: Value) -> Value:
         """Table of length 1."""

@@ -31,8 +31,6 @@ class Budget(ABC):
         """Takes in a layer: float32 [N,K], and what calibration saw at its input."""
         weight = checked_weight(weight)
         name = text("layer", name, DataError)
-        weight = checked_weight(weight)
-        name = text("layer", name, DataError)
         self.sizes[name] = weight.size
         self._look(name, weight, statistics)
 

@@ -199,8 +199,8 @@ class Eager:
     def select_last(self, x: Written) -> Written:
         return x
 
-    def pool(self, x: Written, kind: str) -> Value | None:
-        return self._op(x, lambda p, v: p.pool(v, kind), keep=True, pooled=True)
+    def pool(self, x: Written, kinds: Sequence[str]) -> Value | None:
+        return self._op(x, lambda p, v: p.pool(v, kinds), keep=True, pooled=True)
 
     def l2_normalize(self, x: Written) -> Value | None:
         return self._op(x, lambda p, v: p.l2_normalize(v))
@@ -272,8 +272,8 @@ def walk(
         DataError: a token is outside the vocabulary, or a sequence is empty or longer than the model's positions.
     """
     workers = thread_count(threads)
-    sequences = token_sequences(sequences, architecture.max_positions)
+    rows = token_sequences(sequences, architecture.max_positions)
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    eager = Eager(checkpoint, blocks_of(sequences), visitor, tensors, workers)
+    eager = Eager(checkpoint, blocks_of(rows), visitor, tensors, workers)
     architecture.build(eager, EagerParameters(checkpoint, tensors))
     return eager.outputs

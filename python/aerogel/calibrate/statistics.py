@@ -38,9 +38,6 @@ class Statistics:
         for name in ("gram", "largest"):
             instance(f"statistics: {name}", getattr(self, name), np.ndarray, ShapeError)
         whole_number("statistics: tokens", self.tokens, 1, error=DataError)
-        for name in ("gram", "largest"):
-            instance(f"statistics: {name}", getattr(self, name), np.ndarray, ShapeError)
-        whole_number("statistics: tokens", self.tokens, 1, error=DataError)
         if self.gram.ndim != 2 or self.gram.shape[0] != self.gram.shape[1]:
             raise ShapeError(f"gram: expected [K, K], got {list(self.gram.shape)}")
         if self.largest.shape != (self.inputs,):
@@ -113,8 +110,6 @@ class Moments:
 
     def statistics(self) -> Statistics:
         """Of all that was added, at least one token."""
-        if not self.tokens:
-            raise DataError("statistics: expected at least one token, got none")
         if not self.tokens:
             raise DataError("statistics: expected at least one token, got none")
         return Statistics(self.tokens, self._gram / np.float32(self.weight or 1), self._largest)

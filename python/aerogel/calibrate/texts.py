@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aerogel.checkpoint.tokenizer import Tokenizer
 
 #: File name endings that are read as tables; every cell that is not a number is a text.
-TABLES = {".csv": ",", ".tsv": "\t"}
+TABLES = (".csv", ".tsv")
 #: Texts that are tokenized at once.
 BATCH = 1024
 
@@ -50,8 +50,12 @@ def _pieces(suffix: str, data: str) -> Iterator[str]:
     lines = io.StringIO(data, newline="")  # where csv says that a line ends
     if suffix in TABLES:
         # Strict: a quote that never closes would make one text of all that follows.
-        quoting = csv.QUOTE_MINIMAL if suffix == ".csv" else csv.QUOTE_NONE
-        for row in csv.reader(lines, delimiter=TABLES[suffix], quoting=quoting, strict=True):
+        rows = (
+            csv.reader(lines, delimiter=",", strict=True)
+            if suffix == ".csv"
+            else csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        )
+        for row in rows:
             yield from (cell for cell in row if not _is_number(cell))
     elif suffix == ".jsonl":
         for line in data.split("\n"):

@@ -51,6 +51,11 @@ def read_optional_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Writes the value, indented, with a line end."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's config.json, its common entries checked.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -11,11 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.packed.format import is_packed
 from aerogel.checkpoint.sentence_transformers import PROMPTS, read_sentence_transformer
+from aerogel.checkpoint.sentence_writer import WRITTEN as MODULES_WRITTEN
+from aerogel.checkpoint.sentence_writer import write_modules
 from aerogel.errors import RecipeError, TokenizerError
 
 log = logging.getLogger("aerogel")
@@ -39,7 +39,7 @@ KEPT_FILES = (
 
 
 #: Everything that a packed model's folder has from here.
-WRITTEN = ("config.json", "model.safetensors", "modules.json", "1_Pooling", "1_Pooling/config.json", *KEPT_FILES)
+WRITTEN = ("config.json", "model.safetensors", *MODULES_WRITTEN, *KEPT_FILES)
 
 
 def check_target(target: Path) -> None:
@@ -121,34 +121,4 @@ def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
             checkpoint.tokenizer().save(folder)
         except TokenizerError as error:
             log.warning("the packed model will have no tokenizer, so it runs on token ids only: %s", error)
-    write_pooling(checkpoint, folder)
-
-
-def write_pooling(checkpoint: Checkpoint, folder: Path) -> None:
-    # written rather than copied: a source may keep its Transformer in a subfolder, a packed model never does
-    pooling = checkpoint.pooling
-    if pooling is None:
-        return
-    kinds = ["Transformer", "Pooling", *(["Normalize"] if pooling.normalize else [])]
-    paths = ["", "1_Pooling", "2_Normalize"]
-    write_json(
-        folder / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(zip(kinds, paths, strict=False))
-        ],
-    )
-    flags = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "last": "lasttoken"}
-    (folder / "1_Pooling").mkdir()
-    write_json(
-        folder / "1_Pooling" / "config.json",
-        {
-            "word_embedding_dimension": checkpoint.config.get("hidden_size"),
-            **{f"pooling_mode_{flag}": mode == pooling.mode for mode, flag in flags.items()},
-            **({} if checkpoint.prompts.pooled else {"include_prompt": False}),
-        },
-    )
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_modules(checkpoint, folder)

@@ -1,52 +1,65 @@
-"""generation_config.json: what a model's authors want done to logits before a token is chosen.
-
-Every key that Transformers reads is in one of the tables here: it is used, or it has no part in the text that `generate`
-gives, or a text made without it would be another one and it is refused.
-"""
+"""generation_config.json: what a model's authors want done to logits before a token is chosen."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aerogel._util.checks import number, whole_number
-from aerogel.errors import ConfigError, UnsupportedModelError
+from aerogel.architectures import Refused, Settings
+from aerogel.errors import ConfigError
 
-log = logging.getLogger("aerogel")
+#: Keys that are used -> fields of GenerationSettings.
+FIELDS: Mapping[str, str] = {
+    "repetition_penalty": "repetition_penalty",
+    "no_repeat_ngram_size": "no_repeat_ngram_size",
+    "bad_words_ids": "bad_words",
+    "suppress_tokens": "suppressed",
+    "begin_suppress_tokens": "first_suppressed",
+    "min_length": "min_length",
+    "min_new_tokens": "min_new_tokens",
+}
+_HOW, _DRAFTS, _RETURNED = "how, not what", "of drafts of another model", "what is returned besides"
+_ENDS = "take it out of the file, or stop where the text ends for you"
 
-#: Keys that do not change which token is the likeliest, and why.
-HARMLESS: Mapping[str, str] = {
-    **dict.fromkeys(("do_sample", "temperature", "top_k", "top_p"), "the caller of generate says how it samples"),
-    **dict.fromkeys(("min_p", "typical_p", "top_h", "epsilon_cutoff", "eta_cutoff"), "for sampling only"),
-    **dict.fromkeys(("max_length", "max_new_tokens", "max_time"), "the caller says how long"),
-    **dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), "the tokenizer's"),
-    **dict.fromkeys(("decoder_start_token_id", "encoder_no_repeat_ngram_size"), "of models with an encoder"),
-    **dict.fromkeys(("length_penalty", "early_stopping", "diversity_penalty"), "of beams, which are refused"),
-    **dict.fromkeys(("renormalize_logits", "remove_invalid_values"), "the order of tokens stays"),
-    **dict.fromkeys(("use_cache", "cache_implementation", "cache_config", "return_legacy_cache"), "how, not what"),
-    **dict.fromkeys(("disable_compile", "compile_config", "prefill_chunk_size", "low_memory"), "how, not what"),
-    **dict.fromkeys(("max_cache_len", "continuous_batching_config"), "how, not what"),
-    **dict.fromkeys(("num_return_sequences", "return_dict_in_generate", "output_attentions"), "what else is returned"),
-    **dict.fromkeys(("output_hidden_states", "output_scores", "output_logits"), "what else is returned"),
-    **dict.fromkeys(("transformers_version", "_from_model_config", "generation_kwargs"), "where it comes from"),
-    **dict.fromkeys(("is_assistant", "assistant_early_exit", "assistant_confidence_threshold"), "of drafts"),
-    **dict.fromkeys(("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_lookbehind"), "of drafts"),
-    **dict.fromkeys(("prompt_lookup_num_tokens", "max_matching_ngram_size", "target_lookbehind"), "of drafts"),
-    **dict.fromkeys(("assistant_ensemble_weight", "speculation_type", "use_mtp"), "of drafts"),
-}
-#: Keys that change the text -> the values that do not.
-REFUSED: Mapping[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("num_beams", "num_beam_groups"), (None, 1)),
-    **dict.fromkeys(("encoder_repetition_penalty", "guidance_scale"), (None, 1)),
-    **dict.fromkeys(("penalty_alpha", "dola_layers", "constraints", "force_words_ids", "sequence_bias"), (None,)),
-    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "forced_decoder_ids"), (None,)),
-    **dict.fromkeys(("exponential_decay_length_penalty", "watermarking_config"), (None,)),
-    **dict.fromkeys(("stop_strings", "custom_generate"), (None, [], "")),
-    **dict.fromkeys(("token_healing",), (None, False)),
-}
+GENERATION_CONFIG = Settings(
+    "generation_config.json",
+    used={
+        **dict.fromkeys(FIELDS, "logits while a text is generated"),
+        "bos_token_id": "the token that begins a text",
+        "eos_token_id": "the tokens that end a generation",
+    },
+    harmless={
+        **dict.fromkeys(("do_sample", "temperature", "top_k", "top_p"), "the caller of generate says how it samples"),
+        **dict.fromkeys(("min_p", "typical_p", "top_h", "epsilon_cutoff", "eta_cutoff"), "for sampling only"),
+        **dict.fromkeys(("max_length", "max_new_tokens", "max_time"), "the caller says how long"),
+        "pad_token_id": "nothing is padded",
+        **dict.fromkeys(("decoder_start_token_id", "encoder_no_repeat_ngram_size"), "of models with an encoder"),
+        **dict.fromkeys(("length_penalty", "early_stopping", "diversity_penalty"), "of beams, which are refused"),
+        **dict.fromkeys(("renormalize_logits", "remove_invalid_values"), "the order of tokens stays"),
+        **dict.fromkeys(("use_cache", "cache_implementation", "cache_config", "return_legacy_cache"), _HOW),
+        **dict.fromkeys(("disable_compile", "compile_config", "prefill_chunk_size", "low_memory"), _HOW),
+        **dict.fromkeys(("max_cache_len", "continuous_batching_config"), _HOW),
+        **dict.fromkeys(("num_return_sequences", "return_dict_in_generate", "output_*"), _RETURNED),
+        **dict.fromkeys(("transformers_version", "_from_model_config", "generation_kwargs"), "where it comes from"),
+        **dict.fromkeys(("is_assistant", "assistant_*", "num_assistant_*", "prompt_lookup_num_tokens"), _DRAFTS),
+        **dict.fromkeys(("max_matching_ngram_size", "target_lookbehind", "speculation_type", "use_mtp"), _DRAFTS),
+    },
+    refused={
+        **dict.fromkeys(("num_beams", "num_beam_groups"), Refused("a search with beams gives another text", (1,))),
+        "guidance_scale": Refused("a second pass without the prompt", (1, 1.0)),
+        "encoder_repetition_penalty": Refused("a penalty on what is not in the prompt", (1, 1.0)),
+        **dict.fromkeys(("penalty_alpha", "dola_layers", "custom_generate"), Refused("another way to choose", ())),
+        **dict.fromkeys(("constraints", "force_words_ids", "sequence_bias"), Refused("words that are wanted", ())),
+        **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "forced_decoder_ids"), Refused(_ENDS, ())),
+        "exponential_decay_length_penalty": Refused("texts end sooner with it", ()),
+        "watermarking_config": Refused("logits are changed by a secret key", ()),
+        "stop_strings": Refused(_ENDS, ()),
+        "token_healing": Refused("the end of the prompt is rewritten"),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,6 @@ class GenerationSettings:
         bad_words: sequences of tokens that never come.
         suppressed, first_suppressed: tokens that never come, or not as the first new one.
         min_length, min_new_tokens: tokens with and without the prompt, before which no text ends.
-        refused: why `generate` cannot do what the file asks for; empty: it can.
     """
 
     repetition_penalty: float = 1.0
@@ -69,50 +81,22 @@ class GenerationSettings:
     first_suppressed: tuple[int, ...] = ()
     min_length: int = 0
     min_new_tokens: int = 0
-    refused: str = ""
-
-    def check(self) -> None:
-        """Raises UnsupportedModelError where something is refused."""
-        if self.refused:
-            raise UnsupportedModelError(self.refused)
-
-
-#: Keys that are used -> fields.
-USED: Mapping[str, str] = {
-    "repetition_penalty": "repetition_penalty",
-    "no_repeat_ngram_size": "no_repeat_ngram_size",
-    "bad_words_ids": "bad_words",
-    "suppress_tokens": "suppressed",
-    "begin_suppress_tokens": "first_suppressed",
-    "min_length": "min_length",
-    "min_new_tokens": "min_new_tokens",
-}
 
 
 def generation_settings(values: Mapping[str, Any], path: Path) -> GenerationSettings:
-    """What the file says, its keys looked up in the tables.
+    """What the file says.
 
     Raises:
         ConfigError: a value has the wrong type.
+        UnsupportedModelError: it asks for what `generate` does not do.
     """
-    unknown = [key for key in values if key not in USED and key not in HARMLESS and key not in REFUSED]
-    if unknown:
-        log.warning("%s: these keys are not known, and not used: %s", path, ", ".join(sorted(unknown)))
-    refused = [key for key, neutral in REFUSED.items() if key in values and not _is_one_of(values[key], neutral)]
-    reason = ""
-    if refused:
-        said = ", ".join(f"{key}: {values[key]!r:.60}" for key in refused)
-        reason = f"{path}: not supported: {said}: take it out of the file to generate without it"
+    GENERATION_CONFIG.check(values, path)
     read: dict[str, Any] = {}
-    for key, field in USED.items():
+    for key, field in FIELDS.items():
         value = values.get(key)
         if value is not None:
             read[field] = _READERS[field](f"{path}: {key}", value)
-    return GenerationSettings(**read, refused=reason)
-
-
-def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)
+    return GenerationSettings(**read)
 
 
 def _count(where: str, value: Any) -> int:

@@ -17,6 +17,8 @@ from aerogel.errors import CheckpointError, UnsupportedModelError
 
 #: What a class around a base model may call it, whatever the family.
 _WRAPPER = "model."
+#: What tools put around a model or a layer: sentence-transformers, torch.compile, DataParallel and SparseML.
+_AROUND = ("0.auto_model.", "_orig_mod.", "module.")
 _BUFFERS = ("position_ids", "token_type_ids", "rotary_emb.inv_freq", "attn.masked_bias")
 
 
@@ -28,6 +30,10 @@ def saved_names(config: Mapping[str, Any]) -> SavedNames | None:
 
 def normalize(name: str, saved: SavedNames | None) -> str:
     """The parameter's name relative to the base model."""
+    for wrapper in _AROUND:
+        if name.startswith(wrapper):
+            name = name[len(wrapper) :]
+        name = name.replace("." + wrapper, ".")
     for prefix in (_WRAPPER,) if saved is None else (saved.prefix, _WRAPPER):
         if name.startswith(prefix):
             name = name[len(prefix) :]

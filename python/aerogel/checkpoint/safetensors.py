@@ -21,7 +21,7 @@ from aerogel.checkpoint.sentence_transformers import Prompts, SentenceTransforme
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
-from aerogel.errors import ConfigError, MissingTensorsError, UnsupportedModelError
+from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
 
 #: A `model_max_length` beyond it says that there is none: Transformers writes 10^30 then.
 _LONGEST = 1 << 30
@@ -78,7 +78,7 @@ class FolderCheckpoint(Checkpoint):
 
 
 class SafetensorsCheckpoint(FolderCheckpoint):
-    """Float weights (F32, F16, BF16) in safetensors."""
+    """Float weights (F32, F16, BF16, F64) in safetensors, pruned by `torch.nn.utils.prune` or not."""
 
     kind = "safetensors"
 
@@ -89,6 +89,8 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         folder = sentence.model_folder if sentence else root
         # Weights first: a folder without any is not a model, whatever else it lacks.
         self._files = TensorFiles(folder, lone)
+        if sentence is not None:
+            self._files.add(sentence.files)
         config = read_config(folder)
         super().__init__(path, folder, sentence, config)
         method = config.get("quantization_config")
@@ -98,6 +100,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
                 f"{folder / 'config.json'}: the weights are quantized already ({name!r}): give the original model"
             )
         self._stored = normalize_all(self._files, config, folder)
+        self._masks = _take_masks(self._stored, self._files, folder)
 
     def names(self) -> list[str]:
         return self._names
@@ -116,14 +119,17 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         stored = self._find(name)
         values = self._files.float32(stored)
         check_finite(self._files.where(stored), values)
-        return values
+        mask = self._masks.get(name)
+        return values if mask is None else self._masked(values, mask)
 
     def weight(self, name: str) -> Weight:
         stored = self._find(name)
         where = self._files.where(stored)
         entry = self._files.entry(stored)
         shape = check_matrix(where, entry.shape)
-        if entry.dtype == "BF16":  # as it lies in the file: the same numbers in half the memory
+        if (
+            entry.dtype == "BF16" and name not in self._masks
+        ):  # as it lies in the file: the same numbers in half the memory
             values = self._files.raw(stored)
             check_finite(where, values)
             return Weight(shape, values)
@@ -132,8 +138,30 @@ class SafetensorsCheckpoint(FolderCheckpoint):
     def release(self, name: str) -> None:
         self._files.release(self._find(name))
 
+    def _masked(self, values: NDArray[np.float32], mask: str) -> NDArray[np.float32]:
+        kept = self._files.float32(mask)
+        if not np.isin(kept, (0, 1)).all():
+            raise CheckpointError(f"{self._files.where(mask)}: expected a mask of zeros and ones")
+        return np.where(kept != 0, values, np.float32(0))
+
     def _find(self, name: str) -> str:
         stored = self._stored.get(name)
         if stored is None:
             raise MissingTensorsError(self.path, [name])
         return stored
+
+
+def _take_masks(stored: dict[str, str], files: TensorFiles, where: object) -> dict[str, str]:
+    """Renames what `torch.nn.utils.prune` calls `weight_orig` in `stored` to `weight`, and returns the stored name of the
+    mask of each, which its values are multiplied by."""
+    masks: dict[str, str] = {}
+    for pruned in [name for name in stored if name.endswith("_orig")]:
+        name = pruned.removesuffix("_orig")
+        mask = stored.get(name + "_mask")
+        if mask is None:
+            raise MissingTensorsError(where, [name + "_mask"])
+        if name in stored or files.entry(mask).shape != files.entry(stored[pruned]).shape:
+            raise CheckpointError(f"{where}: {pruned}: expected a mask of its shape, and no {name} beside it")
+        stored[name] = stored.pop(pruned)
+        masks[name] = stored.pop(name + "_mask")
+    return masks

@@ -43,7 +43,7 @@ _DTYPES = {
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own implementation
 # What NumPy can hold, also where a dimension is 0: an empty tensor takes no bytes, whatever its other dimensions say.
 _MAX_DIMENSIONS, _MAX_ELEMENTS = 32, 2**59
-_FLOATS = ("F32", "F16", "BF16")
+_FLOATS = ("F32", "F16", "BF16", "F64")
 
 
 class Entry(NamedTuple):
@@ -82,10 +82,10 @@ class SafetensorsFile:
         return array if array.flags.aligned else array.copy()
 
     def float32(self, name: str) -> NDArray[np.float32]:
-        """The tensor as float32, a view if it is stored so.
+        """The tensor as float32, a view if it is stored so, rounded if it is stored in float64.
 
         Raises:
-            UnsupportedModelError: it is not stored as F32, F16 or BF16.
+            UnsupportedModelError: it is not stored as F32, F16, BF16 or F64.
         """
         dtype = self.entries[name].dtype
         if dtype not in _FLOATS:
@@ -93,7 +93,8 @@ class SafetensorsFile:
         array = self.raw(name)
         if dtype == "BF16":
             return widen(array)
-        return array.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as that
+            return array.astype(np.float32, copy=False)
 
     def release(self, name: str) -> None:
         """Lets the system take the tensor's pages out of memory; a later read brings them back from the file."""

@@ -1,6 +1,4 @@
-"""How a sentence-transformers model makes one embedding of a text: modules.json, 1_Pooling/config.json and the prompts of
-config_sentence_transformers.json.
-"""
+"""How a sentence-transformers model makes one embedding of a text: its modules, the prompts and the length limit."""
 
 from __future__ import annotations
 
@@ -9,20 +7,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aerogel.architectures import MODES, Pooling
-from aerogel.checkpoint.config import read_json, read_json_list, read_optional_json
-from aerogel.errors import ConfigError, UnsupportedModelError
+from aerogel.architectures import Pooling, Refused, Settings
+from aerogel.checkpoint.config import read_json, read_optional_json
+from aerogel.checkpoint.sentence_modules import read_modules
+from aerogel.errors import ConfigError
 
 #: The file of the prompts, beside modules.json.
 PROMPTS = "config_sentence_transformers.json"
-_FLAGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-}
+SENTENCE_TRANSFORMERS = Settings(
+    PROMPTS,
+    used={
+        "prompts": "what stands before a text, by name",
+        "default_prompt_name": "the one that is used unless encode is told otherwise",
+        "truncate_dim": "so many numbers of an embedding are kept",
+    },
+    harmless={
+        "__version__": "where the file comes from",
+        "similarity_fn_name": "embeddings are returned, not compared",
+        "model_type": "the modules say it",
+    },
+)
+TRANSFORMER = Settings(
+    "sentence_bert_config.json",
+    used={"max_seq_length": "the most tokens of a text", "do_lower_case": "whether texts are lower-cased first"},
+    harmless={
+        "tokenizer_name_or_path": "the tokenizer is that of the folder",
+        "unpad_inputs": "batches are ragged",
+        "modality_config": "texts only",
+        "model_args": "how weights are loaded",
+        "model_kwargs": "how weights are loaded",
+        "cache_dir": "where files are kept",
+        "model_name_or_path": "the model is that of the folder",
+    },
+    refused={
+        "transformer_task": Refused("hidden states are what is pooled", ("feature-extraction", "fill-mask")),
+        "module_output_name": Refused("hidden states are what is pooled", ("token_embeddings",)),
+        **dict.fromkeys(
+            ("tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs"),
+            Refused("arguments for other files: write them there", ()),
+        ),
+        **dict.fromkeys(
+            ("query_length", "document_length", "query_expansion"), Refused("one vector a token is not offered", ())
+        ),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +70,18 @@ class Prompts:
 
 @dataclass(frozen=True)
 class SentenceTransformer:
-    """What a sentence-transformers folder says beside the model itself."""
+    """What a sentence-transformers folder says beside the model itself.
+
+    Attributes:
+        files: parameter of a module after the pooling -> the folder of the module, and its name there.
+    """
 
     model_folder: Path
     pooling: Pooling | None
     max_tokens: int | None
     lowercase: bool
     prompts: Prompts
+    files: Mapping[str, tuple[Path, str]]
 
 
 def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
@@ -56,40 +89,29 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
 
     Raises:
         ConfigError: a file is broken.
-        UnsupportedModelError: a module or a pooling mode that aerogel does not have, such as Dense.
+        UnsupportedModelError: a module, a pooling mode or a setting that aerogel does not have.
     """
-    path = folder / "modules.json"
-    if not path.exists():
+    if not (folder / "modules.json").exists():
         return None
-    model_folder, mode, normalize, pooled = folder, None, False, True
-    for module in read_json_list(path):
-        kind, module_folder = _module(path, folder, module)
-        if kind == "Transformer":
-            model_folder = module_folder
-        elif kind == "Pooling":
-            mode = _mode(module_folder / "config.json")
-            pooled = read_json(module_folder / "config.json").get("include_prompt") is not False
-        elif kind == "Normalize":
-            normalize = True
-        else:
-            raise UnsupportedModelError(
-                f"{path}: module {kind!r}: expected Transformer, Pooling and Normalize modules only"
-            )
-    settings = _settings(model_folder)
+    modules = read_modules(folder)
+    settings = _settings(modules.model)
     max_tokens = settings.get("max_seq_length")
     if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
-        raise ConfigError(f"{model_folder}: max_seq_length: expected a positive whole number, got {max_tokens!r:.80}")
+        raise ConfigError(f"{modules.model}: max_seq_length: expected a positive whole number, got {max_tokens!r:.80}")
+    path = folder / PROMPTS
+    said = read_optional_json(path)
+    SENTENCE_TRANSFORMERS.check(said, path)
+    dimensions = said.get("truncate_dim")
+    if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
+        raise ConfigError(f"{path}: truncate_dim: expected a positive whole number, got {dimensions!r:.80}")
+    pooling = Pooling(modules.modes, modules.normalize, modules.steps, dimensions) if modules.modes else None
+    lowercase = settings.get("do_lower_case") is True
     return SentenceTransformer(
-        model_folder,
-        Pooling(mode, normalize) if mode else None,
-        max_tokens,
-        settings.get("do_lower_case") is True,
-        _prompts(folder / PROMPTS, pooled),
+        modules.model, pooling, max_tokens, lowercase, _prompts(said, path, modules.pooled), modules.files
     )
 
 
-def _prompts(path: Path, pooled: bool) -> Prompts:
-    settings = read_optional_json(path)
+def _prompts(settings: Mapping[str, Any], path: Path, pooled: bool) -> Prompts:
     texts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise ConfigError(f"{path}: prompts: expected an object of strings, got {texts!r:.80}")
@@ -100,30 +122,11 @@ def _prompts(path: Path, pooled: bool) -> Prompts:
     return Prompts(texts, default, pooled)
 
 
-def _module(path: Path, folder: Path, module: Any) -> tuple[str, Path]:
-    kind = module.get("type") if isinstance(module, dict) else None
-    name = module.get("path", "") if isinstance(module, dict) else None
-    if not isinstance(kind, str) or not isinstance(name, str):
-        raise ConfigError(f"{path}: expected modules with a type and a path, got {module!r:.80}")
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ConfigError(f"{path}: expected the path of a module inside the folder, got {name!r}")
-    return kind.rpartition(".")[2], folder / name
-
-
 def _settings(folder: Path) -> dict[str, Any]:
     # Older versions of sentence-transformers named this file after the architecture.
     for path in (folder / "sentence_bert_config.json", *sorted(folder.glob("sentence_*_config.json"))):
         if path.exists():
-            return read_json(path)
+            settings = read_json(path)
+            TRANSFORMER.check(settings, path)
+            return settings
     return {}
-
-
-def _mode(path: Path) -> str:
-    config = read_json(path)
-    modes = [mode for flag, mode in _FLAGS.items() if config.get(flag) is True]
-    named = config.get("pooling_mode")  # since version 5 of sentence-transformers: a name or a list of them
-    if named is not None:
-        modes = [str(mode).removesuffix("token") for mode in (named if isinstance(named, list) else [named])]
-    if len(modes) != 1 or modes[0] not in MODES:
-        raise UnsupportedModelError(f"{path}: expected one pooling mode of {', '.join(MODES)}, got {modes or 'none'}")
-    return modes[0]

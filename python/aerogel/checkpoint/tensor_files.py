@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,51 +29,68 @@ class TensorFiles:
     """
 
     def __init__(self, folder: Path, lone: Path | None = None) -> None:
+        if (folder / "adapter_config.json").exists():
+            # Transformers would put it on top of the weights beside it, or of its base model's.
+            raise UnsupportedModelError(
+                f"{folder / 'adapter_config.json'}: adapters are not applied: merge it into its base model first "
+                "(peft: model.merge_and_unload().save_pretrained(new_folder))"
+            )
         if lone is None and not (folder / SINGLE).exists() and (folder / INDEX).exists():
-            self._files, self._file_of = _sharded(folder)
+            files, file_of = _sharded(folder)
         else:
             file = SafetensorsFile(lone or weight_file(folder))
-            self._files = {file.path.name: file}
-            self._file_of = dict.fromkeys(file.entries, file.path.name)
-        self._stored = {
-            name: stored
-            for file in self._files.values()
-            for name, stored in file.metadata.items()
-            if stored in file.entries and name not in self._file_of
-        }
+            files, file_of = {file.path.name: file}, dict.fromkeys(file.entries, file.path.name)
+        #: name -> the file, and the name that it has there
+        self._places = {name: (files[file], name) for name, file in file_of.items()}
+        for file in files.values():
+            for name, stored in file.metadata.items():
+                if stored in file.entries:
+                    self._places.setdefault(name, (file, stored))
+
+    def add(self, names: Mapping[str, tuple[Path, str]]) -> None:
+        """Adds tensors of other folders: name here -> the folder, and the name that it has there."""
+        files = {folder: SafetensorsFile(weight_file(folder)) for folder, _ in names.values()}
+        absent = [name for name, (folder, stored) in names.items() if stored not in files[folder].entries]
+        if absent:
+            raise MissingTensorsError(" and ".join(map(str, files)), [names[name][1] for name in absent])
+        expected = {(folder, stored) for folder, stored in names.values()}
+        unknown = [
+            f"{f.path}: {name}" for folder, f in files.items() for name in f.entries if (folder, name) not in expected
+        ]
+        if unknown:
+            raise UnsupportedModelError(f"{len(unknown)} tensors would be ignored: {', '.join(unknown)}")
+        self._places.update({name: (files[folder], stored) for name, (folder, stored) in names.items()})
 
     def __iter__(self) -> Iterator[str]:
-        return iter([*self._file_of, *self._stored])
+        return iter(self._places)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._file_of or name in self._stored
+        return name in self._places
 
     def entry(self, name: str) -> Entry:
         """The tensor's type and shape."""
-        return self._file(name).entries[self._own(name)]
+        file, stored = self._places[name]
+        return file.entries[stored]
 
     def where(self, name: str) -> str:
         """The tensor's place, for messages."""
-        return f"{self._file(name).path}: {name}"
+        file, stored = self._places[name]
+        return f"{file.path}: {stored}"
 
     def raw(self, name: str) -> NDArray[Any]:
         """See `SafetensorsFile.raw`."""
-        return self._file(name).raw(self._own(name))
+        file, stored = self._places[name]
+        return file.raw(stored)
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """See `SafetensorsFile.float32`."""
-        return self._file(name).float32(self._own(name))
+        file, stored = self._places[name]
+        return file.float32(stored)
 
     def release(self, name: str) -> None:
         """See `SafetensorsFile.release`."""
-        self._file(name).release(self._own(name))
-
-    def _file(self, name: str) -> SafetensorsFile:
-        return self._files[self._file_of[self._own(name)]]
-
-    def _own(self, name: str) -> str:
-        """The name under which the tensor is stored."""
-        return self._stored.get(name, name)
+        file, stored = self._places[name]
+        file.release(stored)
 
 
 def _sharded(folder: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
@@ -101,8 +118,6 @@ def weight_file(folder: Path) -> Path:
     if (folder / SINGLE).exists():
         return folder / SINGLE
     found = sorted(folder.glob("*.safetensors"))
-    if (folder / "adapter_config.json").exists():
-        raise UnsupportedModelError(f"{folder}: this is an adapter, not a model: merge it into its base model first")
     if len(found) == 1:
         return found[0]
     if found:

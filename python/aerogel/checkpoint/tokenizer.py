@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from aerogel._util.checks import path as as_path
 from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
+from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
 from aerogel.errors import AerogelError, TokenizerError
 
 if TYPE_CHECKING:
@@ -26,21 +28,31 @@ class Tokenizer:
     Attributes:
         bos_id: the token that begins a text, or None.
         eos_ids: the tokens that end a generation; may be empty.
+        cuts_left: long texts lose their beginning, not their end.
+        types: the texts of a pair have the types 0 and 1; otherwise both have 0.
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, bos_id: int | None = None, eos_ids: Sequence[int] = (), where: object = ""
+        self,
+        backend: tokenizers.Tokenizer,
+        bos_id: int | None = None,
+        eos_ids: Sequence[int] = (),
+        where: object = "",
+        cuts_left: bool = False,
+        types: bool = True,
     ) -> None:
         # Files often carry the truncation and padding of their training run: batches here are ragged and uncut.
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
         self._where = where or "tokenizer"
-        self._prefix, self._suffix = self._special_tokens()
+        self._prefix, self._suffix = _around(backend, self._where)
         self._byte_decoder: _ByteLevelDecoder | None = None
         self._lock = threading.Lock()
         self.bos_id = bos_id
         self.eos_ids = tuple(eos_ids)
+        self.cuts_left = cuts_left
+        self.types = types
 
     @property
     def vocab_size(self) -> int:
@@ -56,7 +68,7 @@ class Tokenizer:
         room = self._room(max_tokens, len(self._prefix) + len(self._suffix))
         with named(self._where):
             encoded = self._backend.encode_batch_fast(_texts(texts), add_special_tokens=False)
-        return [self._prefix + encoding.ids[:room] + self._suffix for encoding in encoded]
+        return [self._prefix + self._cut(encoding.ids, room) + self._suffix for encoding in encoded]
 
     def encode_pair(
         self, first: Sequence[str], second: Sequence[str], max_tokens: int | None = None
@@ -76,11 +88,11 @@ class Tokenizer:
             for a, b in zip(encoded[: len(first)], encoded[len(first) :], strict=True):
                 if room is not None and len(a) + len(b) > room:
                     keep_a, keep_b = _longest_first(len(a), len(b), room)
-                    a.truncate(keep_a)
-                    b.truncate(keep_b)
+                    a.truncate(keep_a, direction=self._side)
+                    b.truncate(keep_b, direction=self._side)
                 pair = self._backend.post_process(a, b)
                 ids.append(pair.ids)
-                types.append(pair.type_ids)
+                types.append(pair.type_ids if self.types else [0] * len(pair.ids))
         return ids, types
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
@@ -116,26 +128,15 @@ class Tokenizer:
             )
         return max_tokens - special
 
-    def _special_tokens(self) -> tuple[list[int], list[int]]:
-        """What the model puts before and after a text."""
-        with named(self._where):
-            text = self._text_with_tokens()
-            body = self._backend.encode(text, add_special_tokens=False).ids
-            whole = self._backend.encode(text, add_special_tokens=True).ids
-        added = len(whole) - len(body)
-        for begin in range(added + 1):
-            if whole[begin : begin + len(body)] == body:
-                return whole[:begin], whole[begin + len(body) :]
-        raise TokenizerError(f"{self._where}: the post-processor changes the text's own tokens: {body} became {whole}")
+    @property
+    def _side(self) -> str:
+        """The end that is cut, in the words of `tokenizers`."""
+        return "left" if self.cuts_left else "right"
 
-    def _text_with_tokens(self) -> str:
-        """Some text that gives tokens: "a", unless the vocabulary has no such letter and drops what it does not have."""
-        if not self._backend.encode("a", add_special_tokens=False).ids:
-            added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
-            for text in self._backend.get_vocab():
-                if text not in added and self._backend.encode(text, add_special_tokens=False).ids:
-                    return str(text)
-        return "a"
+    def _cut(self, ids: list[int], room: int | None) -> list[int]:
+        if room is None or len(ids) <= room:
+            return ids
+        return ids[len(ids) - room :] if self.cuts_left else ids[:room]
 
     def _bytes_decoder(self) -> _ByteLevelDecoder | None:
         """The table of this tokenizer's bytes per token, if its decoder is ByteLevel."""
@@ -222,6 +223,39 @@ class _ByteLevelDecoder:
             return str(text).encode("utf-8")
 
 
+def _around(backend: tokenizers.Tokenizer, where: object) -> tuple[list[int], list[int]]:
+    """The ids that the post-processor puts before and after a text."""
+    if backend.post_processor is None:
+        return [], []
+    # The package shows no more of a post-processor than its JSON.
+    return _tokens_around(json.loads(backend.post_processor.__getstate__()), where)
+
+
+def _tokens_around(processor: dict[str, Any], where: object) -> tuple[list[int], list[int]]:
+    kind = processor["type"]
+    if kind == "Sequence":
+        before: list[int] = []
+        after: list[int] = []
+        for inner in processor["processors"]:
+            left, right = _tokens_around(inner, where)
+            before, after = left + before, after + right
+        return before, after
+    if kind in ("BertProcessing", "RobertaProcessing"):
+        return [processor["cls"][1]], [processor["sep"][1]]
+    if kind == "TemplateProcessing":
+        pieces = processor["single"]
+        texts = [i for i, piece in enumerate(pieces) if "Sequence" in piece]
+        if len(texts) != 1 or pieces[texts[0]]["Sequence"]["id"] != "A":
+            raise TokenizerError(f"{where}: post_processor: expected the text once in a template, got {pieces!r:.200}")
+        ids = [
+            processor["special_tokens"][p["SpecialToken"]["id"]]["ids"] if "SpecialToken" in p else [] for p in pieces
+        ]
+        return sum(ids[: texts[0]], []), sum(ids[texts[0] :], [])
+    if kind == "ByteLevel":  # moves offsets only
+        return [], []
+    raise TokenizerError(f"{where}: post_processor: {kind!r} is not supported")
+
+
 def byte_alphabet() -> list[str]:
     """The character that stands for each byte in a byte-level vocabulary: itself if printable, else from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -244,12 +278,14 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
 
     family = family_of(config)
     path = folder / "tokenizer.json"
-    settings = read_optional_json(folder / "tokenizer_config.json")
+    settings = TokenizerSettings(folder)
     if path.exists():
         with named(path):
             backend = tokenizers.Tokenizer.from_file(str(path))
+            settings.apply(backend)
     elif (folder / "vocab.txt").exists() and family is not None and family.wordpiece:
         path = folder / "vocab.txt"
+        settings.check_class()
         backend = _wordpiece_from_vocab(path, settings)
     else:
         raise TokenizerError(
@@ -261,7 +297,10 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
         backend.normalizer = tokenizers.normalizers.Sequence(
             steps if backend.normalizer is None else [*steps, backend.normalizer]
         )
-    return Tokenizer(backend, *_special_ids(folder, config, settings, backend), where=path)
+    cuts_left = settings.cuts_left(backend.truncation)
+    return Tokenizer(
+        backend, *_special_ids(folder, config, settings, backend), path, cuts_left=cuts_left, types=settings.types()
+    )
 
 
 def wordpiece(tokens: Sequence[str], lowercase: bool, where: object, **normalizer: Any) -> tokenizers.Tokenizer:
@@ -287,27 +326,26 @@ def wordpiece(tokens: Sequence[str], lowercase: bool, where: object, **normalize
     return backend
 
 
-def _wordpiece_from_vocab(path: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
+def _wordpiece_from_vocab(path: Path, settings: TokenizerSettings) -> tokenizers.Tokenizer:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{path}: cannot be read as UTF-8: {error}") from error
-    strip_accents = settings.get("strip_accents")
-    if not isinstance(strip_accents, (bool, type(None))):
-        raise TokenizerError(f"{path.parent}: strip_accents: expected true, false or null, got {strip_accents!r:.80}")
     # Not splitlines(): a vocabulary may hold the other characters that it takes for line ends.
     tokens = text.removesuffix("\n").split("\n")
-    return wordpiece(
+    backend = wordpiece(
         tokens,
-        settings.get("do_lower_case", True) is not False,
+        settings.flag("do_lower_case", True) is not False,
         path,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True) is not False,
-        strip_accents=strip_accents,
+        handle_chinese_chars=settings.flag("tokenize_chinese_chars", True),
+        strip_accents=settings.flag("strip_accents"),
     )
+    settings.add_tokens(backend)
+    return backend
 
 
 def _special_ids(
-    folder: Path, config: dict[str, Any], settings: dict[str, Any], backend: tokenizers.Tokenizer
+    folder: Path, config: dict[str, Any], settings: TokenizerSettings, backend: tokenizers.Tokenizer
 ) -> tuple[int | None, list[int]]:
     """BOS and EOS: generation_config.json says it best, then config.json, then the tokenizer's own settings."""
     generation = read_optional_json(folder / "generation_config.json")
@@ -319,9 +357,8 @@ def _special_ids(
             ids = [i for i in given if type(i) is int and i >= 0]
             if ids:
                 return ids
-        token = settings.get(key)
-        content = token.get("content") if isinstance(token, dict) else token
-        index = backend.token_to_id(content) if isinstance(content, str) else None
+        content = settings.token(key)
+        index = backend.token_to_id(content) if content is not None else None
         return [] if index is None else [index]
 
     return next(iter(find("bos_token")), None), find("eos_token")

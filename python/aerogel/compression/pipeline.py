@@ -19,7 +19,8 @@ from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
 from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, read_texts, sequences, walk
 from aerogel.checkpoint import Checkpoint, Weight
-from aerogel.checkpoint.folder import keep_files, replacing, write_json
+from aerogel.checkpoint.config import write_json
+from aerogel.checkpoint.folder import keep_files, replacing
 from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed_config
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.compression.calibrated import Compressed, compress_calibrated

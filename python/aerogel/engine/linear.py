@@ -172,7 +172,7 @@ def _scipy_csr(name: str, matrix: Any) -> Any:
 
 def _csr_arrays(csr: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """indptr and indices of one integer type, and float32 data; what they hold is not checked here."""
-    parts = items("csr", csr)
+    parts = items("csr: expected a scipy.sparse matrix or three arrays", csr)
     if len(parts) != 3:
         raise DataError("csr: expected a scipy.sparse matrix or (indptr, indices, data)")
     indptr, indices, data = (array(f"csr: {name}", part) for name, part in zip(("indptr", "indices", "data"), parts))

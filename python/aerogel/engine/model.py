@@ -18,8 +18,7 @@ import numpy as np
 
 from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
-from aerogel._util.checks import array, flag, items, number, one_of, text, thread_count, whole_number
-from aerogel._util.checks import path as as_path
+from aerogel._util.checks import array, flag, items, number, one_of, path_like, text, thread_count, whole_number
 from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
@@ -60,8 +59,9 @@ def load(
             forces it on every layer.
         memory: memory limit of each layer, as a multiple of its dense form, where a format can keep it; without it, the
             fastest format is used.
-        pooling: how hidden states become an embedding: "mean", "cls", "max" or "last"; unless given as the model's files
-            say, and where they are silent as its family does by default, which a warning says.
+        pooling: how hidden states become an embedding: "mean", "cls", "max", "last", "mean_sqrt_len" (the sum over the root
+            of the number of tokens) or "weightedmean" (token t counts t times); unless given as the model's files say, and
+            where they are silent as its family does by default, which a warning says.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
@@ -75,7 +75,7 @@ def load(
     arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling)
     checkpoint = open_checkpoint(arguments.path)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
-    used = pooling_of(checkpoint) if pooling is None else Pooling(pooling, said is not None and said.normalize)
+    used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
     architecture = architecture_of(checkpoint, used)
     program = Program()
     purpose = "generate" if architecture.generates else "encode"
@@ -100,8 +100,9 @@ def load(
 
 def _lasting(path: str | os.PathLike[str]) -> str:
     """The path for use from any folder: absolute, if it is one; a model id stays as it is."""
-    local = as_path("path", os.path.expanduser(as_path("path", path, CheckpointError)), CheckpointError)
-    return str(local.absolute()) if os.path.exists(local) else os.fspath(path)
+    said = path_like("path", path, CheckpointError)
+    local = os.path.expanduser(said)
+    return os.path.join(os.getcwd(), local) if os.path.exists(local) else said
 
 
 def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
@@ -224,8 +225,18 @@ class Model:
 
     @property
     def hidden_size(self) -> int:
-        """The width of hidden states and embeddings."""
+        """The width of hidden states."""
         return self._architecture.hidden_size
+
+    @property
+    def embedding_size(self) -> int:
+        """The width of embeddings: that of hidden states, unless the model pools in several ways, has linears after the
+        pooling, or keeps the first numbers only."""
+        pooling = self._open.pooling
+        if pooling is None:
+            return self.hidden_size
+        width = pooling.width(self.hidden_size)
+        return width if pooling.dimensions is None else min(pooling.dimensions, width)
 
     @property
     def max_tokens(self) -> int:
@@ -327,7 +338,7 @@ class Model:
             prompt_name: one of the model's own, see `prompts`.
 
         Returns:
-            float32 [n, hidden], or [hidden] for a single string.
+            float32 [n, embedding_size], or [embedding_size] for a single string.
         """
         if isinstance(texts, str):
             embedding: np.ndarray = self.encode([texts], batch_tokens, normalize, prompt, prompt_name)[0]
@@ -341,11 +352,13 @@ class Model:
         pooling = self._open.pooling
         assert pooling is not None
         output = "pooled" if normalize is False else "embedding"
-        result = np.empty((len(texts), self.hidden_size), np.float32)
+        result = np.empty((len(texts), pooling.width(self.hidden_size)), np.float32)
         before = self._prompt(prompt, prompt_name)
         if texts:
             self._run_batches(self._tokenize([before + text for text in texts]), None, output, batch_tokens, result)
-        if normalize and not pooling.normalize:
+        if self.embedding_size < result.shape[1]:
+            result = result[:, : self.embedding_size].copy()
+        if normalize and (pooling.dimensions is not None or not pooling.normalize):
             result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), 1e-12)
         return result
 
@@ -483,7 +496,6 @@ class Model:
         if len(ids) > self._architecture.max_positions:
             raise ShapeError(f"prompt: expected at most {self._architecture.max_positions} tokens, got {len(ids)}")
         settings = self._checkpoint.generation
-        settings.check()
         if repetition_penalty is not None:
             settings = replace(
                 settings, repetition_penalty=number("repetition_penalty", repetition_penalty, 0, 1e6, above=True)

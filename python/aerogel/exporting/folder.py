@@ -16,10 +16,11 @@ from aerogel._util.checks import path as as_path
 from aerogel._util.progress import Progress
 from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.checkpoint.config import read_json
-from aerogel.checkpoint.folder import keep_files, replacing, write_json
+from aerogel.checkpoint.config import read_json, write_json
+from aerogel.checkpoint.folder import keep_files, replacing
 from aerogel.checkpoint.names import saved_name
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
+from aerogel.checkpoint.sentence_writer import plain_names, write_steps
 from aerogel.errors import DataError, RecipeError
 from aerogel.exporting.uniform import uniform
 from aerogel.numbers.bf16 import narrow
@@ -89,6 +90,7 @@ def export(
         sparsity = _write_weights(folder, checkpoint, shards, linears, dtype, progress)
         write_json(folder / "config.json", _plain_config(checkpoint.config, dtype))
         keep_files(checkpoint, folder)
+        write_steps(checkpoint, folder, lambda name: _converted(name, checkpoint.array(name), dtype))
         _describe_tokenizer(checkpoint, folder)
         file_bytes = sum((folder / file).stat().st_size for file in shards)
     return ExportReport(str(out), dtype, list(shards), file_bytes, sparsity, time.perf_counter() - start)
@@ -135,7 +137,7 @@ def _shards(checkpoint: Checkpoint, itemsize: int, limit: int | None) -> dict[st
     """The names of the tensors of each file."""
     shards: list[list[str]] = [[]]
     held = 0
-    for name in checkpoint.names():
+    for name in plain_names(checkpoint):
         size = itemsize * int(np.prod(checkpoint.shape(name), dtype=np.int64))
         if limit is not None and shards[-1] and held + size > limit:
             shards.append([])

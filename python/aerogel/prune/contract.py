@@ -73,7 +73,7 @@ def checked_inputs(weight: np.ndarray, statistics: Statistics | None) -> tuple[n
 
 def checked_pattern(pattern: Pattern) -> Pattern:
     """The pattern; raises RecipeError if it is none."""
-    return instance("pattern", pattern, Pattern, RecipeError)  # type: ignore[type-abstract]
+    return instance("pattern", pattern, Pattern, RecipeError)
 
 
 def removed(weight: np.ndarray, mask: np.ndarray) -> Pruned:

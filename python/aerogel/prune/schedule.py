@@ -22,5 +22,4 @@ def cubic(t: float, initial: float, final: float, duration: float = 1.0) -> floa
 def cubic_steps(initial: float, final: float, count: int) -> list[float]:
     """`count` sparsities on the cubic curve, the last one `final`, none of them `initial`."""
     count = whole_number("count", count, 0, error=RecipeError)
-    count = whole_number("count", count, 0, error=RecipeError)
     return [cubic((i + 1) / count, initial, final) for i in range(count)]

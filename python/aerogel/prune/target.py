@@ -45,8 +45,7 @@ def corrected_target(
     weight = checked_weight(weight)
     check_damping(damping)
     n, k = weight.shape
-    arrays = {}
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, array, shape in (("gram", gram, (k, k)), ("cross", cross, (k, k)), ("lacking", lacking, (n, k))):
         if array is None and name == "lacking":
             continue
@@ -55,7 +54,6 @@ def corrected_target(
             raise ShapeError(f"{name}: expected {list(shape)}, got {list(array.shape)}")
         if not np.isfinite(array.sum(dtype=np.float64)):
             raise DataError(f"{name}: holds NaN or infinite values")
-    gram, cross, lacking = arrays["gram"], arrays["cross"], arrays.get("lacking")
     gram, cross, lacking = arrays["gram"], arrays["cross"], arrays.get("lacking")
     h = damped(gram, damping)
     # as a change of W, which is 0 if nothing has changed: W C + E - W G = (T - W) (G + lambda I)

@@ -19,7 +19,6 @@ def taylor_score(weight: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
     if gradient is None:
         raise DataError("gradient: this method needs dL/dw of the layer, got None")
     gradient = float32("gradient", gradient)
-    gradient = float32("gradient", gradient)
     if gradient.shape != weight.shape:
         raise ShapeError(f"gradient: expected {list(weight.shape)}, got {list(gradient.shape)}")
     score: np.ndarray = np.abs(weight * gradient)

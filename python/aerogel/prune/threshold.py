@@ -35,7 +35,6 @@ def global_threshold(scores: Sequence[np.ndarray], sparsity: float) -> float:
     With sparsity 1 it is infinite.
     """
     scores = _checked(scores)
-    scores = _checked(scores)
     gone = _gone(scores, sparsity)
     below, low, high = 0, -np.inf, np.inf  # the threshold is in (low, high), `below` scores are not above low
     if gone == sum(score.size for score in scores):
@@ -67,7 +66,6 @@ def global_sparsities(scores: Sequence[np.ndarray], sparsity: float) -> list[flo
     Among equal scores those of earlier matrices are kept.
     """
     scores = _checked(scores)
-    scores = _checked(scores)
     gone = _gone(scores, sparsity)
     threshold = global_threshold(scores, sparsity)
     below = [int(np.count_nonzero(score < threshold)) for score in scores]
@@ -77,10 +75,6 @@ def global_sparsities(scores: Sequence[np.ndarray], sparsity: float) -> list[flo
         below[i] += more
         spare -= more
     return [count / max(1, score.size) for count, score in zip(below, scores)]
-
-
-def _checked(scores: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [array("score", score, kinds="fiu") for score in items("scores", scores)]
 
 
 def _checked(scores: Sequence[np.ndarray]) -> list[np.ndarray]:

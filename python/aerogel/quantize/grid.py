@@ -98,6 +98,8 @@ class Scheme(ABC):
 def checked(weight: np.ndarray) -> np.ndarray:
     """The weight as contiguous float32 [N,K], or the error that `Scheme.grid` promises."""
     weight = np.ascontiguousarray(float32("weight", weight, 2))
+    if not weight.shape[1] and len(weight):
+        raise ShapeError(f"weight: expected [N, K], got {list(weight.shape)}")
     if not np.isfinite(largest(weight)).all():
         raise DataError("weight: holds NaN or infinite values")
     return weight
@@ -107,7 +109,6 @@ def checked_importance(importance: np.ndarray | None, columns: int) -> np.ndarra
     """The importance as float32 [K], the largest 1; None where all columns count alike."""
     if importance is None:
         return None
-    importance = float32("importance", importance)
     importance = float32("importance", importance)
     if importance.shape != (columns,):
         raise ShapeError(f"importance: expected [{columns}], one a column, got {list(importance.shape)}")

@@ -60,7 +60,7 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
         threads: of the run; the machine's cores unless given.
     """
     architecture = architecture_of(instance("checkpoint", checkpoint, Checkpoint))
-    sequences = token_sequences(sequences, architecture.max_positions)
+    rows = token_sequences(sequences, architecture.max_positions)
     architecture.trace = True
     program = Program()
     threads = thread_count(threads)
@@ -70,8 +70,8 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
         architecture.build(program, weights)
     session = Session(Plan(program, threads))
     cosines, tokens = np.zeros(architecture.layers), 0
-    for batch in _batches(sequences):
-        ids = np.concatenate([np.asarray(sequence, np.int32) for sequence in batch])
+    for batch in _batches(rows):
+        ids = np.concatenate(batch)
         ends = np.concatenate(([0], np.cumsum([len(sequence) for sequence in batch]))).astype(np.int64)
         before = _unit(session.run(ids, ends, "residual.0"))
         for i in range(architecture.layers):
@@ -88,8 +88,8 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _batches(sequences: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-    found: list[list[Sequence[int]]] = [[]]
+def _batches(sequences: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    found: list[list[np.ndarray]] = [[]]
     tokens = 0
     for sequence in sequences:
         if found[-1] and tokens + len(sequence) > BATCH_TOKENS:

@@ -8,7 +8,7 @@ see padding; only attention pads, to the longest sequence of a batch of similar 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -180,7 +180,10 @@ class Ragged:
     def select_last(self, x: torch.Tensor) -> torch.Tensor:
         return x  # every token is learned from
 
-    def pool(self, x: torch.Tensor, kind: str) -> torch.Tensor:
+    def pool(self, x: torch.Tensor, kinds: Sequence[str]) -> torch.Tensor:
+        return torch.cat([self._pool(x, kind) for kind in kinds], dim=1)
+
+    def _pool(self, x: torch.Tensor, kind: str) -> torch.Tensor:
         lengths = self._batch.lengths
         if kind == "cls":
             return x[self._starts]
@@ -189,7 +192,13 @@ class Ragged:
         zeros = x.new_zeros(len(lengths), x.shape[1])
         if kind == "max":
             return zeros.scatter_reduce(0, self._row[:, None].expand_as(x), x, "amax", include_self=False)
-        return zeros.index_add(0, self._row, x) / lengths[:, None]
+        if kind == "weightedmean":
+            return (
+                zeros.index_add(0, self._row, x * (self._positions + 1)[:, None])
+                / (lengths * (lengths + 1) / 2)[:, None]
+            )
+        mean = zeros.index_add(0, self._row, x) / lengths[:, None]
+        return mean * lengths[:, None].sqrt() if kind == "mean_sqrt_len" else mean
 
     def l2_normalize(self, x: torch.Tensor) -> torch.Tensor:
         return F.normalize(x, dim=1, eps=1e-12)

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from aerogel.checkpoint import Checkpoint
-from aerogel.checkpoint.folder import WRITTEN, check_own_files, keep_files, replacing, write_json
+from aerogel.checkpoint.config import write_json
+from aerogel.checkpoint.folder import WRITTEN, check_own_files, keep_files, replacing
 from aerogel.checkpoint.names import saved_name
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
+from aerogel.checkpoint.sentence_writer import WRITTEN as MODULES_WRITTEN
+from aerogel.checkpoint.sentence_writer import plain_names, write_steps
 from aerogel.errors import RecipeError
 
 #: Written beside the weights: how the model was trained. Its presence says that a folder may be replaced.
@@ -48,15 +51,21 @@ def save(
     with replacing(out, check_out) as folder:
         chosen = {k: v for k, v in (config or checkpoint.config).items() if k != "quantization_config"}
         writer = SafetensorsWriter(folder / "model.safetensors")
-        untrained = [name for name in checkpoint.names() if name not in arrays]
-        for name in [*arrays, *untrained]:
-            array = arrays[name] if name in arrays else checkpoint.array(name)
-            writer.add(saved_name(name, chosen), np.asarray(array, np.float32))
+
+        def values(name: str) -> np.ndarray:
+            return np.asarray(arrays[name] if name in arrays else checkpoint.array(name), np.float32)
+
+        own = plain_names(checkpoint)
+        others = set(checkpoint.names()) - set(own)  # of modules after the pooling
+        for name in [*(n for n in arrays if n not in others), *(n for n in own if n not in arrays)]:
+            writer.add(saved_name(name, chosen), values(name))
         writer.close({"format": "pt"})
         write_json(folder / "config.json", {**chosen, "torch_dtype": "float32"})
         keep_files(checkpoint, folder)
-        if config is not None:
-            for file in ["modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"]:
-                (folder / file).unlink(missing_ok=True)
-            shutil.rmtree(folder / "1_Pooling", ignore_errors=True)
+        if config is None:
+            write_steps(checkpoint, folder, values)
+        else:
+            for pattern in (*MODULES_WRITTEN, "config_sentence_transformers.json", "sentence_bert_config.json"):
+                for path in sorted(folder.glob(pattern)):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_json(folder / RECORD, dict(record))

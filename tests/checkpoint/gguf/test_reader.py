@@ -501,7 +501,7 @@ def test_heads_that_rotate_in_part(tmp_path: Path, rotated: Any) -> None:
 @pytest.mark.parametrize(("kind", "mode"), [(1, "mean"), (2, "cls"), (3, "last")])
 def test_pooling_types(tmp_path: Path, arch: str, kind: int, mode: str) -> None:
     checkpoint = opened(tmp_path, arch, metadata={f"{arch}.pooling_type": kind})
-    assert checkpoint.pooling == pooling_of(checkpoint) == Pooling(mode, normalize=True)
+    assert checkpoint.pooling == pooling_of(checkpoint) == Pooling((mode,), normalize=True)
     model = aerogel.load(tmp_path / "m.gguf")
     hidden, pooled = model.forward(IDS, output="hidden"), model.forward(IDS, output="pooled")
     expected = {"mean": hidden.mean(0), "cls": hidden[0], "last": hidden[-1]}[mode]
@@ -514,7 +514,7 @@ def test_pooling_types(tmp_path: Path, arch: str, kind: int, mode: str) -> None:
 def test_without_a_pooling_the_family_decides(tmp_path: Path, arch: str, metadata: dict[str, int]) -> None:
     checkpoint = opened(tmp_path, arch, metadata={f"{arch}.{key}": value for key, value in metadata.items()})
     assert checkpoint.pooling is None
-    assert pooling_of(checkpoint) == (Pooling("mean", normalize=False) if arch == "bert" else None)
+    assert pooling_of(checkpoint) == (Pooling(("mean",), normalize=False) if arch == "bert" else None)
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -166,7 +166,11 @@ def _recipe_calls(w: World) -> dict[str, Call]:
         "parse_grid": Call(sweeps.parse_grid, {"text": "sparsity=0.5,0.8;quant=int8,none"}),
         "points_of": Call(sweeps.points_of, {"grid": {"sparsity": [0.5], "quant": ["int8"]}}),
         "pareto": Call(sweeps.pareto, {"costs": [1.0, 2.0], "scores": [1.0, 2.0]}),
-        "contradictions": Call(sweeps.contradictions, {"points": [{"sparsity": 0.5}]}, weight=1),
+        "contradictions": Call(
+            sweeps.contradictions,
+            {"points": [{"point": {"quant": "int8"}, "sparsity": s, "bytes": 9, "timing": None} for s in (0.5, 0.8)]},
+            weight=1,
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""Command lines with some of their words replaced; `bench` and `demo`, which measure for minutes or download, are left out."""
+"""Command lines with some of their words replaced; without `bench` and `demo`, which measure and download for minutes."""
 
 from __future__ import annotations
 

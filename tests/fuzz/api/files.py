@@ -90,28 +90,36 @@ JSON_VALUES: list[Any] = [
 #: Entries that a file need not have, for each file.
 EXTRA_KEYS = {
     "config.json": (
-        "architectures layer_types rope_scaling rope_parameters rope_theta sliding_window use_sliding_window head_dim tie_word_embeddings "
-        "attention_bias mlp_bias pruned_heads is_decoder is_causal quantization_config compression_config num_labels id2label label2id "
-        "torch_dtype dtype eos_token_id bos_token_id pad_token_id partial_rotary_factor position_embedding_type intermediate_sizes "
-        "attention_heads key_value_heads add_cross_attention hidden_act auto_map text_config num_experts"
+        "architectures layer_types rope_scaling rope_parameters rope_theta sliding_window "
+        "use_sliding_window head_dim tie_word_embeddings attention_bias mlp_bias pruned_heads is_decoder "
+        "is_causal quantization_config compression_config num_labels id2label label2id torch_dtype dtype "
+        "eos_token_id bos_token_id pad_token_id partial_rotary_factor position_embedding_type "
+        "intermediate_sizes attention_heads key_value_heads add_cross_attention hidden_act auto_map "
+        "text_config num_experts"
     ),
     "tokenizer_config.json": (
-        "model_max_length do_lower_case strip_accents tokenize_chinese_chars truncation_side added_tokens_decoder bos_token eos_token "
-        "unk_token add_bos_token add_eos_token chat_template tokenizer_class clean_up_tokenization_spaces model_input_names"
+        "model_max_length do_lower_case strip_accents tokenize_chinese_chars truncation_side "
+        "added_tokens_decoder bos_token eos_token unk_token add_bos_token add_eos_token chat_template "
+        "tokenizer_class clean_up_tokenization_spaces model_input_names"
     ),
     "generation_config.json": (
-        "eos_token_id bos_token_id repetition_penalty no_repeat_ngram_size suppress_tokens begin_suppress_tokens bad_words_ids temperature "
-        "do_sample top_k top_p min_new_tokens min_length max_length stop_strings forced_eos_token_id forced_bos_token_id sequence_bias"
+        "eos_token_id bos_token_id repetition_penalty no_repeat_ngram_size suppress_tokens "
+        "begin_suppress_tokens bad_words_ids temperature do_sample top_k top_p min_new_tokens min_length "
+        "max_length stop_strings forced_eos_token_id forced_bos_token_id sequence_bias"
     ),
-    "special_tokens_map.json": "bos_token eos_token unk_token pad_token additional_special_tokens",
-    "added_tokens.json": "<x> [MASK] cat",
-    "config_sentence_transformers.json": "prompts default_prompt_name similarity_fn_name truncate_dim __version__ model_type",
-    "sentence_bert_config.json": "max_seq_length do_lower_case query_prefix",
-    "1_Pooling/config.json": "pooling_mode pooling_mode_mean_tokens pooling_mode_cls_token include_prompt word_embedding_dimension",
-    "adapter_config.json": "peft_type base_model_name_or_path",
-    "tokenizer.json": "truncation padding added_tokens normalizer pre_tokenizer post_processor decoder model",
-    "modules.json": "",
-    "model.safetensors.index.json": "weight_map metadata",
+    "special_tokens_map.json": ("bos_token eos_token unk_token pad_token additional_special_tokens"),
+    "added_tokens.json": ("<x> [MASK] cat"),
+    "config_sentence_transformers.json": (
+        "prompts default_prompt_name similarity_fn_name truncate_dim __version__ model_type"
+    ),
+    "sentence_bert_config.json": ("max_seq_length do_lower_case query_prefix"),
+    "1_Pooling/config.json": (
+        "pooling_mode pooling_mode_mean_tokens pooling_mode_cls_token include_prompt word_embedding_dimension"
+    ),
+    "adapter_config.json": ("peft_type base_model_name_or_path"),
+    "tokenizer.json": ("truncation padding added_tokens normalizer pre_tokenizer post_processor decoder model"),
+    "modules.json": (""),
+    "model.safetensors.index.json": ("weight_map metadata"),
 }
 
 

@@ -36,7 +36,7 @@ def train_calls(w: World) -> dict[str, Call]:
         train.MaskLock(network, {"0.weight": np.ones((3, 4), bool)}).update(**arguments)
 
     def restore(state: Any) -> None:
-        train.MaskLock(network).load_state_dict(state)
+        train.MaskLock(network, masks).load_state_dict(state)
 
     def ticket(**arguments: Any) -> Any:
         return train.lottery_ticket(network, lambda model, begin, end, lock: None, **arguments)
@@ -48,7 +48,7 @@ def train_calls(w: World) -> dict[str, Call]:
         "finetune": Call(finetune, {**whole, "labels": [0, 1, 0, 1]}, weight=1),
         "MaskLock": Call(train.MaskLock, {"model": network, "masks": masks}),
         "MaskLock.update": Call(update, {"name": "0.weight", "mask": np.ones((3, 4), bool), "regrow": False}),
-        "MaskLock.load_state_dict": Call(restore, {"state": {"0.weight": torch.ones(3, 4, dtype=torch.bool)}}),
+        "MaskLock.load_state_dict": Call(restore, {"state": train.MaskLock(network, masks).state_dict()}),
         "lottery_ticket": Call(
             ticket, {"steps": 2, "rewind": 1, "sparsities": [0.2, 0.5], "prune": None, "names": ["0.weight"]}, _SLOW
         ),

@@ -87,7 +87,10 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         folder = _model_folder(path)
         files = TensorFiles(folder, None if path.is_dir() else path)
         config = read_config(folder)
-        super().__init__(path, folder, read_sentence_transformer(_root(path)), without_compression(config))
+        sentence = read_sentence_transformer(_root(path))
+        if sentence is not None:
+            files.add(sentence.files)
+        super().__init__(path, folder, sentence, without_compression(config))
         where = str(folder / "config.json")
         self.compression = parse_compression(find_compression(config) or {}, where)
         self._plain, self._quantized, self._activations = self._sort(collect(files), where)

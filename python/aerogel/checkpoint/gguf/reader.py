@@ -169,7 +169,7 @@ def _pooling(file: GGUFFile, key: str) -> Pooling | None:
         known = ", ".join(f"{number} ({mode or 'none'})" for number, mode in _POOLING.items())
         raise UnsupportedModelError(f"{file.path}: {key}: expected one of {known}, got {kind}")
     mode = _POOLING[kind]
-    return Pooling(mode, normalize=True) if mode else None
+    return Pooling((mode,), normalize=True) if mode else None
 
 
 def _translate(file: GGUFFile, names: GGUFNames) -> dict[str, str]:

@@ -1,0 +1,111 @@
+"""Writing how a model makes one embedding of a text as sentence-transformers reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerogel.architectures import Dense, Norm, Normalize, Step
+from aerogel.checkpoint.checkpoint import Checkpoint
+from aerogel.checkpoint.config import write_json
+from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
+from aerogel.checkpoint.sentence_modules import ACTIVATIONS, FLAGS, STEP
+
+_INSIDE = {Dense: "linear", Norm: "norm"}
+_KINDS = {Dense: "Dense", Norm: "LayerNorm", Normalize: "Normalize"}
+#: Everything that is written here, as paths inside the model's folder.
+WRITTEN = (
+    "modules.json",
+    *(f"?_{kind}{file}" for kind in ("Pooling", *_KINDS.values()) for file in ("", "/config.json")),
+    *(f"?_{_KINDS[kind]}/model.safetensors" for kind in _INSIDE),
+)
+
+
+def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
+    """Writes modules.json and the modules' configs into the folder; nothing if the checkpoint has no pooling.
+
+    They are written rather than copied: a source may keep its Transformer in a subfolder, a folder from here never does.
+    """
+    pooling = checkpoint.pooling
+    if pooling is None:
+        return
+    steps = [*pooling.steps, *([Normalize()] if pooling.normalize else [])]
+    kinds = ["Transformer", "Pooling", *(_KINDS[type(step)] for step in steps)]
+    paths = ["", "1_Pooling", *(_folder_of(i, step) for i, step in enumerate(steps))]
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+        ],
+    )
+    (folder / "1_Pooling").mkdir()
+    # The flags, which every version reads, have one order; another one only a list can say.
+    flags = {flag: mode in pooling.modes for flag, mode in FLAGS.items()}
+    ordered = tuple(mode for mode in FLAGS.values() if mode in pooling.modes) == pooling.modes
+    names = {"last": "lasttoken", "mean_sqrt_len": "mean_sqrt_len_tokens"}
+    write_json(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": checkpoint.config.get("hidden_size"),
+            **(flags if ordered else {"pooling_mode": [names.get(mode, mode) for mode in pooling.modes]}),
+            **({} if checkpoint.prompts.pooled else {"include_prompt": False}),
+        },
+    )
+    for i, step in enumerate(pooling.steps):
+        if not isinstance(step, Normalize):
+            place = folder / _folder_of(i, step)
+            place.mkdir()
+            write_json(place / "config.json", _config(checkpoint, step))
+
+
+def plain_names(checkpoint: Checkpoint) -> list[str]:
+    """The parameters that stand in a model's own file in a plain folder: without those of `write_steps`."""
+    prefix = STEP.format("")
+    return [name for name in checkpoint.names() if not name.startswith(prefix)]
+
+
+def write_steps(checkpoint: Checkpoint, folder: Path, array: Callable[[str], np.ndarray]) -> None:
+    """Writes the tensors of the modules after the pooling where sentence-transformers reads them.
+
+    Args:
+        checkpoint: whose pooling it is.
+        folder: the model's, with what `write_modules` wrote.
+        array: gives a parameter's values in the type that they are written in.
+    """
+    for place, kind, names in _weights(checkpoint):
+        writer = SafetensorsWriter(folder / place / "model.safetensors")
+        for name in names:
+            writer.add(f"{kind}.{name.rpartition('.')[2]}", array(name))
+        writer.close({"format": "pt"})
+
+
+def _weights(checkpoint: Checkpoint) -> Iterator[tuple[str, str, list[str]]]:
+    """Of every module with weights: its folder, what its tensors begin with there, and their names here."""
+    for i, step in enumerate(checkpoint.pooling.steps if checkpoint.pooling else ()):
+        if not isinstance(step, Normalize):
+            parts = ("weight", "bias") if not isinstance(step, Dense) or step.bias else ("weight",)
+            yield _folder_of(i, step), _INSIDE[type(step)], [f"{step.name}.{part}" for part in parts]
+
+
+def _folder_of(index: int, step: Step) -> str:
+    """The folder of a step; the Transformer and the Pooling stand before the first."""
+    return f"{index + 2}_{_KINDS[type(step)]}"
+
+
+def _config(checkpoint: Checkpoint, step: Dense | Norm) -> dict[str, Any]:
+    # The widths of the tensors, as the model may have been cut since.
+    shape = checkpoint.shape(step.name + ".weight")
+    if isinstance(step, Norm):
+        return {"dimension": shape[0]}
+    function = next(name for name, kind in ACTIVATIONS.items() if kind == step.activation)
+    module = "linear" if function == "Identity" else "activation"
+    return {
+        "in_features": shape[1],
+        "out_features": shape[0],
+        "bias": step.bias,
+        "activation_function": f"torch.nn.modules.{module}.{function}",
+    }
