@@ -93,5 +93,5 @@ def test_shifting(layers, sparsity):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(RecipeError, match="'mine' is unknown, only uniform, global, owl, sensitivity"):
+    with pytest.raises(RecipeError, match="expected one of uniform, global, owl, sensitivity, got 'mine'"):
         budget("mine")

@@ -27,7 +27,7 @@ def test_what_cannot_be():
             Statistics(1, gram * np.float32(bad), largest)
     with pytest.raises(DataError, match="no negative square"):
         Statistics(1, -gram, largest)
-    with pytest.raises(DataError, match="at least one token"):
+    with pytest.raises(DataError, match="tokens: expected at least 1, got 0"):
         Statistics(0, gram, largest)
     with pytest.raises(ShapeError, match="at least one token"):
         Statistics.of(np.ones((0, 3), np.float32))

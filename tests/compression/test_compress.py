@@ -176,7 +176,7 @@ def test_progress_counts_every_tensor(bert_folder, tmp_path):
     "recipe, message",
     [
         ({"sparsity": 1.5}, "sparsity: expected a number from 0 to 1"),
-        ({"pattern": "4:2"}, "4:2"),
+        ({"pattern": "4:2"}, "pattern: N of N:M: expected 1 to 2, got 4"),
         ({"pattern": "8:64", "sparsity": 0.1}, "contradicts the pattern"),
         ({"quant": "int3"}, "'int3' is unknown"),
         ({"threads": 0}, "threads: expected at least 1"),

@@ -67,7 +67,7 @@ def test_values_replace_those_of_a_recipe():
         ("prune: {sparsity: much}", r"prune\.sparsity: expected a number, got 'much'"),
         ("prune: {sparsity: true}", r"prune\.sparsity: expected a number, got True"),
         ("prune: {sparsity: 1.5}", "from 0 to 1, got 1.5"),
-        ("prune: {sparsity: .nan}", "from 0 to 1, got nan"),
+        ("prune: {sparsity: .nan}", "expected a number, got nan"),
         ("prune: {method: magic}", r"prune\.method: 'magic' is unknown, only magnitude"),
         ("prune: {pattern: blob}", "blob"),
         ("prune: {pattern: '8:64', sparsity: 0.5}", "contradicts"),

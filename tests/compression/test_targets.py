@@ -106,7 +106,7 @@ def test_a_real_latency_is_measured(bert_folder, tmp_path):
         ({}, "expected one of size, latency and drop"),
         ({"size": 1, "latency": 1.0}, "expected one of"),
         ({"size": 0}, "expected a positive number, got 0"),
-        ({"latency": math.nan}, "expected a positive number"),
+        ({"latency": math.nan}, "latency: expected a number, got nan"),
         ({"drop": 0.1}, "needs data"),
         ({"size": 1, "tokens": 0}, "at least one token"),
     ],

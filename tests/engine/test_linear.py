@@ -194,7 +194,7 @@ def test_csr_in_any_order_and_with_repeats():
         (([0, 1], [0.5], [1.0]), "indices: expected integers"),
         (([0, 1], [0], [np.nan]), r"the value at \[0, 0\] is nan"),
         (([0, 1], [0], ["x"]), "data: expected numbers"),
-        (3, "expected a scipy.sparse matrix or"),
+        (3, "expected a scipy.sparse matrix or three arrays"),
     ],
 )
 def test_broken_csr(csr, message):

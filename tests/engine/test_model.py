@@ -148,7 +148,7 @@ def test_impossible_token_ids(bert, ids, offsets):
 
 
 def test_unknown_output(bert):
-    with pytest.raises(AerogelError, match="'banana': the model has only hidden, embedding"):
+    with pytest.raises(AerogelError, match="output: expected one of hidden, embedding, pooled, got 'banana'"):
         bert.forward([5], output="banana")
 
 
@@ -306,9 +306,9 @@ def test_isa_and_threads_are_logged_once(bert_folder):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda m: m.encode(None), "texts: expected strings, got NoneType"),
+        (lambda m: m.encode(None), "texts: expected a list of strings, got None"),
         (lambda m: m.encode(["a", 3]), "texts: expected strings, got int at 1"),
-        (lambda m: m.encode(7), "texts: expected strings, got int"),
+        (lambda m: m.encode(7), "texts: expected a list of strings, got 7"),
         (lambda m: m.encode("a", batch_tokens=1.5), "batch_tokens: expected a whole number, got 1.5"),
         (lambda m: m.encode("a", batch_tokens=0), "batch_tokens: expected at least 1, got 0"),
     ],
@@ -334,7 +334,7 @@ def test_generation_that_cannot_be(llama_folder, options, said):
 
 @pytest.mark.parametrize("format", [None, 3, ["dense"]])
 def test_a_format_is_a_name(bert_folder, format):
-    with pytest.raises(AerogelError, match="format: expected a name"):
+    with pytest.raises(AerogelError, match="format: expected a string"):
         aerogel.load(bert_folder, format=format)
 
 
@@ -370,7 +370,7 @@ def test_prompts_stand_before_texts(prompted, bert_folder, tmp_path):
     [
         ({"prompt_name": "other"}, "prompt_name: expected one of query, passage, got 'other'"),
         ({"prompt_name": "query", "prompt": "x"}, "expected one of prompt and prompt_name, got both"),
-        ({"prompt": 3}, "prompt: expected a string, got int"),
+        ({"prompt": 3}, "prompt: expected a string, got 3"),
     ],
 )
 def test_prompts_that_are_none(prompted, options, said):

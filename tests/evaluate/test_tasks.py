@@ -302,7 +302,7 @@ def test_texts_and_models_that_cannot_be_scored(llama, bert, tmp_path):
     file.write_text("the cat sat on the mat")
     with pytest.raises(DataError, match="context: expected at most 64 tokens, all that the model has, got 512"):
         evaluate.text(llama, file)
-    with pytest.raises(DataError, match="context: expected at least 2 tokens, got 1"):
+    with pytest.raises(DataError, match="context: expected at least 2, got 1"):
         evaluate.text(llama, file, context=1)
     with pytest.raises(UnsupportedModelError, match="has no logits"):
         evaluate.text(bert, file, context=8)

@@ -55,7 +55,7 @@ def test_a_generating_model_and_one_token(llama_folder, tmp_path, monkeypatch):
 def test_too_many_tokens(packed):
     with pytest.raises(AerogelError, match="positions, too few for 100000"):
         aerogel.explain(packed, tokens=100_000)
-    with pytest.raises(AerogelError, match="at least one sequence"):
+    with pytest.raises(AerogelError, match="expected at least 1"):
         aerogel.explain(packed, batch=0)
 
 

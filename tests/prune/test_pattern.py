@@ -101,7 +101,7 @@ def test_patterns_by_name():
     "text", ["", "0:64", "65:64", "5:4", "0:1", "1:1", "2:65", "8", "-1:64", "banana", "0x4", "1x1", "1x65", "1x4:max"]
 )
 def test_unknown_patterns(text):
-    with pytest.raises(RecipeError, match="pattern: expected"):
+    with pytest.raises(RecipeError, match="pattern: .*expected"):
         parse_pattern(text)
 
 
@@ -115,7 +115,7 @@ def test_impossible_sparsities(text, sparsity):
 def test_a_sparsity_that_contradicts_the_pattern():
     with pytest.raises(RecipeError, match="contradicts the pattern 8:64, which is 0.875 sparse"):
         parse_pattern("8:64", 0.5)
-    with pytest.raises(RecipeError, match="contradicts the pattern 2:4, which is 0.5 sparse"):
+    with pytest.raises(RecipeError, match="expected a number from 0 to 1, got nan"):
         Windowed(2, 4).at(float("nan"))
 
 

@@ -93,7 +93,7 @@ def test_every_score_is_a_row():
         before = part.values.copy()
         first, second = entry.function([part]), entry.function(iter([part]))
         assert first.shape == (8,) and np.array_equal(first, second) and np.array_equal(part.values, before)
-    with pytest.raises(RecipeError, match="score 'luck' is unknown, only weights, energy"):
+    with pytest.raises(RecipeError, match="score: expected one of weights, energy, .*, got 'luck'"):
         score("luck")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -123,7 +124,6 @@ class Bert(Architecture):
     harmless = {
         r"embeddings\.position_ids": "positions are counted",
         r"pooler\..*": "nothing asks for the pooler's output",
-        r"cls\.predictions\.decoder\.bias": "the same as cls.predictions.bias",
         r"cls\.predictions\.decoder\.weight": "tied to the word embeddings",
         r"cls\.seq_relationship\..*": "next sentence prediction is not offered",
     }
@@ -178,6 +178,11 @@ class Bert(Architecture):
             self.harmless[r"cls\.predictions\..*"] = "masked language model head; the model is used for its embeddings"
         # Transformers ties the decoder to the embeddings unless the config says otherwise.
         self.tied = c.boolean("tie_word_embeddings", True) or "cls.predictions.decoder.weight" not in names
+        self._decoder_bias, other = "cls.predictions.bias", "cls.predictions.decoder.bias"
+        # One tensor under two names, of which a file may have either; an untied decoder has a bias of its own.
+        if other in names and (not self.tied or self._decoder_bias not in names):
+            self._decoder_bias, other = other, self._decoder_bias
+        self.harmless[re.escape(other)] = f"the same as {self._decoder_bias}, or not used where that is there"
         self.labels = _label_count(config) if self.head == "classifier" else 0
         self.outputs = ("hidden",)
         if pooling is not None:
@@ -220,7 +225,7 @@ class Bert(Architecture):
         if self.head == "mlm":
             found += _linear("cls.predictions.transform.dense", h, h, "head.transform", Role.HEAD)
             found += _norm("cls.predictions.transform.LayerNorm", h, "head.norm")
-            found.append(Tensor.over("cls.predictions.bias", "head.decoder.bias", Role.KEPT, v))
+            found.append(Tensor.over(self._decoder_bias, "head.decoder.bias", Role.KEPT, v))
             if not self.tied:
                 found.append(Tensor.over("cls.predictions.decoder.weight", "head.decoder", Role.HEAD, v, h))
         return found
@@ -297,7 +302,7 @@ class Bert(Architecture):
             m = linear("head.transform", h, "cls.predictions.transform.dense")  # [T, H]
             m = norm("head.norm", p.activation(m, self.activation), "cls.predictions.transform.LayerNorm")  # [T, H]
             decoder = e + "word_embeddings.weight" if self.tied else "cls.predictions.decoder.weight"
-            bias = w.vector("cls.predictions.bias")
+            bias = w.vector(self._decoder_bias)
             m = p.linear("head.decoder", m, w.linear(decoder), bias, limit=w.limit(decoder))  # [T, V]
             p.output("logits", m)
         p.set_max_positions(self.max_positions)

@@ -71,9 +71,9 @@ class Config:
         value = self.values.get("architectures")
         if not value:
             return default
-        if not isinstance(value, list) or not isinstance(value[0], str):
-            raise ConfigError(f"config: architectures: expected a list of class names, got {value!r}")
-        return value[0]
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"config: architectures: expected a list of class names, got {value!r:.80}")
+        return str(value[0])
 
     def boolean(self, key: str, default: bool) -> bool:
         value = self._get(key, default)

@@ -196,10 +196,12 @@ class Llama(Architecture):
             raise UnsupportedModelError(
                 f"config: sliding_window: {config['sliding_window']!r}: windowed attention is not supported"
             )
-        kinds = set(config.get("layer_types") or ())
-        if kinds - {"full_attention"}:
+        kinds = config.get("layer_types") or []
+        if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+            raise ConfigError(f"config: layer_types: expected a list of words, got {kinds!r:.80}")
+        if set(kinds) - {"full_attention"}:
             raise UnsupportedModelError(
-                f"config: layer_types: {', '.join(sorted(map(str, kinds)))}: only full_attention is supported"
+                f"config: layer_types: {', '.join(sorted(set(kinds)))}: only full_attention is supported"
             )
         declared = c.architecture("ForCausalLM") or ""
         if not declared.endswith(("ForCausalLM", "Model")):

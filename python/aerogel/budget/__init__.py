@@ -6,6 +6,7 @@ sparsity * sum of size[l]. A new one is one file and one row in BUDGETS.
 
 from __future__ import annotations
 
+from aerogel._util.checks import one_of
 from aerogel.budget.magnitude import Global
 from aerogel.budget.outliers import Outliers
 from aerogel.budget.sensitivity import Sensitivity
@@ -25,6 +26,4 @@ BUDGETS: dict[str, type[Budget]] = {
 
 def budget(name: str) -> Budget:
     """A new budget of the kind called `name`."""
-    if name not in BUDGETS:
-        raise RecipeError(f"prune.budget: {name!r} is unknown, only {', '.join(BUDGETS)}")
-    return BUDGETS[name]()
+    return BUDGETS[one_of("prune.budget", name, BUDGETS, RecipeError)]()

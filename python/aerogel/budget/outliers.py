@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.budget.shares import Budget, shift_to_mean
+from aerogel.budget.shares import Budget, checked_share, shift_to_mean
 from aerogel.calibrate.statistics import Statistics
 from aerogel.prune import wanda_score
 
@@ -32,6 +32,7 @@ class Outliers(Budget):
         self._shares[name] = float(np.mean(score > OUTLIER * score.mean()))
 
     def share(self, sparsity: float) -> dict[str, float]:
+        sparsity = checked_share(sparsity)
         share = np.array(list(self._shares.values()))
         width = float(np.ptp(share)) if share.size else 0.0
         place = (share - share.min()) / width if width else np.zeros(share.shape)  # 0: no outliers, 1: the most

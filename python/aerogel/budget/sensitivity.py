@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.budget.shares import Budget, shift_to_mean
+from aerogel.budget.shares import Budget, checked_share, shift_to_mean
 from aerogel.calibrate.statistics import Statistics
 from aerogel.prune import Unstructured, wanda_score
-from aerogel.prune.contract import check_statistics
+from aerogel.prune.contract import checked_inputs
 
 #: Where a layer is tried.
 TRIED = (0.0, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.875, 0.925, 0.965, 1.0)
@@ -31,9 +31,10 @@ class Sensitivity(Budget):
         self._errors: dict[str, np.ndarray] = {}
 
     def _look(self, name: str, weight: np.ndarray, statistics: Statistics | None) -> None:
-        self._errors[name] = error_curve(weight, check_statistics(weight, statistics))
+        self._errors[name] = error_curve(*checked_inputs(weight, statistics))
 
     def share(self, sparsity: float) -> dict[str, float]:
+        sparsity = checked_share(sparsity)
         if not self.sizes:
             return {}
         curves = {name: _Hull(errors, self.sizes[name]) for name, errors in self._errors.items()}

@@ -8,8 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from aerogel._util.checks import number, text
 from aerogel.calibrate.statistics import Statistics
-from aerogel.errors import RecipeError
+from aerogel.errors import DataError, RecipeError
+from aerogel.prune.contract import checked_weight
 
 
 class Budget(ABC):
@@ -27,6 +29,8 @@ class Budget(ABC):
 
     def look(self, name: str, weight: np.ndarray, statistics: Statistics | None = None) -> None:
         """Takes in a layer: float32 [N,K], and what calibration saw at its input."""
+        weight = checked_weight(weight)
+        name = text("layer", name, DataError)
         self.sizes[name] = weight.size
         self._look(name, weight, statistics)
 
@@ -38,10 +42,14 @@ class Budget(ABC):
         """The sparsity of each layer seen; over all of them, weighted by size, it is `sparsity`."""
 
 
+def checked_share(sparsity: float) -> float:
+    """The sparsity that is shared out; raises RecipeError if it is none."""
+    return number("sparsity", sparsity, 0, 1, RecipeError)
+
+
 def shift_to_mean(wishes: Mapping[str, float], sizes: Mapping[str, int], sparsity: float) -> dict[str, float]:
     """Wished sparsities, all moved up or down by the same amount and kept in [0, 1], so that their mean is `sparsity`."""
-    if not 0 <= sparsity <= 1:
-        raise RecipeError(f"sparsity: expected a number from 0 to 1, got {sparsity}")
+    sparsity = checked_share(sparsity)
     names = list(wishes)
     if not names:
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.budget.shares import Budget
+from aerogel.budget.shares import Budget, checked_share
 from aerogel.calibrate.statistics import Statistics
 
 
@@ -15,4 +15,4 @@ class Uniform(Budget):
         pass
 
     def share(self, sparsity: float) -> dict[str, float]:
-        return dict.fromkeys(self.sizes, sparsity)
+        return dict.fromkeys(self.sizes, checked_share(sparsity))

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from aerogel._core import Plan, Program, Rotary, Session, Table, default_threads
+from aerogel._core import Plan, Program, Rotary, Session, Table
+from aerogel._util.checks import thread_count
 from aerogel.calibrate.attention import attention
+from aerogel.calibrate.texts import token_sequences
 from aerogel.calibrate.values import Block, Streams, Value, blocks_of
 from aerogel.calibrate.visitor import Inputs, Stack, Visitor
-from aerogel.errors import DataError
 
 if TYPE_CHECKING:
     from aerogel.architectures import Architecture, Tensor
@@ -270,13 +271,9 @@ def walk(
     Raises:
         DataError: a token is outside the vocabulary, or a sequence is empty or longer than the model's positions.
     """
-    lengths = [len(sequence) for sequence in sequences]
-    if not lengths or min(lengths) < 1 or max(lengths) > architecture.max_positions:
-        raise DataError(
-            f"calibration: expected sequences of 1 to {architecture.max_positions} tokens, got "
-            + (f"{min(lengths)} to {max(lengths)}" if lengths else "none")
-        )
+    workers = thread_count(threads)
+    rows = token_sequences(sequences, architecture.max_positions)
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    eager = Eager(checkpoint, blocks_of(sequences), visitor, tensors, threads or default_threads())
+    eager = Eager(checkpoint, blocks_of(rows), visitor, tensors, workers)
     architecture.build(eager, EagerParameters(checkpoint, tensors))
     return eager.outputs

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aerogel._util.checks import float32, instance, whole_number
 from aerogel.errors import DataError, ShapeError
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class Statistics:
     largest: np.ndarray
 
     def __post_init__(self) -> None:
+        for name in ("gram", "largest"):
+            instance(f"statistics: {name}", getattr(self, name), np.ndarray, ShapeError)
+        whole_number("statistics: tokens", self.tokens, 1, error=DataError)
         if self.gram.ndim != 2 or self.gram.shape[0] != self.gram.shape[1]:
             raise ShapeError(f"gram: expected [K, K], got {list(self.gram.shape)}")
         if self.largest.shape != (self.inputs,):
@@ -43,8 +47,8 @@ class Statistics:
         # one reduction instead of a matrix of flags: NaN and infinities survive the sum
         if not np.isfinite(self.gram.sum(dtype=np.float64)) or not np.isfinite(self.largest.sum(dtype=np.float64)):
             raise DataError("statistics: hold NaN or infinite values")
-        if self.tokens < 1 or self.gram.diagonal().min(initial=0) < 0 or self.largest.min(initial=0) < 0:
-            raise DataError("statistics: expected at least one token, and no negative square")
+        if self.gram.diagonal().min(initial=0) < 0 or self.largest.min(initial=0) < 0:
+            raise DataError("statistics: expected no negative square")
 
     @property
     def inputs(self) -> int:
@@ -84,9 +88,15 @@ class Moments:
 
     def add(self, x: np.ndarray, weight: np.ndarray | None = None) -> None:
         """A block, float [tokens, K]; weight: float32 [tokens], of each token in the gram matrix."""
-        if x.ndim != 2 or x.shape[0] < 1:
+        x = float32("x", x, 2)
+        if not len(x):
             raise ShapeError(f"x: expected [tokens, K] with at least one token, got {list(x.shape)}")
-        x = np.asarray(x, np.float32)
+        if self.tokens and x.shape[1] != len(self._largest):
+            raise ShapeError(f"x: expected [tokens, {len(self._largest)}], got {list(x.shape)}")
+        if weight is not None:
+            weight = float32("weight", weight)
+            if weight.shape != (len(x),) or not weight.min(initial=0) >= 0:
+                raise ShapeError(f"weight: expected one number for each of {len(x)} tokens, none of them negative")
         largest = np.maximum(x.max(axis=0), -x.min(axis=0))
         rows = x if weight is None else x * np.sqrt(weight)[:, None]
         gram = rows.T @ rows
@@ -100,4 +110,6 @@ class Moments:
 
     def statistics(self) -> Statistics:
         """Of all that was added, at least one token."""
+        if not self.tokens:
+            raise DataError("statistics: expected at least one token, got none")
         return Statistics(self.tokens, self._gram / np.float32(self.weight or 1), self._largest)

@@ -32,7 +32,7 @@ class Block:
     offsets: np.ndarray
 
 
-def blocks_of(sequences: Sequence[Sequence[int]]) -> list[Block]:
+def blocks_of(sequences: Sequence[np.ndarray]) -> list[Block]:
     """All sequences in their order, as many in a block as have no more than TOKENS tokens, at least one."""
     blocks: list[Block] = []
     waiting: list[np.ndarray] = []

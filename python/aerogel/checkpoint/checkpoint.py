@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.checkpoint.generation import GenerationSettings
 from aerogel.checkpoint.sentence_transformers import Prompts
 from aerogel.checkpoint.weight import Weight
 from aerogel.errors import MissingTensorsError
@@ -69,6 +70,11 @@ class Checkpoint(ABC):
     def prompts(self) -> Prompts:
         """What the model's authors put before texts."""
         return Prompts()
+
+    @property
+    def generation(self) -> GenerationSettings:
+        """What the model's authors want done to logits while it generates."""
+        return GenerationSettings()
 
     @property
     def pooling(self) -> Pooling | None:

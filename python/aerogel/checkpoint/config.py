@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.files import read_bytes
 from aerogel.errors import ConfigError
 
 _INTEGERS = (
@@ -24,6 +24,8 @@ _INTEGERS = (
 #: Far above any model: what is made of these (a list of layers, rotary frequencies) is made before tensors are looked at.
 _LARGEST = {"head_dim": 2**20, "hidden_size": 2**20, "num_hidden_layers": 1024}
 _NUMBERS = ("layer_norm_eps", "rms_norm_eps", "rope_theta")
+#: A float holds it, and its square root and half are of use; integers of JSON have no end.
+LARGEST_NUMBER = 1e300
 _STRINGS = ("hidden_act", "position_embedding_type")
 _BOOLEANS = ("attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window")
 
@@ -96,17 +98,19 @@ def check_config(config: dict[str, Any], where: object) -> None:
 # JSON's true is a Python int: type() tells them apart.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_INTEGERS, lambda v: type(v) is int and 0 <= v < 2**31, "a whole number"),
-    (_NUMBERS, lambda v: type(v) in (int, float) and math.isfinite(v) and v > 0, "a positive number"),
+    (_NUMBERS, lambda v: type(v) in (int, float) and 0 < v < LARGEST_NUMBER, "a positive number"),
     (_STRINGS, lambda v: isinstance(v, str), "a string"),
     (_BOOLEANS, lambda v: isinstance(v, bool), "true or false"),
 )
 
 
 def _read(path: Path) -> Any:
+    data = read_bytes("file", path, ConfigError)
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+        value = json.loads(data)
+        if b"\\ud" in data.lower():  # JSON can spell half a character, which nothing can write again
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected JSON: {error}") from error
 

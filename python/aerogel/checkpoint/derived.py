@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aerogel.checkpoint.checkpoint import Checkpoint
+from aerogel.checkpoint.generation import GenerationSettings
 from aerogel.checkpoint.sentence_transformers import Prompts
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ class Derived(Checkpoint):
     @property
     def prompts(self) -> Prompts:
         return self._source.prompts
+
+    @property
+    def generation(self) -> GenerationSettings:
+        return self._source.generation
 
     @property
     def pooling(self) -> Pooling | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
+from aerogel.checkpoint.generation import GenerationSettings, generation_settings
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.sentence_transformers import Prompts, SentenceTransformer, read_sentence_transformer
 from aerogel.checkpoint.tensor_files import TensorFiles
@@ -50,6 +51,11 @@ class FolderCheckpoint(Checkpoint):
     @property
     def prompts(self) -> Prompts:
         return self._sentence.prompts if self._sentence else Prompts()
+
+    @cached_property
+    def generation(self) -> GenerationSettings:
+        path = self._folder / "generation_config.json"
+        return generation_settings(read_optional_json(path), path)
 
     @property
     def pooling(self) -> Pooling | None:

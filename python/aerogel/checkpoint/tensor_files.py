@@ -96,7 +96,6 @@ class TensorFiles:
         return file.float32(stored)
 
 
-
 def _sharded(folder: Path, verify: bool) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
     """The shards by their names, and the shard of every tensor."""
     path = folder / INDEX

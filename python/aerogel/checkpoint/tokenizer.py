@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel._util.checks import flag, items, text, whole_number
+from aerogel._util.checks import path as as_path
+from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
-from aerogel.checkpoint.tokenizer_settings import GENERATION_CONFIG, TokenizerSettings
+from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
 from aerogel.errors import AerogelError, TokenizerError
 
 if TYPE_CHECKING:
@@ -75,12 +78,13 @@ class Tokenizer:
         Raises:
             TokenizerError: the lists differ in length, or `max_tokens` leaves no room for text.
         """
+        first, second = _texts(first), _texts(second)
         if len(first) != len(second):
             raise TokenizerError(f"{self._where}: pairs: expected as many texts, got {len(first)} and {len(second)}")
         room = self._room(max_tokens, self._backend.num_special_tokens_to_add(is_pair=True), texts=2)
         ids, types = [], []
         with named(self._where):
-            encoded = self._backend.encode_batch_fast([*_texts(first), *_texts(second)], add_special_tokens=False)
+            encoded = self._backend.encode_batch_fast([*first, *second], add_special_tokens=False)
             for a, b in zip(encoded[: len(first)], encoded[len(first) :], strict=True):
                 if room is not None and len(a) + len(b) > room:
                     keep_a, keep_b = _longest_first(len(a), len(b), room)
@@ -93,8 +97,10 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of the tokens."""
+        known = [_token_id(id) for id in items("token ids", ids, TokenizerError)]
+        skip_special = flag("skip_special", skip_special, TokenizerError)
         with named(self._where):
-            return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
+            return str(self._backend.decode(known, skip_special_tokens=skip_special))
 
     def stream(self, skip_special: bool = True) -> StreamDecoder:
         """A decoder that takes one token at a time, for printing while a model generates."""
@@ -102,11 +108,12 @@ class Tokenizer:
 
     def id_of(self, token: str) -> int | None:
         """The id of the token with exactly this text, or None."""
-        return self._backend.token_to_id(token)
+        with named(self._where):
+            return self._backend.token_to_id(text("token", token, TokenizerError))
 
     def save(self, folder: Path | str) -> Path:
         """Writes tokenizer.json into the folder and returns its path. `bos_id` and `eos_ids` belong in config.json."""
-        path = Path(folder) / "tokenizer.json"
+        path = as_path("folder", folder, TokenizerError) / "tokenizer.json"
         with named(path):
             self._backend.save(str(path), pretty=False)
         return path
@@ -114,6 +121,7 @@ class Tokenizer:
     def _room(self, max_tokens: int | None, special: int, texts: int = 1) -> int | None:
         if max_tokens is None:
             return None
+        max_tokens = whole_number(f"{self._where}: max_tokens", max_tokens, 0, error=TokenizerError)
         if max_tokens < special + texts:
             raise TokenizerError(
                 f"{self._where}: max_tokens: expected at least {special + texts} ({special} special), got {max_tokens}"
@@ -149,12 +157,13 @@ class StreamDecoder:
 
     def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
-        self._skip_special = skip_special
+        self._skip_special = flag("skip_special", skip_special, TokenizerError)
         self._table = tokenizer._bytes_decoder()
         self._reset()
 
     def push(self, token: int) -> str:
         """The text that this token completes; may be empty."""
+        token = _token_id(token)
         if self._table is not None:
             return self._utf8.decode(self._table.bytes_of(token, self._skip_special))
         self._ids.append(token)
@@ -340,7 +349,6 @@ def _special_ids(
 ) -> tuple[int | None, list[int]]:
     """BOS and EOS: generation_config.json says it best, then config.json, then the tokenizer's own settings."""
     generation = read_optional_json(folder / "generation_config.json")
-    GENERATION_CONFIG.check(generation, folder / "generation_config.json")
 
     def find(key: str) -> list[int]:
         for source in (generation, config):
@@ -358,9 +366,11 @@ def _special_ids(
 
 def _texts(texts: Sequence[str]) -> list[str]:
     # A single string is a sequence of strings too, and would be encoded letter by letter.
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise TokenizerError("expected a list of strings")
-    return list(texts)
+    return check_texts("texts", texts, TokenizerError)
+
+
+def _token_id(token: int) -> int:
+    return whole_number("token id", token, 0, 2**32 - 1, TokenizerError)
 
 
 def _longest_first(a: int, b: int, room: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerogel.architectures import Refused, Settings
+from aerogel.architectures import Settings
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.errors import TokenizerError
 
@@ -70,12 +70,6 @@ TOKENIZER_JSON = Settings(
     },
     harmless={"padding": _PADDED, "version": "there is one"},
     unknown="refuse",
-)
-GENERATION_CONFIG = Settings(
-    "generation_config.json",
-    used={"bos_token_id": "the token that begins a text", "eos_token_id": "the tokens that end a generation"},
-    harmless={"*": "arguments of generate decide; aerogel's defaults are greedy, without penalties"},
-    refused={"guidance_scale": Refused("a second pass without the prompt", (1, 1.0))},
 )
 
 

@@ -24,11 +24,21 @@ def command(
         typer.Option(min=0, max=1, help="Sample from the most likely tokens whose probabilities add up to p."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed; the same seed gives the same text.")] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="X",
+            help="Above 1: tokens that are there already come less. \\[default: what the model's files say]",
+        ),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Continue a text."""
     from aerogel.engine.model import load
 
     text = "\n".join(read_lines("-")) if prompt == "-" else prompt
-    load(folder, threads).generate(text, count, temperature, top_k, top_p, seed, stream=True)
+    load(folder, threads).generate(
+        text, count, temperature, top_k, top_p, seed, stream=True, repetition_penalty=repetition_penalty
+    )
     sys.stdout.write("\n")

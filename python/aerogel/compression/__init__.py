@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from aerogel._util.checks import thread_count
+from aerogel._util.checks import function, instance, items, thread_count
+from aerogel._util.checks import path as as_path
 from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.folder import KEPT_FILES, check_apart, check_target, replacing
@@ -82,25 +82,34 @@ def compress(
         AerogelError: the source is broken or not supported.
     """
     workers = thread_count(threads, RecipeError)
+    target_folder = as_path("out", out, RecipeError)
+    function("progress", progress, RecipeError)
+    if target is not None:
+        instance("target", target, Target, RecipeError)
     if isinstance(calibrate, (str, os.PathLike)):
         calibrate = [calibrate]
+    files = (
+        None
+        if calibrate is None
+        else tuple(str(as_path("calibrate", file, RecipeError)) for file in items("calibrate", calibrate, RecipeError))
+    )
     given = {
         "prune.sparsity": sparsity,
         "prune.pattern": pattern,
         "prune.method": method,
         "prune.budget": budget,
         "quantize.weights": quant,
-        "calibration.files": None if calibrate is None else tuple(os.fspath(file) for file in calibrate),
+        "calibration.files": files,
         "pack": pack,
         "seed": seed,
     }
     whole = with_values(_recipe_of(recipe), {key: value for key, value in given.items() if value is not None})
-    check_target(Path(out))
+    check_target(target_folder)
     checkpoint = open_checkpoint(source)
-    check_apart(checkpoint.path, Path(out))
+    check_apart(checkpoint.path, target_folder)
     if target is not None:
-        return pack_to(checkpoint, Path(out), whole, target, workers, progress)
-    return _pack(checkpoint, Path(out), whole, threads=workers, progress=progress)
+        return pack_to(checkpoint, target_folder, whole, target, workers, progress)
+    return _pack(checkpoint, target_folder, whole, threads=workers, progress=progress)
 
 
 def _recipe_of(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any] | None) -> Recipe:

@@ -17,13 +17,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aerogel._util.checks import number, shown
+from aerogel._util.fields import check_fields, typed
+from aerogel._util.files import read_bytes
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
 from aerogel.quantize import scheme
@@ -57,6 +59,7 @@ class Calibration:
     tokens: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "calibration.", RecipeError)
         for name in ("total", "samples", "tokens"):
             value = getattr(self, name)
             if value is not None:
@@ -89,6 +92,7 @@ class Prune:
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self, "prune.", RecipeError)
         if self.method is not None and self.method not in METHODS:
             raise RecipeError(f"prune.method: {self.method!r} is unknown, only {', '.join(METHODS)}")
         parse_pattern(self.pattern, self.sparsity)
@@ -115,6 +119,7 @@ class Fold:
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
+        check_fields(self, "fold.", RecipeError)
         _fraction("fold.alpha", self.alpha)
 
 
@@ -138,6 +143,7 @@ class Quantize:
     activations: str = "dynamic"
 
     def __post_init__(self) -> None:
+        check_fields(self, "quantize.", RecipeError)
         for name in (self.weights, self.head, self.embeddings):
             if name is not None:
                 scheme(name)
@@ -165,6 +171,7 @@ class Recipe:
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        check_fields(self, "", RecipeError)
         _one_of("pack", self.pack, ("plain", "small"))
         _at_least("seed", self.seed, 0)
         if self.version != VERSION:
@@ -179,10 +186,11 @@ class Recipe:
         """
         import yaml
 
+        data = read_bytes("recipe", path, RecipeError)
         file = Path(path)
         try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            values = yaml.safe_load(data.decode("utf-8-sig"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none are ValueErrors
             raise RecipeError(f"{file}: expected YAML: {' '.join(str(error).split())}") from error
         try:
             recipe = cls.of({} if values is None else values)
@@ -224,7 +232,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 def _build(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
-        raise RecipeError(f"{where or 'recipe'}: expected keys and values, got {values!r:.60}")
+        raise RecipeError(f"{where or 'recipe'}: expected keys and values, got {shown(values)}")
     hints = typing.get_type_hints(kind)
     known = [f.name for f in dataclasses.fields(kind)]
     found = {}
@@ -239,30 +247,11 @@ def _build(kind: type[T], values: Any, where: str) -> T:
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
-    """`value` checked against a field's type; whole numbers pass for floats, lists for tuples."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        kinds = [a for a in arguments if a is not type(None)]
-        lists = [a for a in kinds if typing.get_origin(a) in (tuple, Sequence)]
-        return _value(lists[0] if lists and isinstance(value, (list, tuple)) else kinds[0], value, where)
-    if dataclasses.is_dataclass(kind):
-        return _build(typing.cast("type[Any]", kind), value, where)
-    if origin in (tuple, Sequence):
-        if isinstance(value, str) or not isinstance(value, (list, tuple)):
-            raise RecipeError(f"{where}: expected a list, got {value!r:.60}")
-        return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise RecipeError(f"{where}: expected keys and values, got {value!r:.60}")
-        return {str(k): _value(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return value  # 8 heads are not 8.0
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-        raise RecipeError(f"{where}: expected {names.get(kind, kind.__name__)}, got {value!r:.60}")
-    return value
+    """`value` checked against a field's type; a part of a recipe comes as keys and values, or made already."""
+    parts = [k for k in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(k)]
+    if parts and value is not None and not isinstance(value, typing.cast("type", parts[0])):
+        return _build(typing.cast("type[Any]", parts[0]), value, where)
+    return typed(kind, value, where, RecipeError)
 
 
 def _plain(value: Any) -> Any:
@@ -276,8 +265,7 @@ def _plain(value: Any) -> Any:
 
 
 def _fraction(where: str, value: float) -> None:
-    if not 0 <= value <= 1:  # also refuses NaN
-        raise RecipeError(f"{where}: expected a number from 0 to 1, got {value}")
+    number(where, value, 0, 1, RecipeError)
 
 
 def _at_least(where: str, value: int, least: int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import thread_count
+from aerogel._util.fields import check_fields
 from aerogel._util.progress import Progress
 from aerogel._util.units import megabytes, milliseconds
 from aerogel.architectures import Role, architecture_of
@@ -61,6 +62,7 @@ class Target:
     steps: int = 8
 
     def __post_init__(self) -> None:
+        check_fields(self, "target: ", RecipeError)
         wanted = [value for value in (self.size, self.latency, self.drop) if value is not None]
         if len(wanted) != 1:
             raise RecipeError("target: expected one of size, latency and drop")

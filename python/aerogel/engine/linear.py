@@ -10,7 +10,7 @@ import numpy as np
 from aerogel._core import linear as run_linear
 from aerogel._core import pack as pack_weight
 from aerogel._core import pack_csr
-from aerogel._util.checks import thread_count
+from aerogel._util.checks import array, items, shown, text, thread_count
 from aerogel.checkpoint.weight import Weight
 from aerogel.engine.weights import weight_source
 from aerogel.errors import DataError, ShapeError
@@ -45,6 +45,7 @@ class Linear:
         threads: int | None = None,
     ) -> None:
         scheme(quant)  # refuses an unknown one before any work
+        text("format", format)
         self.threads = thread_count(threads)
         stored = _sparse_weight(weight, quant) if hasattr(weight, "tocsr") else _dense_weight(weight, quant)
         self.bias = None if bias is None else _float32("bias", bias)
@@ -120,29 +121,25 @@ def csr_matmul(csr: Any, x: np.ndarray, threads: int | None = None) -> np.ndarra
     if x.ndim not in (1, 2):
         raise ShapeError(f"x: expected [K, M] or [K], got {list(x.shape)}")
     if hasattr(csr, "tocsr"):
+        csr = _scipy_csr("csr", csr)
         if csr.shape[1] != len(x):
             raise ShapeError(f"x: expected [{csr.shape[1]}, M], got {list(x.shape)}")
-        csr = csr.tocsr()
         csr = (csr.indptr, csr.indices, csr.data)
     indptr, indices, data = _csr_arrays(csr)
     n = len(indptr) - 1
-    columns = x.reshape(len(x), -1)
-    if n < 1 or not columns.shape[1] or not len(x):
+    if n < 1 or not x.size:
         _checked_csr((indptr, indices, data), len(x))
         return np.zeros((n, *x.shape[1:]), np.float32)
+    columns = x.reshape(len(x), -1)
     weight = pack_csr(len(x), indptr, indices, data)
     y = run_linear(weight, np.ascontiguousarray(columns.T), None, workers)
     return np.ascontiguousarray(y.T).reshape(n, *x.shape[1:])
 
 
 def _float32(name: str, values: Any) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch refuses tensors that need gradients by the last
-        raise DataError(f"{name}: expected an array of numbers: {error}") from error
-    if array.dtype.kind not in "fiu":
-        raise DataError(f"{name}: expected numbers, got {array.dtype}")
-    return np.ascontiguousarray(array, np.float32)
+    found = array(name, values, kinds="fiu")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is refused where it matters
+        return np.ascontiguousarray(found, np.float32).reshape(found.shape)
 
 
 def _dense_weight(weight: np.ndarray, quant: str) -> Weight:
@@ -153,7 +150,7 @@ def _dense_weight(weight: np.ndarray, quant: str) -> Weight:
 
 
 def _sparse_weight(weight: Any, quant: str) -> Weight:
-    csr = weight.tocsr()
+    csr = _scipy_csr("weight", weight)
     n, k = csr.shape
     if not n or not k:
         raise ShapeError(f"weight: expected [N, K], got {[n, k]}")
@@ -164,12 +161,21 @@ def _sparse_weight(weight: Any, quant: str) -> Weight:
     return to_weight(quantize(quant, stored.dense()), sparse=True)
 
 
+def _scipy_csr(name: str, matrix: Any) -> Any:
+    """A scipy.sparse matrix by rows."""
+    import scipy.sparse
+
+    if not scipy.sparse.issparse(matrix) or len(matrix.shape) != 2:
+        raise DataError(f"{name}: expected a scipy.sparse matrix, got {shown(matrix)}")
+    return matrix.tocsr()
+
+
 def _csr_arrays(csr: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """indptr and indices of one integer type, and float32 data; what they hold is not checked here."""
-    try:
-        indptr, indices, data = (np.asarray(part) for part in csr)
-    except (TypeError, ValueError) as error:
-        raise DataError("csr: expected a scipy.sparse matrix or (indptr, indices, data)") from error
+    parts = items("csr: expected a scipy.sparse matrix or three arrays", csr)
+    if len(parts) != 3:
+        raise DataError("csr: expected a scipy.sparse matrix or (indptr, indices, data)")
+    indptr, indices, data = (array(f"csr: {name}", part) for name, part in zip(("indptr", "indices", "data"), parts))
     for name, part in (("indptr", indptr), ("indices", indices)):
         if part.ndim != 1 or (part.dtype.kind not in "iu" and part.size):
             raise DataError(f"csr: {name}: expected integers in one dimension, got {part.dtype} {list(part.shape)}")

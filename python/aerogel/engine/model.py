@@ -12,20 +12,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
-from aerogel._util.checks import thread_count, whole_number
+from aerogel._util.checks import array, flag, items, number, one_of, path_like, text, thread_count, whole_number
+from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
+from aerogel.engine.penalties import Penalties
 from aerogel.engine.sampling import Sampling
 from aerogel.engine.weights import PackedParameters
-from aerogel.errors import AerogelError, DataError, ShapeError, TokenizerError, UnsupportedModelError
+from aerogel.errors import AerogelError, CheckpointError, DataError, ShapeError, TokenizerError, UnsupportedModelError
 from aerogel.tuning import Tuner, cache_bytes
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ def load(
         AerogelError: a subclass that names what is wrong with the files or not supported.
     """
     workers = thread_count(threads)
-    if not isinstance(format, str):
-        raise AerogelError(f"format: expected a name, got {format!r:.80}")
-    if pooling is not None and pooling not in MODES:
-        raise AerogelError(f"pooling: expected one of {', '.join(MODES)}, got {pooling!r:.80}")
+    text("format", format)
+    if memory is not None:
+        number("memory", memory, 0, above=True)
+    if pooling is not None:
+        one_of("pooling", pooling, MODES)
     arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify)
     checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
@@ -104,8 +106,9 @@ def load(
 
 def _lasting(path: str | os.PathLike[str]) -> str:
     """The path for use from any folder: absolute, if it is one; a model id stays as it is."""
-    local = Path(path).expanduser()
-    return str(local.absolute()) if local.exists() else os.fspath(path)
+    said = path_like("path", path, CheckpointError)
+    local = os.path.expanduser(said)
+    return os.path.join(os.getcwd(), local) if os.path.exists(local) else said
 
 
 def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
@@ -265,7 +268,7 @@ class Model:
 
     def packed_weight(self, name: str) -> PackedWeight:
         """The weight of one linear as it runs; `name` as in `describe`."""
-        return self._plan.weight(name)
+        return self._plan.weight(one_of("name", name, [step["name"] for step in self.describe() if "forms" in step]))
 
     def profile(
         self,
@@ -283,11 +286,12 @@ class Model:
         Returns:
             `op`, `name` and `seconds` of every step.
         """
+        output = self._output(output)
         ids, ends = _ragged(token_ids, offsets)
         with self._session() as session:
             session.profile(True)
             try:
-                session.run(ids, ends, output or self.outputs[0], last_only=True)
+                session.run(ids, ends, output, last_only=True)
                 return list(session.timings())
             finally:
                 session.profile(False)
@@ -302,17 +306,17 @@ class Model:
         known = self._checkpoint.prompts
         if prompt is not None and name is not None:
             raise AerogelError("expected one of prompt and prompt_name, got both")
-        if prompt is not None and not isinstance(prompt, str):
-            raise DataError(f"prompt: expected a string, got {type(prompt).__name__}")
-        if name is not None and name not in known.texts:
-            raise AerogelError(f"prompt_name: expected one of {', '.join(known.texts) or 'none'}, got {name!r:.80}")
+        if prompt is not None:
+            text("prompt", prompt, DataError)
+        if name is not None:
+            one_of("prompt_name", name, known.texts or ["none, as the model has none"])
         chosen = known.default if name is None else name
-        text = prompt if prompt is not None else known.texts[chosen] if chosen is not None else ""
-        if text and not known.pooled:
+        found = prompt if prompt is not None else known.texts[chosen] if chosen is not None else ""
+        if found and not known.pooled:
             raise UnsupportedModelError(
                 f"{self._checkpoint.path}: include_prompt is false: prompts outside the pooling are not supported"
             )
-        return text
+        return found
 
     def describe(self) -> list[dict[str, Any]]:
         """The steps of a forward pass: op and name; of linears also shape, nonzeros, bytes and the forms of the weights:
@@ -348,8 +352,10 @@ class Model:
             return embedding
         if "embedding" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
-        texts = _texts("texts", texts)
+        texts = check_texts("texts", texts)
         batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
+        if normalize is not None:
+            normalize = flag("normalize", normalize)
         pooling = self._open.pooling
         assert pooling is not None
         output = "pooled" if normalize is False else "embedding"
@@ -381,7 +387,7 @@ class Model:
             return scores
         if "scores" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not a classifier")
-        texts = _texts("texts", texts)
+        texts = check_texts("texts", texts)
         batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
         width = self._architecture.labels
         result = np.empty((len(texts), width), np.float32)
@@ -390,7 +396,7 @@ class Model:
         if pairs is None:
             self._run_batches(self._tokenize(texts), None, "scores", batch_tokens, result)
             return result
-        pairs = [pairs] * len(texts) if isinstance(pairs, str) else _texts("pairs", pairs)
+        pairs = [pairs] * len(texts) if isinstance(pairs, str) else check_texts("pairs", pairs)
         ids, types = self.tokenizer.encode_pair(texts, pairs, self.max_tokens)
         self._run_batches(ids, types, "scores", batch_tokens, result)
         return result
@@ -413,12 +419,13 @@ class Model:
         Returns:
             float32 [T, width], one row a token, sequences end to end; [S, width] for embeddings, scores and last_only.
         """
-        output = output or self.outputs[0]
-        if output not in self.outputs:
-            raise AerogelError(f"output {output!r}: the model has only {', '.join(self.outputs)}")
+        output, last_only = self._output(output), flag("last_only", last_only)
         ids, ends = _ragged(token_ids, offsets)
         with self._session() as session:
             return session.run(ids, ends, output, last_only=last_only)
+
+    def _output(self, output: str | None) -> str:
+        return self.outputs[0] if output is None else one_of("output", output, self.outputs)
 
     def generate(
         self,
@@ -429,6 +436,7 @@ class Model:
         top_p: float | None = None,
         seed: int | None = None,
         stream: bool | Callable[[str], None] = False,
+        repetition_penalty: float | None = None,
     ) -> str:
         """Continues a text.
 
@@ -440,16 +448,21 @@ class Model:
             top_p: sample from the most likely tokens whose probabilities add up to p.
             seed: the random seed; the same seed gives the same text.
             stream: True prints pieces to stdout as they come; a callable receives them.
+            repetition_penalty: logits of tokens that are in the text already are divided by it (multiplied below 0); 1:
+                none. Unless given what the model's generation_config.json says. What else that says about which tokens
+                may come (no_repeat_ngram_size, suppress_tokens, min_new_tokens ...) is done too; its temperature, top_k
+                and top_p are not used: these are the caller's.
 
         Returns:
             The new text, without the prompt.
         """
+        [text] = check_texts("text", [text])
         ids = self.tokenizer.encode([text])[0]
         if not ids and self.tokenizer.bos_id is not None:
             ids = [self.tokenizer.bos_id]
         if not ids:
             raise DataError("the prompt is empty and the model has no token to begin a text with")
-        show = _print_piece if stream is True else stream or None
+        show = stream if callable(stream) else _print_piece if flag("stream", stream) else None
         decoder = self.tokenizer.stream()
         pieces: list[str] = []
 
@@ -458,7 +471,9 @@ class Model:
             if piece and show is not None:
                 show(piece)
 
-        for token in self.generate_tokens(ids, max_new_tokens, temperature, top_k, top_p, seed):
+        for token in self.generate_tokens(
+            ids, max_new_tokens, temperature, top_k, top_p, seed, None, repetition_penalty
+        ):
             take(decoder.push(token))
         take(decoder.flush())
         return "".join(pieces)
@@ -472,6 +487,7 @@ class Model:
         top_p: float | None = None,
         seed: int | None = None,
         stop: Sequence[int] | None = None,
+        repetition_penalty: float | None = None,
     ) -> Iterator[int]:
         """Yields new tokens one by one, without the token that ended the text.
 
@@ -486,7 +502,14 @@ class Model:
         ids, ends = _ragged(token_ids, None)
         if len(ids) > self._architecture.max_positions:
             raise ShapeError(f"prompt: expected at most {self._architecture.max_positions} tokens, got {len(ids)}")
-        return self._generate(ids, ends, max_new_tokens, sampling, np.random.default_rng(seed), self._stop_ids(stop))
+        settings = self._checkpoint.generation
+        if repetition_penalty is not None:
+            settings = replace(
+                settings, repetition_penalty=number("repetition_penalty", repetition_penalty, 0, 1e6, above=True)
+            )
+        ending = self._stop_ids(stop)
+        penalties = Penalties(settings, ids.tolist(), ending)
+        return self._generate(ids, ends, max_new_tokens, sampling, np.random.default_rng(seed), ending, penalties)
 
     def _generate(
         self,
@@ -496,6 +519,7 @@ class Model:
         sampling: Sampling,
         random: np.random.Generator,
         stop: frozenset[int],
+        penalties: Penalties,
     ) -> Iterator[int]:
         room = self._architecture.max_positions - len(ids) + 1  # the last token chosen needs no position
         if max_new_tokens > room:
@@ -505,17 +529,18 @@ class Model:
                 for _ in range(min(max_new_tokens, room)):
                     self._open  # noqa: B018  (the model may have been closed since the last token)
                     logits = session.run(ids, ends, "logits", last_only=True, slots=[_SLOT])  # [1, V]
-                    token = sampling.choose(logits[0], random)
+                    token = sampling.choose(penalties.apply(logits[0]), random)
                     if token in stop:
                         return
                     yield token
+                    penalties.add(token)
                     ids, ends = np.array([token], np.int32), np.array([0, 1], np.int64)
             finally:
                 session.free_slot(_SLOT)
 
     def _stop_ids(self, stop: Sequence[int] | None) -> frozenset[int]:
         if stop is not None:
-            return frozenset(stop)
+            return frozenset(whole_number("stop", token, 0) for token in items("stop", stop))
         try:
             return frozenset(self.tokenizer.eos_ids)
         except TokenizerError:  # token ids alone can be run without a tokenizer
@@ -582,26 +607,19 @@ class Model:
         return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {self.nbytes / 1e6:.1f} MB>"
 
 
-def _texts(name: str, texts: Any) -> list[str]:
-    """A list of strings, out of any iterable of them."""
-    try:
-        found = list(texts)
-    except TypeError as error:
-        raise DataError(f"{name}: expected strings, got {type(texts).__name__}") from error
-    wrong = next((i for i, text in enumerate(found) if not isinstance(text, str)), None)
-    if wrong is not None:
-        raise DataError(f"{name}: expected strings, got {type(found[wrong]).__name__} at {wrong}")
-    return found
-
-
 def _ragged(
     token_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray, offsets: Sequence[int] | np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """int32 [T] and int64 [S+1] out of what `forward` accepts. The engine checks ranges and empty sequences."""
-    if offsets is None and len(token_ids) and not isinstance(token_ids[0], (int, np.integer)):
-        sequences = [_integers("token_ids", sequence) for sequence in token_ids]
-        lengths = [len(sequence) for sequence in sequences]
-        return np.concatenate(sequences).astype(np.int32), np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    if offsets is None and not isinstance(token_ids, np.ndarray):
+        rows = items("token_ids", token_ids)
+        if rows and not isinstance(rows[0], (int, np.integer)):
+            sequences = [_integers("token_ids", sequence) for sequence in rows]
+            lengths = [len(sequence) for sequence in sequences]
+            return np.concatenate(sequences).astype(np.int32), np.concatenate(([0], np.cumsum(lengths))).astype(
+                np.int64
+            )
+        token_ids = rows
     ids = _integers("token_ids", token_ids)
     if not len(ids):
         raise ShapeError("token_ids: expected at least one token, got none")
@@ -610,18 +628,16 @@ def _ragged(
 
 
 def _integers(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise ShapeError(f"{name}: expected one dimension, got {list(array.shape)}")
-    if not len(array):
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise DataError(f"{name}: expected integers, got {array.dtype}")
-    if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
+    found = array(name, values, 1)
+    if not len(found):
+        return found.astype(np.int64)
+    if found.dtype.kind not in "iu":
+        raise DataError(f"{name}: expected integers, got {found.dtype}")
+    if found.min() < 0 or found.max() > np.iinfo(np.int32).max:
         raise DataError(
-            f"{name}: expected none below 0 or above {np.iinfo(np.int32).max}, got {array.min()} to {array.max()}"
+            f"{name}: expected none below 0 or above {np.iinfo(np.int32).max}, got {found.min()} to {found.max()}"
         )
-    return array
+    return found
 
 
 def _print_piece(piece: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerogel.errors import AerogelError
+from aerogel._util.checks import number, whole_number
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,19 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise AerogelError(f"temperature: expected a number that is not negative, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise AerogelError(f"top_k: expected at least 1, got {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise AerogelError(f"top_p: expected a number above 0 and up to 1, got {self.top_p}")
+        number("temperature", self.temperature, 0)
+        if self.top_k is not None:
+            whole_number("top_k", self.top_k, 1)
+        if self.top_p is not None:
+            number("top_p", self.top_p, 0, 1, above=True)
 
     def choose(self, logits: np.ndarray, random: np.random.Generator) -> int:
         """The next token out of logits float32 [V]; among equals the lowest id."""
         if self.temperature == 0:
             return int(logits.argmax())
         order = np.argsort(-logits, kind="stable")[: self.top_k]  # most likely first
-        scaled = logits[order].astype(np.float64) / self.temperature
-        p = np.exp(scaled - scaled[0])
+        with np.errstate(over="ignore"):  # a temperature next to 0 leaves the likeliest only
+            p = np.exp((logits[order].astype(np.float64) - float(logits[order[0]])) / self.temperature)
         p /= p.sum()
         if self.top_p is not None:
             kept = int(np.searchsorted(np.cumsum(p), self.top_p)) + 1  # the token that crosses top_p still counts

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aerogel._util.checks import array
 from aerogel.errors import DataError, UnsupportedModelError
 from aerogel.evaluate.files import read_rows
 from aerogel.evaluate.intervals import wilson
-from aerogel.evaluate.task import Score, Task, compared, finite
+from aerogel.evaluate.task import Score, Task, compared, finite, method_of
 
 
 class Scores(NamedTuple):
@@ -27,7 +28,7 @@ class Classify(Task[Scores]):
     name, metric = "classify", "accuracy"
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
-        super().__init__({"classify": os.fspath(file)})
+        super().__init__({"classify": file})
         self.texts: list[str] = []
         self.pairs: list[str] | None = None
         self.labels: list[tuple[str, str]] = []  # (where, label)
@@ -45,12 +46,13 @@ class Classify(Task[Scores]):
         outputs = getattr(model, "outputs", ("scores",))
         if "scores" not in outputs:
             raise UnsupportedModelError(f"{model}: is no classifier, so labels cannot be compared with its answers")
-        first = np.asarray(model.scores(self.texts[:1], None if self.pairs is None else self.pairs[:1]))
+        scores = method_of(model, "scores")
+        first = array("scores", scores(self.texts[:1], None if self.pairs is None else self.pairs[:1]), 2)
         labels = first.shape[1]
         if labels < 2:
             raise UnsupportedModelError(f"{model}: has one score and no labels: it ranks, it does not classify")
         truth = self._numbers(labels, getattr(model, "config", {}))  # before the work, not after it
-        return Scores(finite("scores", np.asarray(model.scores(self.texts, self.pairs))), truth)
+        return Scores(finite("scores", array("scores", scores(self.texts, self.pairs), 2)), truth)
 
     def score(self, answers: Scores, dense: Scores | None = None) -> Score:
         truth, labels = answers.truth, answers.rows.shape[1]

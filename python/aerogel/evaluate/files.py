@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.files import read_bytes
 from aerogel.errors import DataError
 
 #: A first row whose last field is one of these is a header. Any other word there is an error, never skipped silently.
@@ -25,10 +26,7 @@ def read_text(file: str | os.PathLike[str]) -> str:
     Raises:
         DataError: it cannot be read, is not UTF-8, or is empty.
     """
-    try:
-        data = Path(file).read_bytes()
-    except OSError as error:
-        raise DataError(f"{os.fspath(file)}: cannot be read: {error.strerror}") from error
+    data = read_bytes("file", file)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

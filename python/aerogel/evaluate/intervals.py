@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aerogel._util.checks import array
+from aerogel.errors import DataError, ShapeError
+
 #: Resamples of a bootstrap, and its seed: the ends of a 95 % interval then vary by some hundredths of its width.
 RESAMPLES, SEED = 1000, 0
 #: The standard normal's 97.5 % quantile.
@@ -25,8 +28,11 @@ class Estimate:
 
 def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 1 on, float64 [n]; equal values share the mean of the places that they take."""
+    values = array("values", values, 1)
+    if np.isnan(values).any():
+        raise DataError("values: hold NaN, which has no rank")
     order = np.argsort(values, kind="stable")
-    ordered = np.asarray(values)[order]
+    ordered = values[order]
     begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     ends = np.append(begins[1:], len(ordered))
     result = np.empty(len(ordered))
@@ -36,7 +42,11 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Correlation of two [n]; NaN where one of them is constant, since it is not defined there."""
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y = (array(name, values, 1).astype(np.float64) for name, values in (("x", x), ("y", y)))
+    if len(x) != len(y):
+        raise ShapeError(f"y: expected {len(x)}, as many as x, got {len(y)}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise DataError("x and y: hold NaN or infinite values")
     if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return math.nan
     x, y = x - x.mean(), y - y.mean()

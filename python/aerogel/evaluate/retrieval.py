@@ -17,7 +17,7 @@ import numpy as np
 
 from aerogel.errors import DataError
 from aerogel.evaluate.files import read_jsonl, read_rows
-from aerogel.evaluate.task import Score, Task, compared, cosines, finite
+from aerogel.evaluate.task import Score, Task, compared, cosines, embeddings
 
 #: Places of the list that nDCG and MRR look at; those of recall.
 TOP, RECALLS = 10, (10, 100)
@@ -45,7 +45,7 @@ class Retrieval(Task[Ranking]):
     def __init__(
         self, corpus: str | os.PathLike[str], queries: str | os.PathLike[str], qrels: str | os.PathLike[str]
     ) -> None:
-        super().__init__({"corpus": os.fspath(corpus), "queries": os.fspath(queries), "qrels": os.fspath(qrels)})
+        super().__init__({"corpus": corpus, "queries": queries, "qrels": qrels})
         ids, self.documents = _texts(corpus)
         known, texts = _texts(queries)
         gains: dict[int, dict[int, float]] = {}
@@ -66,12 +66,12 @@ class Retrieval(Task[Ranking]):
         self.itself = np.array([ids.get(names[q], -1) for q in chosen])
 
     def answer(self, model: Any) -> Ranking:
-        queries = finite("queries", _unit(np.asarray(model.encode(self.queries))))
+        queries = _unit(embeddings(model, self.queries))
         depth = max(TOP, *RECALLS)
         best = np.full((len(queries), 0), -np.inf, np.float32)
         found = np.full((len(queries), 0), -1)
         for begin in range(0, len(self.documents), CHUNK):
-            chunk = finite("documents", _unit(np.asarray(model.encode(self.documents[begin : begin + CHUNK]))))
+            chunk = _unit(embeddings(model, self.documents[begin : begin + CHUNK]))
             scores = queries @ chunk.T
             places = np.broadcast_to(np.arange(begin, begin + len(chunk)), scores.shape)
             scores = np.where(places == self.itself[:, None], -np.inf, scores)

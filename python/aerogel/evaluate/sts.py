@@ -14,7 +14,7 @@ import numpy as np
 from aerogel.errors import DataError
 from aerogel.evaluate.files import read_rows
 from aerogel.evaluate.intervals import Estimate, pearson, ranks
-from aerogel.evaluate.task import Score, Task, compared, cosines, finite
+from aerogel.evaluate.task import Score, Task, compared, cosines, embeddings
 
 #: Quantiles of the cosines between two models' embeddings that a comparison shows.
 QUANTILES = (0.01, 0.1, 0.5)
@@ -34,7 +34,7 @@ class Sts(Task[Embeddings]):
     name, metric = "sts", "spearman"
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
-        super().__init__({"sts": os.fspath(file)})
+        super().__init__({"sts": file})
         self.left: list[str] = []
         self.right: list[str] = []
         scores: list[float] = []
@@ -55,7 +55,7 @@ class Sts(Task[Embeddings]):
             raise DataError(f"{os.fspath(file)}: expected scores that differ, all {len(scores)} are {scores[0]:g}")
 
     def answer(self, model: Any) -> Embeddings:
-        both = finite("embeddings", np.asarray(model.encode([*self.left, *self.right])))
+        both = embeddings(model, [*self.left, *self.right])
         left, right = both[: len(self.left)], both[len(self.left) :]
         return Embeddings(left, right, cosines(left, right))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from aerogel._util.checks import array, shown
+from aerogel._util.checks import path as as_path
 from aerogel.errors import DataError
 from aerogel.evaluate.intervals import Estimate, bootstrap
 
@@ -96,8 +99,8 @@ class Task(ABC, Generic[Answers]):
     metric: ClassVar[str]
     lower_is_better: ClassVar[bool] = False
 
-    def __init__(self, files: Mapping[str, str | Path]) -> None:
-        self.files = {key: Path(file) for key, file in files.items()}
+    def __init__(self, files: Mapping[str, str | os.PathLike[str]]) -> None:
+        self.files = {key: as_path(key, file, DataError) for key, file in files.items()}
 
     def evaluate(self, model: Any, against: Any = None) -> Score:
         """Scores `model`; with `against`, a dense model, also beside it."""
@@ -149,6 +152,22 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     found: np.ndarray = np.einsum("ij,ij->i", a, b) / np.where(norms > 0, norms, 1)
+    return found
+
+
+def embeddings(model: Any, texts: list[str]) -> np.ndarray:
+    """What a model's `encode` makes of texts, float [n, hidden]; raises DataError if it has none or gives something else."""
+    found = array("embeddings", method_of(model, "encode")(texts), 2)
+    if len(found) != len(texts):
+        raise DataError(f"embeddings: expected {len(texts)}, one for each text, got {len(found)}")
+    return finite("embeddings", found)
+
+
+def method_of(model: Any, name: str) -> Any:
+    """A method of a model; raises DataError if it has none of that name."""
+    found = getattr(model, name, None)
+    if not callable(found) or isinstance(model, (type, str, bytes)):  # texts have an encode() too
+        raise DataError(f"model: expected one with {name}(), got {shown(model)}")
     return found
 
 

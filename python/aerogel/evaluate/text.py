@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aerogel._util.checks import whole_number
 from aerogel.errors import DataError, UnsupportedModelError
 from aerogel.evaluate.files import read_text
-from aerogel.evaluate.task import Score, Task, compared
+from aerogel.evaluate.task import Score, Task, compared, method_of
 
 #: Tokens of a window unless told otherwise.
 CONTEXT = 512
@@ -51,10 +52,8 @@ class Text(Task[Windows]):
     name, metric, lower_is_better = "text", "perplexity", True
 
     def __init__(self, file: str | os.PathLike[str], context: int = CONTEXT) -> None:
-        super().__init__({"text": os.fspath(file)})
-        if context < 2:
-            raise DataError(f"context: expected at least 2 tokens, got {context}")
-        self.context = context
+        super().__init__({"text": file})
+        self.context = whole_number("context", context, 2, error=DataError)
         self.text = read_text(file)
 
     def evaluate(self, model: Any, against: Any = None) -> Score:
@@ -66,6 +65,9 @@ class Text(Task[Windows]):
 
     def _run(self, model: Any, against: Any) -> tuple[Windows, Windows | None]:
         models = [model] if against is None else [model, against]
+        for each in models:
+            method_of(each, "forward")
+            method_of(getattr(each, "tokenizer", None), "encode")
         for each in models:
             self._require(each)
         ids, prefix = self._ids(model)

@@ -12,6 +12,7 @@ import numpy as np
 
 from aerogel._core import cpu_name
 from aerogel._core import isa as active_isa
+from aerogel._util.checks import function, whole_number
 from aerogel._util.progress import Progress
 from aerogel.engine.model import Model, load
 from aerogel.errors import AerogelError
@@ -41,8 +42,9 @@ def explain(
         memory: see `aerogel.load`.
         progress: called as progress(done, total, what).
     """
-    if batch < 1 or tokens < 1:
-        raise AerogelError(f"expected at least one sequence of one token, got {batch} of {tokens}")
+    batch = whole_number("batch", batch, 1)
+    tokens = whole_number("tokens", tokens, 1)
+    function("progress", progress)
     model = load(folder, threads, memory=memory)
     dense = load(folder, threads, "dense")
     if tokens > model.max_positions:

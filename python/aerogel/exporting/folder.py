@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from aerogel._util.checks import function, one_of, whole_number
+from aerogel._util.checks import path as as_path
 from aerogel._util.progress import Progress
 from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
@@ -76,7 +78,8 @@ def export(
         AerogelError: the source is broken.
     """
     start = time.perf_counter()
-    out = Path(out)
+    out = as_path("out", out, RecipeError)
+    function("progress", progress, RecipeError)
     _check_arguments(out, dtype, max_shard_bytes)
     checkpoint = open_checkpoint(source)
     architecture = architecture_of(checkpoint)
@@ -94,10 +97,9 @@ def export(
 
 
 def _check_arguments(out: Path, dtype: str, max_shard_bytes: int | None) -> None:
-    if dtype not in DTYPES:
-        raise RecipeError(f"dtype: {dtype!r} is unknown, only {', '.join(DTYPES)}")
-    if max_shard_bytes is not None and max_shard_bytes < 1:
-        raise RecipeError(f"max_shard_bytes: expected at least 1, got {max_shard_bytes}")
+    one_of("dtype", dtype, DTYPES, RecipeError)
+    if max_shard_bytes is not None:
+        whole_number("max_shard_bytes", max_shard_bytes, 1, error=RecipeError)
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise RecipeError(f"{out}: exists and is not an empty folder, so it is not overwritten")
 

@@ -6,6 +6,7 @@ A method is one pure function `(weight [N,K], what it needs, pattern) -> Pruned`
 
 from __future__ import annotations
 
+from aerogel._util.checks import one_of
 from aerogel.errors import RecipeError
 from aerogel.prune.admm import admm
 from aerogel.prune.contract import MethodEntry, Pruned
@@ -73,6 +74,4 @@ METHODS: dict[str, MethodEntry] = {
 
 def method(name: str) -> MethodEntry:
     """The pruning method called `name`."""
-    if name not in METHODS:
-        raise RecipeError(f"pruning method {name!r} is unknown, only {', '.join(METHODS)}")
-    return METHODS[name]
+    return METHODS[one_of("pruning method", name, METHODS, RecipeError)]

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from aerogel._util.checks import whole_number
 from aerogel.calibrate.statistics import Statistics
-from aerogel.prune.contract import Pruned, check_statistics
+from aerogel.errors import RecipeError
+from aerogel.prune.contract import Pruned, checked_inputs, checked_pattern
 from aerogel.prune.obs import check_damping
 from aerogel.prune.pattern import Pattern
 from aerogel.prune.refit import refit
@@ -44,7 +46,9 @@ def admm(
         damping: fraction of the mean diagonal of the gram matrix that is added to it.
         steps: ADMM steps at each penalty; more steps find slightly better masks.
     """
-    statistics = check_statistics(weight, statistics)
+    weight, statistics = checked_inputs(weight, statistics)
+    pattern = checked_pattern(pattern)
+    steps = whole_number("steps", steps, 1, error=RecipeError)
     check_damping(damping)
     if weight.size == 0:
         return Pruned(np.zeros(weight.shape, np.float32), np.zeros(weight.shape, bool))

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aerogel._util.checks import float32, instance
 from aerogel.calibrate.statistics import Statistics
-from aerogel.errors import DataError, ShapeError
+from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.prune.pattern import Pattern
 
 #: What a method may need besides the weights: nothing (None), a `Statistics`, or dL/dw, float32 [N,K].
@@ -50,23 +51,29 @@ class MethodEntry:
     source: str
 
 
-def check_weight(weight: np.ndarray) -> None:
-    """Raises ShapeError or DataError unless `weight` is a finite matrix."""
-    if weight.ndim != 2:
-        raise ShapeError(f"weight: expected [N, K], got {list(weight.shape)}")
+def checked_weight(weight: np.ndarray) -> np.ndarray:
+    """The weight as float32 [N,K]; raises ShapeError or DataError unless it is a finite matrix."""
+    weight = float32("weight", weight, 2)
     # minimum and maximum instead of a matrix of flags: both are NaN if anything is
     if not np.isfinite(weight.max(initial=0)) or not np.isfinite(weight.min(initial=0)):
         raise DataError("weight: holds NaN or infinite values")
+    return weight
 
 
-def check_statistics(weight: np.ndarray, statistics: Statistics | None) -> Statistics:
-    """The statistics, if they belong to inputs of `weight`, which is checked too."""
-    check_weight(weight)
+def checked_inputs(weight: np.ndarray, statistics: Statistics | None) -> tuple[np.ndarray, Statistics]:
+    """The weight as float32 [N,K], and the statistics, if they belong to its inputs."""
+    weight = checked_weight(weight)
     if statistics is None:
         raise DataError("statistics: this method needs what calibration saw at the layer's input, got None")
+    instance("statistics", statistics, Statistics, DataError)
     if statistics.inputs != weight.shape[1]:
         raise ShapeError(f"statistics: expected {weight.shape[1]} inputs, got {statistics.inputs}")
-    return statistics
+    return weight, statistics
+
+
+def checked_pattern(pattern: Pattern) -> Pattern:
+    """The pattern; raises RecipeError if it is none."""
+    return instance("pattern", pattern, Pattern, RecipeError)
 
 
 def removed(weight: np.ndarray, mask: np.ndarray) -> Pruned:

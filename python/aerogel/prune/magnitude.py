@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerogel.prune.contract import Pruned, check_weight, removed
+from aerogel.prune.contract import Pruned, checked_pattern, checked_weight, removed
 from aerogel.prune.pattern import Pattern
 
 
 def magnitude_score(weight: np.ndarray, statistics: object = None) -> np.ndarray:
     """|w|, float32 [N,K]. Statistics are not used."""
-    check_weight(weight)
-    score: np.ndarray = np.abs(weight)
+    score: np.ndarray = np.abs(checked_weight(weight))
     return score
 
 
@@ -23,4 +22,4 @@ def magnitude(weight: np.ndarray, statistics: object, pattern: Pattern) -> Prune
         statistics: not used.
         pattern: how many may stay, and where.
     """
-    return removed(weight, pattern.keep(magnitude_score(weight)))
+    return removed(checked_weight(weight), checked_pattern(pattern).keep(magnitude_score(weight)))

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from aerogel._util.checks import number
 from aerogel.calibrate.statistics import Statistics
 from aerogel.errors import RecipeError
-from aerogel.prune.contract import Pruned, check_statistics
+from aerogel.prune.contract import Pruned, checked_inputs, checked_pattern
 from aerogel.prune.pattern import Pattern
 from aerogel.prune.sweep import Rounds, sweep
 
@@ -34,12 +35,11 @@ def obs(
         damping: fraction of the mean diagonal of the gram matrix that is added to it.
         grid: round in the same pass (GPTQ): the weights that stay are on the grid.
     """
-    statistics = check_statistics(weight, statistics)
+    weight, statistics = checked_inputs(weight, statistics)
     check_damping(damping)
-    return Pruned(*sweep(weight, statistics.gram, damping, pattern=pattern, grid=grid))
+    return Pruned(*sweep(weight, statistics.gram, damping, pattern=checked_pattern(pattern), grid=grid))
 
 
 def check_damping(damping: float) -> None:
     """Raises RecipeError unless `damping` makes every gram matrix regular."""
-    if not 0 < damping < np.inf:
-        raise RecipeError(f"damping: expected a positive number, got {damping}")
+    number("damping", damping, 0, error=RecipeError, above=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aerogel.errors import DataError, RecipeError, ShapeError
+from aerogel._util.checks import array, flag, number, whole_number
+from aerogel._util.checks import text as a_text
+from aerogel.errors import DataError, RecipeError
 from aerogel.prune.choose import first_largest, largest, largest_of_rows
 
 #: Columns of a window of `Windowed`: what one register of the widest kernels gathers from.
@@ -57,11 +59,8 @@ class Pattern(ABC):
         Returns:
             bool [N,K], True where the weight is kept.
         """
-        if score.ndim != 2:
-            raise ShapeError(f"score: expected [N, K], got {list(score.shape)}")
-        if not score.min(initial=0) >= 0:  # also refuses NaN
-            raise DataError("score: holds NaN or negative values")
-        return self.select(score, per_row)
+        score = checked_score(score)
+        return self.select(score, flag("per_row", per_row, RecipeError))
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ class Windowed(Pattern):
     window: int = WINDOW
 
     def __post_init__(self) -> None:
-        if not 2 <= self.window <= WINDOW or not 1 <= self.q <= self.window:
-            raise RecipeError(f"pattern: expected N:M with M from 2 to {WINDOW} and N from 1 to M, got {self}")
+        window = whole_number("pattern: M of N:M", self.window, 2, WINDOW, RecipeError)
+        whole_number("pattern: N of N:M", self.q, 1, window, RecipeError)
 
     def __str__(self) -> str:
         return f"{self.q}:{self.window}"
@@ -111,7 +110,8 @@ class Windowed(Pattern):
         return 1 - self.q / self.window
 
     def at(self, sparsity: float) -> Windowed:
-        if not abs(sparsity - self.sparsity) <= 1e-6:  # also refuses NaN
+        _check_sparsity(sparsity)
+        if not abs(sparsity - self.sparsity) <= 1e-6:
             raise RecipeError(f"sparsity: {sparsity} contradicts the pattern {self}, which is {self.sparsity:g} sparse")
         return self
 
@@ -145,9 +145,13 @@ class Blocks(Pattern):
 
     def __post_init__(self) -> None:
         _check_sparsity(self.sparsity)
-        if not (1 <= self.rows <= 64 and 1 <= self.columns <= 64 and self.rows * self.columns > 1):
+        rows, columns = (
+            whole_number(f"pattern: {name}", value, 1, 64, RecipeError)
+            for name, value in (("rows", self.rows), ("columns", self.columns))
+        )
+        if rows * columns == 1:
             raise RecipeError(f"pattern: expected blocks from 1x2 or 2x1 to 64x64, got {self.rows}x{self.columns}")
-        if self.combine not in ("l2", "sum"):
+        if not isinstance(self.combine, str) or self.combine not in ("l2", "sum"):
             raise RecipeError(
                 f"pattern: expected the scores of a block to be combined by l2 or sum, got {self.combine!r}"
             )
@@ -184,28 +188,42 @@ class Blocks(Pattern):
         return mean
 
 
+def checked_score(score: np.ndarray) -> np.ndarray:
+    """The scores as an array [N,K], none of them NaN or negative.
+
+    Raises:
+        ShapeError, DataError: they are not.
+    """
+    score = array("score", score, 2, kinds="fiu")
+    if not score.min(initial=0) >= 0:  # also refuses NaN
+        raise DataError("score: holds NaN or negative values")
+    return score
+
+
 def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:
     """The pattern that `text` names.
 
     "unstructured", or blocks "RxC" ("1x4", "2x1"; "1x4:sum"), with the given sparsity, 0.8 unless given; or "N:M"
     ("8:64", "2:4"), where N of M columns are kept. N:M has its own sparsity, 1 - N/M; giving a different one is an error.
     """
+    a_text("pattern", text, RecipeError)
+    if sparsity is not None:
+        _check_sparsity(sparsity)
     if text == "unstructured":
         return Unstructured(0.8 if sparsity is None else sparsity)
-    if match := re.fullmatch(r"(\d{1,2})x(\d{1,2})(:sum)?", text):
+    if match := re.fullmatch(r"([0-9]{1,2})x([0-9]{1,2})(:sum)?", text):
         combine = "sum" if match[3] else "l2"
         return Blocks(int(match[1]), int(match[2]), 0.8 if sparsity is None else sparsity, combine)
-    if match := re.fullmatch(r"(\d{1,2}):(\d{1,2})", text):
+    if match := re.fullmatch(r"([0-9]{1,2}):([0-9]{1,2})", text):
         pattern = Windowed(int(match[1]), int(match[2]))
         return pattern if sparsity is None else pattern.at(sparsity)
     raise RecipeError(
-        f"pattern: expected unstructured, N:M (such as 8:{WINDOW} or 2:4), or blocks (1x4, 2x1), got {text!r}"
+        f"pattern: expected unstructured, N:M (such as 8:{WINDOW} or 2:4), or blocks (1x4, 2x1), got {text!r:.80}"
     )
 
 
 def _check_sparsity(sparsity: float) -> None:
-    if not 0 <= sparsity <= 1:  # also refuses NaN
-        raise RecipeError(f"sparsity: expected a number from 0 to 1, got {sparsity}")
+    number("sparsity", sparsity, 0, 1, RecipeError)
 
 
 def _sparsity_of_part(rows: int, begin: int, end: int, sparsity: float) -> float:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from aerogel._util.checks import float32 as as_float32
 from aerogel.errors import DataError, ShapeError
-from aerogel.prune.contract import check_weight
+from aerogel.prune.contract import checked_weight
 from aerogel.prune.obs import check_damping
 from aerogel.prune.sweep import damped
 
@@ -41,16 +42,19 @@ def corrected_target(
     Returns:
         float32 [N,K]. Zeros of the weight stay zero, even where other values could compensate for more.
     """
-    check_weight(weight)
+    weight = checked_weight(weight)
     check_damping(damping)
     n, k = weight.shape
+    arrays: dict[str, np.ndarray] = {}
     for name, array, shape in (("gram", gram, (k, k)), ("cross", cross, (k, k)), ("lacking", lacking, (n, k))):
-        if array is None:
+        if array is None and name == "lacking":
             continue
+        array = arrays[name] = as_float32(name, array, 2)
         if array.shape != shape:
             raise ShapeError(f"{name}: expected {list(shape)}, got {list(array.shape)}")
         if not np.isfinite(array.sum(dtype=np.float64)):
             raise DataError(f"{name}: holds NaN or infinite values")
+    gram, cross, lacking = arrays["gram"], arrays["cross"], arrays.get("lacking")
     h = damped(gram, damping)
     # as a change of W, which is 0 if nothing has changed: W C + E - W G = (T - W) (G + lambda I)
     change = weight.astype(np.float64) @ (cross.astype(np.float64) - gram)

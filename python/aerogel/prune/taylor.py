@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from aerogel._util.checks import float32
 from aerogel.errors import DataError, ShapeError
-from aerogel.prune.contract import Pruned, check_weight, removed
+from aerogel.prune.contract import Pruned, checked_pattern, checked_weight, removed
 from aerogel.prune.pattern import Pattern
 
 
 def taylor_score(weight: np.ndarray, gradient: np.ndarray | None) -> np.ndarray:
     """|w * dL/dw|, float32 [N,K]."""
-    check_weight(weight)
+    weight = checked_weight(weight)
     if gradient is None:
         raise DataError("gradient: this method needs dL/dw of the layer, got None")
+    gradient = float32("gradient", gradient)
     if gradient.shape != weight.shape:
         raise ShapeError(f"gradient: expected {list(weight.shape)}, got {list(gradient.shape)}")
     score: np.ndarray = np.abs(weight * gradient)
@@ -33,4 +35,4 @@ def taylor(weight: np.ndarray, gradient: np.ndarray | None, pattern: Pattern) ->
         gradient: float32 [N,K], dL/dw: the mean over a set of examples, or the root of the mean square over them.
         pattern: how many may stay, and where.
     """
-    return removed(weight, pattern.keep(taylor_score(weight, gradient)))
+    return removed(checked_weight(weight), checked_pattern(pattern).keep(taylor_score(weight, gradient)))

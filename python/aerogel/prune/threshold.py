@@ -7,10 +7,12 @@ and `Pattern.at(sparsity[l])` prunes exactly those, with any method that has a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from aerogel._util.checks import array, float32, items, number
 from aerogel.errors import DataError, RecipeError
 
 #: Scores of a whole model that are looked at together; more only costs memory.
@@ -19,9 +21,11 @@ GATHERED = 1 << 22
 
 def sparsity_below(score: np.ndarray, threshold: float) -> float:
     """The fraction of scores below `threshold`, which is rounded to the scores' dtype: equal scores are not counted."""
-    if not threshold >= 0:  # also refuses NaN
-        raise RecipeError(f"threshold: expected a number that is not negative, got {threshold}")
-    return float(np.count_nonzero(score < score.dtype.type(threshold))) / max(1, score.size)
+    if not (isinstance(threshold, float) and threshold == math.inf):
+        threshold = number("threshold", threshold, 0, error=RecipeError)
+    score = float32("score", score)
+    with np.errstate(over="ignore"):
+        return float(np.count_nonzero(score < np.float32(threshold))) / max(1, score.size)
 
 
 def global_threshold(scores: Sequence[np.ndarray], sparsity: float) -> float:
@@ -30,6 +34,7 @@ def global_threshold(scores: Sequence[np.ndarray], sparsity: float) -> float:
     Exact, without a copy of all scores: pivots taken from a sample narrow the range until `GATHERED` scores are left.
     With sparsity 1 it is infinite.
     """
+    scores = _checked(scores)
     gone = _gone(scores, sparsity)
     below, low, high = 0, -np.inf, np.inf  # the threshold is in (low, high), `below` scores are not above low
     if gone == sum(score.size for score in scores):
@@ -60,6 +65,7 @@ def global_sparsities(scores: Sequence[np.ndarray], sparsity: float) -> list[flo
 
     Among equal scores those of earlier matrices are kept.
     """
+    scores = _checked(scores)
     gone = _gone(scores, sparsity)
     threshold = global_threshold(scores, sparsity)
     below = [int(np.count_nonzero(score < threshold)) for score in scores]
@@ -71,9 +77,12 @@ def global_sparsities(scores: Sequence[np.ndarray], sparsity: float) -> list[flo
     return [count / max(1, score.size) for count, score in zip(below, scores)]
 
 
+def _checked(scores: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [array("score", score, kinds="fiu") for score in items("scores", scores)]
+
+
 def _gone(scores: Sequence[np.ndarray], sparsity: float) -> int:
-    if not 0 <= sparsity <= 1:  # also refuses NaN
-        raise RecipeError(f"sparsity: expected a number from 0 to 1, got {sparsity}")
+    sparsity = number("sparsity", sparsity, 0, 1, RecipeError)
     for score in scores:
         if not score.min(initial=0) >= 0 or not score.max(initial=0) < np.inf:
             raise DataError("score: holds NaN, infinite or negative values")

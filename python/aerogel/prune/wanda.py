@@ -12,13 +12,13 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.calibrate.statistics import Statistics
-from aerogel.prune.contract import Pruned, check_statistics, removed
+from aerogel.prune.contract import Pruned, checked_inputs, checked_pattern, checked_weight, removed
 from aerogel.prune.pattern import Pattern
 
 
 def wanda_score(weight: np.ndarray, statistics: Statistics | None) -> np.ndarray:
     """|w| * norm of the input, float32 [N,K]."""
-    statistics = check_statistics(weight, statistics)
+    weight, statistics = checked_inputs(weight, statistics)
     score: np.ndarray = np.abs(weight) * statistics.norms
     return score
 
@@ -32,4 +32,5 @@ def wanda(weight: np.ndarray, statistics: Statistics | None, pattern: Pattern, *
         pattern: how many may stay, and where.
         per_row: False lets rows compete, so that some keep more weights than others.
     """
-    return removed(weight, pattern.keep(wanda_score(weight, statistics), per_row=per_row))
+    mask = checked_pattern(pattern).keep(wanda_score(weight, statistics), per_row=per_row)
+    return removed(checked_weight(weight), mask)

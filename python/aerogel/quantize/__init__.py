@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aerogel._util.checks import text
 from aerogel.errors import RecipeError
 from aerogel.quantize.bf16 import Bf16
 from aerogel.quantize.codebook import Codebook
@@ -77,7 +78,7 @@ def scheme(name: str) -> Scheme:
     Raises:
         RecipeError: there is no such scheme.
     """
-    family, *options = name.split(":")
+    family, *options = text("quantization scheme", name, RecipeError).split(":")
     if family not in SCHEMES:
         raise RecipeError(f"quantization scheme {name!r} is unknown, only {', '.join(SCHEMES)}")
     try:

@@ -100,6 +100,8 @@ def _typical(weight: np.ndarray, nonzeros: np.ndarray, entries: int) -> np.ndarr
     if entries > 16:
         return reach
     # float64, so that no square overflows or vanishes
+    if not weight.size:
+        return reach
     square = np.concatenate([np.square(weight[rows], dtype=np.float64).sum(axis=1) for rows in _chunks(weight)])
     typical: np.ndarray = np.sqrt(reach * np.sqrt(square / np.maximum(nonzeros, 1)))
     return typical

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from aerogel.errors import DataError, ShapeError
-from aerogel.prune.contract import check_weight
+from aerogel.prune.contract import checked_weight
 from aerogel.prune.obs import check_damping
 from aerogel.prune.sweep import Rounds, damped, inverse_factor, sweep
 from aerogel.quantize.descent import descend
@@ -48,7 +48,7 @@ def compensated(
     Returns:
         float32 [N,K], on the grid where the mask is True and 0 elsewhere.
     """
-    check_weight(weight)
+    weight = checked_weight(weight)
     check_damping(damping)
     k = weight.shape[1]
     if gram.shape != (k, k):

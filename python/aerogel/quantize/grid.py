@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aerogel._util.checks import float32
 from aerogel.errors import DataError, ShapeError
 from aerogel.numbers.bf16 import widen
 from aerogel.numbers.groups import per_column
@@ -96,9 +97,9 @@ class Scheme(ABC):
 
 def checked(weight: np.ndarray) -> np.ndarray:
     """The weight as contiguous float32 [N,K], or the error that `Scheme.grid` promises."""
-    if weight.ndim != 2:
+    weight = np.ascontiguousarray(float32("weight", weight, 2))
+    if not weight.shape[1] and len(weight):
         raise ShapeError(f"weight: expected [N, K], got {list(weight.shape)}")
-    weight = np.ascontiguousarray(weight, np.float32)
     if not np.isfinite(largest(weight)).all():
         raise DataError("weight: holds NaN or infinite values")
     return weight
@@ -108,6 +109,7 @@ def checked_importance(importance: np.ndarray | None, columns: int) -> np.ndarra
     """The importance as float32 [K], the largest 1; None where all columns count alike."""
     if importance is None:
         return None
+    importance = float32("importance", importance)
     if importance.shape != (columns,):
         raise ShapeError(f"importance: expected [{columns}], one a column, got {list(importance.shape)}")
     most = float(importance.max(initial=0))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel._util.checks import instance, items, shown
+from aerogel._util.checks import path as as_path
 from aerogel.errors import AerogelError
 from aerogel.evaluate.task import Score
 from aerogel.report.facts import facts_of
@@ -42,11 +45,19 @@ def write_report(
         raise AerogelError("report: expected a compression's report, a sweep, or both; got neither")
     from aerogel.report.page import page
 
-    folder = Path(folder)
+    folder = as_path("folder", folder)
+    if report is not None and not isinstance(report, Mapping) and not is_dataclass(report):
+        raise AerogelError(f"report: expected a compression's report, or its as_dict(), got {shown(report)}")
+    if sweep is not None:
+        from aerogel.sweeps import Sweep as Kind
+
+        instance("sweep", sweep, Kind)
+    plain: list[Mapping[str, Any]] = []
+    for score in items("scores", () if scores is None else scores):
+        plain.append(score.as_dict(values=False) if isinstance(score, Score) else instance("scores", score, Mapping))
     if folder.exists() and not folder.is_dir():
         raise AerogelError(f"{folder}: exists and is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    plain = [score.as_dict(values=False) if isinstance(score, Score) else score for score in scores or ()]
     out = folder / "index.html"
     out.write_text(page(None if report is None else facts_of(report), sweep, plain), encoding="utf-8")
     return out

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
+from aerogel._util.checks import items, number, shown, whole_number
+from aerogel.errors import DataError
+
 #: Fields of a tensor or a report that may be there, for people.
 EXTRAS = {"method": "method", "scheme": "scheme", "quant": "scheme", "pattern": "pattern"}
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
@@ -60,7 +63,7 @@ class ReportFacts:
 def facts_of(report: Any) -> ReportFacts:
     """The facts of a CompressReport, or of a mapping such as its `as_dict()`."""
     values = report if isinstance(report, Mapping) else _values(report)
-    tensors = [_tensor(each if isinstance(each, Mapping) else _values(each)) for each in values.get("tensors", ())]
+    tensors = [_tensor(_mapping(each)) for each in items("report: tensors", values.get("tensors", ()))]
     matrices = [t for t in tensors if t.is_matrix]
     count = sum(t.size for t in matrices)
     int8 = sum(t.size + 4 * t.shape[0] if len(t.shape) == 2 else 4 * t.size for t in tensors)
@@ -78,6 +81,20 @@ def facts_of(report: Any) -> ReportFacts:
         predicted_ms=_number(values.get("predicted_ms")),
         seconds=_number(values.get("seconds")),
     )
+
+
+def _mapping(each: Any) -> Mapping[str, Any]:
+    """A tensor's report, or its fields; raises DataError if some are missing."""
+    values = each if isinstance(each, Mapping) else _values(each) if is_dataclass(each) else {}
+    missing = [key for key in ("name", "shape", "role", "sparsity", "bytes", "error") if key not in values]
+    if missing:
+        raise DataError(f"report: tensors: expected reports of tensors, got {shown(each)}")
+    number("report: sparsity", values["sparsity"], 0, 1, DataError)
+    number("report: error", values["error"], 0, error=DataError)
+    whole_number("report: bytes", values["bytes"], 0, error=DataError)
+    for size in items("report: shape", values["shape"]):
+        whole_number("report: shape", size, 0, error=DataError)
+    return values
 
 
 def _tensor(values: Mapping[str, Any]) -> TensorFacts:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from aerogel._util.checks import instance, texts
 from aerogel.architectures import Group, architecture_of
 from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, walk
 from aerogel.checkpoint import Checkpoint
+from aerogel.errors import RecipeError
 from aerogel.structure.compensate import compensate
 from aerogel.structure.layers import influence
-from aerogel.structure.prune import counts_of, prune_structure
+from aerogel.structure.prune import checked, counts_of, prune_structure
 from aerogel.structure.recipe import StructureRecipe
 from aerogel.structure.scores import score
 from aerogel.structure.selection import best
@@ -37,6 +39,7 @@ def prune_on_texts(
         sequences: token ids of calibration texts, see `aerogel.calibrate.sequences`.
         threads: of the engine; the result is the same.
     """
+    checked(checkpoint, recipe)
     uniform_amount = recipe.layers is not None and not isinstance(recipe.layers, Sequence)
     if recipe.layers is not None:
         weighed = influence(checkpoint, sequences, threads) if uniform_amount else None
@@ -55,7 +58,8 @@ def observe(
     checkpoint: Checkpoint, kinds: Sequence[str], sequences: Sequence[Sequence[int]], threads: int | None = None
 ) -> dict[str, Statistics]:
     """The statistics of every linear that reads units of these kinds, by the name of its weight."""
-    architecture = architecture_of(checkpoint)
+    kinds = texts("kinds", kinds, RecipeError)
+    architecture = architecture_of(instance("checkpoint", checkpoint, Checkpoint))
     readers = {
         part.tensor for group in architecture.groups() if group.kind in kinds for part in group.parts if part.reads
     }

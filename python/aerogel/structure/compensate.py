@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aerogel.errors import RecipeError, ShapeError
+from aerogel._util.checks import array, float32, number, shown
+from aerogel.errors import DataError, RecipeError, ShapeError
 
 
 class Compensated(NamedTuple):
@@ -28,6 +29,13 @@ class Compensated(NamedTuple):
 
     weight: np.ndarray
     shift: np.ndarray | None
+
+
+def _finite(name: str, values: np.ndarray, dimensions: int) -> np.ndarray:
+    values = float32(name, values, dimensions)
+    if not np.isfinite(values).all():
+        raise DataError(f"{name}: holds NaN or infinite values")
+    return values
 
 
 def compensate(
@@ -52,10 +60,17 @@ def compensate(
         ShapeError: the shapes contradict each other.
         RecipeError: the kept inputs depend on each other and damping is 0.
     """
+    weight, gram = _finite("weight", weight, 2), _finite("gram", gram, 2)
+    mean = None if mean is None else _finite("mean", mean, 1)
+    cross = None if cross is None else _finite("cross", cross, 2)
+    damping = number("damping", damping, 0, error=RecipeError)
     n, k = weight.shape
-    for name, array, expected in (("gram", gram, (k, k)), ("mean", mean, (k,)), ("cross", cross, (k, k))):
-        if array is not None and array.shape != expected:
-            raise ShapeError(f"{name}: expected {list(expected)}, got {list(array.shape)}")
+    for name, values, expected in (("gram", gram, (k, k)), ("mean", mean, (k,)), ("cross", cross, (k, k))):
+        if values is not None and values.shape != expected:
+            raise ShapeError(f"{name}: expected {list(expected)}, got {list(values.shape)}")
+    kept = array("kept", kept, 1, kinds="iu").astype(np.int64)
+    if len(kept) and (kept[0] < 0 or kept[-1] >= k or (np.diff(kept) <= 0).any()):
+        raise ShapeError(f"kept: expected rising numbers from 0 to {k - 1}, got {shown(kept.tolist())}")
     if mean is not None and cross is not None:
         raise RecipeError("compensate: a mean and inputs that have changed exclude each other")
     gone = np.setdiff1d(np.arange(k), kept, assume_unique=True)

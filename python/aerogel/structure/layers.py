@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from aerogel._core import Plan, Program, Session
-from aerogel._util.checks import thread_count
+from aerogel._util.checks import instance, thread_count
 from aerogel.architectures import Architecture, architecture_of
+from aerogel.calibrate.texts import token_sequences
 from aerogel.checkpoint import Checkpoint
 from aerogel.engine.weights import PackedParameters
-from aerogel.errors import DataError
 from aerogel.structure.smaller import Piece, Smaller
 from aerogel.structure.widths import without_layers
 from aerogel.tuning import Tuner
@@ -59,19 +59,19 @@ def influence(checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], thread
         sequences: token ids of calibration text.
         threads: of the run; the machine's cores unless given.
     """
-    if not sequences or not all(len(sequence) for sequence in sequences):
-        raise DataError("sequences: expected at least one, none of them empty")
-    architecture = architecture_of(checkpoint)
+    architecture = architecture_of(instance("checkpoint", checkpoint, Checkpoint))
+    rows = token_sequences(sequences, architecture.max_positions)
     architecture.trace = True
     program = Program()
-    tuner = Tuner(thread_count(threads), False)
+    threads = thread_count(threads)
+    tuner = Tuner(threads, False)
     with PackedParameters(checkpoint, architecture.tensors(), tuner, "dense") as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     session = Session(Plan(program, threads))
     cosines, tokens = np.zeros(architecture.layers), 0
-    for batch in _batches(sequences):
-        ids = np.concatenate([np.asarray(sequence, np.int32) for sequence in batch])
+    for batch in _batches(rows):
+        ids = np.concatenate(batch)
         ends = np.concatenate(([0], np.cumsum([len(sequence) for sequence in batch]))).astype(np.int64)
         before = _unit(session.run(ids, ends, "residual.0"))
         for i in range(architecture.layers):
@@ -88,8 +88,8 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _batches(sequences: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-    found: list[list[Sequence[int]]] = [[]]
+def _batches(sequences: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    found: list[list[np.ndarray]] = [[]]
     tokens = 0
     for sequence in sequences:
         if found[-1] and tokens + len(sequence) > BATCH_TOKENS:

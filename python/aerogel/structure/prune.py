@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aerogel._util.checks import array, float32, instance, shown
 from aerogel.architectures import Architecture, Group, Role, architecture_of
 from aerogel.calibrate.statistics import Statistics
 from aerogel.checkpoint import Checkpoint
-from aerogel.errors import RecipeError, ShapeError
+from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.structure.compensate import compensate
 from aerogel.structure.layers import layer_weights, remove_layers, source_names
 from aerogel.structure.recipe import StructureRecipe, amount_of
@@ -35,6 +36,12 @@ class _Model:
     checkpoint: Checkpoint
     statistics: Mapping[str, Statistics]
     means: Mapping[str, np.ndarray]
+
+
+def checked(checkpoint: Checkpoint, recipe: StructureRecipe) -> None:
+    """Raises an AerogelError unless these are a checkpoint and a recipe."""
+    instance("checkpoint", checkpoint, Checkpoint)
+    instance("recipe", recipe, StructureRecipe, RecipeError)
 
 
 def prune_structure(
@@ -62,7 +69,14 @@ def prune_structure(
     Raises:
         RecipeError: it keeps more than there is, or statistics are missing.
     """
-    model = _Model(checkpoint, statistics or {}, means or {})
+    checked(checkpoint, recipe)
+    for name, value in (("statistics", statistics), ("means", means)):
+        if value is not None:
+            instance(name, value, Mapping, RecipeError)
+    for name, each in (statistics or {}).items():
+        instance(f"statistics: {shown(name)}", each, Statistics, DataError)
+    means = {name: float32(f"means: {shown(name)}", mean, 1) for name, mean in (means or {}).items()}
+    model = _Model(checkpoint, statistics or {}, means)
     if recipe.layers is not None:
         model = _without_layers(model, recipe, influence)
     for kind in KINDS:
@@ -94,9 +108,10 @@ def _layer_scores(
     model: _Model, architecture: Architecture, recipe: StructureRecipe, influence: Sequence[float] | np.ndarray | None
 ) -> np.ndarray:
     if influence is not None:
-        if len(influence) != architecture.layers:
+        values = array("influence", influence, 1).astype(np.float64)
+        if len(values) != architecture.layers or not np.isfinite(values).all():
             raise RecipeError(f"influence: expected one number for each of {architecture.layers} layers")
-        return np.asarray(influence, np.float64)
+        return values
     if score(recipe.score).needs != "nothing":
         raise RecipeError(
             f"layers: score {recipe.score!r} needs their influence on calibration text; give the layers that stay, "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeGuard
 
+from aerogel._util.checks import one_of
 from aerogel.errors import RecipeError
 from aerogel.structure.scores import score
 
 SCOPES = ("layer", "global")
+#: No model has so much of anything.
+LARGEST = 2**63
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class StructureRecipe:
     multiple: int = 8
 
     def __post_init__(self) -> None:
+        one_of("scope", self.scope, SCOPES, RecipeError)
         for kind in ("ffn", "heads", "queries", "hidden", "layers"):
             if _is_list(getattr(self, kind)):
                 object.__setattr__(self, kind, tuple(getattr(self, kind)))  # lists and tuples are the same recipe
@@ -68,8 +71,6 @@ class StructureRecipe:
         elif self.layers is not None:
             _check_amount("layers", self.layers)
         score(self.score)
-        if self.scope not in SCOPES:
-            raise RecipeError(f"scope: expected {' or '.join(SCOPES)}, got {self.scope!r}")
         if not isinstance(self.compensate, bool):
             raise RecipeError(f"compensate: expected true or false, got {self.compensate!r}")
         if not _is_number(self.damping) or self.damping < 0:
@@ -86,7 +87,7 @@ class StructureRecipe:
         unknown = [str(key) for key in values if key not in known]
         if unknown:
             raise RecipeError(f"structure: {', '.join(unknown)}: unknown, only {', '.join(known)}")
-        return cls(**values)
+        return cls(**{str(key): value for key, value in values.items()})
 
 
 def amount_of(kind: str, amount: float, count: int) -> float:
@@ -102,8 +103,8 @@ def _check_amount(kind: str, value: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -LARGEST < value < LARGEST  # also refuses NaN
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+    return isinstance(value, (list, tuple))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aerogel._util.checks import one_of
 from aerogel.errors import RecipeError
 from aerogel.structure.elimination import eliminate
 
@@ -80,9 +81,7 @@ SCORES: dict[str, ScoreEntry] = {
 
 def score(name: str) -> ScoreEntry:
     """The score called `name`."""
-    if name not in SCORES:
-        raise RecipeError(f"score {name!r} is unknown, only {', '.join(SCORES)}")
-    return SCORES[name]
+    return SCORES[one_of("score", name, SCORES, RecipeError)]
 
 
 def share(scores: Sequence[np.ndarray]) -> list[np.ndarray]:

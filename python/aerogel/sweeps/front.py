@@ -7,12 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aerogel._util.checks import array, instance, items
+from aerogel.errors import AerogelError, ShapeError
+
 
 def pareto(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
     """For each point, whether no other costs at most as much and scores at least as well, one of both strictly.
 
     Points where either is NaN are never on the front. Costs and scores: lower and higher is better.
     """
+    costs, scores = (array(name, values, 1).tolist() for name, values in (("costs", costs), ("scores", scores)))
+    if len(costs) != len(scores):
+        raise ShapeError(f"scores: expected {len(costs)}, one for each cost, got {len(scores)}")
     found = []
     for cost, score in zip(costs, scores):
         worse = any(
@@ -31,6 +37,10 @@ def contradictions(points: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         points: with "point" (the arguments of compress), "sparsity", "bytes", and "timing" (median, q1, q3 in
             milliseconds) or None. A time counts as slower where the quartiles do not overlap, so noise is not blamed.
     """
+    points = [instance("points", point, Mapping) for point in items("points", points)]
+    for key in ("point", "sparsity", "bytes", "timing"):
+        if any(key not in point for point in points):
+            raise AerogelError(f"points: expected each with {key}")
     found: list[list[str]] = [[] for _ in points]
     groups: dict[str, list[int]] = {}
     for i, each in enumerate(points):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aerogel._util.checks import instance, items, number
+from aerogel._util.checks import text as a_text
 from aerogel.compression import compress
 from aerogel.errors import RecipeError
 from aerogel.prune import method, parse_pattern
@@ -19,6 +22,9 @@ log = logging.getLogger("aerogel")
 #: Arguments of compress that a sweep sets by itself.
 _OWN = ("source", "out", "threads", "progress")
 
+#: More points than anyone waits for.
+MOST = 100_000
+
 
 def parse_grid(text: str) -> dict[str, list[Any]]:
     """ "sparsity=0.5,0.8 quant=int8" as {"sparsity": [0.5, 0.8], "quant": ["int8"]}: what looks like a number is one.
@@ -27,7 +33,7 @@ def parse_grid(text: str) -> dict[str, list[Any]]:
         RecipeError: a word is not KEY=VALUE,..., or a key is there twice.
     """
     grid: dict[str, list[Any]] = {}
-    for word in text.split():
+    for word in a_text("grid", text, RecipeError).split():
         key, equal, values = word.partition("=")
         if not (key and equal and all(values.split(","))):
             raise RecipeError(f"grid: expected KEY=VALUE,... with spaces between, got {word!r}")
@@ -47,12 +53,16 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     Raises:
         RecipeError: a key or value that `compress` does not know.
     """
+    instance("grid", grid, Mapping, RecipeError)
     known = [name for name in inspect.signature(compress).parameters if name not in _OWN]
-    unknown = [key for key in grid if key not in known]
+    unknown = [str(key) for key in grid if key not in known]
     if unknown:
         raise RecipeError(f"grid: {', '.join(unknown)}: unknown, expected some of {', '.join(known)}")
     found: list[dict[str, Any]] = []
-    for values in itertools.product(*grid.values()):
+    lists = [items(f"grid: {key}", values, RecipeError) for key, values in grid.items()]
+    if math.prod(map(len, lists)) > MOST:
+        raise RecipeError(f"grid: expected at most {MOST} points, got {math.prod(map(len, lists))}")
+    for values in itertools.product(*lists):
         point = _checked(dict(zip(grid, values)))
         if point not in found:
             found.append(point)
@@ -60,8 +70,8 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _checked(point: dict[str, Any]) -> dict[str, Any]:
-    if "sparsity" in point and type(point["sparsity"]) not in (int, float):
-        raise RecipeError(f"grid: sparsity: expected a number from 0 to 1, got {point['sparsity']!r}")
+    if "sparsity" in point:
+        number("grid: sparsity", point["sparsity"], 0, 1, RecipeError)
     if "quant" in point:
         scheme(str(point["quant"]))
     if "method" in point:

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from aerogel._util.checks import flag, function, instance
+from aerogel._util.checks import path as as_path
+from aerogel._util.checks import texts as check_texts
 from aerogel._util.version import __version__
 from aerogel.architectures import pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
@@ -70,9 +73,8 @@ def distill(
         RecipeError: the options contradict each other or the snapshot, or `out` may not be overwritten.
         AerogelError: a model or text is broken or not supported.
     """
-    options = options or Options()
-    out = Path(out)
-    check_out(out)
+    options, out = checked(options, out, texts, prune, resume, report)
+    texts = list(texts)
     clock = Clock(options.steps, options.minutes)
     checkpoint = open_checkpoint(source)
     check_apart(checkpoint.path, out)
@@ -95,6 +97,25 @@ def distill(
         loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), clock)
         loop.run(resume, report)
     return finish(checkpoint, loop, out, recipe)
+
+
+def checked(
+    options: Options | None,
+    out: str | os.PathLike[str],
+    texts: Sequence[str],
+    prune: object,
+    resume: bool,
+    report: object,
+) -> tuple[Options, Path]:
+    """What `distill` and `finetune` are given alike; raises RecipeError, or DataError for the texts."""
+    options = Options() if options is None else instance("options", options, Options, RecipeError)
+    place = as_path("out", out, RecipeError)
+    check_texts("texts", texts)
+    function("prune", prune, RecipeError)
+    function("report", report, RecipeError)
+    flag("resume", resume, RecipeError)
+    check_out(place)
+    return options, place
 
 
 def distilling(teacher: Teacher, options: Options) -> Callable[[Batch, Outputs], dict[str, torch.Tensor]]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from aerogel._util.checks import array, shown
 from aerogel._util.version import __version__
 from aerogel.architectures import FAMILIES, Role, pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
@@ -19,13 +18,15 @@ from aerogel.checkpoint.folder import check_apart
 from aerogel.checkpoint.names import saved_names
 from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
-from aerogel.train.distillation import distilling, finish, prepare, snapshot_of, tokenize
+from aerogel.train.distillation import checked, distilling, finish, prepare, snapshot_of, tokenize
 from aerogel.train.loop import Loop, threads
 from aerogel.train.options import Options, Pruner, TrainReport
-from aerogel.train.saving import check_out
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
 from aerogel.train.trainee import Outputs, Trainee, open_trainee
+
+#: A classifier has a row for each label up to the largest: more than this is no label but a mistake.
+MOST_LABELS = 1 << 20
 
 
 def finetune(
@@ -62,9 +63,8 @@ def finetune(
         DataError: as many labels as texts are needed, from 0 on.
         AerogelError: as `distill`.
     """
-    options = options or Options()
-    out = Path(out)
-    check_out(out)
+    options, out = checked(options, out, texts, prune, resume, report)
+    texts = list(texts)
     classes = _classes(texts, labels)
     clock = Clock(options.steps, options.minutes)
     checkpoint = open_checkpoint(source)
@@ -140,12 +140,12 @@ def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Tra
 
 
 def _classes(texts: Sequence[str], labels: Sequence[int]) -> np.ndarray:
-    if len(texts) != len(labels):
-        raise DataError(f"labels: expected {len(texts)}, one for each text, got {len(labels)}")
+    classes = array("labels", labels, 1)
+    if len(texts) != len(classes):
+        raise DataError(f"labels: expected {len(texts)}, one for each text, got {len(classes)}")
     empty = next((i for i, text in enumerate(texts) if not text.strip()), None)
     if not len(texts) or empty is not None:
         raise DataError("texts: expected at least one, got none" if empty is None else f"text {empty}: is empty")
-    classes = np.asarray(labels)
-    if classes.dtype.kind not in "iu" or classes.min() < 0 or not math.isfinite(classes.max()):
-        raise DataError(f"labels: expected whole numbers from 0, got {classes.dtype} from {classes.min()}")
+    if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() > MOST_LABELS:
+        raise DataError(f"labels: expected whole numbers from 0 to {MOST_LABELS}, got {classes.dtype}: {shown(labels)}")
     return classes.astype(np.int64)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from aerogel._util.checks import array, flag, instance, shown, text
 from aerogel.errors import AerogelError, RecipeError, ShapeError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class MaskLock:
             RecipeError: `masks` names a parameter that there is not, or there are no zeros to lock.
             ShapeError: a mask does not have its parameter's shape.
         """
-        self._model = model
+        self._model = instance("MaskLock: model", model, torch.nn.Module, RecipeError)
         self._pruned: dict[str, torch.Tensor] = {}
         self._handles: list[Any] = []
         if masks is None:
@@ -69,7 +70,7 @@ class MaskLock:
             if not self._pruned:
                 raise RecipeError("MaskLock: the model has no zeros to lock: prune it first, or give masks")
         else:
-            for name, mask in masks.items():
+            for name, mask in instance("MaskLock: masks", masks, Mapping, RecipeError).items():
                 self.update(name, mask)
 
     @property
@@ -86,11 +87,11 @@ class MaskLock:
     def update(self, name: str, mask: Any, regrow: bool = False) -> None:
         """Sets the mask of one parameter, True: kept. What was pruned stays so, unless `regrow`."""
         parameter = self._parameter(name)
-        kept = torch.as_tensor(np.ascontiguousarray(mask) if isinstance(mask, np.ndarray) else mask).bool()
+        kept = _mask(name, mask)
         if kept.shape != parameter.shape:
             raise ShapeError(f"{name}: mask: expected {list(parameter.shape)}, got {list(kept.shape)}")
         pruned = ~kept.to(parameter.device)
-        if name in self._pruned and not regrow:
+        if name in self._pruned and not flag("regrow", regrow, RecipeError):
             pruned |= self._pruned[name].to(parameter.device)
         self._pruned[name] = pruned
 
@@ -195,9 +196,13 @@ class MaskLock:
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes over the masks that `state_dict` gave, in the place of its own."""
         self._pruned = {}
-        for name, bits in state.items():
+        for name, bits in instance("MaskLock: state", state, Mapping, RecipeError).items():
             shape = self._parameter(name).shape
             size = shape.numel()
+            if not torch.is_tensor(bits) or bits.dtype != torch.uint8 or bits.is_meta or bits.layout != torch.strided:
+                raise ShapeError(
+                    f"{name}: mask: expected a tensor of bytes, as state_dict gives them, got {shown(bits)}"
+                )
             if bits.numel() != -(-size // 8):
                 raise ShapeError(f"{name}: mask: expected {-(-size // 8)} bytes, got {bits.numel()}")
             kept = np.unpackbits(bits.cpu().numpy(), count=size, bitorder="little").astype(bool)
@@ -228,6 +233,13 @@ class MaskLock:
 
     def _parameter(self, name: str) -> torch.nn.Parameter:
         try:
-            return self._model.get_parameter(name)
+            return self._model.get_parameter(text("MaskLock: name", name, RecipeError))
         except AttributeError:
             raise RecipeError(f"MaskLock: {type(self._model).__name__} has no parameter {name!r}") from None
+
+
+def _mask(name: str, mask: Any) -> torch.Tensor:
+    """A mask as a tensor of bool; of numbers, 0 is pruned."""
+    if torch.is_tensor(mask) and not mask.is_meta and mask.layout == torch.strided and not mask.dtype.is_complex:
+        return mask.detach().bool()
+    return torch.from_numpy(np.ascontiguousarray(array(f"{name}: mask", mask), bool))

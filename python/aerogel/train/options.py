@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from aerogel._util.checks import thread_count, whole_number
+from aerogel._util.fields import check_fields
 from aerogel.errors import RecipeError
+from aerogel.prune import parse_pattern
+from aerogel.quantize import scheme
 
 #: (name, weight float32 [N,K], sparsity) -> (new weight float32 [N,K], mask bool [N,K]); 0 outside the mask.
 Pruner = Callable[[str, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
@@ -82,6 +86,7 @@ class Options:
     log_seconds: float = 10.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "", RecipeError)
         for name in ("prune_until", "warmup", "quant_from"):
             _within(name, getattr(self, name), 0, 1)
         if self.sparsity is not None:
@@ -93,8 +98,18 @@ class Options:
             raise RecipeError(f"lr: expected more than 0, got {self.lr}")
         if not self.temperature > 0:
             raise RecipeError(f"temperature: expected more than 0, got {self.temperature}")
-        if self.batch_tokens < 1:
-            raise RecipeError(f"batch_tokens: expected at least 1, got {self.batch_tokens}")
+        for name, least in (("batch_tokens", 1), ("max_tokens", 1), ("stages", 0), ("seed", 0), ("cache_bytes", 0)):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name), least, error=RecipeError)
+        for name in ("save_minutes", "log_seconds"):
+            _within(name, getattr(self, name), 0, math.inf)
+        if self.initial is not None:
+            _within("initial", self.initial, 0, 1)
+        if self.threads is not None:
+            thread_count(self.threads, RecipeError)
+        parse_pattern(self.pattern, self.sparsity or None)
+        if self.quant is not None:
+            scheme(self.quant)
 
     #: What may differ between a run and its resumption.
     RESUMABLE = ("threads", "save_minutes", "log_seconds")

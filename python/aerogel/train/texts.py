@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from aerogel._util.files import read_bytes
 from aerogel.errors import DataError
 
 #: A longer line is a document: it is cut into its sentences.
@@ -39,6 +40,8 @@ def read_labelled(file: Path) -> tuple[list[str], list[int]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        text = read_bytes("texts", file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: expected text in UTF-8: {error}") from error
+    # Not splitlines(): a text may hold the other characters that it takes for line ends.
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 
+from aerogel._util.checks import function, instance, items, number, shown, whole_number
+from aerogel._util.checks import texts as check_texts
 from aerogel.errors import RecipeError
 from aerogel.prune import Unstructured, cubic_steps
 from aerogel.train.masks import MaskLock
@@ -50,22 +51,35 @@ def lottery_ticket(
         RecipeError: steps, rewind or sparsities make no sense.
         PrunedWeightError: `train` brought a pruned weight back.
     """
-    if not 0 <= rewind < steps:
-        raise RecipeError(f"rewind: expected a step from 0 to {steps - 1}, got {rewind}")
-    if not sparsities or list(sparsities) != sorted(sparsities) or not 0 <= sparsities[0] <= sparsities[-1] <= 1:
-        raise RecipeError(f"sparsities: expected rising numbers from 0 to 1, got {list(sparsities)}")
-    chosen = _linears(model) if names is None else list(names)
-    parameters = {name: model.get_parameter(name) for name in chosen}
-    prune = prune or by_magnitude(Unstructured(0.0))
+    instance("model", model, torch.nn.Module, RecipeError)
+    function("train", train, RecipeError)
+    steps = whole_number("steps", steps, 1, error=RecipeError)
+    rewind = whole_number("rewind", rewind, 0, steps - 1, RecipeError)
+    sparsities = [
+        number("sparsities", each, 0, 1, RecipeError) for each in items("sparsities", sparsities, RecipeError)
+    ]
+    if not sparsities or sparsities != sorted(sparsities):
+        raise RecipeError(f"sparsities: expected rising numbers from 0 to 1, got {shown(sparsities)}")
+    function("prune", prune, RecipeError)
+    chosen = _linears(model) if names is None else check_texts("names", names, RecipeError)
+    known = dict(model.named_parameters())
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise RecipeError(f"names: the model has no parameter {shown(unknown[0])}")
+    parameters = {name: known[name] for name in chosen}
     lock = MaskLock(model, {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()})
+    prune = prune or by_magnitude(Unstructured(0.0))
     if rewind:
         _train(model, lock, train, 0, rewind)
     start = {name: value.detach().clone() for name, value in model.state_dict().items()}  # W_k
     for sparsity in sparsities:
         _train(model, lock, train, rewind, steps)
         for name, parameter in parameters.items():
-            _, mask = prune(name, parameter.detach().cpu().numpy().copy(), sparsity)
-            lock.update(name, np.asarray(mask, bool))
+            found = items("prune: what it returned", prune(name, parameter.detach().cpu().numpy().copy(), sparsity))
+            if len(found) != 2:
+                raise RecipeError(f"prune: expected it to return a weight and a mask, got {shown(found)}")
+            _, mask = found
+            lock.update(name, mask)
         model.load_state_dict(start)
         lock.apply()
     _train(model, lock, train, rewind, steps)

@@ -10,6 +10,7 @@ import numpy as np
 
 from aerogel._core import WeightSource, time_linears
 from aerogel._core import pack as pack_weight
+from aerogel._util.checks import number
 from aerogel.errors import AerogelError
 from aerogel.tuning.cache import Cache
 from aerogel.tuning.choice import PURPOSES, ROWS, Forms, Times, choose
@@ -31,8 +32,8 @@ class Tuner:
     def __init__(
         self, threads: int, streamed: bool = False, memory: float | None = None, purpose: str = "encode"
     ) -> None:
-        if memory is not None and not memory > 0:
-            raise AerogelError(f"memory: expected a positive multiple of the dense layer's bytes, got {memory}")
+        if memory is not None:
+            number("memory", memory, 0, above=True)
         self.threads = threads
         self.streamed = streamed
         self.memory = memory

@@ -226,7 +226,11 @@ def _symmetric_int8(value: Any) -> bool:
 
 
 def _format(value: Any, where: str) -> None:
-    if value is None or value in _FORMATS:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: expected a word, got {value!r:.80}")
+    if value in _FORMATS:
         return
     if value in _REFUSED:
         raise UnsupportedModelError(f"{where}: {value!r} ({_REFUSED[value]}) is not supported: {_REMEDY}")
