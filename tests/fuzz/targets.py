@@ -132,8 +132,11 @@ def seeds_gguf() -> list[bytes]:
         "tokenizer.ggml.pre": None,
         "tokenizer.ggml.unknown_token_id": 0,
         "llama.pooling_type": 3,
-        "llama.rope.scaling.type": "linear",
+        "llama.rope.scaling.type": "yarn",
         "llama.rope.scaling.factor": 2.0,
+        "llama.rope.scaling.original_context_length": 16,
+        "llama.rope.scaling.attn_factor": 1.0,
+        "llama.rope.scaling.yarn_log_multiplier": 0.1,
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.gguf"
