@@ -17,7 +17,7 @@ from aerogel.quantize import scheme
 log = logging.getLogger("aerogel")
 
 #: Arguments of compress that a sweep sets by itself.
-_OWN = ("source", "out", "threads", "progress")
+_OWN = ("source", "out", "threads", "progress", "overwrite")
 
 
 def parse_grid(text: str) -> dict[str, list[Any]]:

@@ -15,14 +15,13 @@ from torch.nn import functional as F
 from aerogel._util.version import __version__
 from aerogel.architectures import FAMILIES, Role, pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.checkpoint.folder import check_apart
 from aerogel.checkpoint.names import saved_names
+from aerogel.checkpoint.target import check_apart, check_target
 from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
 from aerogel.train.distillation import distilling, finish, prepare, snapshot_of, tokenize
 from aerogel.train.loop import Loop, threads
 from aerogel.train.options import Options, Pruner, TrainReport
-from aerogel.train.saving import check_out
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
 from aerogel.train.trainee import Outputs, Trainee, open_trainee
@@ -38,6 +37,7 @@ def finetune(
     prune: Pruner | None = None,
     resume: bool = False,
     report: Callable[[str], None] | None = None,
+    overwrite: bool = False,
 ) -> TrainReport:
     """Trains a classifier on labelled texts and writes it as a dense folder that Transformers loads.
 
@@ -54,6 +54,7 @@ def finetune(
         prune: as `distill`.
         resume: as `distill`.
         report: as `distill`.
+        overwrite: as `distill`.
 
     Returns:
         What was done.
@@ -64,7 +65,7 @@ def finetune(
     """
     options = options or Options()
     out = Path(out)
-    check_out(out)
+    check_target(out, overwrite or resume)
     classes = _classes(texts, labels)
     clock = Clock(options.steps, options.minutes)
     checkpoint = open_checkpoint(source)
@@ -77,6 +78,7 @@ def finetune(
         from_teacher = None
         if teacher is not None:
             dense = open_checkpoint(teacher)
+            check_apart(dense.path, out)
             guide = open_trainee(dense, pooling_of(dense))
             if guide.architecture.labels != student.architecture.labels:
                 raise ShapeError(
@@ -102,7 +104,7 @@ def finetune(
         }
         loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), clock)
         loop.run(resume, report)
-    return finish(checkpoint, loop, out, recipe, config)
+    return finish(checkpoint, loop, out, recipe, config, overwrite or resume)
 
 
 def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Trainee, dict[str, Any]]:
