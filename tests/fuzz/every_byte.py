@@ -1,6 +1,6 @@
 """Damages every byte of a packed model's files: python tests/fuzz/every_byte.py [STEP].
 
-Each byte of each file in turn takes a few other values (one bit flipped, all of them, 0, a digit, a quote). The model must
+Each byte of each file in turn takes a few other values (the lowest bit flipped, the highest, a digit). The model must
 then be refused by an AerogelError, or give the same answer. STEP: one byte in so many.
 """
 
@@ -23,12 +23,12 @@ FORMS = (
     {"sparsity": 0.5},
     {"sparsity": 0, "quant": "none"},
     {"sparsity": 0.5, "quant": "bf16"},
-    {"sparsity": 0.5, "quant": "int4:g8", "pack": "small"},
+    {"sparsity": 0.5, "quant": "int4:g32", "pack": "small"},
 )
 
 
 def others(byte: int) -> set[int]:
-    return {byte ^ 1, byte ^ 0x80, byte ^ 0xFF, 0, ord("1"), ord('"')} - {byte}
+    return {byte ^ 1, byte ^ 0x80, ord("1")} - {byte}
 
 
 def answer(folder: Path) -> np.ndarray:

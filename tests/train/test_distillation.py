@@ -296,5 +296,5 @@ def test_no_text_no_teacher_and_a_folder_of_somebody_else(
         distill(tmp_path / "absent", tmp_path / "out", TEXTS, options=options)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear diary")
-    with pytest.raises(RecipeError, match="not a trained model"):
+    with pytest.raises(RecipeError, match="not a model that aerogel wrote"):
         distill(bert_folder, tmp_path / "mine", TEXTS, options=options)

@@ -73,8 +73,7 @@ def main() -> None:
     """The console script: errors are one line on stderr and exit code 1."""
     from aerogel.errors import AerogelError
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         app()
     except (AerogelError, OSError, MemoryError) as error:
@@ -85,6 +84,9 @@ def main() -> None:
             raise
         sys.stderr.write(f"aerogel: {str(error) or 'not enough memory'}\n")
         sys.exit(1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

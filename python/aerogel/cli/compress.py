@@ -147,7 +147,7 @@ def command(
     from aerogel.compression import compress
     from aerogel.report import page_in
 
-    check_outputs(json_file, None if report is None else page_in(report), overwrite=overwrite)
+    check_outputs(json_file, report and (page_in(report) if report.exists() else report), overwrite=overwrite)
     task = scoring.chosen_task(sts, classify, text)
     target = _target(size, latency, tokens, drop, task)
     whole = _recipe(recipe, values or [])
