@@ -105,7 +105,13 @@ def test_what_a_living_writer_has_is_left_alone(tmp_path):
 
 
 def test_only_names_of_writers_are_swept(tmp_path):
-    for name in (".m.1234abcd.partial", ".m.1234abcd.old", ".n.1234abcd.partial", ".m.short.partial", "m.1234abcd.partial"):
+    for name in (
+        ".m.1234abcd.partial",
+        ".m.1234abcd.old",
+        ".n.1234abcd.partial",
+        ".m.short.partial",
+        "m.1234abcd.partial",
+    ):
         fill(tmp_path / name, OLD)
     replace(tmp_path / "m", NEW)
     assert sorted(os.listdir(tmp_path)) == [".m.short.partial", ".n.1234abcd.partial", "m", "m.1234abcd.partial"]

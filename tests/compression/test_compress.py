@@ -61,9 +61,7 @@ def test_windows(bert_folder, tmp_path):
 
 def test_what_is_in_the_folder(bert_folder, tmp_path):
     out = tmp_path / "deep" / "out"
-    with pytest.raises(RecipeError, match="a model stands there: .* replace it with --overwrite"):
-        aerogel.compress(bert_folder, out, sparsity=0.9)
-    aerogel.compress(bert_folder, out, sparsity=0.9, overwrite=True)
+    aerogel.compress(bert_folder, out, sparsity=0.9)
     config = json.loads((out / "config.json").read_text())
     assert config.pop("quantization_config") == {
         "quant_method": "aerogel",

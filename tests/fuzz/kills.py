@@ -88,7 +88,9 @@ def main(kills: int, seed: int) -> None:
                 for name, data in known[0].items():
                     (folder / name).write_bytes(data)
             assert os.listdir(place) == ["model"], os.listdir(place)
-    print(f"{kills} kills: none lost, none half-written;", ", ".join(f"{state}: {n}" for state, n in sorted(seen.items())))
+    print(
+        f"{kills} kills: none lost, none half-written;", ", ".join(f"{state}: {n}" for state, n in sorted(seen.items()))
+    )
 
 
 if __name__ == "__main__":

@@ -80,7 +80,10 @@ def fuzz_packed(data: bytes) -> None:
     """The weights of a packed model, whose other files are sound: every parameter, decoded."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = {**tiny_files.CONFIG, "quantization_config": {**tiny_files.PACKED, "format_version": 2}}  # without checksums: damage is to reach what reads
+        config = {
+            **tiny_files.CONFIG,
+            "quantization_config": {**tiny_files.PACKED, "format_version": 2},
+        }  # without checksums: damage is to reach what reads
         tiny_files.write_json(folder / "config.json", config)
         (folder / "model.safetensors").write_bytes(data)
         try:
