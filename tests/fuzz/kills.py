@@ -1,8 +1,8 @@
 """Kills writers of packed models at random moments: python tests/fuzz/kills.py [KILLS] [SEED].
 
 A process packs one model over another again and again; it is killed (SIGKILL) 0 to 20 ms after it began. The name must then
-stand for the old or the new model, bit for bit, which loads; and after the next write nothing else may lie beside it. One time
-in ten there is no model to begin with: then there may be none afterwards.
+stand for the old or the new model, bit for bit, which loads; after the next write nothing else may lie beside it. Once in
+ten times there is no model to begin with: then there may be none afterwards.
 """
 
 from __future__ import annotations
