@@ -104,13 +104,14 @@ def one(options: argparse.Namespace, pairs: dict[str, object], texts: list[str],
         )
     start = time.monotonic()
     common = {"teacher": options.teacher, "options": chosen, "prune": prune, "resume": options.resume, "report": say}
+    common["overwrite"] = True  # of several probes the last one stays
     if options.labelled:
         done = finetune(options.model, options.out, *read_labelled(options.labelled), **common)
     else:
         done = distill(options.model, options.out, texts, **common)
     say(f"{done.steps} steps, {done.tokens} tokens, {(time.monotonic() - start) / 60:.1f} min, {done.losses}")
     packed = options.out.with_name(options.out.name + "-int8")
-    aerogel.compress(options.out, packed, sparsity=0)
+    aerogel.compress(options.out, packed, sparsity=0, overwrite=True)
     cosine = [mean_cosine(dense, outputs(folder, held, options.threads)) for folder in (options.out, packed)]
     return *cosine, score(packed, options)
 

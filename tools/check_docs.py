@@ -187,7 +187,7 @@ def run_python(code: str, names: dict[str, Any], where: str) -> str | None:
 def run_recipe(text: str, folder: Path) -> str | None:
     """A YAML block is a recipe: it has to compress a model."""
     (folder / "r.yaml").write_text(text, encoding="utf-8")
-    return run_shell("aerogel compress path/to/model -o of-a-recipe --recipe r.yaml", folder)
+    return run_shell("aerogel compress path/to/model -o of-a-recipe --overwrite --recipe r.yaml", folder)
 
 
 def run_blocks(document: str, blocks: list[Block], checks: Checks, folder: Path) -> None:

@@ -65,7 +65,7 @@ def test_what_is_in_the_folder(bert_folder, tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config.pop("quantization_config") == {
         "quant_method": "aerogel",
-        "format_version": 2,
+        "format_version": 3,
         "aerogel_version": aerogel.__version__,
         "recipe": Recipe(
             prune=Prune(method="magnitude", sparsity=0.9),
@@ -119,7 +119,7 @@ def test_zeros_stay_zeros(tmp_path):
             weights[name][random.random(weights[name].shape) < 0.9] = 0
     source = tiny_models.write(tmp_path / "source", tiny_models.BERT, weights)
     for sparsity in (0, 0.5):
-        report = aerogel.compress(source, tmp_path / "out", sparsity=sparsity)
+        report = aerogel.compress(source, tmp_path / "out", sparsity=sparsity, overwrite=True)
         assert report.sparsity >= 0.85
         stored = load_file(tmp_path / "out" / "model.safetensors")
         assert QUERY + "_bitmask" in stored and QUERY not in stored
@@ -140,14 +140,16 @@ def test_a_packed_model_is_replaced_and_nothing_else(bert_folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     aerogel.compress(bert_folder, out, sparsity=0.5)  # an empty folder is fine
-    aerogel.compress(bert_folder, out, sparsity=0.9)
+    with pytest.raises(RecipeError, match="a model stands there: .* replace it with --overwrite"):
+        aerogel.compress(bert_folder, out, sparsity=0.9)
+    aerogel.compress(bert_folder, out, sparsity=0.9, overwrite=True)
     assert json.loads((out / "config.json").read_text())["quantization_config"]["recipe"]["prune"]["sparsity"] == 0.9
     other = tmp_path / "other"
     shutil.copytree(bert_folder, other)
     before = sorted(path.name for path in other.iterdir())
     for target in (other, other / "config.json"):
         with pytest.raises(RecipeError, match="not overwritten|not a folder"):
-            aerogel.compress(bert_folder, target)
+            aerogel.compress(bert_folder, target, overwrite=True)
     assert sorted(path.name for path in other.iterdir()) == before
 
 
@@ -161,7 +163,7 @@ def test_an_interrupted_run_loses_nothing(bert_folder, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        aerogel.compress(bert_folder, out, sparsity=0.9, progress=stop)
+        aerogel.compress(bert_folder, out, sparsity=0.9, progress=stop, overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -215,7 +217,7 @@ def test_a_decoder_keeps_its_head_dense(llama_folder, tmp_path):
 
 def test_bf16_on_disk_and_in_memory(bert_folder, tmp_path):
     for sparsity, format in ((0.0, "dense_bf16"), (0.6, "masked_bf16")):
-        aerogel.compress(bert_folder, tmp_path / "out", sparsity=sparsity, quant="bf16")
+        aerogel.compress(bert_folder, tmp_path / "out", sparsity=sparsity, quant="bf16", overwrite=True)
         file = SafetensorsFile(tmp_path / "out" / "model.safetensors")
         stored = UP if sparsity == 0 else UP + "_values"
         assert file.entries[stored].dtype == "BF16" and UP + "_scale" not in file.entries
@@ -253,13 +255,14 @@ def test_minilm_at_80_percent(minilm, tmp_path):
 @pytest.mark.parametrize("quant", ["int8", "int4:g32", "codebook:16", "bf16"])
 def test_more_sparsity_is_never_a_larger_file(bert_folder, tmp_path, quant, pack):
     sizes = [
-        aerogel.compress(bert_folder, tmp_path / "out", s / 10, quant=quant, pack=pack).file_bytes for s in range(11)
+        aerogel.compress(bert_folder, tmp_path / "out", s / 10, quant=quant, pack=pack, overwrite=True).file_bytes
+        for s in range(11)
     ]
     assert sizes == sorted(sizes, reverse=True)
 
 
 def packed_again(source, out):
-    return aerogel.compress(source, out, sparsity=0.5)
+    return aerogel.compress(source, out, sparsity=0.5, overwrite=True)
 
 
 def test_a_source_is_not_replaced_by_its_own_result(tmp_path, bert_folder):

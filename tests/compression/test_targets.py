@@ -22,7 +22,12 @@ def test_the_least_sparsity_that_fits(bert_folder, tmp_path, pack):
     assert 0.95 * goal < report.file_bytes <= goal
     assert (tmp_path / "out" / "model.safetensors").stat().st_size == report.file_bytes
     assert 0.1 < report.sparsity < 0.95
-    assert aerogel.compress(bert_folder, tmp_path / "out", target=Target(size=10 * dense)).sparsity < 0.05
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    with pytest.raises(RecipeError, match="out of reach"):  # what is there stays
+        aerogel.compress(bert_folder, tmp_path / "out", target=Target(size=100), overwrite=True)
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+    larger = aerogel.compress(bert_folder, tmp_path / "out", target=Target(size=10 * dense), overwrite=True)
+    assert larger.sparsity < 0.05 and larger.path == str(tmp_path / "out")
 
 
 def test_a_size_out_of_reach_says_what_is_in_reach(bert_folder, tmp_path):

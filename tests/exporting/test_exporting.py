@@ -41,7 +41,7 @@ def written(folder: Path, kind: str) -> Path:
 
 def stored(folder: Path, file: str = "model.safetensors") -> dict[str, np.ndarray]:
     with safe_open(folder / file, "numpy") as opened:
-        assert opened.metadata() == {"format": "pt"}
+        assert opened.metadata() == {"format": "pt", "writer": "aerogel"}
         return {name: opened.get_tensor(name) for name in opened.keys()}
 
 
@@ -320,15 +320,28 @@ def test_fewer_hidden_channels_stay_fewer(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten(tmp_path: Path, bert_folder: Path) -> None:
     aerogel.compress(bert_folder, tmp_path / "packed", sparsity=0.5)
-    for target in (tmp_path / "packed", bert_folder):
-        with pytest.raises(RecipeError, match="is not an empty folder"):
-            aerogel.export(tmp_path / "packed", target)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RecipeError, match="is not an empty folder"):
-        aerogel.export(tmp_path / "packed", tmp_path / "file")
+    for target, message in (
+        (bert_folder, "is not empty and not a model that aerogel wrote"),
+        (tmp_path / "file", "exists and is not a folder"),
+    ):
+        for overwrite in (False, True):
+            with pytest.raises(RecipeError, match=message):
+                aerogel.export(tmp_path / "packed", target, overwrite=overwrite)
+    with pytest.raises(RecipeError, match="packed: is the model that is read"):
+        aerogel.export(tmp_path / "packed", tmp_path / "packed", overwrite=True)
     (tmp_path / "empty").mkdir()
     aerogel.export(tmp_path / "packed", tmp_path / "empty")
     assert (tmp_path / "empty" / "config.json").exists()
+
+
+def test_an_exported_model_is_replaced_where_that_is_said(tmp_path: Path, bert_folder: Path) -> None:
+    for shard_bytes in (None, 100_000):  # sharded or not
+        aerogel.export(bert_folder, tmp_path / "out", max_shard_bytes=shard_bytes, overwrite=True)
+        with pytest.raises(RecipeError, match="out: a model stands there: .* replace it with --overwrite"):
+            aerogel.export(bert_folder, tmp_path / "out")
+    aerogel.compress(bert_folder, tmp_path / "out", overwrite=True)  # whoever wrote it
+    assert not list((tmp_path / "out").glob("model-*"))
 
 
 def test_unknown_settings(tmp_path: Path, bert_folder: Path) -> None:

@@ -156,7 +156,9 @@ def test_a_sweep_with_holes(tmp_path):
     some[3] = replace(some[3], report=None, score=None, timing=None, error="cannot <be> done")
     _, words = read(write_report(None, tmp_path, sweep=make_sweep(some)))
     assert "cannot <be> done" in words
-    read(write_report(None, tmp_path, sweep=make_sweep(some[:1])))
+    with pytest.raises(AerogelError, match="index.html: exists"):
+        write_report(None, tmp_path, sweep=make_sweep(some[:1]))
+    read(write_report(None, tmp_path, sweep=make_sweep(some[:1]), overwrite=True))
 
 
 def test_what_cannot_be_written(tmp_path, report):

@@ -117,7 +117,13 @@ def test_a_snapshot_of_another_run_is_refused(bert_folder: Path, tmp_path: Path)
         distill(bert_folder, tmp_path / "out", TEXTS, options=Options(steps=3, **QUICK), resume=True)
     from aerogel.train import snapshot
 
-    snapshot.write(tmp_path / "s", {"steps": 3, "lr": 0.1}, {})
+    snapshot.write(tmp_path / "s", {"steps": 3, "lr": 0.1}, {"w": torch.arange(1000.0)})
+    data = (tmp_path / "s").read_bytes()
+    at = data.index(torch.arange(1000.0).numpy().tobytes()) + 400
+    (tmp_path / "s").write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(CheckpointError, match="damaged: the checksum of .*data/0 is another one|Bad CRC-32"):
+        snapshot.read(tmp_path / "s", {"steps": 3, "lr": 0.1})
+    (tmp_path / "s").write_bytes(data)
     with pytest.raises(RecipeError, match=r"lr: 0.1 there, 0.2 here"):
         snapshot.read(tmp_path / "s", {"steps": 3, "lr": 0.2})
     assert [path.name for path in tmp_path.iterdir()] == ["s"], "no partial files"
@@ -296,5 +302,5 @@ def test_no_text_no_teacher_and_a_folder_of_somebody_else(
         distill(tmp_path / "absent", tmp_path / "out", TEXTS, options=options)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear diary")
-    with pytest.raises(RecipeError, match="not a trained model"):
+    with pytest.raises(RecipeError, match="not a model that aerogel wrote"):
         distill(bert_folder, tmp_path / "mine", TEXTS, options=options)

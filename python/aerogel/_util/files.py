@@ -1,41 +1,71 @@
-"""Reading files that a user named."""
+"""Single files that are written: beside their place, and put there once they are complete."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from aerogel._util.checks import path as as_path
-from aerogel.errors import AerogelError, DataError
+from aerogel._util.partial import partial_file, sweep, sync_names
+from aerogel.errors import AerogelError
 
 
-def read_bytes(name: str, value: Any, error: type[AerogelError] = DataError) -> bytes:
-    """All of an ordinary file.
+def check_file(file: Path, overwrite: bool = False) -> None:
+    """Raises AerogelError if `file` cannot be written, or stands already and `overwrite` was not said: before the work."""
+    try:
+        status = os.stat(file)
+    except FileNotFoundError:
+        status = None
+    except (OSError, ValueError) as error:
+        raise AerogelError(f"{file}: cannot be written: {error}") from error
+    if status is None:
+        if not file.absolute().parent.is_dir():
+            raise AerogelError(f"{file}: there is no folder {file.absolute().parent}")
+    elif stat.S_ISDIR(status.st_mode):
+        raise AerogelError(f"{file}: is a folder, not a file")
+    elif stat.S_ISREG(status.st_mode) and not overwrite:
+        raise AerogelError(f"{file}: exists: write another file, or replace it with --overwrite (overwrite=True)")
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `file` when the block ends well. A pipe or a device is written to as it is.
 
     Raises:
-        error: it is not there, cannot be read, or is no ordinary file: one would wait for ever at a pipe.
+        AerogelError: it cannot be written.
     """
-    path = as_path(name, value, error)
-    check_ordinary(path, error)
+    place = Path(os.path.realpath(file))  # a link stays one
     try:
-        return path.read_bytes()
-    except OSError as cause:
-        raise error(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+        mode = place.stat().st_mode if place.exists() else None
+        if mode is not None and not stat.S_ISREG(mode):
+            with place.open("wb") as out:
+                yield out
+            return
+        sweep(place)
+        with partial_file(place) as (path, handle):
+            with open(handle, "wb", closefd=False) as out:
+                yield out
+            if mode is not None:
+                os.fchmod(handle, stat.S_IMODE(mode))
+            os.fsync(handle)
+            os.replace(path, place)
+        sync_names(place.parent)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise AerogelError(f"{file}: cannot be written: {error}") from error
 
 
-def check_ordinary(path: Path, error: type[AerogelError]) -> None:
-    """Raises `error` unless `path` is an ordinary file."""
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError) as cause:
-        raise error(f"{path}: cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
-    if not stat.S_ISREG(mode):
-        raise error(f"{path}: cannot be read: expected a file, got {_kind(mode)}")
+def write_text(file: Path, text: str) -> None:
+    """Writes a text as UTF-8, as `writing` does."""
+    with writing(file) as out:
+        out.write(text.encode())
 
 
-def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a folder"
-    return "a pipe" if stat.S_ISFIFO(mode) else "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "a socket"
+def write_json(file: Path, values: Any) -> None:
+    """Writes plain values as JSON, as `writing` does."""
+    write_text(file, json.dumps(values, indent=2) + "\n")

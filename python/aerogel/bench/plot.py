@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.files import writing
 from aerogel.bench.tables import cases
 from aerogel.errors import AerogelError
 
@@ -112,7 +113,8 @@ def _save(plt: Any, figure: Any, file: Path, note: str) -> None:
     figure.text(0.01, 0.005, note, fontsize=7, color=BASE)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     try:
-        figure.savefig(file, dpi=130)
+        with writing(file) as out:
+            figure.savefig(out, dpi=130, format=file.suffix[1:].lower() or "png")
     except ValueError as error:  # a suffix that it does not know
         raise AerogelError(f"{file}: {error}") from error
     finally:

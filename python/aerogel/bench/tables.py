@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.files import write_text
 from aerogel._util.units import megabytes, milliseconds
 
 #: (heading, rows of cells): the first row is that of the columns' names.
@@ -115,11 +117,10 @@ def write_csv(file: Path, result: dict[str, Any]) -> None:
         "share",
     )
     keys += ("gbs", "gbs_share")
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(
-            [*whole, "case", *(f"{key}_ms" if key in ("median", "min", "q1", "q3") else key for key in keys)]
-        )
-        for v in result["variants"]:
-            for case, figures in v["latency_ms"].items():
-                writer.writerow([*(v.get(key, "") for key in whole), case, *(figures.get(key, "") for key in keys)])
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow([*whole, "case", *(f"{key}_ms" if key in ("median", "min", "q1", "q3") else key for key in keys)])
+    for v in result["variants"]:
+        for case, figures in v["latency_ms"].items():
+            writer.writerow([*(v.get(key, "") for key in whole), case, *(figures.get(key, "") for key in keys)])
+    write_text(file, out.getvalue())

@@ -13,7 +13,7 @@ import numpy as np
 
 from aerogel._util.checks import array, flag, items, shown, whole_number
 from aerogel._util.checks import texts as check_texts
-from aerogel._util.files import read_bytes
+from aerogel._util.reading import read_bytes
 from aerogel.errors import DataError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aerogel._util.checks import path_like
+from aerogel._util.partial import restore
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import compressed_tensors, gguf, hub, packed, safetensors
 from aerogel.checkpoint.checkpoint import Checkpoint
@@ -51,6 +52,7 @@ def open_checkpoint(path_or_id: str | os.PathLike[str], verify: bool = True) -> 
     """
     # os.path and not Path: an unknown home or a name that is too long for the file system is no path either.
     path = Path(os.path.expanduser(path_like("path", path_or_id, CheckpointError)))
+    restore(path)  # should a writer have been killed while it put a new model in this place
     if not os.path.exists(path):
         path = hub.download(os.fspath(path_or_id))
     for source in SOURCES:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aerogel._util.files import read_bytes
+from aerogel._util.reading import read_bytes
 from aerogel.errors import ConfigError
 
 _INTEGERS = (

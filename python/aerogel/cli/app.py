@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -62,10 +64,16 @@ def options(
         os.environ["AEROGEL_DEBUG"] = "1"
 
 
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Ends the program as an error would, so that nothing half-written stays."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """The console script: errors are one line on stderr and exit code 1."""
     from aerogel.errors import AerogelError
 
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         app()
     except (AerogelError, OSError, MemoryError) as error:
@@ -76,6 +84,9 @@ def main() -> None:
             raise
         sys.stderr.write(f"aerogel: {str(error) or 'not enough memory'}\n")
         sys.exit(1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

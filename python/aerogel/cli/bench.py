@@ -10,7 +10,7 @@ import typer
 
 from aerogel.cli.console import check_outputs, progress_bar, results, write_json
 from aerogel.cli.figures import show
-from aerogel.cli.options import FILES, JsonFile, Threads, counts, fractions, paths_by_name
+from aerogel.cli.options import FILES, JsonFile, Overwrite, Threads, counts, fractions, paths_by_name
 from aerogel.errors import AerogelError
 
 SHAPE = re.compile(r"(\d+)[x×](\d+)")
@@ -98,6 +98,7 @@ def command(
             "--plot", metavar="FILE.png", help="Plot the speed-ups (needs matplotlib).", rich_help_panel=FILES
         ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure a model or one layer: dense fp32, dense int8, sparse, and the other engines that are installed."""
     if limits:
@@ -113,7 +114,7 @@ def command(
 
     if plot_file is not None:  # before minutes of measuring, not after
         check(plot_file)
-    check_outputs(json_file, csv_file, plot_file)
+    check_outputs(json_file, csv_file, plot_file, overwrite=overwrite)
     common = {"threads": threads, "rounds": rounds, "peers": Peers(peers, pythons)}
     shape = shape_of(target)
     if shape is None:

@@ -17,6 +17,7 @@ from aerogel.cli.options import (
     METHOD,
     Classify,
     JsonFile,
+    Overwrite,
     Pattern,
     Source,
     Sts,
@@ -135,6 +136,7 @@ def command(
         typer.Option(metavar="DIR", help="Write a page about the result, index.html.", rich_help_panel=FILES),
     ] = None,
     json_file: JsonFile = None,
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Prune and quantize a model into a packed model.
@@ -143,8 +145,9 @@ def command(
     """
     _check_goals(goals=(size, latency, drop), data=(sts, classify, text), scored=drop is not None)
     from aerogel.compression import compress
+    from aerogel.report import page_in
 
-    check_outputs(json_file, report)
+    check_outputs(json_file, report and (page_in(report) if report.exists() else report), overwrite=overwrite)
     task = scoring.chosen_task(sts, classify, text)
     target = _target(size, latency, tokens, drop, task)
     whole = _recipe(recipe, values or [])
@@ -164,10 +167,11 @@ def command(
             target=target,
             threads=threads,
             progress=progress,
+            overwrite=overwrite,
         )
     show(done)
     _show_prediction(done, tokens, threads)
-    _report(done, source, task, report, json_file, threads)
+    _report(done, source, task, report, json_file, overwrite, threads)
 
 
 def _check_goals(goals: Sequence[Any], data: Sequence[Path | None], scored: bool) -> None:
@@ -230,6 +234,7 @@ def _report(
     task: Task[Any] | None,
     folder: Path | None,
     json_file: Path | None,
+    overwrite: bool,
     threads: int | None,
 ) -> None:
     """Scores the result if there is data, and writes the files that were asked for."""
@@ -241,7 +246,7 @@ def _report(
     if folder is not None:
         from aerogel.report import write_report
 
-        page = write_report(report, folder, scores=[score] if score else None)
+        page = write_report(report, folder, scores=[score] if score else None, overwrite=overwrite)
         console.print(f"{page}: the report", markup=False)
     write_json(json_file, {**report.as_dict(), **({"score": score.as_dict(values=False)} if score else {})})
 

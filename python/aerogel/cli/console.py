@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from aerogel.errors import AerogelError, DataError
+from aerogel._util import files
+from aerogel.errors import DataError
 
 if TYPE_CHECKING:
     from aerogel._util.progress import Progress as Callback
@@ -31,19 +32,17 @@ def say(line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def check_outputs(*files: Path | None) -> None:
-    """Files to be written must have a folder: said before the work, not after it."""
-    for file in files:
-        if file is not None and not file.absolute().parent.is_dir():
-            raise AerogelError(f"{file}: there is no folder {file.absolute().parent}")
+def check_outputs(*wanted: Path | None, overwrite: bool = False) -> None:
+    """Files to be written must have a folder, and must not be there yet: said before the work, not after it."""
+    for file in wanted:
+        if file is not None:
+            files.check_file(file, overwrite)
 
 
 def write_json(file: Path | None, values: Any) -> None:
     """Writes plain values, if a file was asked for."""
-    import json
-
     if file is not None:
-        file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        files.write_json(file, values)
 
 
 def read_lines(file: str) -> list[str]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from aerogel.cli.console import check_outputs, console, progress_bar, results, write_json
 from aerogel.cli.figures import show
-from aerogel.cli.options import JsonFile, Threads
+from aerogel.cli.options import JsonFile, Overwrite, Threads
 
 if TYPE_CHECKING:
     from aerogel.bench.demo import Hit
@@ -23,6 +23,7 @@ def command(
         typer.Option(metavar="PATH", help="An embedding model to use. \\[default: all-MiniLM-L6-v2, downloaded]"),
     ] = None,
     json_file: JsonFile = None,
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Compress a sentence embedding model, search with it, and compare it with its dense forms."""
@@ -31,7 +32,7 @@ def command(
     from aerogel.bench import bench_variants
     from aerogel.bench.demo import prepare, searches
 
-    check_outputs(json_file)
+    check_outputs(json_file, overwrite=overwrite)
     out = results()
     source = model or _sample_model()
     with tempfile.TemporaryDirectory(prefix="aerogel-demo-") as work:

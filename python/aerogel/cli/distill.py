@@ -13,6 +13,7 @@ from aerogel.cli.options import (
     BatchTokens,
     Folder,
     Minutes,
+    Overwrite,
     Pattern,
     Rate,
     Resume,
@@ -44,6 +45,7 @@ def command(
     quant: Rounding = None,
     seed: TrainingSeed = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Prune a model and let it learn from the dense one, on text without labels (needs PyTorch)."""
@@ -62,4 +64,7 @@ def command(
         seed=seed,
         threads=threads,
     )
-    show(distill(source, out, read_texts(text), teacher, Options(**options), resume=resume, report=say))
+    report = distill(
+        source, out, read_texts(text), teacher, Options(**options), resume=resume, report=say, overwrite=overwrite
+    )
+    show(report)

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from aerogel._util.files import writing
 from aerogel.cli.console import check_outputs, console, read_lines
-from aerogel.cli.options import Folder, Threads
+from aerogel.cli.options import Folder, Overwrite, Threads
 
 
 def command(
@@ -26,6 +27,7 @@ def command(
         str | None,
         typer.Option(metavar="MODE", help="mean, cls, max or last. \\[default: what the model's files say]"),
     ] = None,
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Embed texts: by default prints one line of numbers per text."""
@@ -37,11 +39,11 @@ def command(
 
     from aerogel.engine.model import load
 
-    check_outputs(npy)
+    check_outputs(npy, overwrite=overwrite)
     texts = read_lines(file)
     embeddings = load(folder, threads, pooling=pooling).encode(texts)
     if npy is not None:
-        with npy.open("wb") as out:  # np.save would add a suffix to a name that has none
+        with writing(npy) as out:  # np.save would add a suffix to a name that has none
             np.save(out, embeddings)
         console.print(f"{npy}: float32 {list(embeddings.shape)}", markup=False)
         return

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from aerogel.cli.console import check_outputs, console, write_json
-from aerogel.cli.options import Classify, Context, Folder, JsonFile, Retrieval, Sts, TextFile, Threads, exactly_one
+from aerogel.cli.options import (
+    Classify,
+    Context,
+    Folder,
+    JsonFile,
+    Overwrite,
+    Retrieval,
+    Sts,
+    TextFile,
+    Threads,
+    exactly_one,
+)
 from aerogel.cli.scoring import chosen_task, show
 
 
@@ -23,6 +34,7 @@ def command(
         typer.Option(metavar="DENSE", help="The uncompressed model: also show how much of its score is kept."),
     ] = None,
     json_file: JsonFile = None,
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Measure accuracy: one of --sts, --classify, --text and --retrieval, with 95 % confidence intervals."""
@@ -31,7 +43,7 @@ def command(
 
     task = chosen_task(sts, classify, text, retrieval, context)
     assert task is not None
-    check_outputs(json_file)
+    check_outputs(json_file, overwrite=overwrite)
     model = load(folder, threads)
     dense = None if against is None else load(against, threads)
     with console.status(f"Evaluating: {task.name}"):

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from aerogel._util.units import megabytes
 from aerogel.cli.console import check_outputs, progress_bar, results, write_json
-from aerogel.cli.options import FILES, Folder, JsonFile, Memory, Threads
+from aerogel.cli.options import FILES, Folder, JsonFile, Memory, Overwrite, Threads
 
 if TYPE_CHECKING:
     from aerogel.explanation import Explanation, LayerReport
@@ -33,6 +33,7 @@ def command(
             rich_help_panel=FILES,
         ),
     ] = None,
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Say why a model is as fast as it is, layer by layer, and what would make it faster."""
@@ -42,7 +43,7 @@ def command(
         from aerogel.bench.plot import check
 
         check(plot)
-    check_outputs(json_file, plot)
+    check_outputs(json_file, plot, overwrite=overwrite)
     with progress_bar("Measuring shapes") as progress:
         found = explain(folder, batch, tokens, threads, memory, progress)
     show(found)

@@ -14,6 +14,7 @@ from aerogel.cli.options import (
     BatchTokens,
     Folder,
     Minutes,
+    Overwrite,
     Rate,
     Resume,
     Rounding,
@@ -57,6 +58,7 @@ def command(
     quant: Rounding = None,
     seed: TrainingSeed = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Train a BERT classifier on labelled text, dense or pruned, with or without a teacher (needs PyTorch)."""
@@ -77,4 +79,7 @@ def command(
         seed=seed,
         threads=threads,
     )
-    show(finetune(source, out, texts, labels, teacher, Options(**options), resume=resume, report=say))
+    report = finetune(
+        source, out, texts, labels, teacher, Options(**options), resume=resume, report=say, overwrite=overwrite
+    )
+    show(report)

@@ -29,6 +29,10 @@ Threads = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.", rich_help_panel=FILES)
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace what stands in the place of an output, if aerogel wrote it."),
+]
 Pattern = Annotated[
     str | None,
     typer.Option(

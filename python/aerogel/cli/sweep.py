@@ -56,7 +56,7 @@ def command(
     with progress_bar("Sweeping") as progress:
         found = sweep(source, out, grid, task, seq=tokens, keep=keep, threads=threads, rounds=rounds, progress=progress)
     show(found)
-    page = write_report(None, out, sweep=found)
+    page = write_report(None, out, sweep=found, overwrite=True)  # a sweep that continues
     console.print(f"{page}, {out / 'sweep.csv'}, {out / 'sweep.json'}", markup=False, soft_wrap=True)
 
 

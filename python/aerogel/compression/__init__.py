@@ -10,7 +10,8 @@ from aerogel._util.checks import function, instance, items, thread_count
 from aerogel._util.checks import path as as_path
 from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
-from aerogel.checkpoint.folder import KEPT_FILES, check_apart, check_target, replacing
+from aerogel.checkpoint.folder import KEPT_FILES
+from aerogel.checkpoint.target import check_apart, check_target
 from aerogel.compression.pipeline import pack
 from aerogel.compression.recipe import Recipe, with_values
 from aerogel.compression.report import CompressReport, TensorReport
@@ -23,10 +24,8 @@ __all__ = [
     "Progress",
     "Target",
     "TensorReport",
-    "check_target",
     "compress",
     "pack",
-    "replacing",
 ]
 
 
@@ -46,6 +45,7 @@ def compress(
     pack: str | None = None,
     seed: int | None = None,
     target: Target | None = None,
+    overwrite: bool = False,
 ) -> CompressReport:
     """Prunes and quantizes a model and writes it as a packed model.
 
@@ -56,9 +56,8 @@ def compress(
 
     Args:
         source: a local folder or file, or a model id on the Hugging Face hub.
-        out: the folder to write. An existing packed model is replaced once the new one is complete; any other folder
-            that is not empty is left alone and refused, and so is one with files that were not written here, or with the
-            source.
+        out: the folder to write: a new or an empty one, or see `overwrite`. Until the new model is complete, nothing of
+            it is seen there.
         sparsity: fraction of weights to remove, 0.8 unless given; 0 gives a dense model.
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1", see `aerogel.prune.parse_pattern`.
         quant: scheme of the linears, see `aerogel.quantize`: "int8", "int4:g64", "codebook:16", "bf16", "none" ...
@@ -73,6 +72,8 @@ def compress(
         seed: the random seed.
         target: choose the sparsity for a size, a latency or a score, see `Target`; the search for a score starts at
             `sparsity`.
+        overwrite: replace a model that stands in `out`. Only one that aerogel wrote is replaced: a folder with other files
+            in it, or with the source, is refused all the same.
 
     Returns:
         A report with the sparsity, size and error of every tensor.
@@ -104,12 +105,12 @@ def compress(
         "seed": seed,
     }
     whole = with_values(_recipe_of(recipe), {key: value for key, value in given.items() if value is not None})
-    check_target(target_folder)
+    check_target(target_folder, overwrite)
     checkpoint = open_checkpoint(source)
     check_apart(checkpoint.path, target_folder)
     if target is not None:
-        return pack_to(checkpoint, target_folder, whole, target, workers, progress)
-    return _pack(checkpoint, target_folder, whole, threads=workers, progress=progress)
+        return pack_to(checkpoint, target_folder, whole, target, workers, progress, overwrite)
+    return _pack(checkpoint, target_folder, whole, threads=workers, progress=progress, overwrite=overwrite)
 
 
 def _recipe_of(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any] | None) -> Recipe:

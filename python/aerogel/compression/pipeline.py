@@ -21,9 +21,10 @@ from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, read_texts, se
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.checkpoint.checksums import write_checksums
 from aerogel.checkpoint.config import write_json
-from aerogel.checkpoint.folder import keep_files, replacing
+from aerogel.checkpoint.folder import keep_files
 from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed_config
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
+from aerogel.checkpoint.target import writing_model
 from aerogel.checkpoint.tensor_files import PACKED_FORMAT
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import choices, own_sparsities, resolved
@@ -42,9 +43,10 @@ def pack(
     sparse: bool | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    overwrite: bool = False,
 ) -> CompressReport:
     """Compresses an open checkpoint into a packed model; `sparse` forces how matrices are stored, else the smaller form is
-    taken."""
+    taken. `overwrite`: see `compress`."""
     start = time.perf_counter()
     threads = thread_count(threads)
     recipe = resolved(recipe)
@@ -58,7 +60,7 @@ def pack(
     chosen = choices(recipe, tensors, sparsities, sparse)
     counter = _Counter(progress, len(tensors))
     sources = _sources(recipe)
-    with replacing(out) as folder:
+    with writing_model(out, overwrite) as folder:
         file = folder / "model.safetensors"
         known = _fitted(recipe, architecture, checkpoint, ids, chosen, threads, counter)
         writer = (SmallSafetensorsWriter if recipe.pack == "small" else SafetensorsWriter)(file, checksums=True)

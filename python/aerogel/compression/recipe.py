@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aerogel._util.checks import number, shown
 from aerogel._util.fields import check_fields, typed
-from aerogel._util.files import read_bytes
+from aerogel._util.reading import read_bytes
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
 from aerogel.quantize import scheme

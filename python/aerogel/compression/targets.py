@@ -17,11 +17,12 @@ import numpy as np
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import thread_count
 from aerogel._util.fields import check_fields
+from aerogel._util.partial import partial_folder
 from aerogel._util.progress import Progress
 from aerogel._util.units import megabytes, milliseconds
 from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint
-from aerogel.checkpoint.folder import replacing
+from aerogel.checkpoint.target import writing_model
 from aerogel.compression.choices import resolved
 from aerogel.compression.pipeline import pack
 from aerogel.compression.recipe import Calibration, Prune, Quantize, Recipe
@@ -75,9 +76,17 @@ class Target:
 
 
 def pack_to(
-    checkpoint: Checkpoint, out: Path, recipe: Recipe, target: Target, threads: int | None, progress: Progress | None
+    checkpoint: Checkpoint,
+    out: Path,
+    recipe: Recipe,
+    target: Target,
+    threads: int | None,
+    progress: Progress | None,
+    overwrite: bool = False,
 ) -> CompressReport:
     """The least sparse model that reaches a size or latency, or the sparsest that keeps a score.
+
+    Attempts are made beside `out`: what stands there stays until there is a model that reaches the target.
 
     Raises:
         RecipeError: the target is out of reach, and what is in reach; or the recipe leaves no sparsity to choose.
@@ -85,13 +94,21 @@ def pack_to(
     if recipe.prune.threshold is not None:
         raise RecipeError("target: chooses a sparsity, so prune.threshold cannot be given")
     parse_pattern(recipe.prune.pattern).at(0.5)  # a shape with a sparsity of its own has nothing to choose
-    if target.size is not None:
-        return pack_to_size(checkpoint, out, recipe, target.size, threads, progress)
-    if target.latency is not None:
-        return pack_to_latency(checkpoint, out, recipe, target.latency, target.tokens, threads, progress)
-    assert target.drop is not None and target.score is not None
-    score, lower = target.score
-    return pack_to_drop(checkpoint, out, recipe, target.drop, score, lower, target.steps, threads, progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with partial_folder(out) as work:
+        found = work / "m"
+        if target.size is not None:
+            report = pack_to_size(checkpoint, found, recipe, target.size, threads, progress)
+        elif target.latency is not None:
+            report = pack_to_latency(checkpoint, found, recipe, target.latency, target.tokens, threads, progress)
+        else:
+            assert target.drop is not None and target.score is not None
+            score, lower = target.score
+            report = pack_to_drop(checkpoint, found, recipe, target.drop, score, lower, target.steps, threads, progress)
+        with writing_model(out, overwrite) as place:
+            for file in found.iterdir():
+                file.rename(place / file.name)
+    return dataclasses.replace(report, path=str(out))
 
 
 def pack_to_size(
@@ -118,11 +135,11 @@ def pack_to_size(
         )
     sparsity = _least(lambda s: estimate(s) <= size, lambda s: estimate(s) >= (1 - SLACK) * size)
     for _ in range(ATTEMPTS):
-        report = pack(checkpoint, out, _at(recipe, sparsity), threads=threads, progress=progress)
+        report = pack(checkpoint, out, _at(recipe, sparsity), threads=threads, progress=progress, overwrite=True)
         if report.file_bytes <= size:
             return report
         sparsity = min(HIGHEST, 1 - (1 - sparsity) * (size / report.file_bytes) * (1 - SLACK))
-    raise RecipeError(f"target size: expected at most {megabytes(size)}, got {megabytes(report.file_bytes)} in {out}")
+    raise RecipeError(f"target size: expected at most {megabytes(size)}, got {megabytes(report.file_bytes)}")
 
 
 def pack_to_latency(
@@ -172,7 +189,7 @@ def pack_to_latency(
     goal = seconds
     for _ in range(ATTEMPTS):
         sparsity = _least(lambda s: predicted(s) <= goal, lambda s: predicted(s) >= (1 - SLACK) * goal)  # noqa: B023
-        report = pack(checkpoint, out, _at(recipe, sparsity), threads=threads, progress=progress)
+        report = pack(checkpoint, out, _at(recipe, sparsity), threads=threads, progress=progress, overwrite=True)
         measured = latency(out, tokens, threads)
         if measured <= seconds:
             note = (
@@ -182,7 +199,7 @@ def pack_to_latency(
             return dataclasses.replace(report, notes=[*report.notes, note])
         log.info("%.1f%% sparse it takes %s: again", 100 * sparsity, _ms(measured))
         goal = max(predicted(HIGHEST), goal * seconds / measured * (1 - SLACK))
-    raise RecipeError(f"target latency: expected at most {_ms(seconds)}, measured {_ms(measured)} in {out}")
+    raise RecipeError(f"target latency: expected at most {_ms(seconds)}, measured {_ms(measured)}")
 
 
 def pack_to_drop(
@@ -209,14 +226,13 @@ def pack_to_drop(
     Raises:
         RecipeError: the first step already drops too much; nothing is written then.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     dense = evaluate(checkpoint.path)
     tried: list[str] = []
 
     def attempt(sparsity: float) -> CompressReport | None:
         """Packs and scores one model; it takes the place of the last in `out` unless it drops too much."""
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".trial", dir=out.parent) as folder:
-            trial = Path(folder) / "m"
+        with partial_folder(out) as folder:
+            trial = folder / "m"
             report = pack(checkpoint, trial, _at(recipe, sparsity), threads=threads, progress=progress)
             score = evaluate(trial)
             lost = (score / dense - 1 if lower_is_better else 1 - score / dense) if dense else 0.0
@@ -224,7 +240,7 @@ def pack_to_drop(
             log.info("%s", tried[-1])
             if lost > drop:
                 return None
-            with replacing(out) as place:
+            with writing_model(out, overwrite=True) as place:
                 for file in trial.iterdir():
                     file.rename(place / file.name)
         return dataclasses.replace(report, path=str(out))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from aerogel._util.files import read_bytes
+from aerogel._util.reading import read_bytes
 from aerogel.errors import DataError
 
 #: A first row whose last field is one of these is a header. Any other word there is an error, never skipped silently.

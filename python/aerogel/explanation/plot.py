@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aerogel._util.files import writing
 from aerogel.bench.plot import require
 from aerogel.engine.model import load
 
@@ -54,7 +56,8 @@ def draw(found: Explanation, folder: str | os.PathLike[str], file: str | os.Path
         f"({found.batch} x {found.tokens} tokens, {found.cpu}, {found.isa}, {found.threads} threads)",
         fontsize=11,
     )
-    figure.savefig(file, dpi=120)
+    with writing(Path(file)) as out:
+        figure.savefig(out, dpi=120, format=Path(file).suffix[1:].lower() or "png")
 
 
 def _bars(figure: SubFigure, found: Explanation) -> None:

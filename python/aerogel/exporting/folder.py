@@ -17,10 +17,11 @@ from aerogel._util.progress import Progress
 from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.config import read_json, write_json
-from aerogel.checkpoint.folder import keep_files, replacing
+from aerogel.checkpoint.folder import keep_files
 from aerogel.checkpoint.names import saved_name
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_writer import plain_names, write_steps
+from aerogel.checkpoint.target import WRITER, check_apart, check_target, writing_model
 from aerogel.errors import DataError, RecipeError
 from aerogel.exporting.uniform import uniform
 from aerogel.numbers.bf16 import narrow
@@ -56,6 +57,7 @@ def export(
     dtype: str = "float32",
     max_shard_bytes: int | None = None,
     progress: Progress | None = None,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Writes a model as a plain Hugging Face folder: dense safetensors, config, tokenizer, pooling.
 
@@ -66,13 +68,14 @@ def export(
     Args:
         source: a packed model, a compressed-tensors, Hugging Face or sentence-transformers folder, a .gguf file, or a model
             id on the hub.
-        out: the folder to write: a new or an empty one.
+        out: the folder to write: a new or an empty one, or see `overwrite`.
         dtype: "float32", "bfloat16" or "float16"; the latter two round to the nearest.
         max_shard_bytes: size limit of one file of weights; a tensor is never split. One file unless given.
         progress: called as progress(done, total, name) after every tensor.
+        overwrite: as `aerogel.compress`.
 
     Raises:
-        RecipeError: `dtype` is unknown, or `out` is not empty.
+        RecipeError: `dtype` is unknown, or `out` may not be overwritten.
         DataError: a weight is too large for float16.
         UnsupportedModelError: the architecture is unknown, or Transformers has no config for its heads.
         AerogelError: the source is broken.
@@ -80,13 +83,15 @@ def export(
     start = time.perf_counter()
     out = as_path("out", out, RecipeError)
     function("progress", progress, RecipeError)
-    _check_arguments(out, dtype, max_shard_bytes)
+    _check_arguments(dtype, max_shard_bytes)
+    check_target(out, overwrite)
     checkpoint = open_checkpoint(source)
+    check_apart(checkpoint.path, out)
     architecture = architecture_of(checkpoint)
     linears = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.LINEAR}
     checkpoint = uniform(checkpoint, architecture)
     shards = _shards(checkpoint, DTYPES[dtype], max_shard_bytes)
-    with replacing(out) as folder:
+    with writing_model(out, overwrite) as folder:
         sparsity = _write_weights(folder, checkpoint, shards, linears, dtype, progress)
         write_json(folder / "config.json", _plain_config(checkpoint.config, dtype))
         keep_files(checkpoint, folder)
@@ -96,12 +101,10 @@ def export(
     return ExportReport(str(out), dtype, list(shards), file_bytes, sparsity, time.perf_counter() - start)
 
 
-def _check_arguments(out: Path, dtype: str, max_shard_bytes: int | None) -> None:
+def _check_arguments(dtype: str, max_shard_bytes: int | None) -> None:
     one_of("dtype", dtype, DTYPES, RecipeError)
     if max_shard_bytes is not None:
         whole_number("max_shard_bytes", max_shard_bytes, 1, error=RecipeError)
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise RecipeError(f"{out}: exists and is not an empty folder, so it is not overwritten")
 
 
 def _write_weights(
@@ -126,7 +129,7 @@ def _write_weights(
             done += 1
             if progress is not None:
                 progress(done, total, name)
-        writer.close({"format": "pt"})  # Transformers refuses a file that does not say so
+        writer.close({"format": "pt", **WRITER})  # Transformers refuses a file that does not say so
     if len(shards) > 1:
         _write_index(folder, checkpoint, shards, size)
     return zeros / weights if weights else 0.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel._util.checks import instance, items, shown
 from aerogel._util.checks import path as as_path
+from aerogel._util.files import check_file, write_text
 from aerogel.errors import AerogelError
 from aerogel.evaluate.task import Score
 from aerogel.report.facts import facts_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from aerogel.compression import CompressReport
     from aerogel.sweeps import Sweep
 
-__all__ = ["write_report"]
+__all__ = ["page_in", "write_report"]
 
 
 def write_report(
@@ -26,6 +27,7 @@ def write_report(
     folder: str | os.PathLike[str],
     sweep: Sweep | None = None,
     scores: Sequence[Score | Mapping[str, Any]] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Writes index.html.
 
@@ -34,12 +36,13 @@ def write_report(
         folder: where; made if it is not there.
         sweep: shown as accuracy against size and against time, with the Pareto fronts, and as a table.
         scores: of the model, or their `as_dict()`.
+        overwrite: replace a page that is there.
 
     Returns:
         The page's path.
 
     Raises:
-        AerogelError: there is nothing to show, or `folder` is a file.
+        AerogelError: there is nothing to show, `folder` is a file, or a page is there already.
     """
     if report is None and sweep is None:
         raise AerogelError("report: expected a compression's report, a sweep, or both; got neither")
@@ -58,6 +61,13 @@ def write_report(
     if folder.exists() and not folder.is_dir():
         raise AerogelError(f"{folder}: exists and is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    out = folder / "index.html"
-    out.write_text(page(None if report is None else facts_of(report), sweep, plain), encoding="utf-8")
+    out = page_in(folder)
+    check_file(out, overwrite)
+    plain = [score.as_dict(values=False) if isinstance(score, Score) else score for score in scores or ()]
+    write_text(out, page(None if report is None else facts_of(report), sweep, plain))
     return out
+
+
+def page_in(folder: Path) -> Path:
+    """The page that `write_report` writes into a folder."""
+    return folder / "index.html"

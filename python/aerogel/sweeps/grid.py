@@ -20,7 +20,7 @@ from aerogel.quantize import scheme
 log = logging.getLogger("aerogel")
 
 #: Arguments of compress that a sweep sets by itself.
-_OWN = ("source", "out", "threads", "progress")
+_OWN = ("source", "out", "threads", "progress", "overwrite")
 
 #: More points than anyone waits for.
 MOST = 100_000

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.files import write_json, write_text
 from aerogel.sweeps.front import contradictions, pareto
 
 
@@ -135,13 +136,13 @@ class Sweep:
 
     def write(self, folder: Path) -> None:
         """Writes sweep.json and sweep.csv."""
-        text = json.dumps(self.as_dict(), indent=2) + "\n"
-        (folder / "sweep.json").write_text(text, encoding="utf-8")
+        write_json(folder / "sweep.json", self.as_dict())
         rows = self.rows()
-        with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(folder / "sweep.csv", text.getvalue())
 
 
 def _known(value: float) -> float | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from aerogel._util.checks import thread_count
+from aerogel._util.files import write_json
 from aerogel._util.progress import Progress
 from aerogel._util.version import __version__
 from aerogel.architectures import architecture_of
@@ -25,6 +26,7 @@ from aerogel.bench import ROUNDS, Variant, bench_variants, machine
 from aerogel.bench.peers import file_key
 from aerogel.bench.variants import kind_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
+from aerogel.checkpoint.target import check_apart
 from aerogel.compression import compress
 from aerogel.engine.model import load
 from aerogel.errors import AerogelError, RecipeError
@@ -75,7 +77,8 @@ def sweep(
         The points, with the dense forms first. A point that failed has its error and no figures.
 
     Raises:
-        RecipeError: the grid has an argument or value that does not exist, or `out` is the folder of something else.
+        RecipeError: the grid has an argument or value that does not exist, or `out` is the folder of something else, or has
+            the source in it.
     """
     if keep not in KEEP:
         raise RecipeError(f"keep: expected {' or '.join(KEEP)}, got {keep!r}")
@@ -85,6 +88,7 @@ def sweep(
     if folder.exists() and not (folder / "points").is_dir() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError(f"{folder}: is not empty and no sweep's folder")
     checkpoint = open_checkpoint(source)
+    check_apart(checkpoint.path, folder)
     case = _case(checkpoint, seq)
     here = machine(workers, limits=False)
     times = {"cpu": here["cpu"], "isa": here["isa"], "threads": workers, "case": case, "aerogel": __version__}
@@ -218,9 +222,7 @@ class _Entry:
     def write(self, times: Mapping[str, Any] | None = None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         found = {"key": self.key, **self.result, "times": times}
-        partial = self.folder / "result.json.partial"
-        partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        partial.replace(self.folder / "result.json")
+        write_json(self.folder / "result.json", found)
 
     def point(self) -> Point:
         return Point(
@@ -252,7 +254,7 @@ def _make(
             entry.result["report"] = _dense_report(checkpoint)
             answers = dense
         else:
-            report = compress(checkpoint.path, entry.model, threads=threads, **entry.arguments)
+            report = compress(checkpoint.path, entry.model, threads=threads, **entry.arguments, overwrite=True)
             entry.result["report"] = _plain(report.as_dict())
             answers = task.answer(load(entry.model, threads))
         entry.result["score"] = _plain(task.score(answers, dense).as_dict(values=False))

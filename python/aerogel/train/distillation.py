@@ -16,14 +16,14 @@ from aerogel._util.checks import texts as check_texts
 from aerogel._util.version import __version__
 from aerogel.architectures import pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.checkpoint.folder import check_apart
+from aerogel.checkpoint.target import check_apart, check_target
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.train import losses
 from aerogel.train.at_once import prune_at_once
 from aerogel.train.batches import Batch, Sequences
 from aerogel.train.loop import Loop, check_snapshot, prunes_at_once, threads
 from aerogel.train.options import Options, Pruner, TrainReport
-from aerogel.train.saving import check_out, save
+from aerogel.train.saving import save
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
 from aerogel.train.trainee import Outputs, Trainee, open_trainee
@@ -41,6 +41,7 @@ def distill(
     prune: Pruner | None = None,
     resume: bool = False,
     report: Callable[[str], None] | None = None,
+    overwrite: bool = False,
 ) -> TrainReport:
     """Prunes a model and lets it learn to give what the dense one gives; writes it as a dense folder.
 
@@ -54,7 +55,7 @@ def distill(
 
     Args:
         source: the student: any model that aerogel reads; zeros that it has stay.
-        out: the folder to write: new, empty, or written by an earlier run. A snapshot of the run is kept beside it, as
+        out: the folder to write: a new or an empty one, or see `overwrite`. A snapshot of the run is kept beside it, as
             `out`.snapshot, until the run is over.
         texts: sentences for an encoder; a language model takes them end to end.
         teacher: the dense model; `source` unless given.
@@ -65,6 +66,7 @@ def distill(
         resume: go on from the snapshot of a run that was interrupted. With a budget of steps the result is the same to
             the bit as without the interruption, on the same machine and threads.
         report: called with a line of progress every options.log_seconds.
+        overwrite: as `aerogel.compress`. A run that is resumed may replace what it might when it began.
 
     Returns:
         What was done.
@@ -73,7 +75,7 @@ def distill(
         RecipeError: the options contradict each other or the snapshot, or `out` may not be overwritten.
         AerogelError: a model or text is broken or not supported.
     """
-    options, out = checked(options, out, texts, prune, resume, report)
+    options, out = checked(options, out, texts, prune, resume, report, overwrite)
     texts = list(texts)
     clock = Clock(options.steps, options.minutes)
     checkpoint = open_checkpoint(source)
@@ -96,7 +98,7 @@ def distill(
         }
         loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), clock)
         loop.run(resume, report)
-    return finish(checkpoint, loop, out, recipe)
+    return finish(checkpoint, loop, out, recipe, overwrite=overwrite or resume)
 
 
 def checked(
@@ -106,6 +108,7 @@ def checked(
     prune: object,
     resume: bool,
     report: object,
+    overwrite: bool,
 ) -> tuple[Options, Path]:
     """What `distill` and `finetune` are given alike; raises RecipeError, or DataError for the texts."""
     options = Options() if options is None else instance("options", options, Options, RecipeError)
@@ -114,7 +117,7 @@ def checked(
     function("prune", prune, RecipeError)
     function("report", report, RecipeError)
     flag("resume", resume, RecipeError)
-    check_out(place)
+    check_target(place, overwrite or resume)
     return options, place
 
 
@@ -182,12 +185,17 @@ def snapshot_of(out: Path) -> Path:
 
 
 def finish(
-    checkpoint: Checkpoint, loop: Loop, out: Path, recipe: dict[str, Any], config: dict[str, Any] | None = None
+    checkpoint: Checkpoint,
+    loop: Loop,
+    out: Path,
+    recipe: dict[str, Any],
+    config: dict[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> TrainReport:
     """Writes the trained model and removes the snapshot."""
     done = TrainReport(str(out), loop.clock.step, loop.clock.elapsed, loop.tokens, loop.sparsity, loop.losses)
     record = {"recipe": recipe, "steps": done.steps, "trained_tokens": done.tokens, "losses": done.losses}
-    save(checkpoint, loop.student.arrays(), out, record, config)
+    save(checkpoint, loop.student.arrays(), out, record, config, overwrite)
     snapshot_of(out).unlink(missing_ok=True)
     return done
 

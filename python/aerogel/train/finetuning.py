@@ -14,8 +14,8 @@ from aerogel._util.checks import array, shown
 from aerogel._util.version import __version__
 from aerogel.architectures import FAMILIES, Role, pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.checkpoint.folder import check_apart
 from aerogel.checkpoint.names import saved_names
+from aerogel.checkpoint.target import check_apart
 from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
 from aerogel.train.distillation import checked, distilling, finish, prepare, snapshot_of, tokenize
@@ -39,6 +39,7 @@ def finetune(
     prune: Pruner | None = None,
     resume: bool = False,
     report: Callable[[str], None] | None = None,
+    overwrite: bool = False,
 ) -> TrainReport:
     """Trains a classifier on labelled texts and writes it as a dense folder that Transformers loads.
 
@@ -55,6 +56,7 @@ def finetune(
         prune: as `distill`.
         resume: as `distill`.
         report: as `distill`.
+        overwrite: as `distill`.
 
     Returns:
         What was done.
@@ -63,7 +65,7 @@ def finetune(
         DataError: as many labels as texts are needed, from 0 on.
         AerogelError: as `distill`.
     """
-    options, out = checked(options, out, texts, prune, resume, report)
+    options, out = checked(options, out, texts, prune, resume, report, overwrite)
     texts = list(texts)
     classes = _classes(texts, labels)
     clock = Clock(options.steps, options.minutes)
@@ -77,6 +79,7 @@ def finetune(
         from_teacher = None
         if teacher is not None:
             dense = open_checkpoint(teacher)
+            check_apart(dense.path, out)
             guide = open_trainee(dense, pooling_of(dense))
             if guide.architecture.labels != student.architecture.labels:
                 raise ShapeError(
@@ -102,7 +105,7 @@ def finetune(
         }
         loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), clock)
         loop.run(resume, report)
-    return finish(checkpoint, loop, out, recipe, config)
+    return finish(checkpoint, loop, out, recipe, config, overwrite or resume)
 
 
 def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Trainee, dict[str, Any]]:

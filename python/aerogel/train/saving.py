@@ -11,24 +11,12 @@ import numpy as np
 
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.config import write_json
-from aerogel.checkpoint.folder import WRITTEN, check_own_files, keep_files, replacing
+from aerogel.checkpoint.folder import keep_files
 from aerogel.checkpoint.names import saved_name
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_writer import WRITTEN as MODULES_WRITTEN
 from aerogel.checkpoint.sentence_writer import plain_names, write_steps
-from aerogel.errors import RecipeError
-
-#: Written beside the weights: how the model was trained. Its presence says that a folder may be replaced.
-RECORD = "training.json"
-
-
-def check_out(out: Path) -> None:
-    """Raises RecipeError if writing a trained model to `out` would destroy something else."""
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise RecipeError(f"{out}: exists and is not a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
-        raise RecipeError(f"{out}: is not empty and not a trained model, so it is not overwritten")
-    check_own_files(out, (*WRITTEN, RECORD))
+from aerogel.checkpoint.target import RECORD, writing_model
 
 
 def save(
@@ -37,18 +25,19 @@ def save(
     out: Path,
     record: Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Writes `out` whole or not at all.
 
     Args:
         checkpoint: where the model came from: its config, tokenizer, pooling, and parameters that were not trained.
         arrays: float32, by their names in a checkpoint.
-        out: a new or empty folder, or one that was written here.
+        out: a new or empty folder.
         record: what training.json says.
         config: the config, where training changed it: then the pooling is not kept.
+        overwrite: see `check_target`.
     """
-    check_out(out)
-    with replacing(out, check_out) as folder:
+    with writing_model(out, overwrite) as folder:
         chosen = {k: v for k, v in (config or checkpoint.config).items() if k != "quantization_config"}
         writer = SafetensorsWriter(folder / "model.safetensors", checksums=True)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aerogel._util.files import writing
 from aerogel.errors import CheckpointError, RecipeError
 
 _VERSION = 1
@@ -19,17 +18,8 @@ _VERSION = 1
 def write(path: Path, recipe: dict[str, Any], state: dict[str, Any]) -> None:
     """Writes the state of a run; an older snapshot is replaced in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"version": _VERSION, "recipe": json.dumps(recipe, sort_keys=True), "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    with writing(path) as file:
+        torch.save({"version": _VERSION, "recipe": json.dumps(recipe, sort_keys=True), "state": state}, file)
 
 
 def read(path: Path, recipe: dict[str, Any]) -> dict[str, Any]:
@@ -40,11 +30,17 @@ def read(path: Path, recipe: dict[str, Any]) -> dict[str, Any]:
         RecipeError: it is from a run with another recipe.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # a snapshot is one, with checksums that torch.load does not look at
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path}: snapshot: damaged: the checksum of {damaged} is another one")
         content = torch.load(path, map_location="cpu", weights_only=True)
         version, theirs = content["version"], json.loads(content["recipe"])
         state: dict[str, Any] = content["state"]
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no snapshot to resume from") from error
+    except CheckpointError:
+        raise
     except Exception as error:  # torch.load raises whatever pickle and zip do
         raise CheckpointError(f"{path}: expected the snapshot of a training run: {error}") from error
     if version != _VERSION:

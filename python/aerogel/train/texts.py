@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from aerogel._util.files import read_bytes
+from aerogel._util.reading import read_bytes
 from aerogel.errors import DataError
 
 #: A longer line is a document: it is cut into its sentences.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import math
 import os
 import threading
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +17,9 @@ from aerogel._core import __file__ as LIBRARY
 from aerogel._core import cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.cache import cache_folder
+from aerogel._util.files import write_text
 from aerogel._util.version import __version__
+from aerogel.errors import AerogelError
 from aerogel.tuning.choice import ROWS, Times
 from aerogel.tuning.layers import Layer, formats_of
 
@@ -74,15 +74,10 @@ class Cache:
             "isa": active_isa(),
             "layers": {name: asdict(times) for name, times in self._times.items()},
         }
-        # A name that nobody else has: containers that share the folder may share their process numbers too.
-        partial = self._file.with_name(f"{self._file.name}.{uuid.uuid4().hex}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            os.replace(partial, self._file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+            write_text(self._file, json.dumps(content, indent=1) + "\n")
+        except (OSError, AerogelError) as error:
             log.info("%s: cannot be written (%s): kernels are measured again next time", self._file, error)
 
 

@@ -107,13 +107,17 @@ def test_an_unknown_type_is_named(tmp_path: Path, kind: int) -> None:
         opened(tmp_path / "m", files.raw((), [files.info("a.weight", (32,), kind, 0)], bytes(256)))
 
 
-def test_float32_is_a_view_and_stays_valid(tmp_path: Path) -> None:
+def test_what_was_read_does_not_depend_on_the_file(tmp_path: Path) -> None:
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
-    file = GGUFFile(files.write(tmp_path / "m", "llama", {}, {"a.weight": weight}))
+    path = files.write(tmp_path / "m", "llama", {}, {"a.weight": weight})
+    file = GGUFFile(path)
     values = file.float32("a.weight")
-    assert not values.flags.owndata and not values.flags.writeable
-    del file
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content)))  # in place
     np.testing.assert_array_equal(values, weight, strict=True)
+    path.write_bytes(content[:-20])
+    with pytest.raises(CheckpointError, match="m: truncated while it was read"):
+        file.float32("a.weight")
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0"])
