@@ -48,7 +48,8 @@ def command(
         typer.Option(
             min=0,
             max=1,
-            help="Fraction of weights to remove; 0: none. \\[default: 0.8, or what the pattern says]",
+            help="Fraction of weights to remove; above 0.5 it needs --calibrate or --method. "
+            "\\[default: what the pattern says, else none: zeros that are there stay]",
             rich_help_panel=METHOD,
         ),
     ] = None,

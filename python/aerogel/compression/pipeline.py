@@ -23,7 +23,7 @@ from aerogel.checkpoint.folder import keep_files, replacing, write_json
 from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed_config
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.compression.calibrated import Compressed, compress_calibrated
-from aerogel.compression.choices import choices, own_sparsities, resolved
+from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.compression.recipe import Recipe
 from aerogel.compression.report import CompressReport, TensorReport
@@ -44,7 +44,7 @@ def pack(
     taken."""
     start = time.perf_counter()
     threads = thread_count(threads)
-    recipe = resolved(recipe)
+    asked, recipe = recipe, resolved(recipe)
     source = architecture_of(checkpoint)
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
     ids = _calibration(recipe, source, checkpoint)
@@ -52,6 +52,8 @@ def pack(
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
     sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
+    if recipe.prune.threshold is not None:  # how much goes is known only now
+        refuse_blind(asked, _overall(sparsities, tensors))
     chosen = choices(recipe, tensors, sparsities, sparse)
     counter = _Counter(progress, len(tensors))
     sources = _sources(recipe)
@@ -205,6 +207,12 @@ def _sparsities(
     return {**budgeted.share(prune.sparsity), **own}
 
 
+def _overall(sparsities: Mapping[str, float], tensors: Sequence[Tensor]) -> float:
+    """The fraction of all linear weights that goes."""
+    sizes = {t.name: math.prod(t.shape) for t in tensors if t.name in sparsities}
+    return sum(sparsities[name] * size for name, size in sizes.items()) / max(1, sum(sizes.values()))
+
+
 def _in_order(
     checkpoint: Checkpoint,
     tensors: Sequence[Tensor],
@@ -253,10 +261,15 @@ def _sources(recipe: Recipe) -> dict[str, str]:
 
 
 def _notes(recipe: Recipe) -> list[str]:
+    """What the one who asked for it should know."""
     sparsity = recipe.prune.sparsity or 0
-    if not recipe.calibration.files and sparsity > 0.5:
+    if recipe.calibration.files or not sparsity:
+        return []
+    if sparsity > BLIND:
         return [
             f"{sparsity:.0%} of the weights went by magnitude alone: a model that was not pruned in training needs "
             "calibration texts (--calibrate FILE) or retraining (aerogel distill) to keep its quality."
         ]
-    return []
+    return [
+        f"{sparsity:.0%} of the weights went by magnitude: with calibration texts (--calibrate FILE) more of the quality stays."
+    ]

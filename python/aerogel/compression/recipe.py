@@ -36,8 +36,6 @@ T = TypeVar("T", bound="DataclassInstance")
 
 #: Version of the recipe's keys.
 VERSION = 1
-#: Sparsity where nothing says another.
-SPARSITY = 0.8
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ class Prune:
 
     Attributes:
         method: one of `aerogel.prune.METHODS`; None: "admm" with calibration texts, "magnitude" without.
-        sparsity: fraction that goes; None: what the pattern says, or 0.8.
+        sparsity: fraction that goes; None: what the pattern says, else 0: only zeros that are there already are kept as such.
+            Above 0.5 it needs calibration texts, or a method by name.
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
         budget: how the sparsity is shared out among layers, one of `aerogel.budget.BUDGETS`.
         threshold: weights below this magnitude go, instead of a sparsity.
