@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aerogel._util.text import decoded
 from aerogel.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def read_texts(path: Path) -> list[str]:
 
 
 def _pieces(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with io.StringIO(decoded(path.read_bytes()), newline="") as file:
         if path.suffix in TABLES:
             rows = csv.reader(
                 file,

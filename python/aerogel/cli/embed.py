@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aerogel.cli.console import check_outputs, console, read_lines
+from aerogel.cli.console import check_outputs, console, loaded, read_lines
 from aerogel.cli.options import Folder, Threads
 
 
@@ -35,11 +35,9 @@ def command(
 
     import numpy as np
 
-    from aerogel.engine.model import load
-
     check_outputs(npy)
     texts = read_lines(file)
-    embeddings = load(folder, threads, pooling=pooling).encode(texts)
+    embeddings = loaded(folder, threads, pooling=pooling).encode(texts)
     if npy is not None:
         with npy.open("wb") as out:  # np.save would add a suffix to a name that has none
             np.save(out, embeddings)

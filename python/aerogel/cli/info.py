@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from aerogel._util.units import megabytes
-from aerogel.cli.console import results
+from aerogel.cli.console import loaded, results
 from aerogel.cli.options import Folder, Memory, Threads
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ def command(
 ) -> None:
     """Show a model layer by layer: shape, sparsity, kernel formats, bits per weight."""
     from aerogel.checkpoint import open_checkpoint
-    from aerogel.engine.model import load
 
-    facts = describe(load(folder, threads, memory=memory), open_checkpoint(folder))
+    facts = describe(loaded(folder, threads, memory=memory), open_checkpoint(folder))
     if as_json:
         import json
 

@@ -271,5 +271,6 @@ def _notes(recipe: Recipe) -> list[str]:
             "calibration texts (--calibrate FILE) or retraining (aerogel distill) to keep its quality."
         ]
     return [
-        f"{sparsity:.0%} of the weights went by magnitude: with calibration texts (--calibrate FILE) more of the quality stays."
+        f"{sparsity:.0%} of the weights went by magnitude: with calibration texts (--calibrate FILE) more of the quality "
+        "stays."
     ]

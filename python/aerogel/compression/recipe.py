@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aerogel._util.text import decoded
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
 from aerogel.quantize import scheme
@@ -67,7 +68,7 @@ class Prune:
 
     Attributes:
         method: one of `aerogel.prune.METHODS`; None: "admm" with calibration texts, "magnitude" without.
-        sparsity: fraction that goes; None: what the pattern says, else 0: only zeros that are there already are kept as such.
+        sparsity: fraction that goes; None: what the pattern says, else 0: only zeros that are there stay zeros.
             Above 0.5 it needs calibration texts, or a method by name.
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
         budget: how the sparsity is shared out among layers, one of `aerogel.budget.BUDGETS`.
@@ -180,7 +181,7 @@ class Recipe:
 
         file = Path(path)
         try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+            values = yaml.safe_load(decoded(file.read_bytes()))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RecipeError(f"{file}: expected YAML: {' '.join(str(error).split())}") from error
         try:

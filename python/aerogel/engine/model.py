@@ -20,6 +20,7 @@ import numpy as np
 from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import thread_count, whole_number
+from aerogel._util.progress import Progress
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
@@ -47,6 +48,7 @@ def load(
     format: str = "auto",
     memory: float | None = None,
     pooling: str | None = None,
+    progress: Progress | None = None,
 ) -> Model:
     """Loads a packed model, or any supported checkpoint as it is (uncompressed).
 
@@ -60,6 +62,7 @@ def load(
             fastest format is used.
         pooling: how hidden states become an embedding: "mean", "cls", "max" or "last"; unless given as the model's files
             say, and where they are silent as its family does by default, which a warning says.
+        progress: called as progress(done, total, kind of layer) while kernels are measured.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
@@ -78,7 +81,7 @@ def load(
     purpose = "generate" if architecture.generates else "encode"
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
-    with PackedParameters(checkpoint, architecture.tensors(), tuner, format) as weights:
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     if tuner.measured:

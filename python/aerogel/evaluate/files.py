@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerogel._util.text import decoded
 from aerogel.errors import DataError
 
 #: A first row whose last field is one of these is a header. Any other word there is an error, never skipped silently.
@@ -30,7 +31,7 @@ def read_text(file: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise DataError(f"{os.fspath(file)}: cannot be read: {error.strerror}") from error
     try:
-        text = data.decode("utf-8-sig")
+        text = decoded(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{os.fspath(file)}:{line}: expected UTF-8 text: {error.reason}") from error

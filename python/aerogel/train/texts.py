@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from aerogel._util.text import decoded
 from aerogel.errors import DataError
 
 #: A longer line is a document: it is cut into its sentences.
@@ -39,6 +40,6 @@ def read_labelled(file: Path) -> tuple[list[str], list[int]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return decoded(file.read_bytes()).split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: expected text in UTF-8: {error}") from error
