@@ -17,6 +17,7 @@ from aerogel.cli.options import (
     Rate,
     Resume,
     Rounding,
+    SaveMinutes,
     Stages,
     Steps,
     Threads,
@@ -43,6 +44,7 @@ def command(
     batch_tokens: BatchTokens = None,
     quant: Rounding = None,
     seed: TrainingSeed = None,
+    save_minutes: SaveMinutes = None,
     resume: Resume = False,
     threads: Threads = None,
 ) -> None:
@@ -60,6 +62,7 @@ def command(
         batch_tokens=batch_tokens,
         quant=quant,
         seed=seed,
+        save_minutes=save_minutes,
         threads=threads,
     )
     show(distill(source, out, read_texts(text), teacher, Options(**options), resume=resume, report=say))

@@ -17,6 +17,7 @@ from aerogel.cli.options import (
     Rate,
     Resume,
     Rounding,
+    SaveMinutes,
     Stages,
     Steps,
     Threads,
@@ -56,6 +57,7 @@ def command(
     ] = False,
     quant: Rounding = None,
     seed: TrainingSeed = None,
+    save_minutes: SaveMinutes = None,
     resume: Resume = False,
     threads: Threads = None,
 ) -> None:
@@ -75,6 +77,7 @@ def command(
         train_embeddings=train_embeddings,
         quant=quant,
         seed=seed,
+        save_minutes=save_minutes,
         threads=threads,
     )
     show(finetune(source, out, texts, labels, teacher, Options(**options), resume=resume, report=say))
