@@ -191,3 +191,13 @@ def test_the_command_measures(bert_folder, tmp_path, task, monkeypatch):
 def test_the_command_needs_a_task(bert_folder, tmp_path):
     result = CliRunner().invoke(app, ["sweep", str(bert_folder), "-o", str(tmp_path), "--grid", GRID])
     assert result.exit_code == 2 and "expected one of" in result.stderr
+
+
+def test_nothing_is_best_that_its_interval_does_not_separate():
+    def point(name, size, value, low, high):
+        score = {"metric": "spearman", "figures": {"spearman": {"value": value, "low": low, "high": high}}}
+        return sweeps.Point(name, {}, {"file_bytes": size, "sparsity": 0.5}, score)
+
+    points = [point("a", 1, 0.5, 0.4, 0.6), point("b", 2, 0.55, 0.45, 0.65), point("c", 3, 0.8, 0.7, 0.9)]
+    found = sweeps.Sweep("m", "sts", "spearman", False, "1x8", {}, points)
+    assert found.front("bytes") == [True, True, True] and found.best("bytes") == [True, False, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -32,7 +33,6 @@ app = typer.Typer(
     help="Compressed Transformers on CPUs: prune and quantize a model, then run it faster than the dense one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name in COMMANDS:
@@ -66,6 +66,9 @@ def main() -> None:
     """The console script: errors are one line on stderr and exit code 1."""
     from aerogel.errors import AerogelError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal or pipe cannot show is escaped, not an error
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except (AerogelError, OSError, MemoryError) as error:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from aerogel.compression.recipe import Recipe
     from aerogel.evaluate import Task
 
+#: More of the evaluation's texts than this among the calibration texts is said.
+OVERLAP = 0.05
 TARGET, RECIPE = "Target: the sparsity is chosen for it", "Recipe"
 
 
@@ -171,6 +173,7 @@ def command(
         )
     expected = _prediction(done, tokens, threads)
     show(done, expected, time.perf_counter() - begin)
+    _warn_of_overlap(done, task)
     _report(done, source, task, report, json_file, threads)
 
 
@@ -220,6 +223,22 @@ def _prediction(report: CompressReport, tokens: int, threads: int | None) -> Pre
         return None
     with progress_bar("Measuring kernels, once", at_once=False) as progress:
         return predict(report, tokens, threads, progress)
+
+
+def _warn_of_overlap(report: CompressReport, task: Task[Any] | None) -> None:
+    """Says where the texts of the score were fitted to."""
+    from aerogel.calibrate import read_texts
+
+    fitted = {text for file in report.recipe["calibration"]["files"] for text in read_texts(Path(file))}
+    for file in task.files.values() if task is not None and fitted else ():
+        texts = read_texts(file)
+        share = sum(text in fitted for text in texts) / len(texts)
+        if share > OVERLAP:
+            console.print(
+                f"{file}: {share:.0%} of the evaluation texts are calibration texts: the score says too much",
+                style="yellow",
+                markup=False,
+            )
 
 
 def _report(

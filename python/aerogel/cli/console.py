@@ -16,6 +16,8 @@ from aerogel._util.text import decoded, middle
 from aerogel.errors import AerogelError, DataError
 
 if TYPE_CHECKING:
+    from rich.table import Column
+
     from aerogel._util.progress import Progress as Callback
     from aerogel.engine.model import Model
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 UNLIMITED = 10_000
 #: Seconds between lines of progress where there is no terminal to draw a bar on.
 EVERY = 5.0
-#: Columns of a bar's title.
-TITLE = 34
+#: Columns of a bar's title, and of a layer's name.
+TITLE, NAME = 34, 30
 #: Messages go to stderr: stdout is for results.
 console = Console(stderr=True, highlight=False)
 if not console.is_terminal:
@@ -35,6 +37,13 @@ def results() -> Console:
     """For tables on stdout; where that is no terminal, nothing is cut or wrapped."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=UNLIMITED)
+
+
+def names_column(head: str) -> Column:
+    """The column of layers' names: whatever gives way in a narrow terminal, it does not."""
+    from rich.table import Column
+
+    return Column(head, no_wrap=True, min_width=18)
 
 
 def say(line: str) -> None:
@@ -55,6 +64,17 @@ def write_json(file: Path | None, values: Any) -> None:
 
     if file is not None:
         file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def stream_lines(file: str) -> Iterator[str]:
+    """The lines of a file (- is standard input) as they come, UTF-8, without their ends and without a byte order mark."""
+    with sys.stdin.buffer if file == "-" else Path(file).open("rb") as data:
+        for number, line in enumerate(data, 1):
+            try:
+                text = decoded(line) if number == 1 else line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{file}:{number}: expected UTF-8 text: {error}") from error
+            yield text.removesuffix("\n").removesuffix("\r")
 
 
 def read_lines(file: str) -> list[str]:

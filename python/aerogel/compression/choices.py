@@ -12,7 +12,7 @@ from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, Pattern, parse_pattern
 
 #: Without calibration texts more than this goes only where a method was named: by magnitude alone a model that was not
-#: trained for it loses most of its quality there (80 % of MiniLM: 78 % of its score is kept).
+#: trained for it loses most of its quality there.
 BLIND = 0.5
 #: Schemes whose rounding is so coarse that compensation pays.
 COARSE = ("int4", "codebook")

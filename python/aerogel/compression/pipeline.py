@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections import deque
@@ -30,6 +31,11 @@ from aerogel.compression.report import CompressReport, TensorReport
 from aerogel.errors import AerogelError, RecipeError
 from aerogel.prune import parse_pattern, sparsity_below
 from aerogel.structure import prune_on_texts, prune_structure
+
+log = logging.getLogger("aerogel")
+
+#: Fewer calibration texts than this are said to be few.
+FEW_TEXTS = 500
 
 
 def pack(
@@ -144,6 +150,8 @@ def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpo
         return None
     texts = [text for file in wanted.files for text in read_texts(Path(file))]
     running = architecture.generates
+    if not running and len(texts) < FEW_TEXTS:
+        log.warning("calibration: %d texts are few: from about %d on results are steady", len(texts), FEW_TEXTS)
     tokens = min(wanted.tokens or (512 if running else 128), architecture.max_positions)
     tokens = min(tokens, checkpoint.max_tokens or tokens)
     return sequences(texts, checkpoint.tokenizer(), tokens, wanted.total, running, wanted.samples, recipe.seed)

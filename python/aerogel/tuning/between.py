@@ -70,7 +70,7 @@ def in_turn(layers: Iterable[Layer]) -> list[Layer]:
     for group in groups.values():
         group.sort(key=lambda layer: layer.sparsity)
         ends = sorted(
-            {*np.linspace(0, len(group) - 1, 1 + math.ceil(_span(group) / REACH)).round().astype(int).tolist()}
+            {*np.linspace(0, len(group) - 1, 1 + math.ceil(_span(group) / REACH - 1e-9)).round().astype(int).tolist()}
         )
         found += [group[i] for i in ends] + [layer for i, layer in enumerate(group) if i not in ends]
     return found
