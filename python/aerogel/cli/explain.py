@@ -61,7 +61,7 @@ def command(
 def show(found: Explanation) -> None:
     """Prints the layers, the rest, and the advice."""
     out = results()
-    heads = ("shape", "zeros", "pattern", "runs as", "alone", "measured", "dense", "gain", "sparse wins from", "memory")
+    heads = ("shape", "zeros", "pattern", "runs as", "alone ms", "ms", "dense ms", "gain", "sparse wins from", "memory")
     table = Table(names_column("layer"), *heads, box=None, pad_edge=False)
     for column in (table.columns[2], *table.columns[5:]):
         column.justify, column.no_wrap = "right", True
@@ -72,9 +72,9 @@ def show(found: Explanation) -> None:
             f"{layer.sparsity:.1%}",
             layer.pattern,
             f"{layer.format}, static x" if layer.limit else layer.format,
-            "" if layer.predicted_ms is None else f"{layer.predicted_ms:.3f} ms",
-            f"{layer.measured_ms:.3f} ms",
-            f"{layer.dense_ms:.3f} ms",
+            "" if layer.predicted_ms is None else f"{layer.predicted_ms:.3f}",
+            f"{layer.measured_ms:.3f}",
+            f"{layer.dense_ms:.3f}",
             f"{layer.dense_ms / layer.measured_ms:.1f}x",
             wins(layer),
             megabytes(layer.nbytes),
