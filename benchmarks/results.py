@@ -86,7 +86,7 @@ def encoder(model: Path, quick: bool, threads: int, peers: str, folder: Path) ->
         variants = dense_variants(model, Path(work), threads)
         for sparsity in (0.8, 0.9):
             path = Path(work) / f"sparse-{sparsity:g}"
-            compress(model, path, sparsity=sparsity, threads=threads)
+            compress(model, path, sparsity=sparsity, method="magnitude", threads=threads)
             variants.append(Variant(f"sparse int8 {sparsity:.0%}", str(path)))
         batches, lengths = ([1], [16, 128]) if quick else ([1, 16], [16, 128])
         result = bench_variants(

@@ -3,7 +3,7 @@
 model = aerogel.load("packed-model")
 model.encode(["a sentence", "another one"])      # float32 [2, hidden]
 
-aerogel.compress("sentence-transformers/all-MiniLM-L6-v2", "packed-model", sparsity=0.8)
+aerogel.compress("sentence-transformers/all-MiniLM-L6-v2", "packed-model", sparsity=0.8, calibrate="texts.txt")
 
 Methods and tools are in packages of their own: `aerogel.prune`, `aerogel.quantize`, `aerogel.budget`, `aerogel.calibrate`,
 `aerogel.train`, `aerogel.evaluate` and `aerogel.report`.

@@ -36,7 +36,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "packed"
-    aerogel.compress(source, out, sparsity=0.9)
+    aerogel.compress(source, out, sparsity=0.9, method="magnitude")
     return out
 
 

@@ -1,4 +1,5 @@
 import ast
+import io
 import json
 import os
 import subprocess
@@ -39,7 +40,7 @@ def shell(*args, stdin=b"", **env):
 @pytest.fixture(scope="module")
 def packed(bert_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "packed"
-    run("compress", bert_folder, "-o", out, "--sparsity", "0.9")
+    run("compress", bert_folder, "-o", out, "--sparsity", "0.9", "--method", "magnitude")
     return out
 
 
@@ -88,7 +89,18 @@ def test_version():
 
 def test_compress_says_what_it_did_on_stderr(bert_folder, tmp_path):
     result = run(
-        "compress", bert_folder, "-o", tmp_path / "out", "--pattern", "8:64", "--quant", "none", "--threads", 2
+        "compress",
+        bert_folder,
+        "-o",
+        tmp_path / "out",
+        "--pattern",
+        "8:64",
+        "--method",
+        "magnitude",
+        "--quant",
+        "none",
+        "--threads",
+        2,
     )
     assert result.stdout == "" and "smaller than float32" in result.stderr
     recipe = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["recipe"]
@@ -161,7 +173,7 @@ def test_an_error_is_one_line(tmp_path):
 
 def test_names_with_brackets_are_no_markup(packed, tmp_path):
     folder = tmp_path / "model[/v2]"
-    run("compress", packed, "-o", folder, "--sparsity", "0.9")
+    run("compress", packed, "-o", folder, "--sparsity", "0.9", "--method", "magnitude")
     assert f"{folder}: bert" in run("info", folder).stdout.replace("\n", "")
 
 
@@ -191,3 +203,49 @@ def test_help_tells_defaults_that_depend():
     """Square brackets are markup to the printer of help, and would vanish."""
     text = " ".join(run("compress", "--help").stdout.replace("│", " ").split())
     assert "[default: all available cores]" in text and "\\[" not in text
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+
+
+def test_text_from_windows_is_embedded_as_it_comes_whatever_the_locale(packed, tmp_path):
+    plain, windows = tmp_path / "plain.txt", tmp_path / "windows.txt"
+    plain.write_bytes("the cät\n\na dog\n".encode())
+    windows.write_bytes(b"\xef\xbb\xbf" + "the cät\r\n\r\na dog\r\n".encode())
+    expected = run("embed", packed, plain).stdout
+    assert expected.count("\n") == 3 and run("embed", packed, windows).stdout == expected
+    command = [sys.executable, "-m", "aerogel", "embed", str(packed), str(windows), "--json"]
+    done = subprocess.run(command, env={**os.environ, **ASCII}, capture_output=True)
+    assert done.returncode == 0 and done.stderr == b"" and b"c\\u00e4t" in done.stdout
+    run("embed", packed, windows, "--npy", tmp_path / "v.npy")
+    rows = np.loadtxt(io.StringIO(expected), dtype=np.float32)
+    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), rows)
+
+
+def test_embedding_needs_no_more_than_a_part_of_the_texts(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr("aerogel.cli.embed.PART", 2)
+    (tmp_path / "t.txt").write_text("the cat\na dog\nsat on\nthe mat\nran\n")
+    whole = run("embed", packed, tmp_path / "t.txt").stdout
+    monkeypatch.setattr("aerogel.cli.embed.PART", 100)
+    assert run("embed", packed, tmp_path / "t.txt").stdout == whole and whole.count("\n") == 5
+
+
+def test_what_is_no_terminal_has_lines_of_progress_and_whole_tables(packed, monkeypatch, capsys):
+    import aerogel.cli.console as shown
+
+    monkeypatch.setattr(shown, "EVERY", 0.0)
+    said = []
+    monkeypatch.setattr(shown, "say", said.append)
+    with shown.progress_bar("Compressing " + "a/long/path/" * 9 + "model") as step:
+        step(1, 3, "first")
+        step(3, 3, "last")
+    (line,) = said
+    assert line.endswith("path/model: 1 of 3 (first)") and len(line) < 80
+    assert "…" not in run("info", packed).stdout and "layers.0.attention.qkv" in run("info", packed).stdout
+
+
+def test_evaluation_texts_that_were_fitted_to_are_said(bert_folder, tmp_path):
+    sts = tmp_path / "sts.csv"
+    sts.write_text("".join(f"the cat sat,the {w} ran,{i}\n" for i, w in enumerate(["cat", "dog", "mat", "tree"])))
+    done = run("compress", bert_folder, "-o", tmp_path / "out", "--sparsity", 0.6, "-c", sts, "--sts", sts)
+    assert "100% of the evaluation texts are calibration texts" in done.stderr

@@ -72,7 +72,10 @@ def test_the_default_method_depends_on_the_texts(bert_folder, texts, tmp_path):
 @pytest.mark.parametrize("pattern", ["8:64", "2:4", "1x4", "2x1"])
 def test_patterns(bert_folder, texts, tmp_path, pattern):
     for method in ("wanda", "obs", "admm"):
-        report = aerogel.compress(bert_folder, tmp_path / method, pattern=pattern, method=method, calibrate=texts)
+        sparsity = 0.8 if pattern in ("1x4", "2x1") else None
+        report = aerogel.compress(
+            bert_folder, tmp_path / method, sparsity, pattern=pattern, method=method, calibrate=texts
+        )
         assert report.sparsity == pytest.approx({"8:64": 0.86, "2:4": 0.5}.get(pattern, 0.8), abs=0.03)
         assert np.isfinite(aerogel.load(tmp_path / method).forward(random_ids(60, 9))).all()
 
@@ -194,11 +197,11 @@ def test_budgets(bert_folder, texts, tmp_path, budget):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"prune": {"method": "obs"}}, "prune.method: obs needs calibration texts"),
-        ({"prune": {"method": "taylor"}}, "taylor needs gradients"),
-        ({"prune": {"budget": "owl"}}, "prune.budget: owl needs calibration texts"),
-        ({"prune": {"budget": "fair"}}, "expected one of .*, got 'fair'"),
-        ({"prune": {"budget": "global", "pattern": "8:64"}}, "8:64"),
+        ({"prune": {"method": "obs", "sparsity": 0.5}}, "prune.method: obs needs calibration texts"),
+        ({"prune": {"method": "taylor", "sparsity": 0.5}}, "taylor needs gradients"),
+        ({"prune": {"budget": "owl", "sparsity": 0.5}}, "prune.budget: owl needs calibration texts"),
+        ({"prune": {"budget": "fair", "sparsity": 0.5}}, "expected one of .*, got 'fair'"),
+        ({"prune": {"budget": "global", "method": "magnitude", "pattern": "8:64"}}, "8:64"),
         ({"prune": {"steps": 3, "threshold": 0.1}}, "not with a threshold"),
         ({"quantize": {"rounding": "compensated"}}, "compensated needs calibration texts"),
         ({"quantize": {"activations": "static"}}, "activations: static needs calibration texts"),
@@ -213,7 +216,7 @@ def test_contradictions(bert_folder, tmp_path, recipe, message):
 
 def test_a_missing_text_is_said_before_anything_is_written(bert_folder, tmp_path):
     with pytest.raises(DataError, match=r"nothing\.txt"):
-        aerogel.compress(bert_folder, tmp_path / "out", calibrate=tmp_path / "nothing.txt")
+        aerogel.compress(bert_folder, tmp_path / "out", 0.5, calibrate=tmp_path / "nothing.txt")
     assert not (tmp_path / "out").exists()
 
 

@@ -22,7 +22,7 @@ UP = "encoder.layer.1.intermediate.dense.weight"
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.8, 0.95, 1.0])
 @pytest.mark.parametrize("quant", ["int8", "bf16", "none"])
 def test_round_trip_of_a_bert(bert_folder, tmp_path, sparsity, quant):
-    report = aerogel.compress(bert_folder, tmp_path / "out", sparsity=sparsity, quant=quant)
+    report = aerogel.compress(bert_folder, tmp_path / "out", sparsity=sparsity, method="magnitude", quant=quant)
     source, packed = open_checkpoint(bert_folder), open_checkpoint(tmp_path / "out")
     assert packed.kind == "packed"
     for tensor in report.tensors:
@@ -52,8 +52,24 @@ def test_round_trip_of_a_bert(bert_folder, tmp_path, sparsity, quant):
     assert sum(t.bytes for t in report.tensors) <= report.file_bytes
 
 
+def test_nothing_is_removed_unless_asked_for(bert_folder, tmp_path):
+    report = aerogel.compress(bert_folder, tmp_path / "dense")
+    assert report.sparsity < 0.01 and report.notes == []
+    sparse = aerogel.compress(bert_folder, tmp_path / "sparse", 0.5, quant="none")
+    assert "with calibration texts" in sparse.notes[0]
+    again = aerogel.compress(tmp_path / "sparse", tmp_path / "again")  # with the zeros that it has
+    assert again.sparsity == pytest.approx(0.5, abs=0.01) and again.notes == []
+
+
+def test_a_threshold_that_takes_most_weights_needs_texts_too(bert_folder, tmp_path):
+    with pytest.raises(RecipeError, match="100% sparsity without calibration texts"):
+        aerogel.compress(bert_folder, tmp_path / "out", recipe={"prune": {"threshold": 100.0}})
+    recipe = {"prune": {"threshold": 100.0, "method": "magnitude"}}
+    assert aerogel.compress(bert_folder, tmp_path / "out", recipe=recipe).sparsity == 1
+
+
 def test_windows(bert_folder, tmp_path):
-    report = aerogel.compress(bert_folder, tmp_path / "out", pattern="16:64")
+    report = aerogel.compress(bert_folder, tmp_path / "out", pattern="16:64", method="magnitude")
     assert report.recipe["prune"]["pattern"] == "16:64" and report.recipe["prune"]["sparsity"] == 0.75
     kept = open_checkpoint(tmp_path / "out").array("encoder.layer.0.output.dense.weight") != 0  # [48, 100]
     assert (kept[:, :64].sum(1) <= 16).all() and (kept[:, 64:].sum(1) <= 9).all()
@@ -61,7 +77,7 @@ def test_windows(bert_folder, tmp_path):
 
 def test_what_is_in_the_folder(bert_folder, tmp_path):
     out = tmp_path / "deep" / "out"
-    aerogel.compress(bert_folder, out, sparsity=0.9)
+    aerogel.compress(bert_folder, out, sparsity=0.9, method="magnitude")
     config = json.loads((out / "config.json").read_text())
     assert config.pop("quantization_config") == {
         "quant_method": "aerogel",
@@ -106,7 +122,7 @@ def test_a_transformer_in_a_subfolder(tmp_path):
 
 def test_the_same_bytes_whatever_the_threads(bert_folder, tmp_path):
     for threads in (1, 4):
-        aerogel.compress(bert_folder, tmp_path / str(threads), threads=threads)
+        aerogel.compress(bert_folder, tmp_path / str(threads), sparsity=0.5, threads=threads)
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
@@ -141,8 +157,8 @@ def test_a_packed_model_is_replaced_and_nothing_else(bert_folder, tmp_path):
     out.mkdir()
     aerogel.compress(bert_folder, out, sparsity=0.5)  # an empty folder is fine
     with pytest.raises(RecipeError, match="a model stands there: .* replace it with --overwrite"):
-        aerogel.compress(bert_folder, out, sparsity=0.9)
-    aerogel.compress(bert_folder, out, sparsity=0.9, overwrite=True)
+        aerogel.compress(bert_folder, out, sparsity=0.9, method="magnitude")
+    aerogel.compress(bert_folder, out, sparsity=0.9, method="magnitude", overwrite=True)
     assert json.loads((out / "config.json").read_text())["quantization_config"]["recipe"]["prune"]["sparsity"] == 0.9
     other = tmp_path / "other"
     shutil.copytree(bert_folder, other)
@@ -163,7 +179,7 @@ def test_an_interrupted_run_loses_nothing(bert_folder, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        aerogel.compress(bert_folder, out, sparsity=0.9, progress=stop, overwrite=True)
+        aerogel.compress(bert_folder, out, sparsity=0.9, progress=stop, method="magnitude", overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -205,7 +221,7 @@ def test_broken_sources(tmp_path):
 def test_a_decoder_keeps_its_head_dense(llama_folder, tmp_path):
     config = {**tiny_models.LLAMA, "tie_word_embeddings": False}
     source = tiny_models.write(tmp_path / "source", config, tiny_models.llama_weights(config))
-    report = aerogel.compress(source, tmp_path / "out", sparsity=0.9)
+    report = aerogel.compress(source, tmp_path / "out", sparsity=0.9, method="magnitude")
     head = next(t for t in report.tensors if t.name == "lm_head.weight")
     assert head.role == "head" and head.sparsity < 0.1
     aerogel.compress(llama_folder, tmp_path / "tied", sparsity=0)
@@ -217,7 +233,9 @@ def test_a_decoder_keeps_its_head_dense(llama_folder, tmp_path):
 
 def test_bf16_on_disk_and_in_memory(bert_folder, tmp_path):
     for sparsity, format in ((0.0, "dense_bf16"), (0.6, "masked_bf16")):
-        aerogel.compress(bert_folder, tmp_path / "out", sparsity=sparsity, quant="bf16", overwrite=True)
+        aerogel.compress(
+            bert_folder, tmp_path / "out", sparsity=sparsity, method="magnitude", overwrite=True, quant="bf16"
+        )
         file = SafetensorsFile(tmp_path / "out" / "model.safetensors")
         stored = UP if sparsity == 0 else UP + "_values"
         assert file.entries[stored].dtype == "BF16" and UP + "_scale" not in file.entries
@@ -246,7 +264,7 @@ def test_minilm_in_bf16(minilm, tmp_path):
 
 
 def test_minilm_at_80_percent(minilm, tmp_path):
-    report = aerogel.compress(minilm, tmp_path / "out", sparsity=0.8)
+    report = aerogel.compress(minilm, tmp_path / "out", sparsity=0.8, method="magnitude")
     assert report.sparsity == pytest.approx(0.8, abs=0.001)
     assert report.file_bytes < 17e6
 
@@ -255,7 +273,9 @@ def test_minilm_at_80_percent(minilm, tmp_path):
 @pytest.mark.parametrize("quant", ["int8", "int4:g32", "codebook:16", "bf16"])
 def test_more_sparsity_is_never_a_larger_file(bert_folder, tmp_path, quant, pack):
     sizes = [
-        aerogel.compress(bert_folder, tmp_path / "out", s / 10, quant=quant, pack=pack, overwrite=True).file_bytes
+        aerogel.compress(
+            bert_folder, tmp_path / "out", s / 10, method="magnitude", overwrite=True, quant=quant, pack=pack
+        ).file_bytes
         for s in range(11)
     ]
     assert sizes == sorted(sizes, reverse=True)

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from aerogel.compression.choices import resolved
 from aerogel.compression.recipe import Calibration, Fold, Prune, Quantize, Recipe, with_values
 from aerogel.errors import RecipeError
 from aerogel.structure import StructureRecipe
@@ -106,3 +107,44 @@ def test_errors_name_their_place(tmp_path, text, message):
 def test_a_recipe_is_not_changed_by_anyone():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("prune", "method", "sparsity"),
+    [
+        ({}, "magnitude", 0.0),
+        ({"sparsity": 0.5}, "magnitude", 0.5),
+        ({"pattern": "2:4"}, "magnitude", 0.5),
+        ({"pattern": "8:64", "method": "magnitude"}, "magnitude", 0.875),
+        ({"sparsity": 0.9, "method": "magnitude"}, "magnitude", 0.9),
+        ({"layers": {"layers.0.*": 0.5}}, "magnitude", 0.0),
+    ],
+)
+def test_without_texts_little_or_by_name(prune, method, sparsity):
+    found = resolved(Recipe.of({"prune": prune})).prune
+    assert (found.method, found.sparsity) == (method, sparsity)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"prune": {"sparsity": 0.51}}, "51% sparsity without calibration texts"),
+        ({"prune": {"pattern": "8:64"}}, "88% sparsity without calibration texts"),
+        ({"prune": {"layers": {"layers.0.*": 0.6}}}, "60% sparsity without calibration texts"),
+        ({"prune": {"method": "admm"}}, "prune.method: admm prunes nothing without a sparsity"),
+        ({"prune": {"pattern": "1x4"}}, "prune.pattern: 1x4 prunes nothing without a sparsity"),
+        ({"prune": {"budget": "owl"}}, "prune.budget: owl prunes nothing without a sparsity"),
+        ({"calibration": {"files": ["t.txt"]}}, "nothing uses the texts: int8 does not need them"),
+    ],
+)
+def test_nothing_is_ruined_or_ignored_unsaid(recipe, message):
+    with pytest.raises(RecipeError, match=message):
+        resolved(Recipe.of(recipe))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"prune": {"sparsity": 0.8}}, {"prune": {"sparsity": 0}}, {"quantize": {"weights": "int4:g64"}}, {"fold": {}}],
+)
+def test_texts_allow_more(recipe):
+    assert resolved(Recipe.of({**recipe, "calibration": {"files": ["t.txt"]}}))

@@ -16,9 +16,9 @@ from aerogel.errors import RecipeError
 @pytest.mark.parametrize("pack", ["plain", "small"])
 def test_the_least_sparsity_that_fits(bert_folder, tmp_path, pack):
     dense = aerogel.compress(bert_folder, tmp_path / "dense", 0.0, pack=pack).file_bytes
-    sparse = aerogel.compress(bert_folder, tmp_path / "sparse", 0.95, pack=pack).file_bytes
+    sparse = aerogel.compress(bert_folder, tmp_path / "sparse", 0.95, method="magnitude", pack=pack).file_bytes
     goal = (dense + sparse) // 2
-    report = aerogel.compress(bert_folder, tmp_path / "out", pack=pack, target=Target(size=goal))
+    report = aerogel.compress(bert_folder, tmp_path / "out", method="magnitude", pack=pack, target=Target(size=goal))
     assert 0.95 * goal < report.file_bytes <= goal
     assert (tmp_path / "out" / "model.safetensors").stat().st_size == report.file_bytes
     assert 0.1 < report.sparsity < 0.95
@@ -89,7 +89,7 @@ def test_a_latency(bert_folder, tmp_path, monkeypatch):
         return 1e-3 + sum(1e-3 * (1 - packed.weight(n).sparsity) for n in names)
 
     monkeypatch.setattr(targets, "latency", latency)
-    report = aerogel.compress(bert_folder, tmp_path / "out", target=Target(latency=5e-3, tokens=8))
+    report = aerogel.compress(bert_folder, tmp_path / "out", method="magnitude", target=Target(latency=5e-3, tokens=8))
     assert latency(tmp_path / "out", 8, None) <= 5e-3 and report.sparsity == pytest.approx(2 / 3, abs=0.05)
     assert "1x8 tokens: " in report.notes[-1] and "dense int8" in report.notes[-1]
     with pytest.raises(
@@ -172,8 +172,10 @@ def test_commands(bert_folder, tmp_path):
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["recipe"]["prune"]["method"] == "wanda" and report["score"]["metric"] == "spearman"
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
-    result = run("compress", bert_folder, "-o", tmp_path / "fit", "--target-size", "30kB")
+    result = run("compress", bert_folder, "-o", tmp_path / "fit", "--target-size", "30kB", "--method", "magnitude")
     assert result.exit_code == 0 and (tmp_path / "fit" / "model.safetensors").stat().st_size <= 30_000
+    refused = run("compress", bert_folder, "-o", tmp_path / "no", "--target-size", "30kB")
+    assert "sparsity without calibration texts" in str(refused.exception) and not (tmp_path / "no").exists()
     for options in (
         ["--target-size", "1MB", "--target-latency", "1ms"],
         ["--max-drop", "0.1"],

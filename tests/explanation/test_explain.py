@@ -23,7 +23,7 @@ def packed(bert_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("aerogel.explanation.profile.SECONDS", 0.1)
     monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
-    aerogel.compress(bert_folder, tmp_path / "packed", sparsity=0.75)
+    aerogel.compress(bert_folder, tmp_path / "packed", sparsity=0.75, method="magnitude")
     return tmp_path / "packed"
 
 
@@ -143,7 +143,7 @@ def test_a_layer_with_few_zeros_is_dense(llama_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("aerogel.explanation.profile.SECONDS", 0.1)
     monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
-    aerogel.compress(llama_folder, tmp_path / "packed", sparsity=1.0)
+    aerogel.compress(llama_folder, tmp_path / "packed", sparsity=1.0, method="magnitude")
     layers = aerogel.explain(tmp_path / "packed", tokens=1, threads=1).layers
     assert {layer.pattern for layer in layers if layer.sparsity == 1} == {"empty"}
     assert {layer.pattern for layer in layers if layer.sparsity < 0.25} == {"dense"}  # the head: codes that round to 0

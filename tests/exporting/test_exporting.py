@@ -88,7 +88,7 @@ def stored_plain(folder: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_transformers_runs_it_as_aerogel_does(tmp_path: Path, kind: str) -> None:
-    aerogel.compress(written(tmp_path / "source", kind), tmp_path / "packed", sparsity=0.7)
+    aerogel.compress(written(tmp_path / "source", kind), tmp_path / "packed", sparsity=0.7, method="magnitude")
     report = aerogel.export(tmp_path / "packed", tmp_path / "out")
     assert report.sparsity == pytest.approx(0.7, abs=0.02)
     ids = random_ids(MODELS[kind]["vocab_size"], 17)
@@ -107,7 +107,7 @@ def test_transformers_runs_it_as_aerogel_does(tmp_path: Path, kind: str) -> None
 def test_minilm_80_percent_in_transformers(minilm: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    aerogel.compress(minilm, tmp_path / "packed", sparsity=0.8)
+    aerogel.compress(minilm, tmp_path / "packed", sparsity=0.8, method="magnitude")
     report = aerogel.export(tmp_path / "packed", tmp_path / "out")
     assert report.sparsity == pytest.approx(0.8, abs=0.001)
     model, ours = transformers.AutoModel.from_pretrained(tmp_path / "out"), aerogel.load(tmp_path / "out")
@@ -123,7 +123,7 @@ def test_minilm_80_percent_in_transformers(minilm: Path, tmp_path: Path) -> None
 
 
 def test_zeros_survive_the_round_trip(tmp_path: Path, bert_folder: Path) -> None:
-    first = aerogel.compress(bert_folder, tmp_path / "packed", sparsity=0.8)
+    first = aerogel.compress(bert_folder, tmp_path / "packed", sparsity=0.8, method="magnitude")
     aerogel.export(tmp_path / "packed", tmp_path / "out")
     second = aerogel.compress(tmp_path / "out", tmp_path / "again", sparsity=0)
     assert second.sparsity == first.sparsity > 0.79

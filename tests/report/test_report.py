@@ -54,7 +54,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def report(bert_folder, tmp_path_factory):
-    return aerogel.compress(bert_folder, tmp_path_factory.mktemp("report") / "small", sparsity=0.75)
+    return aerogel.compress(bert_folder, tmp_path_factory.mktemp("report") / "small", sparsity=0.75, method="magnitude")
 
 
 def figure(value, low=None, high=None):

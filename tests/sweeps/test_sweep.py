@@ -18,7 +18,7 @@ from aerogel.errors import AerogelError, RecipeError
 from .. import tiny_models
 
 RUN = sys.modules["aerogel.sweeps.run"]
-GRID = "sparsity=0.5,0.8 quant=int8"
+GRID = "sparsity=0.5,0.8 quant=int8 method=magnitude"
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_it_goes_on_where_it_was(bert_folder, tmp_path, task, clock, monkeypatch
     assert more.notes == ["noisy"]
     assert sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all").notes == ["noisy"], "also of earlier runs"
     made.clear()
-    (out / "points" / "sparsity=0.8,quant=int8" / "result.json").write_text('{"key": ')
+    (out / "points" / "sparsity=0.8,quant=int8,method=magnitude" / "result.json").write_text('{"key": ')
     sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all")
     assert [k["sparsity"] for k in made] == [0.8], "half a file is no result"
     made.clear()
@@ -108,7 +108,7 @@ def test_only_what_is_worth_having_is_kept(bert_folder, tmp_path, task, clock):
     found = sweeps.sweep(bert_folder, tmp_path / "out", GRID, task, seq=8)
     for point, small, fast in list(zip(found.points, found.front("bytes"), found.front("ms")))[2:]:
         assert (point.folder is not None) == (small or fast)
-        name = f"sparsity={point.point['sparsity']},quant=int8"
+        name = f"sparsity={point.point['sparsity']},quant=int8,method=magnitude"
         assert (tmp_path / "out" / "points" / name / "model").exists() == (small or fast)
     assert any(p.folder for p in found.points[2:])
     gone = [p.name for p in found.points[2:] if not p.folder]
@@ -169,7 +169,16 @@ def test_a_language_model(llama_folder, tmp_path, clock):
 def test_the_command_measures(bert_folder, tmp_path, task, monkeypatch):
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(bench_run, "TURN_SECONDS", 0.0)
-    arguments = ["sweep", bert_folder, "-o", tmp_path / "out", "--grid", "sparsity=0.8", "--sts", task.files["sts"]]
+    arguments = [
+        "sweep",
+        bert_folder,
+        "-o",
+        tmp_path / "out",
+        "--grid",
+        "sparsity=0.8 method=magnitude",
+        "--sts",
+        task.files["sts"],
+    ]
     arguments += ["--seq", 8, "--rounds", 1, "-t", 1]
     result = CliRunner().invoke(app, [str(word) for word in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -182,3 +191,13 @@ def test_the_command_measures(bert_folder, tmp_path, task, monkeypatch):
 def test_the_command_needs_a_task(bert_folder, tmp_path):
     result = CliRunner().invoke(app, ["sweep", str(bert_folder), "-o", str(tmp_path), "--grid", GRID])
     assert result.exit_code == 2 and "expected one of" in result.stderr
+
+
+def test_nothing_is_best_that_its_interval_does_not_separate():
+    def point(name, size, value, low, high):
+        score = {"metric": "spearman", "figures": {"spearman": {"value": value, "low": low, "high": high}}}
+        return sweeps.Point(name, {}, {"file_bytes": size, "sparsity": 0.5}, score)
+
+    points = [point("a", 1, 0.5, 0.4, 0.6), point("b", 2, 0.55, 0.45, 0.65), point("c", 3, 0.8, 0.7, 0.9)]
+    found = sweeps.Sweep("m", "sts", "spearman", False, "1x8", {}, points)
+    assert found.front("bytes") == [True, True, True] and found.best("bytes") == [True, False, True]

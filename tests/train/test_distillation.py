@@ -238,6 +238,41 @@ def test_a_budget_of_minutes_is_kept(bert_folder: Path, tmp_path: Path) -> None:
     assert done.sparsity == pytest.approx(0.5, abs=2e-3)
 
 
+def test_pruning_is_not_counted_and_saved_at_once(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is the test's: pruning takes an hour, a step a second."""
+    from aerogel.train import distillation, schedule
+    from aerogel.train.loop import Loop
+
+    now = [0.0]
+    monkeypatch.setattr(schedule.Clock.__init__, "__defaults__", (None, None, lambda: now[0]))
+    prune, step = distillation.prune_at_once, Loop._step
+
+    def slow_prune(*args: object) -> None:
+        now[0] += 3600
+        prune(*args)  # type: ignore[arg-type]
+
+    def slow_step(loop: Loop, *args: object) -> None:
+        if loop.clock.step == 0:
+            assert snapshot_of(tmp_path / "out").exists()
+        now[0] += 1
+        step(loop, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(distillation, "prune_at_once", slow_prune)
+    monkeypatch.setattr(Loop, "_step", slow_step)
+    done = distill(bert_folder, tmp_path / "out", TEXTS, options=Options(minutes=0.1, sparsity=0.5, **QUICK))
+    assert done.steps == 6 and done.seconds == pytest.approx(6)
+    assert not snapshot_of(tmp_path / "out").exists()
+
+
+def test_no_step_is_no_success(bert_folder: Path, tmp_path: Path) -> None:
+    options = Options(minutes=1e-12, sparsity=0.5, **QUICK)
+    with pytest.raises(RecipeError, match=r"before the first step: nothing was trained; .*out.snapshot has the pruned"):
+        distill(bert_folder, tmp_path / "out", TEXTS, options=options)
+    assert snapshot_of(tmp_path / "out").exists() and not (tmp_path / "out").exists()
+
+
 def test_a_budget_of_one_step_prunes_all_the_same(bert_folder: Path, tmp_path: Path) -> None:
     assert distill(
         bert_folder, tmp_path / "out", TEXTS, options=Options(steps=1, sparsity=0.8, stages=9, **QUICK)

@@ -41,7 +41,7 @@ def prepare(source: str | os.PathLike[str], work: Path, threads: int | None, pro
     variants = dense_variants(source, work, threads)
     for sparsity in SPARSITIES:
         path = work / f"sparse-int8-{round(100 * sparsity)}"
-        compress(source, path, sparsity=sparsity, threads=threads, progress=progress)
+        compress(source, path, sparsity=sparsity, method="magnitude", threads=threads, progress=progress)
         variants.append(Variant(f"sparse int8, {sparsity:.0%}", str(path)))
     return variants
 

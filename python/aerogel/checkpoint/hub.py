@@ -41,5 +41,5 @@ def download(model_id: str) -> Path:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{model_id}: no such file or folder, and as a model id neither cached nor reachable "
-            f"({type(error).__name__}: {reason:.300})"
+            f"({type(error).__name__}: {reason:.60})"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -34,7 +35,6 @@ app = typer.Typer(
     help="Compressed Transformers on CPUs: prune and quantize a model, then run it faster than the dense one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name in COMMANDS:
@@ -74,6 +74,9 @@ def main() -> None:
     from aerogel.errors import AerogelError
 
     before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal or pipe cannot show is escaped, not an error
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except (AerogelError, OSError, MemoryError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from aerogel._util.units import megabytes, milliseconds
 from aerogel.cli import scoring
-from aerogel.cli.console import check_outputs, console, progress_bar, write_json
+from aerogel.cli.console import check_outputs, console, loaded, progress_bar, write_json
 from aerogel.cli.options import (
     FILES,
     METHOD,
@@ -29,9 +30,12 @@ from aerogel.cli.options import (
 
 if TYPE_CHECKING:
     from aerogel.compression import CompressReport, Target, TensorReport
+    from aerogel.compression.predict import Prediction
     from aerogel.compression.recipe import Recipe
     from aerogel.evaluate import Task
 
+#: More of the evaluation's texts than this among the calibration texts is said.
+OVERLAP = 0.05
 TARGET, RECIPE = "Target: the sparsity is chosen for it", "Recipe"
 
 
@@ -49,7 +53,8 @@ def command(
         typer.Option(
             min=0,
             max=1,
-            help="Fraction of weights to remove; 0: none. \\[default: 0.8, or what the pattern says]",
+            help="Fraction of weights to remove; above 0.5 it needs --calibrate or --method. "
+            "\\[default: what the pattern says, else none: zeros that are there stay]",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -151,6 +156,7 @@ def command(
     task = scoring.chosen_task(sts, classify, text)
     target = _target(size, latency, tokens, drop, task)
     whole = _recipe(recipe, values or [])
+    begin = time.perf_counter()
     with progress_bar(f"Compressing {source}") as progress:
         done = compress(
             source,
@@ -169,8 +175,9 @@ def command(
             progress=progress,
             overwrite=overwrite,
         )
-    show(done)
-    _show_prediction(done, tokens, threads)
+    expected = _prediction(done, tokens, threads)
+    show(done, expected, time.perf_counter() - begin)
+    _warn_of_overlap(done, task)
     _report(done, source, task, report, json_file, overwrite, threads)
 
 
@@ -211,21 +218,31 @@ def _recipe(file: Path | None, values: Sequence[str]) -> Recipe | Path | None:
     return with_values(Recipe() if file is None else Recipe.read(file), recipe_values(values))
 
 
-def _show_prediction(report: CompressReport, tokens: int, threads: int | None) -> None:
-    """Prints how long the linears take here, where kernels may be measured."""
+def _prediction(report: CompressReport, tokens: int, threads: int | None) -> Prediction | None:
+    """How long the linears take here, where kernels may be measured; the first load then finds them known."""
     from aerogel.compression.predict import predict
     from aerogel.tuning import enabled
 
     if not enabled():
-        return
-    with console.status("Measuring kernels on this machine"):
-        expected = predict(report, tokens, threads)
-    if expected is not None:
-        console.print(
-            f"linears of 1x{expected.tokens} tokens: {milliseconds(1e3 * expected.seconds)} ms predicted here, "
-            f"{milliseconds(1e3 * expected.dense)} ms dense int8",
-            markup=False,
-        )
+        return None
+    with progress_bar("Measuring kernels, once", at_once=False) as progress:
+        return predict(report, tokens, threads, progress)
+
+
+def _warn_of_overlap(report: CompressReport, task: Task[Any] | None) -> None:
+    """Says where the texts of the score were fitted to."""
+    from aerogel.calibrate import read_texts
+
+    fitted = {text for file in report.recipe["calibration"]["files"] for text in read_texts(Path(file))}
+    for file in task.files.values() if task is not None and fitted else ():
+        texts = read_texts(file)
+        share = sum(text in fitted for text in texts) / len(texts)
+        if share > OVERLAP:
+            console.print(
+                f"{file}: {share:.0%} of the evaluation texts are calibration texts: the score says too much",
+                style="yellow",
+                markup=False,
+            )
 
 
 def _report(
@@ -238,9 +255,7 @@ def _report(
     threads: int | None,
 ) -> None:
     """Scores the result if there is data, and writes the files that were asked for."""
-    from aerogel.engine.model import load
-
-    score = None if task is None else task.evaluate(load(report.path, threads), load(source, threads))
+    score = None if task is None else task.evaluate(loaded(report.path, threads), loaded(source, threads))
     if score is not None:
         scoring.show(score)
     if folder is not None:
@@ -251,8 +266,8 @@ def _report(
     write_json(json_file, {**report.as_dict(), **({"score": score.as_dict(values=False)} if score else {})})
 
 
-def show(report: CompressReport) -> None:
-    """Kinds of layers in a table, and the whole in a line."""
+def show(report: CompressReport, expected: Prediction | None, seconds: float) -> None:
+    """Kinds of layers in a table, the whole in a line, and how long the linears take; `seconds` is what all of it took."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("layers", "shape", "number", "zeros", "bits/weight", "weight error", "output error"):
         table.add_column(column, justify="left" if column in ("layers", "shape") else "right")
@@ -274,9 +289,15 @@ def show(report: CompressReport) -> None:
     console.print(
         f"{report.path}: {megabytes(report.file_bytes)}, {report.dense_bytes / report.file_bytes:.1f}x smaller than "
         "float32; "
-        f"{report.sparsity:.1%} of the linear weights are zero, {report.bits:.2f} bits a weight ({report.seconds:.1f} s)",
+        f"{report.sparsity:.1%} of the linear weights are zero, {report.bits:.2f} bits a weight ({seconds:.1f} s)",
         markup=False,
     )
+    if expected is not None:
+        console.print(
+            f"linears with zeros, 1x{expected.tokens} tokens: {milliseconds(1e3 * expected.seconds)} ms measured here, "
+            f"{milliseconds(1e3 * expected.dense)} ms were they dense",
+            markup=False,
+        )
 
 
 def _kinds(report: CompressReport) -> dict[str, list[TensorReport]]:

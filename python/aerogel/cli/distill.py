@@ -18,6 +18,7 @@ from aerogel.cli.options import (
     Rate,
     Resume,
     Rounding,
+    SaveMinutes,
     Stages,
     Steps,
     Threads,
@@ -44,6 +45,7 @@ def command(
     batch_tokens: BatchTokens = None,
     quant: Rounding = None,
     seed: TrainingSeed = None,
+    save_minutes: SaveMinutes = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     threads: Threads = None,
@@ -62,6 +64,7 @@ def command(
         batch_tokens=batch_tokens,
         quant=quant,
         seed=seed,
+        save_minutes=save_minutes,
         threads=threads,
     )
     report = distill(

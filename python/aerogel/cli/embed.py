@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aerogel._util.files import writing
-from aerogel.cli.console import check_outputs, console, read_lines
+from aerogel.cli.console import check_outputs, console, loaded, stream_lines
 from aerogel.cli.options import Folder, Overwrite, Threads
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from aerogel.engine.model import Model
+
+#: Texts that are read and embedded at once.
+PART = 256
 
 
 def command(
@@ -35,22 +46,46 @@ def command(
         raise typer.BadParameter("--json and --npy exclude each other")
     import json
 
+    check_outputs(npy)
+    texts = stream_lines(file)
+    model = loaded(folder, threads, pooling=pooling)
+    if npy is not None:
+        rows, width = write_npy(npy, (model.encode(part) for part in parts(texts)), model)
+        console.print(f"{npy}: float32 {[rows, width]}", markup=False)
+        return
+    for part in parts(texts):
+        for text, embedding in zip(part, model.encode(part), strict=True):
+            if as_json:
+                values = [float(f"{value:.9g}") for value in embedding]  # 9 digits give the same float32 back
+                line = json.dumps({"text": text, "embedding": values})
+            else:
+                line = " ".join(f"{value:.9g}" for value in embedding)
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def parts(texts: Iterator[str]) -> Iterator[list[str]]:
+    """The texts, so many at a time that memory is bounded and the kernels are filled."""
+    while part := list(itertools.islice(texts, PART)):
+        yield part
+
+
+def write_npy(file: Path, embeddings: Iterator[np.ndarray], model: Model) -> tuple[int, int]:
+    """Writes rows as they come; the number of them is filled in at the end. Returns the shape."""
     import numpy as np
 
-    from aerogel.engine.model import load
+    def header(rows: int, width: int) -> bytes:
+        found = io.BytesIO()
+        described = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+        np.lib.format.write_array_header_1_0(found, described)
+        return found.getvalue()
 
-    check_outputs(npy, overwrite=overwrite)
-    texts = read_lines(file)
-    embeddings = load(folder, threads, pooling=pooling).encode(texts)
-    if npy is not None:
-        with writing(npy) as out:  # np.save would add a suffix to a name that has none
-            np.save(out, embeddings)
-        console.print(f"{npy}: float32 {list(embeddings.shape)}", markup=False)
-        return
-    for text, embedding in zip(texts, embeddings, strict=True):
-        if as_json:
-            values = [float(f"{value:.9g}") for value in embedding]  # 9 digits give the same float32 back
-            line = json.dumps({"text": text, "embedding": values})
-        else:
-            line = " ".join(f"{value:.9g}" for value in embedding)
-        sys.stdout.write(line + "\n")
+    rows, width = 0, int(model.encode([]).shape[1])
+    with writing(file) as out:
+        out.write(header(0, width))
+        for part in embeddings:
+            rows += len(part)
+            out.write(np.ascontiguousarray(part, "<f4").tobytes())
+        out.seek(0)
+        out.write(header(rows, width))  # padded to the same length
+    return rows, width

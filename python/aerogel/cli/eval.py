@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aerogel.cli.console import check_outputs, console, write_json
+from aerogel.cli.console import check_outputs, console, loaded, write_json
 from aerogel.cli.options import (
     Classify,
     Context,
@@ -39,13 +39,11 @@ def command(
 ) -> None:
     """Measure accuracy: one of --sts, --classify, --text and --retrieval, with 95 % confidence intervals."""
     exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
-    from aerogel.engine.model import load
-
     task = chosen_task(sts, classify, text, retrieval, context)
     assert task is not None
     check_outputs(json_file, overwrite=overwrite)
-    model = load(folder, threads)
-    dense = None if against is None else load(against, threads)
+    model = loaded(folder, threads)
+    dense = None if against is None else loaded(against, threads)
     with console.status(f"Evaluating: {task.name}"):
         score = task.evaluate(model, dense)
     show(score)

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from aerogel._util.text import middle
 from aerogel._util.units import megabytes
-from aerogel.cli.console import check_outputs, progress_bar, results, write_json
+from aerogel.cli.console import NAME, check_outputs, names_column, progress_bar, results, write_json
 from aerogel.cli.options import FILES, Folder, JsonFile, Memory, Overwrite, Threads
 
 if TYPE_CHECKING:
     from aerogel.explanation import Explanation, LayerReport
+
+
+#: Columns that all of the table takes.
+WIDE = 130
 
 
 def command(
@@ -56,28 +61,27 @@ def command(
 
 def show(found: Explanation) -> None:
     """Prints the layers, the rest, and the advice."""
-    table = Table(
-        "layer", "shape", "zeros", "pattern", "runs as", "alone", "measured", "dense", "gain", "sparse wins from", "memory",
-        box=None, pad_edge=False,
-    )  # fmt: skip
-    for column in table.columns[5:]:
-        column.justify = "right"
-    table.columns[2].justify = "right"
+    out = results()
+    heads = ("shape", "zeros", "pattern", "runs as", "alone ms", "ms", "dense ms", "gain", "sparse wins from", "memory")
+    table = Table(names_column("layer"), *heads, box=None, pad_edge=False)
+    for column in (table.columns[2], *table.columns[5:]):
+        column.justify, column.no_wrap = "right", True
     for layer in found.layers:
         table.add_row(
-            layer.name,
+            middle(layer.name, NAME),
             f"{layer.shape[0]}x{layer.shape[1]}",
             f"{layer.sparsity:.1%}",
             layer.pattern,
             f"{layer.format}, static x" if layer.limit else layer.format,
-            "" if layer.predicted_ms is None else f"{layer.predicted_ms:.3f} ms",
-            f"{layer.measured_ms:.3f} ms",
-            f"{layer.dense_ms:.3f} ms",
+            "" if layer.predicted_ms is None else f"{layer.predicted_ms:.3f}",
+            f"{layer.measured_ms:.3f}",
+            f"{layer.dense_ms:.3f}",
             f"{layer.dense_ms / layer.measured_ms:.1f}x",
             wins(layer),
             megabytes(layer.nbytes),
         )
-    out = results()
+    if out.width < WIDE:  # numbers are left out, not cut
+        table.columns = [column for i, column in enumerate(table.columns) if i not in (3, 5, 9, 10)]
     out.print(table)
     rest = "".join(
         f", {op} {ms:.2f}" for op, ms in sorted(found.rest_ms.items(), key=lambda pair: -pair[1]) if ms >= 0.005

@@ -18,6 +18,7 @@ from aerogel.cli.options import (
     Rate,
     Resume,
     Rounding,
+    SaveMinutes,
     Stages,
     Steps,
     Threads,
@@ -57,6 +58,7 @@ def command(
     ] = False,
     quant: Rounding = None,
     seed: TrainingSeed = None,
+    save_minutes: SaveMinutes = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     threads: Threads = None,
@@ -77,6 +79,7 @@ def command(
         train_embeddings=train_embeddings,
         quant=quant,
         seed=seed,
+        save_minutes=save_minutes,
         threads=threads,
     )
     report = finetune(

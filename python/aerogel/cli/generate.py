@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aerogel.cli.console import read_lines
+from aerogel.cli.console import loaded, read_lines
 from aerogel.cli.options import Folder, Threads
 
 
@@ -35,10 +35,8 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Continue a text."""
-    from aerogel.engine.model import load
-
     text = "\n".join(read_lines("-")) if prompt == "-" else prompt
-    load(folder, threads).generate(
+    loaded(folder, threads).generate(
         text, count, temperature, top_k, top_p, seed, stream=True, repetition_penalty=repetition_penalty
     )
     sys.stdout.write("\n")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from aerogel._util.text import middle
 from aerogel._util.units import megabytes
-from aerogel.cli.console import results
+from aerogel.cli.console import NAME, loaded, names_column, results
 from aerogel.cli.options import Folder, Memory, Threads
 
 if TYPE_CHECKING:
@@ -27,9 +28,8 @@ def command(
 ) -> None:
     """Show a model layer by layer: shape, sparsity, kernel formats, bits per weight."""
     from aerogel.checkpoint import open_checkpoint
-    from aerogel.engine.model import load
 
-    facts = describe(load(folder, threads, memory=memory), open_checkpoint(folder))
+    facts = describe(loaded(folder, threads, memory=memory), open_checkpoint(folder))
     if as_json:
         import json
 
@@ -46,11 +46,13 @@ def show(folder: str, facts: Mapping[str, Any]) -> None:
         f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {recipe_text(facts['recipe'])}",
         markup=False,
     )
-    table = Table("layer", "shape", "sparsity", "formats", "ISA", "bits/weight in memory", box=None, pad_edge=False)
+    table = Table(
+        names_column("layer"), "shape", "sparsity", "formats", "ISA", "bits/weight in memory", box=None, pad_edge=False
+    )
     for layer in facts["layers"]:
         table.add_row(
-            layer["name"],
-            " x ".join(map(str, layer["shape"])),
+            middle(layer["name"], NAME),
+            "x".join(map(str, layer["shape"])),
             f"{layer['sparsity']:.1%}",
             forms_text(layer["forms"]),
             layer["forms"][0]["isa"],

@@ -89,7 +89,19 @@ Steps = Annotated[
     ),
 ]
 Minutes = Annotated[
-    float | None, typer.Option(help="Training time; with --steps, whichever ends first.", rich_help_panel=TRAINING)
+    float | None,
+    typer.Option(
+        help="Training time, pruning not counted; with --steps, whichever ends first.", rich_help_panel=TRAINING
+    ),
+]
+SaveMinutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Write the snapshot that --resume goes on from so often, also right after the pruning; 0: never. "
+        "\\[default: 5, the first after 1]",
+        rich_help_panel=TRAINING,
+    ),
 ]
 Rate = Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=TRAINING)]
 BatchTokens = Annotated[int | None, typer.Option(min=1, help="Tokens of a training step.", rich_help_panel=TRAINING)]

@@ -61,7 +61,7 @@ def command(
 
 
 def show(found: Sweep) -> None:
-    """Prints the points; a * is on the Pareto front of its column."""
+    """Prints the points; a * is on the Pareto front of its column, a ~ too, but within the intervals of a cheaper one."""
     kept = "of dense" if found.lower_is_better else "kept"
     heads = [
         "",
@@ -78,24 +78,31 @@ def show(found: Sweep) -> None:
     table = Table(*heads, box=None, pad_edge=False)
     for column in table.columns[1:-1]:
         column.justify = "right"
-    rows = zip(found.points, found.rows(), found.front("bytes"), found.front("ms"), found.warnings())
+    rows = zip(found.points, found.rows(), marks(found, "bytes"), marks(found, "ms"), found.warnings())
     for point, row, small, fast, warned in rows:
         low, high = row[f"{found.metric}_low"], row[f"{found.metric}_high"]
         cosine = row.get("cosine_mean")
         table.add_row(
             escape(point.name),
             f"{point.sparsity:.1%}" if math.isfinite(point.sparsity) else "",
-            megabytes(point.bytes) + (" *" if small else "  ") if math.isfinite(point.bytes) else "",
+            f"{megabytes(point.bytes)} {small}" if math.isfinite(point.bytes) else "",
             number(point.value) if point.score else "",
             "" if low is None or high is None else f"{number(low)} - {number(high)}",
             f"{point.kept():.2%}" if math.isfinite(point.kept()) else "",
             "" if cosine is None else number(cosine),
-            milliseconds(point.ms) + (" *" if fast else "  ") if math.isfinite(point.ms) else "",
+            f"{milliseconds(point.ms)} {fast}" if math.isfinite(point.ms) else "",
             f"{row['speedup']:.2f}" if row["speedup"] else "",
             escape("; ".join([*warned, *([point.error] if point.error else [])])),
-            style="dim" if point.dense else "bold" if small or fast else None,
+            style="dim" if point.dense else "bold" if "*" in (small, fast) else None,
         )
     results().print(table)
     results().print("[dim]* on the Pareto front: nothing smaller (faster) scores as well[/]")
+    if "~" in (*marks(found, "bytes"), *marks(found, "ms")):
+        results().print("[dim]~ on it by chance, perhaps: the 95 % interval overlaps that of a smaller (faster) one[/]")
     for note in found.notes:
         console.print(note, style="yellow", soft_wrap=True, markup=False)
+
+
+def marks(found: Sweep, cost: str) -> list[str]:
+    """For each point what stands behind its cost."""
+    return ["*" if sure else "~" if on else " " for on, sure in zip(found.front(cost), found.best(cost), strict=True)]

@@ -22,5 +22,5 @@ def show(report: TrainReport) -> None:
     """The last line."""
     say(
         f"{report.path}: {report.steps} steps, {report.tokens} tokens, {report.sparsity:.1%} of the linear weights are "
-        f"zero ({report.seconds / 60:.1f} min). Pack it: aerogel compress {report.path} -o SMALL --sparsity 0"
+        f"zero ({report.seconds / 60:.1f} min). Pack it: aerogel compress {report.path} -o SMALL"
     )

@@ -51,14 +51,15 @@ def compress(
 
     Every linear layer inside the Transformer is pruned; weights that are zero already stay zero and count towards the
     sparsity. Everything but norms and biases is quantized. With calibration texts, each layer in turn is fitted to
-    reproduce the dense model's results on them; without, the weights of least magnitude are removed. Nothing is trained:
-    for 80 % and more see `aerogel.train`.
+    reproduce the dense model's results on them; without, the weights of least magnitude are removed, at most half of them
+    unless `method` says "magnitude". Nothing is trained: for 80 % and more see `aerogel.train`.
 
     Args:
         source: a local folder or file, or a model id on the Hugging Face hub.
         out: the folder to write: a new or an empty one, or see `overwrite`. Until the new model is complete, nothing of
             it is seen there.
-        sparsity: fraction of weights to remove, 0.8 unless given; 0 gives a dense model.
+        sparsity: fraction of weights to remove; unless given, that of the pattern, else 0: only zeros that the model has
+            already are kept as such.
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1", see `aerogel.prune.parse_pattern`.
         quant: scheme of the linears, see `aerogel.quantize`: "int8", "int4:g64", "codebook:16", "bf16", "none" ...
         threads: tensors processed in parallel; the process's cores unless given. The result does not depend on it.
@@ -79,7 +80,8 @@ def compress(
         A report with the sparsity, size and error of every tensor.
 
     Raises:
-        RecipeError: the recipe is unknown or contradictory, or `out` may not be overwritten.
+        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights without calibration
+            texts and without naming a method, or `out` may not be overwritten.
         AerogelError: the source is broken or not supported.
     """
     workers = thread_count(threads, RecipeError)

@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 
 from aerogel.architectures import Role, Tensor
 from aerogel.compression.matrix import Choice
-from aerogel.compression.recipe import SPARSITY, Recipe
+from aerogel.compression.recipe import Prune, Recipe
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, Pattern, parse_pattern
 
+#: Without calibration texts more than this goes only where a method was named: by magnitude alone a model that was not
+#: trained for it loses most of its quality there.
+BLIND = 0.5
 #: Schemes whose rounding is so coarse that compensation pays.
 COARSE = ("int4", "codebook")
+#: Patterns that say no sparsity by themselves.
+SHAPES = ("unstructured", "1x4", "2x1")
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -25,11 +30,9 @@ def resolved(recipe: Recipe) -> Recipe:
 
     texts = bool(recipe.calibration.files)
     prune, quantize = recipe.prune, recipe.quantize
-    sparsity = prune.sparsity
-    if sparsity is None and prune.threshold is None:
-        sparsity = (
-            SPARSITY if prune.pattern in ("unstructured", "1x4", "2x1") else parse_pattern(prune.pattern).sparsity
-        )
+    sparsity = _sparsity(recipe)
+    for wanted in (sparsity or 0.0, *prune.layers.values()):
+        refuse_blind(recipe, wanted)
     name = prune.method or ("admm" if texts and sparsity != 0 else "magnitude")
     needs = METHODS[name].needs
     if needs == "gram" and not texts and sparsity != 0:
@@ -59,6 +62,44 @@ def resolved(recipe: Recipe) -> Recipe:
             quantize, rounding=rounding, embeddings=embeddings, head=quantize.head or embeddings
         ),
     )
+
+
+def refuse_blind(recipe: Recipe, sparsity: float) -> None:
+    """Raises RecipeError where a recipe that is not resolved yet takes more weights than can go unseen."""
+    if sparsity > BLIND and not recipe.calibration.files and recipe.prune.method is None:
+        raise RecipeError(
+            f"prune: {sparsity:.0%} sparsity without calibration texts would ruin the model: give texts like those it will "
+            f"see (calibration.files, or --calibrate FILE), or at most {BLIND:.0%}; to prune by magnitude all the same, say "
+            "so (prune.method: magnitude, or --method magnitude). Zeros that a model has are kept without any sparsity"
+        )
+
+
+def _sparsity(recipe: Recipe) -> float | None:
+    """The sparsity that is meant; None with a threshold.
+
+    Raises:
+        RecipeError: none is meant, but a setting that only pruning reads is there.
+    """
+    prune = recipe.prune
+    if prune.sparsity is not None or prune.threshold is not None:
+        return prune.sparsity
+    if prune.pattern.partition(":")[0] not in SHAPES:
+        return parse_pattern(prune.pattern).sparsity
+    usual = Prune()
+    idle = [name for name in ("pattern", "method", "budget", "steps") if getattr(prune, name) != getattr(usual, name)]
+    if idle and not prune.layers:
+        name = idle[0]
+        raise RecipeError(
+            f"prune.{name}: {getattr(prune, name)} prunes nothing without a sparsity (prune.sparsity, or --sparsity X)"
+        )
+    quantize = recipe.quantize
+    reads = prune.layers or recipe.structure or recipe.fold or quantize.activations == "static"
+    if recipe.calibration.files and not (reads or quantize.rounding or quantize.weights.startswith(COARSE)):
+        raise RecipeError(
+            f"calibration: nothing uses the texts: {quantize.weights} does not need them, and no weights are to be removed "
+            "(prune.sparsity, or --sparsity X)"
+        )
+    return 0.0
 
 
 def choices(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections import deque
@@ -27,13 +28,18 @@ from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.target import writing_model
 from aerogel.checkpoint.tensor_files import PACKED_FORMAT
 from aerogel.compression.calibrated import Compressed, compress_calibrated
-from aerogel.compression.choices import choices, own_sparsities, resolved
+from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.compression.recipe import Recipe
 from aerogel.compression.report import CompressReport, TensorReport
 from aerogel.errors import AerogelError, RecipeError
 from aerogel.prune import parse_pattern, sparsity_below
 from aerogel.structure import prune_on_texts, prune_structure
+
+log = logging.getLogger("aerogel")
+
+#: Fewer calibration texts than this are said to be few.
+FEW_TEXTS = 500
 
 
 def pack(
@@ -49,7 +55,7 @@ def pack(
     taken. `overwrite`: see `compress`."""
     start = time.perf_counter()
     threads = thread_count(threads)
-    recipe = resolved(recipe)
+    asked, recipe = recipe, resolved(recipe)
     source = architecture_of(checkpoint)
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
     ids = _calibration(recipe, source, checkpoint)
@@ -57,6 +63,8 @@ def pack(
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
     sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
+    if recipe.prune.threshold is not None:  # how much goes is known only now
+        refuse_blind(asked, _overall(sparsities, tensors))
     chosen = choices(recipe, tensors, sparsities, sparse)
     counter = _Counter(progress, len(tensors))
     sources = _sources(recipe)
@@ -148,6 +156,8 @@ def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpo
         return None
     texts = [text for file in wanted.files for text in read_texts(Path(file))]
     running = architecture.generates
+    if not running and len(texts) < FEW_TEXTS:
+        log.warning("calibration: %d texts are few: from about %d on results are steady", len(texts), FEW_TEXTS)
     tokens = min(wanted.tokens or (512 if running else 128), architecture.max_positions)
     tokens = min(tokens, checkpoint.max_tokens or tokens)
     return sequences(texts, checkpoint.tokenizer(), tokens, wanted.total, running, wanted.samples, recipe.seed)
@@ -209,6 +219,12 @@ def _sparsities(
     return {**budgeted.share(prune.sparsity), **own}
 
 
+def _overall(sparsities: Mapping[str, float], tensors: Sequence[Tensor]) -> float:
+    """The fraction of all linear weights that goes."""
+    sizes = {t.name: math.prod(t.shape) for t in tensors if t.name in sparsities}
+    return sum(sparsities[name] * size for name, size in sizes.items()) / max(1, sum(sizes.values()))
+
+
 def _in_order(
     checkpoint: Checkpoint,
     tensors: Sequence[Tensor],
@@ -257,10 +273,16 @@ def _sources(recipe: Recipe) -> dict[str, str]:
 
 
 def _notes(recipe: Recipe) -> list[str]:
+    """What the one who asked for it should know."""
     sparsity = recipe.prune.sparsity or 0
-    if not recipe.calibration.files and sparsity > 0.5:
+    if recipe.calibration.files or not sparsity:
+        return []
+    if sparsity > BLIND:
         return [
             f"{sparsity:.0%} of the weights went by magnitude alone: a model that was not pruned in training needs "
             "calibration texts (--calibrate FILE) or retraining (aerogel distill) to keep its quality."
         ]
-    return []
+    return [
+        f"{sparsity:.0%} of the weights went by magnitude: with calibration texts (--calibrate FILE) more of the quality "
+        "stays."
+    ]

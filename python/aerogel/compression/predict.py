@@ -1,23 +1,25 @@
-"""What the layers of a compressed model will take on this machine, from the measured times of their kernels."""
+"""What the layers of a compressed model take on this machine, from the measured times of their kernels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aerogel._util.checks import thread_count
-from aerogel.compression.report import CompressReport, TensorReport
-from aerogel.tuning import curve
+from aerogel._util.progress import Progress
+from aerogel.compression.report import CompressReport
+from aerogel.engine.kinds import kind_of
+from aerogel.engine.model import load
+from aerogel.tuning import WORTH_MEASURING, dense_format, estimated
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of the linears in a forward pass of `tokens` tokens, all of them together.
+    """Seconds of the linears with zeros in a forward pass of `tokens` tokens.
 
     Attributes:
         tokens: rows of the inputs.
-        layers: by the tensor's name.
+        layers: by the name that `Model.describe` gives; Q, K and V run as one.
         seconds: of all.
-        dense: of all, were they dense int8.
+        dense: of all, were they dense.
     """
 
     tokens: int
@@ -26,26 +28,27 @@ class Prediction:
     dense: float
 
 
-def predict(report: CompressReport, tokens: int = 128, threads: int | None = None) -> Prediction | None:
-    """Kernels of shapes that were never measured on this machine are measured now. None where no layer is of integers.
+def predict(
+    report: CompressReport, tokens: int = 128, threads: int | None = None, progress: Progress | None = None
+) -> Prediction | None:
+    """Loads the model, which measures its kernels where they are not known: the next load finds them. None where no layer
+    has zeros enough for that.
 
-    Q, K and V, which run as one, are counted one by one, and patterns as if they were unstructured: an estimate, made to
-    compare recipes.
+    Args:
+        progress: see `aerogel.load`.
     """
-    linears = [t for t in report.linears if _is_integer(t)]
-    if not linears:
+    if not any(tensor.sparsity >= WORTH_MEASURING for tensor in report.linears):
         return None
-    count = thread_count(threads)
     layers, dense = {}, 0.0
-    for tensor in linears:
-        n, k = tensor.shape
-        course = curve("int8", n, k, tokens, count)
-        if course is None:
-            return None
-        dense += course.dense[0]
-        layers[tensor.name] = course.dense[0] / max(1.0, course.gain(tensor.sparsity))
-    return Prediction(tokens, layers, sum(layers.values()), dense)
-
-
-def _is_integer(tensor: TensorReport) -> bool:
-    return tensor.scheme.startswith(("int", "codebook"))
+    with load(report.path, threads, progress=progress) as model:
+        for step in model.describe():
+            if "forms" not in step:
+                continue
+            kind = kind_of(model, step)
+            times = estimated(kind) if kind.pattern != "dense" else None
+            if times is not None:
+                rows = tokens * step["terms"]
+                forms = [(form["format"], form["max_rows"]) for form in step["forms"]]
+                layers[step["name"]] = times.of(forms, rows)
+                dense += times.at(dense_format(kind.numbers), rows)
+    return Prediction(tokens, layers, sum(layers.values()), dense) if layers else None

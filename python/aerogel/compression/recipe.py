@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aerogel._util.checks import number, shown
 from aerogel._util.fields import check_fields, typed
 from aerogel._util.reading import read_bytes
+from aerogel._util.text import decoded
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
 from aerogel.quantize import scheme
@@ -38,8 +39,6 @@ T = TypeVar("T", bound="DataclassInstance")
 
 #: Version of the recipe's keys.
 VERSION = 1
-#: Sparsity where nothing says another.
-SPARSITY = 0.8
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,8 @@ class Prune:
 
     Attributes:
         method: one of `aerogel.prune.METHODS`; None: "admm" with calibration texts, "magnitude" without.
-        sparsity: fraction that goes; None: what the pattern says, or 0.8.
+        sparsity: fraction that goes; None: what the pattern says, else 0: only zeros that are there stay zeros.
+            Above 0.5 it needs calibration texts, or a method by name.
         pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
         budget: how the sparsity is shared out among layers, one of `aerogel.budget.BUDGETS`.
         threshold: weights below this magnitude go, instead of a sparsity.
@@ -189,7 +189,7 @@ class Recipe:
         data = read_bytes("recipe", path, RecipeError)
         file = Path(path)
         try:
-            values = yaml.safe_load(data.decode("utf-8-sig"))
+            values = yaml.safe_load(decoded(data))
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none are ValueErrors
             raise RecipeError(f"{file}: expected YAML: {' '.join(str(error).split())}") from error
         try:

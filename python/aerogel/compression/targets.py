@@ -23,7 +23,6 @@ from aerogel._util.units import megabytes, milliseconds
 from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.target import writing_model
-from aerogel.compression.choices import resolved
 from aerogel.compression.pipeline import pack
 from aerogel.compression.recipe import Calibration, Prune, Quantize, Recipe
 from aerogel.compression.report import CompressReport
@@ -169,7 +168,9 @@ def pack_to_latency(
             f"target latency: no sparse kernel serves {active_isa()}, so sparsity does not change the speed"
         )
     with tempfile.TemporaryDirectory(prefix="aerogel-latency-") as folder:
-        dense = dataclasses.replace(recipe, prune=Prune(sparsity=0.0), quantize=Quantize(), calibration=Calibration())
+        dense = dataclasses.replace(
+            recipe, prune=Prune(sparsity=0.0), fold=None, quantize=Quantize(), calibration=Calibration()
+        )
         pack(checkpoint, Path(folder) / "m", dense, threads=threads)
         whole = latency(Path(folder) / "m", tokens, threads)
     rest = max(0.0, whole - sum(curves[shape].dense[0] for shape in linears))
@@ -245,8 +246,9 @@ def pack_to_drop(
                     file.rename(place / file.name)
         return dataclasses.replace(report, path=str(out))
 
-    start = resolved(recipe).prune.sparsity or 0.0
-    good = _sparsest(0.3 if recipe.prune.sparsity is None else start, steps, attempt)
+    if not recipe.calibration.files and recipe.prune.method is None:  # every step is scored: nothing goes unseen
+        recipe = dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, method="magnitude"))
+    good = _sparsest(0.3 if recipe.prune.sparsity is None else recipe.prune.sparsity, steps, attempt)
     if good is None:
         raise RecipeError(
             f"max drop: {drop:.2%} is exceeded at once: {tried[0]} (dense {dense:.4f}); start from a lower --sparsity"

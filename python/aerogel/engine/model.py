@@ -20,6 +20,7 @@ from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import array, flag, items, number, one_of, path_like, text, thread_count, whole_number
 from aerogel._util.checks import texts as check_texts
+from aerogel._util.progress import Progress
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
@@ -49,6 +50,7 @@ def load(
     memory: float | None = None,
     pooling: str | None = None,
     verify: bool = True,
+    progress: Progress | None = None,
 ) -> Model:
     """Loads a packed model, or any supported checkpoint as it is (uncompressed).
 
@@ -66,6 +68,7 @@ def load(
             where they are silent as its family does by default, which a warning says.
         verify: hold a packed model's files against their checksums while they are read, which costs next to nothing; False
             loads them as they are.
+        progress: called as progress(done, total, kind of layer) while kernels are measured.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
@@ -87,7 +90,7 @@ def load(
     purpose = "generate" if architecture.generates else "encode"
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
-    with PackedParameters(checkpoint, architecture.tensors(), tuner, format) as weights:
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     if tuner.measured:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 
 from aerogel._core import PackedWeight, Table, WeightSource
 from aerogel._core import pack as pack_weight
+from aerogel._util.progress import Progress
 from aerogel.architectures import Tensor
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.weight import Weight, check_finite
-from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
+from aerogel.tuning import Forms, Layer, Tuner, dense_format, in_turn, numbers_of
 
 log = logging.getLogger("aerogel")
 
@@ -24,15 +26,24 @@ class PackedParameters:
     Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
 
     `format` is "auto": `tuner` picks; the name of a kernel format; or "dense": the dense format of whatever the values are.
+    `progress` hears of kinds of layers that are measured.
     """
 
-    def __init__(self, checkpoint: Checkpoint, tensors: Sequence[Tensor], tuner: Tuner, format: str = "auto") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tensors: Sequence[Tensor],
+        tuner: Tuner,
+        format: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
         self._checkpoint = checkpoint
         self._tensors = {t.name: t for t in tensors}
         self._tuner = tuner
         self._format = format
+        self._progress = progress
         self._executor = ThreadPoolExecutor(max_workers=tuner.threads, thread_name_prefix="aerogel-pack")
-        self._packing: dict[tuple[str, ...], Future[PackedWeight | None]] = {}
+        self._packing: dict[tuple[str, ...], Future[PackedWeight | Layer]] = {}
         self.table_bytes = 0
 
     def __enter__(self) -> PackedParameters:
@@ -48,13 +59,33 @@ class PackedParameters:
 
     def linear(self, *names: str) -> PackedWeight:
         """The named parameters stacked along N and packed."""
-        started = self._packing.pop(names, None)
-        packed = started.result() if started else None
-        if packed is None:  # its kernels have to be measured: alone, so that packing does not disturb
-            wait(self._packing.values())
-            packed = self._pack(names, measure=True)
-        assert packed is not None
+        if names not in self._packing:
+            self.prepare([names])
+        packed = self._packing[names].result()
+        if isinstance(packed, Layer):
+            self._measure()
+            packed = self._packing[names].result()
+        assert not isinstance(packed, Layer)
+        del self._packing[names]
         return packed
+
+    def _measure(self) -> None:
+        """Measures the kernels of all kinds of layers that wait for it, alone, so that packing does not disturb; then those
+        layers are packed."""
+        wait(self._packing.values())
+        waiting = {stack: future.result() for stack, future in self._packing.items()}
+        stacks = {layer: stack for stack, layer in waiting.items() if isinstance(layer, Layer)}
+        kinds = in_turn(stacks)
+        for done, layer in enumerate(kinds):
+            if self._progress is not None:
+                self._progress(done, len(kinds), f"{layer.n}x{layer.k}, {layer.sparsity:.0%} zeros")
+            source, alive = self._source(stacks[layer])
+            if self._tuner.known(source) is None:  # it may follow from those before
+                self._tuner.measure(source)
+            del source, alive  # so that a model is never in memory twice
+        if self._progress is not None:
+            self._progress(len(kinds), len(kinds), "")
+        self.prepare(stack for stack, layer in waiting.items() if isinstance(layer, Layer))
 
     def limit(self, *names: str) -> float:
         """What bounds the codes of the input that the named parameters share; 0: each token's own largest value does."""
@@ -89,20 +120,23 @@ class PackedParameters:
         """Biases laid end to end, as stacked linears want them."""
         return np.concatenate([self.vector(name) for name in names])
 
-    def _pack(self, names: tuple[str, ...], measure: bool = False) -> PackedWeight | None:
-        """Stacked and packed; None if the kernels of such a layer have not been measured yet and must not be now."""
-        parts = [self._checkpoint.weight(name) for name in names]  # kept alive until packed
-        source, alive = weight_source([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)])
+    def _pack(self, names: tuple[str, ...]) -> PackedWeight | Layer:
+        """Stacked and packed; the kind of layer if its kernels have not been measured yet."""
+        source, alive = self._source(names)
         formats: Forms | str | None = self._format
         if formats == "auto":
             formats = self._tuner.known(source)
-            if formats is None and measure:
-                formats = self._tuner.measure(source)
         elif formats == "dense":
             formats = dense_format(numbers_of(source))
-        packed = None if formats is None else pack_weight(source, formats)
-        del alive  # so that a model is never in memory twice
+        packed = self._tuner.kind(source) if formats is None else pack_weight(source, formats)
+        del source, alive  # so that a model is never in memory twice
         return packed
+
+    def _source(self, names: tuple[str, ...]) -> tuple[WeightSource, list[Any]]:
+        """The named parameters stacked, and what must live as long."""
+        parts = [self._checkpoint.weight(name) for name in names]
+        source, alive = weight_source([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)])
+        return source, [*alive, *parts]
 
 
 def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[WeightSource, list[np.ndarray]]:

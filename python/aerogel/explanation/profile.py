@@ -14,11 +14,12 @@ from aerogel._core import cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import function, whole_number
 from aerogel._util.progress import Progress
+from aerogel.engine.kinds import kind_of
 from aerogel.engine.model import Model, load
 from aerogel.errors import AerogelError
 from aerogel.explanation.advice import advice
 from aerogel.explanation.reports import Explanation, LayerReport
-from aerogel.tuning import WORTH_MEASURING, Curve, curve, layer_named, remembered, serving
+from aerogel.tuning import WORTH_MEASURING, Curve, curve, estimated, serving
 
 #: The forward pass is profiled for about so long, but for no fewer rounds than the minimum.
 SECONDS, MIN_ROUNDS, MAX_ROUNDS = 3.0, 5, 200
@@ -130,11 +131,10 @@ def _layer(
     n, k = fact["shape"]
     sparsity = 1 - fact["nonzeros"] / (n * k)
     rows *= fact["terms"]
+    layer = kind_of(model, fact)
     forms = [(form["format"], form["max_rows"]) for form in fact["forms"]]
-    facts = model.packed_weight(fact["name"]).pattern() if sparsity >= WORTH_MEASURING else None
     numbers = fact["numbers"]
-    layer = layer_named(numbers, n, k, sparsity, facts, model.threads, model.streamed)
-    times = remembered(layer)
+    times = estimated(layer)
     if times is not None:
         predicted: float | None = times.of(forms, rows)
     else:

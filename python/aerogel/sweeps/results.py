@@ -94,6 +94,19 @@ class Sweep:
         sign = -1 if self.lower_is_better else 1
         return pareto([getattr(p, cost) for p in self.points], [sign * p.value for p in self.points])
 
+    def best(self, cost: str) -> list[bool]:
+        """The points of a front that are better for certain: from the cheapest on, those whose interval lies above that of
+        the last one before them."""
+        sign, metric, front = (-1 if self.lower_is_better else 1), self.metric, self.front(cost)
+        chosen, reached = set(), -math.inf
+        for i in sorted((i for i, on in enumerate(front) if on), key=lambda i: getattr(self.points[i], cost)):
+            ends = [_end(self.points[i].score, metric, end) for end in ("low", "high")]
+            low, high = sorted(sign * (self.points[i].value if e is None else e) for e in ends)
+            if low > reached:
+                chosen.add(i)
+                reached = high
+        return [i in chosen for i in range(len(self.points))]
+
     def warnings(self) -> list[list[str]]:
         """For each point where more sparsity gave a larger file or a slower model."""
         known = [p for p in self.points if not p.dense and p.report]

@@ -77,7 +77,7 @@ def distill(
     """
     options, out = checked(options, out, texts, prune, resume, report, overwrite)
     texts = list(texts)
-    clock = Clock(options.steps, options.minutes)
+    Clock(options.steps, options.minutes)  # refuses a budget before work begins
     checkpoint = open_checkpoint(source)
     check_apart(checkpoint.path, out)
     with threads(options.threads):
@@ -96,7 +96,7 @@ def distill(
             "tokens": len(sequences.ids),
             **options.recipe(),
         }
-        loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), clock)
+        loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out))
         loop.run(resume, report)
     return finish(checkpoint, loop, out, recipe, overwrite=overwrite or resume)
 

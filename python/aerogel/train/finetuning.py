@@ -68,7 +68,7 @@ def finetune(
     options, out = checked(options, out, texts, prune, resume, report, overwrite)
     texts = list(texts)
     classes = _classes(texts, labels)
-    clock = Clock(options.steps, options.minutes)
+    Clock(options.steps, options.minutes)  # refuses a budget before work begins
     checkpoint = open_checkpoint(source)
     check_apart(checkpoint.path, out)
     with threads(options.threads):
@@ -103,7 +103,7 @@ def finetune(
             "tokens": len(sequences.ids),
             **options.recipe(),
         }
-        loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), clock)
+        loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out))
         loop.run(resume, report)
     return finish(checkpoint, loop, out, recipe, config, overwrite or resume)
 

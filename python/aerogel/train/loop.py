@@ -35,6 +35,8 @@ Objective = Callable[[Batch, Outputs], dict[str, torch.Tensor]]
 
 #: Prunings of a run that has a pruner and does not say how often it is called.
 STAGES = 16
+#: Minutes after which a run is saved for the first time, where it is not saved more often anyway.
+FIRST_SAVE = 1.0
 
 
 def prunes_at_once(options: Options, prune: Pruner | None) -> bool:
@@ -60,12 +62,12 @@ class Loop:
         recipe: dict[str, Any],
         prune: Pruner | None = None,
         file: Path | None = None,
-        clock: Clock | None = None,
     ) -> None:
         self.student, self._objective, self._options = student, objective, options
         self._sequences, self._recipe, self._file = sequences, recipe, file
         self._stream = Stream(sequences, options.batch_tokens, options.seed)
-        self.clock = clock or Clock(options.steps, options.minutes)
+        self.clock = Clock(options.steps, options.minutes)
+        self._pruned_before = prunes_at_once(options, prune)
         self._prunable = student.by_role(Role.LINEAR)
         self._own_names = {id(p): name for name, p in student.named_parameters()}
         pattern = parse_pattern(options.pattern, options.sparsity) if options.sparsity != 0 else Unstructured(0.0)
@@ -116,6 +118,7 @@ class Loop:
         Raises:
             PrunedWeightError: a pruned weight came back, which nothing here does.
             DataError: the loss is not finite.
+            RecipeError: the budget was over before the first step.
         """
         options = self._options
         if resume:
@@ -125,15 +128,20 @@ class Loop:
             if self._file is not None:
                 check_snapshot(self._file, resume)
             torch.manual_seed(options.seed)
+            if self._file is not None and options.save_minutes and self._pruned_before:
+                self.save()  # the pruning may have taken longer than all that follows
         self.student.train()
+        self.clock.begin()
         said = saved = time.monotonic()
+        wait = 60 * min(options.save_minutes, FIRST_SAVE)
         said_step, said_tokens = self.clock.step, self.tokens
         with (
             self.lock.attached()
         ):  # no gradient, no momentum: the optimizer leaves pruned weights at 0, and verify() looks
             while (progress := self.clock.progress) < 1:
                 while self._stage < len(self._stages) and self._stages[self._stage].begin <= progress:
-                    self._prune_to(self._stages[self._stage].sparsity)
+                    with self.clock.stopped():
+                        self._prune_to(self._stages[self._stage].sparsity)
                     self._stage += 1
                 self._step(next(self._stream), progress)
                 now = time.monotonic()
@@ -145,9 +153,15 @@ class Loop:
                     if report is not None:
                         report(line)
                     said, said_step, said_tokens = now, self.clock.step, self.tokens
-                if self._file is not None and options.save_minutes and now - saved >= 60 * options.save_minutes:
-                    self.save()
-                    saved = now
+                if self._file is not None and options.save_minutes and now - saved >= wait:
+                    with self.clock.stopped():
+                        self.save()
+                    saved, wait = time.monotonic(), 60 * options.save_minutes
+            if self.clock.step == 0:
+                kept = "" if self._file is None or not self._file.exists() else f"; {self._file} has the pruned model"
+                raise RecipeError(
+                    f"minutes: {options.minutes:g} were over before the first step: nothing was trained{kept}"
+                )
             for stage in self._stages[self._stage :]:  # a budget so small that it ended between two stages
                 self._prune_to(stage.sparsity)
             self._stage = len(self._stages)

@@ -24,7 +24,8 @@ class Options:
     """A training run. The budget has no default; the rest are starting points for distilling a sentence encoder.
 
     Attributes:
-        steps, minutes: the budget: one of them, or both (whichever is used up first). Only a run of steps alone can be
+        steps, minutes: the budget of the training: one of them, or both (whichever is used up first). Pruning is not
+            counted. Only a run of steps alone can be
             repeated to the bit.
         sparsity: of the linear layers at the end; 0: the zeros that the source has, and no more; None: 0.8, or what the
             pattern says.
@@ -50,7 +51,8 @@ class Options:
         cache_bytes: most memory for the teacher's outputs. Beyond that it runs in every step.
         seed: of the order of batches and of dropout.
         threads: of PyTorch; None: the cores that the process may use.
-        save_minutes: a snapshot to resume from is written so often; 0: never.
+        save_minutes: a snapshot to resume from is written so often, for the first time after the pruning and again after a
+            minute; 0: never.
         log_seconds: how often progress is reported.
     """
 

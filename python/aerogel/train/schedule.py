@@ -1,15 +1,16 @@
 """How a run is laid out over its budget: sparsity, learning rate, and the clock that drives both.
 
 Everything follows one number, progress, from 0 at the first step to 1 at the end. With a budget of steps it is
-step / steps, and a run can be repeated to the bit; with one of minutes it is the time used, so a run ends on time
-whatever the machine is busy with.
+step / steps, and a run can be repeated to the bit; with one of minutes it is the time that was trained, so a run ends on
+time whatever the machine is busy with; pruning and writing snapshots come on top.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aerogel.errors import RecipeError
@@ -72,6 +73,19 @@ class Clock:
         if self._seconds is not None:
             used.append(self.elapsed / self._seconds)
         return min(1.0, max(used))
+
+    def begin(self) -> None:
+        """Starts to count now: what came before was no training."""
+        self._start = self._now()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What is done inside is not counted."""
+        at = self._now()
+        try:
+            yield
+        finally:
+            self._start += self._now() - at
 
     def resume(self, step: int, elapsed: float) -> None:
         """Goes on from there."""

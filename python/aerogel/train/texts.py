@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aerogel._util.reading import read_bytes
+from aerogel._util.text import decoded
 from aerogel.errors import DataError
 
 #: A longer line is a document: it is cut into its sentences.
@@ -40,7 +41,7 @@ def read_labelled(file: Path) -> tuple[list[str], list[int]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        text = read_bytes("texts", file).decode("utf-8-sig")
+        text = decoded(read_bytes("texts", file))
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: expected text in UTF-8: {error}") from error
     # Not splitlines(): a text may hold the other characters that it takes for line ends.

@@ -10,6 +10,7 @@ AEROGEL_TUNE=off goes by the sparsity alone, without measuring. AEROGEL_CACHE na
 
 from __future__ import annotations
 
+from aerogel.tuning.between import in_turn
 from aerogel.tuning.choice import ROWS, Forms, Times, choose, serving
 from aerogel.tuning.curves import Curve, curve, random_source
 from aerogel.tuning.layers import (
@@ -24,7 +25,7 @@ from aerogel.tuning.layers import (
     numbers_of,
     pattern_name,
 )
-from aerogel.tuning.measure import Tuner, cache_bytes, enabled, measured, remembered
+from aerogel.tuning.measure import Tuner, cache_bytes, enabled, estimated, measured, remembered
 
 __all__ = [
     "FORMATS",
@@ -41,7 +42,9 @@ __all__ = [
     "curve",
     "dense_format",
     "enabled",
+    "estimated",
     "formats_of",
+    "in_turn",
     "layer_named",
     "layer_of",
     "measured",

@@ -9,6 +9,8 @@ from aerogel._core import WeightSource, linear_formats
 
 #: Below this sparsity no sparse kernel has won anywhere, so nothing is measured.
 WORTH_MEASURING = 0.25
+#: Sparsities that stand for those around them.
+GRID = (*(round(0.05 * i, 3) for i in range(5, 18)), *(round(0.875 + 0.025 * i, 3) for i in range(6)))
 
 #: Formats that can hold a kind of numbers; first the dense one, that no choice is to be slower than. Numbers of four bits
 #: stand for int8 codes, so formats of int8 hold them too; a sparse codebook has no index for weights that are left out.
@@ -120,6 +122,5 @@ def layer_named(
     """The kind of a layer with such zeros; `facts` are those of its pattern."""
     if sparsity < WORTH_MEASURING or facts is None:
         return Layer(numbers, n, k, 0.0, "dense", threads, streamed)
-    step = 0.05 if sparsity < 0.875 else 0.025
-    rounded = min(1.0, round(round(sparsity / step) * step, 3))
+    rounded = min(GRID, key=lambda each: abs(each - sparsity))
     return Layer(numbers, n, k, rounded, pattern_name(facts, n, k), threads, streamed)

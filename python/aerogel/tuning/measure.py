@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,21 @@ from aerogel._core import WeightSource, time_linears
 from aerogel._core import pack as pack_weight
 from aerogel._util.checks import number
 from aerogel.errors import AerogelError
+from aerogel.tuning.between import between
 from aerogel.tuning.cache import Cache
 from aerogel.tuning.choice import PURPOSES, ROWS, Forms, Times, choose
 from aerogel.tuning.layers import Layer, chosen_without_measuring, dense_format, formats_of, layer_of, numbers_of
 
 log = logging.getLogger("aerogel")
+
+#: Calls of each format that a glance has, after one that is not counted.
+GLANCES = 3
+#: Calls and seconds of a longer look, whichever ends first, but for three calls.
+ROUNDS, SECONDS = 25, 0.015
+#: So much slower than the fastest in a glance is slower: single calls of one format differ by less than half of it.
+CLEAR = 0.2
+#: So near to dense a glance does not say on which side.
+DOUBT = 0.1
 
 
 class Tuner:
@@ -49,12 +61,16 @@ class Tuner:
             return only
         if not enabled():
             return "auto"
-        times = remembered(layer_of(source, self.threads, self.streamed))
+        times = estimated(self.kind(source))
         return None if times is None else self._choose(source, times)
+
+    def kind(self, source: WeightSource) -> Layer:
+        """What these weights share measurements by."""
+        return layer_of(source, self.threads, self.streamed)
 
     def measure(self, source: WeightSource) -> Forms:
         """The forms for these weights, measured on them. Nothing else of this process should run meanwhile."""
-        layer = layer_of(source, self.threads, self.streamed)
+        layer = self.kind(source)
         times = measured(source, layer)
         self.measured.append(layer)
         return self._choose(source, times)
@@ -76,6 +92,11 @@ def remembered(layer: Layer) -> Times | None:
     return Cache.shared().get(layer)
 
 
+def estimated(layer: Layer) -> Times | None:
+    """The times of a kind of layer, if they are known or follow from those of a sparser and a denser one."""
+    return remembered(layer) or between(layer, remembered)
+
+
 def measured(source: WeightSource, layer: Layer) -> Times:
     """The times of a kind of layer: remembered ones, or measured on these weights and remembered."""
     times = remembered(layer)
@@ -86,16 +107,40 @@ def measured(source: WeightSource, layer: Layer) -> Times:
 
 
 def _measure(source: WeightSource, layer: Layer) -> Times:
+    """A glance at every format, then a longer look at those between which the glance does not decide."""
     formats = formats_of(layer)
-    packed = [pack_weight(source, format) for format in formats]
-    times = Times({f: {} for f in formats}, {f: w.nbytes for f, w in zip(formats, packed, strict=True)})
+    with ThreadPoolExecutor(layer.threads, thread_name_prefix="aerogel-pack") as pool:
+        packed = dict(zip(formats, pool.map(lambda format: pack_weight(source, format), formats), strict=True))
+    times = Times({f: {} for f in formats}, {f: w.nbytes for f, w in packed.items()})
     for rows in ROWS:
         # Few rows on a big model: the weights come from DRAM, so what they find in the caches is thrown out.
         evict = 2 * cache_bytes() if layer.streamed and rows <= 16 else 0
-        samples = time_linears(packed, rows, layer.threads, rounds=25, seconds=0.03, evict_bytes=evict)
-        for format, row in zip(formats, samples, strict=True):
-            times.seconds[format][rows] = float(np.quantile(row, 0.25))
+
+        def look(
+            of: Sequence[str], rounds: int, seconds: float, share: float, rows: int = rows, evict: int = evict
+        ) -> dict[str, float]:
+            samples = time_linears([packed[f] for f in of], rows, layer.threads, rounds, seconds, evict)
+            return {f: float(np.quantile(row, share)) for f, row in zip(of, samples, strict=True)}
+
+        found = look(formats, GLANCES, 0.0, 0.0)  # the fastest of so few calls: the one least disturbed
+        close = contenders(found, formats[0])
+        if close and not evict:  # from DRAM calls differ little, and throwing the caches out takes long
+            found |= look(close, ROUNDS, SECONDS, 0.25)
+        for format, taken in found.items():
+            times.seconds[format][rows] = taken
     return times
+
+
+def contenders(seconds: Mapping[str, float], dense: str) -> list[str]:
+    """The formats that have to be told apart: those near the fastest one, and those that may be slower than dense or not.
+
+    None where one format is ahead of all others and clearly on one side of dense: the choice is made then.
+    """
+    best = min(seconds.values())
+    near = {f for f, taken in seconds.items() if taken < (1 + CLEAR) * best}
+    doubtful = {f for f, taken in seconds.items() if abs(taken / seconds[dense] - 1) < DOUBT} - {dense}
+    close = (near if len(near) > 1 else set()) | (doubtful | {dense} if doubtful else set())
+    return [f for f in seconds if f in close]
 
 
 def cache_bytes() -> int:
