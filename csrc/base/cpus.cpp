@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
 #include <set>
 #include <sstream>
 #include <thread>
 #include <vector>
+
+#include "base/error.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -96,7 +99,7 @@ int cgroup_quota_cpus(const std::string& root) {
   return cpus;
 }
 
-int default_threads(const std::string& root) {
+int usable_cores(const std::string& root) {
   const std::vector<int> allowed = allowed_cpus();
   int threads = allowed.empty() ? static_cast<int>(std::thread::hardware_concurrency()) : static_cast<int>(allowed.size());
   // Hyperthreads share the units that these kernels saturate: count each core once.
@@ -111,6 +114,45 @@ int default_threads(const std::string& root) {
   const int quota = cgroup_quota_cpus(root);
   if (quota != 0) threads = std::min(threads, quota);
   return std::max(threads, 1);
+}
+
+namespace {
+
+// A number from 1 to kMostThreads, blanks around it allowed; 0 where the text is none.
+int threads_in(const std::string& text) {
+  const auto begin = text.find_first_not_of(" \t"), end = text.find_last_not_of(" \t");
+  if (begin == std::string::npos) return 0;
+  int number = 0;
+  for (auto i = begin; i <= end; ++i) {
+    if (text[i] < '0' || text[i] > '9') return 0;
+    number = 10 * number + (text[i] - '0');
+    if (number > kMostThreads) return 0;
+  }
+  return number;
+}
+
+// The value of a variable of the environment; "" where it is not set, or empty, which is how some shells unset.
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
+int default_threads(std::string* ignored) {
+  const std::string own = environment("AEROGEL_THREADS");
+  if (!own.empty()) {
+    const int threads = threads_in(own);
+    if (threads == 0)
+      throw Error("AEROGEL_THREADS: expected a number from 1 to " + std::to_string(kMostThreads) + ", got '" + own.substr(0, 80) + "'");
+    return threads;
+  }
+  const int cores = usable_cores();
+  const std::string shared = environment("OMP_NUM_THREADS");
+  if (shared.empty()) return cores;
+  const int threads = threads_in(shared.substr(0, shared.find(',')));
+  if (threads == 0 && ignored != nullptr) *ignored = shared.substr(0, 80);
+  return threads == 0 ? cores : std::min(threads, cores);
 }
 
 }  // namespace aerogel

@@ -1,9 +1,18 @@
 #include "base/team.h"
 
+#include <algorithm>
 #include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "base/cpus.h"
 #include "base/error.h"
+#include "base/stop.h"
+#include "base/turns.h"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -64,14 +73,18 @@ void watch_forks() {
 //     [ epoch (24)    | parts (20)     | next part (20) ]
 //
 // A thread claims with fetch_add(1). If the `next` it got is below `parts`, that part is its own and the job cannot end
-// before it reports it done, so call and context are stable until then. Otherwise it got nothing and touches nothing.
+// before it reports it done, so call, context and scope are stable until then. Otherwise it got nothing and touches nothing.
 // A thread adds only after it saw next < parts, hence at most size() times too often, which 20 bits hold.
+//
+// When another caller's turn is due, whoever sees it first closes the job: `parts` becomes `next`. What was claimed is done, the
+// rest is published again in the caller's next turn.
 struct Team::State {
-  std::mutex caller;  // held around a forward pass
+  Turns turns;
 
   std::atomic<std::uint64_t> ticket{0};
   Call call = nullptr;
   const void* context = nullptr;
+  StopState* scope = nullptr;
   std::atomic<std::int64_t> done{0};
 
   std::mutex mutex;  // for the two condition variables
@@ -100,8 +113,8 @@ struct Ticket {
 }  // namespace
 
 Team::Team(int threads) : threads_(threads) {
-  if (threads < 1 || threads > 1024)
-    throw Error("threads: expected 1 to 1024, got " + std::to_string(threads));
+  if (threads < 1 || threads > kMostThreads)
+    throw Error("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " + std::to_string(threads));
   watch_forks();
 }
 
@@ -125,45 +138,109 @@ Team::State* Team::state() {
   while (current == nullptr || current->generation != generation) {
     auto fresh = std::make_unique<State>();
     fresh->generation = generation;
-    fresh->spin = threads_ <= default_threads() ? kSpinAlone : kSpinCrowded;
+    fresh->spin = threads_ <= usable_cores() ? kSpinAlone : kSpinCrowded;
     if (state_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) current = fresh.release();
   }
   return current;
 }
 
-std::unique_lock<std::mutex> Team::lock() { return std::unique_lock<std::mutex>(state()->caller); }
+// ---- turns
 
 namespace {
 
-// Claims and runs parts until none is left; returns how many.
+thread_local void* innermost_turn = nullptr;
+
+}  // namespace
+
+Team::Turn* Team::Turn::of(const State* state) {
+  auto* turn = static_cast<Turn*>(innermost_turn);
+  while (turn != nullptr && turn->state_ != state) turn = turn->outer_;
+  return turn;
+}
+
+Team::Turn::Turn(State* state) : state_(state), outer_(static_cast<Turn*>(innermost_turn)), nested_(of(state) != nullptr) {
+  if (!nested_) state_->turns.take();
+  held_ = !nested_;
+  innermost_turn = this;
+}
+
+Team::Turn::~Turn() {
+  innermost_turn = outer_;
+  // In a child that was forked in the middle, the state is the parent's, and its locks may be closed for good.
+  if (held_ && state_->generation == fork_generation.load(std::memory_order_relaxed)) state_->turns.release();
+}
+
+bool Team::due() { return state()->turns.due(); }
+
+// ---- jobs
+
+namespace {
+
+// Takes the unclaimed parts out of a job; those who see nothing to claim then find how many there were in `parts`.
 template <class State>
-std::int64_t drain(State* state, int thread) {
-  std::int64_t ran = 0;
+void close(State* state) {
+  std::uint64_t word = state->ticket.load(std::memory_order_acquire);
+  const auto closed = [](std::uint64_t w) { return (w & ~(std::uint64_t{0xfffff} << 20)) | static_cast<std::uint64_t>(Ticket{w}.next()) << 20; };
+  while (Ticket{word}.open() && !state->ticket.compare_exchange_weak(word, closed(word), std::memory_order_acq_rel)) {
+  }
+}
+
+// Claims and runs parts until none is left. Those of a call that is told to stop are claimed, and left undone.
+template <class State>
+void drain(State* state, int thread) {
   while (Ticket{state->ticket.load(std::memory_order_acquire)}.open()) {
     const Ticket claimed{state->ticket.fetch_add(1, std::memory_order_acq_rel)};
     if (!claimed.open()) break;
-    const std::int64_t parts = claimed.parts();
-    state->call(state->context, claimed.next(), thread);
-    ++ran;
-    if (state->done.fetch_add(1, std::memory_order_seq_cst) + 1 == parts &&
-        state->caller_waits.load(std::memory_order_seq_cst)) {
+    if (thread != 0) work_for(state->scope);
+    if (!stop_requested()) state->call(state->context, claimed.next(), thread);
+    state->done.fetch_add(1, std::memory_order_seq_cst);
+    if (state->caller_waits.load(std::memory_order_seq_cst)) {
       std::lock_guard<std::mutex> guard(state->mutex);
       state->finished.notify_one();
     }
+    if (state->turns.due()) close(state);  // after a part, so that every turn gets somewhere
   }
-  return ran;
+  if (thread != 0) work_for(nullptr);
 }
 
 }  // namespace
 
-void Team::run_parallel(std::int64_t parts, Call call, const void* context) {
-  if (parts > kMaxParts) throw Error("more parts than a team can hand out: " + std::to_string(parts));
+// One part, a team of one, or a nested turn: parts run here, one by one.
+std::int64_t Team::run_alone(State* state, Turn* turn, std::int64_t parts, Call call, const void* context) {
+  for (std::int64_t part = 0; part < parts; ++part) {
+    if (part != 0 && turn != nullptr && !turn->nested_ && state->turns.due()) return part;
+    stop_if_requested();
+    call(context, part, 0);
+  }
+  return parts;
+}
+
+void Team::start_workers(State* state) {
+  for (int thread = static_cast<int>(state->workers.size()) + 1; thread < threads_; ++thread) {
+    try {
+      state->workers.emplace_back(work, state, thread);
+    } catch (const std::system_error& error) {
+      throw Error("threads: the system starts no more than " + std::to_string(thread) + " of " + std::to_string(threads_) +
+                  ": " + error.what());
+    }
+  }
+}
+
+std::int64_t Team::run_parts(std::int64_t parts, Call call, const void* context) {
   State* s = state();
-  if (s->workers.empty())
-    for (int thread = 1; thread < threads_; ++thread) s->workers.emplace_back(work, s, thread);
+  Turn* const turn = Turn::of(s);
+  if (turn != nullptr && turn->held_ && s->turns.due()) {
+    turn->held_ = false;  // while it waits, which may end in an exception
+    s->turns.hand_over();
+    turn->held_ = true;
+  }
+  if (parts == 1 || threads_ == 1 || (turn != nullptr && turn->nested_)) return run_alone(s, turn, parts, call, context);
+  start_workers(s);
+  parts = std::min(parts, kMaxParts);
 
   s->call = call;
   s->context = context;
+  s->scope = current_stop();
   s->done.store(0, std::memory_order_relaxed);
   const std::uint64_t epoch = Ticket{s->ticket.load(std::memory_order_relaxed)}.epoch() + 1;
   s->ticket.store((epoch << 40) | (static_cast<std::uint64_t>(parts) << 20), std::memory_order_seq_cst);
@@ -172,14 +249,25 @@ void Team::run_parallel(std::int64_t parts, Call call, const void* context) {
     s->wake.notify_all();
   }
   drain(s, 0);
+  const std::int64_t begun = Ticket{s->ticket.load(std::memory_order_acquire)}.parts();
+  wait_until_done(s, begun);
+  stop_if_requested();
+  return begun;
+}
 
-  const auto finished = [&] { return s->done.load(std::memory_order_acquire) == parts; };
+void Team::wait_until_done(State* s, std::int64_t parts) {
+  const auto finished = [&] { return s->done.load(std::memory_order_seq_cst) == parts; };
   if (spin(s->spin, finished)) return;
-  // A worker is off its core in the middle of its part. Sleep, rather than burn the core that it may be waiting for.
+  // A worker is in the middle of its part, on its core or off it. Sleep, rather than burn the core that it may be waiting for.
+  constexpr std::chrono::milliseconds kAsk{25};
   s->caller_waits.store(true, std::memory_order_seq_cst);
-  {
-    std::unique_lock<std::mutex> guard(s->mutex);
-    s->finished.wait(guard, [&] { return s->done.load(std::memory_order_seq_cst) == parts; });
+  std::unique_lock<std::mutex> guard(s->mutex);
+  while (!s->finished.wait_for(guard, kAsk, finished)) {
+    guard.unlock();
+    stop_requested();  // tells the workers; what they are at is still theirs
+    if (s->generation != fork_generation.load(std::memory_order_relaxed))
+      throw Error("this process was forked in the middle of a call: its threads are the parent's");
+    guard.lock();
   }
   s->caller_waits.store(false, std::memory_order_relaxed);
 }

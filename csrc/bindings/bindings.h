@@ -21,10 +21,12 @@ namespace aerogel {
 
 void bind_isa(py::module_& module);
 void bind_weight(py::module_& module);
+void bind_rotary(py::module_& module);
 void bind_program(py::module_& module);
 void bind_session(py::module_& module);
 void bind_limits(py::module_& module);
 void bind_codec(py::module_& module);
+void bind_files(py::module_& module);
 
 // A C-contiguous array of exactly T and `ndim` dimensions. No silent conversion: another dtype or layout is an error.
 template <class T>

@@ -5,6 +5,22 @@
 #include "kernels/table.h"
 
 namespace aerogel {
+namespace {
+
+// default_threads(), with a word in the log, once, about an OMP_NUM_THREADS that is no number.
+int threads_of_environment() {
+  static std::string warned;
+  std::string ignored;
+  const int threads = default_threads(&ignored);
+  if (!ignored.empty() && ignored != warned) {
+    warned = ignored;
+    py::module_::import("logging").attr("getLogger")("aerogel").attr("warning")(
+        "OMP_NUM_THREADS: expected a number from 1 to %d, got %r: it is ignored", kMostThreads, ignored);
+  }
+  return threads;
+}
+
+}  // namespace
 
 void bind_isa(py::module_& module) {
   module.def("isa", [] { return isa_name(active_isa()); }, "The instruction set in use; AEROGEL_ISA forces one.");
@@ -15,7 +31,9 @@ void bind_isa(py::module_& module) {
   }, "The instruction sets that this machine can run, best first.");
   module.def("cpu_name", &cpu_name);
   module.def("compiler", [] { return __VERSION__; }, "The compiler that built this module.");
-  module.def("default_threads", [] { return default_threads(); }, "min(cgroup quota, affinity, physical cores).");
+  module.def("usable_cores", [] { return usable_cores(); }, "min(cgroup quota, affinity, physical cores).");
+  module.def("default_threads", &threads_of_environment,
+             "AEROGEL_THREADS, or else OMP_NUM_THREADS within the usable cores, or else those; AerogelError where the first is no number.");
   module.def("kernels", [] {
     py::list rows;
     const auto add = [&](const char* kind, const char* name, Isa isa, std::uint32_t features) {

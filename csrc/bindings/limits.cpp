@@ -2,17 +2,14 @@
 
 #include "base/cpus.h"
 #include "bindings/bindings.h"
+#include "bindings/without_gil.h"
 
 namespace aerogel {
 
 void bind_limits(py::module_& module) {
   module.def("limits", [](const std::optional<int>& threads) {
     const int count = threads.value_or(default_threads());
-    Limits found;
-    {
-      py::gil_scoped_release release;
-      found = measure_limits(count);
-    }
+    const Limits found = without_gil([&] { return measure_limits(count); });
     py::dict row;
     row["threads"] = found.threads;
     row["int8_gmacs"] = found.int8_gmacs;

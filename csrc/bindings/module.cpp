@@ -34,8 +34,10 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception<aerogel::IsaError>(module, "IsaError", base).attr("__doc__") = "An instruction set that is unknown or not supported here.";
   aerogel::bind_isa(module);
   aerogel::bind_weight(module);
+  aerogel::bind_rotary(module);
   aerogel::bind_program(module);
   aerogel::bind_session(module);
   aerogel::bind_limits(module);
   aerogel::bind_codec(module);
+  aerogel::bind_files(module);
 }

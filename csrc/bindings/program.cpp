@@ -72,11 +72,9 @@ void bind_program(py::module_& module) {
       .def("add", [](Program& self, int x, int y) { return self.add<Add>(x, y); }, py::arg("x"), py::arg("y"))
       .def("activation", [](Program& self, int x, const std::string& kind) { return self.add<Activation>(x, kind); }, py::arg("x"), py::arg("kind"))
       .def("silu_gate", [](Program& self, int x) { return self.add<SiluGate>(x); }, py::arg("x"), "[T, 2F] (gate | up) -> silu(gate) * up, [T, F].")
-      .def("rope", [](Program& self, int x, std::int64_t heads, std::int64_t head_dim, const py::object& cos, const py::object& sin) {
-        const Array<float> table(py::cast<py::array>(cos), "rope cos", 2);
-        table.expect(1, head_dim / 2, "rope cos");
-        return self.add<Rope>(x, heads, head_dim, copy_floats(cos, "rope cos", 2), copy_floats(sin, "rope sin", 2));
-      }, py::arg("x"), py::arg("heads"), py::arg("head_dim"), py::arg("cos"), py::arg("sin"))
+      .def("rope", [](Program& self, int x, std::int64_t heads, std::int64_t head_dim, const std::shared_ptr<Rotary>& rotary) {
+        return self.add<Rope>(x, heads, head_dim, rotary);
+      }, py::arg("x"), py::arg("heads"), py::arg("head_dim"), py::arg("rotary"))
       .def("attention", [](Program& self, const std::string& name, int x, std::int64_t heads, std::int64_t kv_heads,
                            std::int64_t head_dim, bool causal, const std::optional<float>& scale) {
         return self.add<Attention>(name, x, heads, kv_heads, head_dim, causal,

@@ -1,6 +1,7 @@
 #include "runtime/session.h"
 
 #include "bindings/bindings.h"
+#include "bindings/without_gil.h"
 #include "runtime/ops/linear.h"
 #include "runtime/ops/quantize.h"
 
@@ -63,10 +64,7 @@ py::array_t<float> run(Session& session, const py::array& tokens, const py::arra
   session.check(schedule, batch);
   py::array_t<float> y({session.result_rows(schedule, batch), schedule.result.width});
   float* out = y.mutable_data();
-  {
-    py::gil_scoped_release release;
-    session.run(schedule, batch, out);
-  }
+  without_gil([&] { session.run(schedule, batch, out); });
   return y;
 }
 

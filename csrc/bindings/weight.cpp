@@ -1,6 +1,7 @@
 #include "linear/weight.h"
 
 #include "bindings/bindings.h"
+#include "bindings/without_gil.h"
 #include "linear/csr_f32/from_arrays.h"
 #include "linear/fits.h"
 #include "linear/pattern.h"
@@ -47,8 +48,7 @@ void add_part(WeightSource& source, const std::string& name, WeightSource::Part 
     if (!scale.is_none()) throw DataError(name + ": float values take no scale");
   }
   const auto count = static_cast<std::int64_t>(values.size());
-  py::gil_scoped_release release;
-  source.add(name, std::move(part), count);
+  without_gil([&] { source.add(name, std::move(part), count); });
 }
 
 const std::uint8_t* mask_of(const WeightSource& source, const std::string& name, std::int64_t rows, const py::array& mask) {
@@ -86,8 +86,7 @@ void add_indexed(WeightSource& source, const std::string& name, std::int64_t row
   if (!mask.is_none()) part.mask = mask_of(source, name, rows, py::cast<py::array>(mask));
   else indices.expect(0, rows, name + " indices");
   const auto count = static_cast<std::int64_t>(index.size());
-  py::gil_scoped_release release;
-  source.add(name, std::move(part), count);
+  without_gil([&] { source.add(name, std::move(part), count); });
 }
 
 template <class Index>
@@ -95,11 +94,12 @@ PyWeight pack_csr(std::int64_t k, const py::array& indptr, const py::array& indi
   const Array<Index> rows(indptr, "csr: indptr", 1), columns(indices, "csr: indices", 1);
   const Array<float> values(data, "csr: data", 1);
   values.expect(0, columns.size(), "csr: data");
-  py::gil_scoped_release release;
-  LinearForm form;
-  form.weight = csr_f32_from_arrays<Index>("csr", rows.size() - 1, k, rows.data(), columns.data(), values.data(), values.size());
-  form.kernel = find_linear("csr_f32", active_isa());
-  return PyWeight{PackedLinear({std::move(form)}, "float32")};
+  return without_gil([&] {
+    LinearForm form;
+    form.weight = csr_f32_from_arrays<Index>("csr", rows.size() - 1, k, rows.data(), columns.data(), values.data(), values.size());
+    form.kernel = find_linear("csr_f32", active_isa());
+    return PyWeight{PackedLinear({std::move(form)}, "float32")};
+  });
 }
 
 }  // namespace
@@ -108,11 +108,7 @@ namespace {
 
 template <class Weights>
 py::dict pattern_of(const Weights& weights) {
-  Pattern found;
-  {
-    py::gil_scoped_release release;
-    found = find_pattern(weights);
-  }
+  const Pattern found = without_gil([&] { return find_pattern(weights); });
   py::dict facts;
   facts["nonzeros"] = found.nonzeros;
   facts["least_in_row"] = found.least_in_row;
@@ -175,8 +171,7 @@ void bind_weight(py::module_& module) {
       .def("holds", [](const WeightSource& self, const std::string& format) {
         const LinearKernel* kernel = linear_kernel(format, Isa::scalar);
         if (kernel == nullptr) throw Error("unknown weight format '" + format + "'");
-        py::gil_scoped_release release;
-        return refusal(format, kernel->quantized_x, self).empty();
+        return without_gil([&] { return refusal(format, kernel->quantized_x, self).empty(); });
       }, py::arg("format"), "Whether a format can hold these weights.")
       .def_property_readonly("four_bit_integers", [](const WeightSource& self) { return is_linear_q4(self); },
                              "Whether all of it is 4-bit integers, with multipliers and zero points or without, and no codebook.")
@@ -205,15 +200,15 @@ void bind_weight(py::module_& module) {
   module.def("pack", [](const WeightSource& source, const std::string& format, const std::optional<std::string>& isa) {
     const Isa chosen = isa ? isa_from_name(*isa) : active_isa();
     if (!isa_supported(chosen)) throw IsaError("instruction set '" + *isa + "' is not supported by this CPU");
-    py::gil_scoped_release release;
-    return PyWeight{pack_linear(source, format == "auto" ? auto_forms(source, chosen) : std::vector<FormChoice>{{format}}, chosen)};
+    return without_gil([&] {
+      return PyWeight{pack_linear(source, format == "auto" ? auto_forms(source, chosen) : std::vector<FormChoice>{{format}}, chosen)};
+    });
   }, py::arg("source"), py::arg("format") = "auto", py::arg("isa") = py::none(), "\"auto\" goes by the sparsity.");
 
   module.def("pack", [](const WeightSource& source, const std::vector<std::pair<std::string, std::optional<std::int64_t>>>& formats) {
     std::vector<FormChoice> choices;
     for (const auto& [format, max_rows] : formats) choices.push_back({format, max_rows.value_or(kAnyRows)});
-    py::gil_scoped_release release;
-    return PyWeight{pack_linear(source, choices, active_isa())};
+    return without_gil([&] { return PyWeight{pack_linear(source, choices, active_isa())}; });
   }, py::arg("source"), py::arg("formats"),
      "formats: (name, max_rows) by rising max_rows; the last one serves any number of rows, None.");
 
@@ -224,8 +219,7 @@ void bind_weight(py::module_& module) {
       if (weight == nullptr) throw Error("time_linears: expected weights, got None");
       candidates.push_back(weight->packed);
     }
-    py::gil_scoped_release release;
-    return time_linears(candidates, {rows, threads, rounds, seconds, evict_bytes});
+    return without_gil([&] { return time_linears(candidates, {rows, threads, rounds, seconds, evict_bytes}); });
   }, py::arg("weights"), py::arg("rows"), py::arg("threads") = 0, py::arg("rounds") = 5, py::arg("seconds") = 0.05,
      py::arg("evict_bytes") = 0,
      "Seconds of each call, [weight][round], the weights taking turns. Without the quantization of the input.");
@@ -247,8 +241,7 @@ void bind_weight(py::module_& module) {
     py::array_t<float> y({m, n});
     if (m == 0) return y;
     float* out = y.mutable_data();
-    py::gil_scoped_release release;
-    linear_once(weight.packed, in.data(), m, offset == nullptr ? nullptr : offset->data(), out, threads);
+    without_gil([&] { linear_once(weight.packed, in.data(), m, offset == nullptr ? nullptr : offset->data(), out, threads); });
     return y;
   }, py::arg("weight"), py::arg("x"), py::arg("bias") = py::none(), py::arg("threads") = 1,
      "y [M, N] = x [M, K] w^T + bias, float32. int8 weights quantize x per row.");

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "base/team.h"
 #include "codec/bits.h"
 #include "codec/checksum.h"
@@ -50,8 +51,10 @@ std::vector<std::uint8_t> bits_in_windows(const std::uint8_t* data, std::int64_t
 void encode_windows(const std::uint8_t* data, const std::vector<std::uint8_t>& bits, std::vector<std::uint8_t>& out) {
   encode_rans(bits.data(), static_cast<std::int64_t>(bits.size()), out);
   BitWriter writer(out);
-  for (std::size_t i = 0; i < bits.size(); ++i)
+  for (std::size_t i = 0; i < bits.size(); ++i) {
+    if (i % 4096 == 0) stop_if_requested();
     writer.put(window_place(load_le<std::uint64_t>(data + kWindowBytes * static_cast<std::int64_t>(i))), window_width(bits[i]));
+  }
 }
 
 // Whether windows take clearly less than bytes. They decode more slowly, so a tie goes to bytes.

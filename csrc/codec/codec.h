@@ -56,10 +56,14 @@ struct CodedHeader {
 // No blob decodes to more than this many times its size: so a wrong shape never makes a reader allocate at will.
 constexpr std::int64_t kMaxExpansion = 4096;
 
+// No header is longer.
+constexpr std::size_t kMostHeader = 16 + 8 * 8;
+
 // The blob of a tensor, or an empty vector where it would not be smaller than the tensor.
 std::vector<std::uint8_t> encode_bytes(ByteType dtype, const std::vector<std::int64_t>& shape, const std::uint8_t* data);
 
-// Checks and reads the header. Throws DataError, with `name`.
+// Checks and reads the header of a blob of `bytes` bytes, of which min(bytes, kMostHeader) must be there. Throws DataError,
+// with `name`.
 CodedHeader coded_header(const std::string& name, const std::uint8_t* blob, std::size_t bytes);
 
 // Decodes into out[header.size] on up to `threads` threads. Throws DataError, with `name`, if anything is amiss; `out` holds

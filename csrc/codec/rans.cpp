@@ -5,6 +5,7 @@
 
 #include "base/aligned.h"
 #include "base/error.h"
+#include "base/stop.h"
 #include "codec/bits.h"
 #include "codec/frequencies.h"
 
@@ -79,6 +80,7 @@ void encode_rans(const std::uint8_t* data, std::int64_t n, std::vector<std::uint
   std::vector<std::uint8_t> counts, states, words;
   std::vector<std::uint16_t> buffer(static_cast<std::size_t>(chunk));
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
+    stop_if_requested();
     std::uint32_t state[kRansLanes];
     std::uint16_t* const end = buffer.data() + buffer.size();
     const std::uint16_t* first = encode_chunk(data + begin, std::min(chunk, n - begin), chosen.frequencies, start, end, state);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/stop.h"
+
 namespace aerogel {
 namespace {
 
@@ -56,6 +58,7 @@ Pattern count_rows(std::int64_t n, std::int64_t k, const Row& row) {
   std::vector<std::uint64_t> columns_used(static_cast<std::size_t>((k + 63) / 64));
   std::vector<T> values(static_cast<std::size_t>(k));
   for (std::int64_t i = 0; i < n; ++i) {
+    if (i % 16 == 0) stop_if_requested();
     row(i, values.data());
     count_row(values.data(), k, pattern, columns_used.data());
   }

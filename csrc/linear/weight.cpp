@@ -7,6 +7,7 @@
 
 #include "base/bf16.h"
 #include "base/error.h"
+#include "base/stop.h"
 
 namespace aerogel {
 namespace {
@@ -173,6 +174,7 @@ std::int64_t check_indices(const std::string& name, const WeightSource::Part& pa
   const auto levels = static_cast<int>(part.levels.size());
   std::int64_t nonzeros = 0;
   for (std::int64_t r = 0; r < part.rows; ++r) {
+    if (r % 16 == 0) stop_if_requested();
     int highest = 0, most = 0;
     walk_codes(part, table, r, k, [&](std::int64_t, int index, std::int32_t code) {
       highest = std::max(highest, index);
@@ -256,7 +258,9 @@ double WeightSource::sparsity() const {
   return n_ == 0 ? 0.0 : 1.0 - static_cast<double>(nonzeros_) / (static_cast<double>(n_) * static_cast<double>(k_));
 }
 
+// What packs or looks at weights goes through here row by row: the place to end that early.
 const WeightSource::Part& WeightSource::part_of(std::int64_t n, std::int64_t* row) const {
+  if (n % 16 == 0) stop_if_requested();
   for (const Part& part : parts_) {
     if (n < part.rows) {
       *row = n;

@@ -87,15 +87,17 @@ struct EmbedTask {
   const std::uint16_t* bf16 = nullptr;  // [entries, width], embed_bf16
 };
 
-// rope, "half split" (the layout of Hugging Face Llama): for every head of d columns and i < d/2
-//     a = x[i], b = x[i + d/2];   x[i] = a cos - b sin;   x[i + d/2] = b cos + a sin
-// with cos[position, i] and sin[position, i]. In place.
+// rope, "half split" (the layout of Hugging Face Llama): for every head of d columns and i < pairs
+//     a = x[i], b = x[i + pairs];   x[i] = a cos - b sin;   x[i + pairs] = b cos + a sin
+// with cos[position - first, i] and sin[position - first, i]. In place; columns from 2 * pairs on stay as they are.
 struct RopeTask {
   float* x;                        // [rows, ldx]: `heads` heads of d columns from column 0
   std::int64_t ldx;
   std::int64_t rows, heads, d;
+  std::int64_t pairs;              // 2 * pairs <= d
   const std::int32_t* positions;   // [rows]
-  const float* cos;                // [positions, d/2]
+  std::int32_t first;              // the position of row 0 of cos and sin
+  const float* cos;                // [.., pairs]
   const float* sin;
 };
 

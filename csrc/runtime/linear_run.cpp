@@ -15,6 +15,9 @@ constexpr std::int64_t kPartWork = 200'000;
 // Parts a thread: a few, so that one that is late has little left to do, not many, since each part prepares its
 // activations anew.
 constexpr std::int64_t kPartsPerThread = 3;
+// A part above this many multiplications (some 10 milliseconds, 30 of floats) is a long time for those who wait for their turn, or
+// for a call to end that is told to stop.
+constexpr std::int64_t kMostPartWork = 1'000'000'000;
 
 // Tokens are shared out in whole groups, of which a part has several: the widest tile of a kernel.
 constexpr std::int64_t kTokenGroup = 32;
@@ -41,14 +44,15 @@ void run_linear(const PackedLinear& linear, const void* x, const float* x_scale,
                 const float* bias, float* y, const Crew& crew, ScratchPool& scratch) {
   const LinearForm& form = linear.form(m);
   const Weight& weight = *form.weight;
-  std::int64_t token_parts = 1, unit_parts = 1;
+  const std::int64_t work = std::max<std::int64_t>(weight.nonzeros(), weight.n()) * m;
+  const std::int64_t least_parts = std::min(work / kMostPartWork + 1, (m + kTokenGroup - 1) / kTokenGroup);
+  std::int64_t token_parts = least_parts, unit_parts = 1;
   if (crew.size() > 1) {
-    const std::int64_t work = std::max<std::int64_t>(weight.nonzeros(), weight.n()) * m;
     const std::int64_t most = crew.size() * kPartsPerThread;
     std::int64_t parts = std::clamp<std::int64_t>(work / kPartWork, 1, most);
     if (parts > crew.size()) parts = parts / crew.size() * crew.size();
     // Tokens are shared out first: kernels prepare the tokens of a call, and what is shared out twice is prepared twice.
-    token_parts = std::clamp<std::int64_t>(m / kPartTokens, 1, parts);
+    token_parts = std::max(least_parts, std::clamp<std::int64_t>(m / kPartTokens, 1, parts));
     unit_parts = std::min(token_parts >= 2 * crew.size() ? 1 : (parts + token_parts - 1) / token_parts, weight.units());
   }
   const std::size_t x_bytes = linear.quantized_x() ? 1 : sizeof(float);
@@ -98,7 +102,12 @@ void linear_once(const PackedLinear& linear, const float* x, std::int64_t m, con
   const std::int64_t ld = round_up<std::int64_t>(k, 64);
   AlignedBuffer<std::int8_t> codes(static_cast<std::size_t>(m * ld));
   AlignedBuffer<float> scale(static_cast<std::size_t>(m));
-  ops_for(active_isa()).quantize({x, k, m, k, codes.data(), ld, scale.data()});
+  const Ops& ops = ops_for(active_isa());
+  constexpr std::int64_t kRows = 256;  // between looks at whether to stop
+  for (std::int64_t row = 0; row < m; row += kRows) {
+    stop_if_requested();
+    ops.quantize({x + row * k, k, std::min(kRows, m - row), k, codes.data() + row * ld, ld, scale.data() + row});
+  }
   const auto lock = team.lock();
   run_linear(linear, codes.data(), scale.data(), ld, m, bias, y, crew, scratch);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/stop.h"
 #include "base/team.h"
 #include "runtime/packed_linear.h"
 #include "runtime/scratch.h"
@@ -21,12 +22,12 @@ struct Crew {
     if (team != nullptr) {
       team->run(parts, body);
     } else {
-      for (std::int64_t part = 0; part < parts; ++part) body(part, thread);
+      for (std::int64_t part = 0; part < parts && !stop_requested(); ++part) body(part, thread);
     }
   }
 };
 
-// Splits the units of `linear` into parts of equal cost and runs them. x, x_scale, ldx as in LinearTask.
+// Splits `linear` into parts of equal cost, and of some milliseconds at most, and runs them. x, x_scale, ldx as in LinearTask.
 void run_linear(const PackedLinear& linear, const void* x, const float* x_scale, std::int64_t ldx, std::int64_t m,
                 const float* bias, float* y, const Crew& crew, ScratchPool& scratch);
 

@@ -19,7 +19,7 @@ namespace aerogel {
 class PackedLinear;
 struct Work;  // one step on some sequences: runtime/work.h
 
-// A vector or matrix of floats copied into the program: norm weights, biases, cos and sin of RoPE.
+// A vector of floats copied into the program: norm weights, biases.
 using Floats = std::shared_ptr<const AlignedBuffer<float>>;
 
 enum class Rows { tokens, sequences, selected };  // selected: all tokens, or the last of each sequence
@@ -68,6 +68,7 @@ class Op {
   virtual void check(const Batch&) const {}                              // throws DataError for what run() would trust
   virtual std::size_t scratch_bytes(const Extent&) const { return 0; }   // of each thread, beyond one row of the result
   virtual std::size_t workspace_bytes() const { return 0; }              // of all threads of a step together
+  virtual void reserve(std::int64_t /*positions*/) const {}              // what all sessions share; throws std::bad_alloc
   // Allocates nothing and throws nothing.
   virtual void run(const Work& work) const = 0;
 

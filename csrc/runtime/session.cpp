@@ -1,11 +1,13 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <set>
 
 #include "base/error.h"
+#include "base/stop.h"
 
 namespace aerogel {
 namespace {
@@ -13,6 +15,11 @@ namespace {
 // Tokens that a thread works on when sequences are run side by side: enough to reuse each weight that is loaded from
 // cache many times, few enough that the activations stay in the cache.
 constexpr std::int64_t kFrameTokens = 256;
+// Beyond so many a step of one thread takes long: then all share it, and hand over between its parts.
+constexpr std::int64_t kMostFrameTokens = 1024;
+
+// Positions are reserved so many at a time.
+constexpr std::int64_t kReservedPositions = 512;
 
 }  // namespace
 
@@ -78,18 +85,25 @@ std::vector<std::int64_t> Session::side_by_side(const Batch& batch) const {
   cuts.push_back(batch.sequences);
   // Threads take frames in turn; what matters is how much longer the last one to finish works than the average.
   std::vector<std::int64_t> busy(static_cast<std::size_t>(threads), 0);
-  for (std::size_t f = 0; f + 1 < cuts.size(); ++f)
-    *std::min_element(busy.begin(), busy.end()) += batch.offsets[cuts[f + 1]] - batch.offsets[cuts[f]];
+  for (std::size_t f = 0; f + 1 < cuts.size(); ++f) {
+    const std::int64_t tokens = batch.offsets[cuts[f + 1]] - batch.offsets[cuts[f]];
+    if (tokens > kMostFrameTokens) return {};
+    *std::min_element(busy.begin(), busy.end()) += tokens;
+  }
   const std::int64_t longest = *std::max_element(busy.begin(), busy.end());
   if (longest * threads * 10 > batch.token_count * 12) return {};
   return cuts;
 }
 
-std::size_t Session::scratch_bytes(const Schedule& schedule, const Batch& batch, std::int64_t longest) const {
+Extent Session::extent_of(const Batch& batch, std::int64_t longest) const {
   Extent extent{batch.token_count, longest, longest};
   if (batch.slots != nullptr)
     for (std::int64_t s = 0; s < batch.sequences; ++s)
       extent.keys = std::max(extent.keys, cache_.length(batch.slots[s]) + batch.offsets[s + 1] - batch.offsets[s]);
+  return extent;
+}
+
+std::size_t Session::scratch_bytes(const Schedule& schedule, const Extent& extent) const {
   std::size_t bytes = 0;
   for (const Step& step : schedule.steps) {
     const auto row = static_cast<std::size_t>(round_up<std::int64_t>(step.op->result().width, 64)) * sizeof(float);
@@ -114,7 +128,13 @@ void Session::run(const Schedule& schedule, const Batch& batch, float* y) {
     }
     for (std::int64_t t = batch.offsets[s]; t < batch.offsets[s + 1]; ++t) positions_[t] = static_cast<std::int32_t>(position++);
   }
-  scratch_.reserve(scratch_bytes(schedule, batch, longest));
+  const Extent extent = extent_of(batch, longest);
+  scratch_.reserve(scratch_bytes(schedule, extent));
+  if (extent.keys > reserved_) {
+    const std::int64_t positions = round_up(extent.keys, kReservedPositions);
+    for (const auto& op : plan_->program().ops()) op->reserve(positions);
+    reserved_ = positions;
+  }
 
   std::vector<std::int64_t> cuts = side_by_side(batch);
   const bool together = cuts.empty();
@@ -134,35 +154,74 @@ void Session::run(const Schedule& schedule, const Batch& batch, float* y) {
   for (std::size_t thread = 0; thread < used_arenas; ++thread)
     if (arenas_[thread].size() < arena_bytes) arenas_[thread] = AlignedBuffer<std::uint8_t>(arena_bytes);
 
-  // Frames are laid out here, so that nothing is allocated while the team runs.
+  // Frames are made here, so that nothing is allocated while the team runs.
   std::vector<Frame> prepared;
   prepared.reserve(static_cast<std::size_t>(frames));
+  const bool rows_are_tokens =
+      schedule.result.rows == Rows::tokens || (schedule.result.rows == Rows::selected && !batch.last_only);
   for (std::int64_t f = 0; f < frames; ++f) {
     const std::int64_t first_token = batch.offsets[cuts[f]];
     prepared.push_back({batch, cuts[f], cuts[f + 1] - cuts[f], first_token, batch.offsets[cuts[f + 1]] - first_token,
                         positions_.data() + first_token, caches, std::vector<std::uint8_t*>(schedule.slot_row_bytes.size())});
+    prepared.back().result =
+        reinterpret_cast<std::uint8_t*>(y + (rows_are_tokens ? first_token : cuts[f]) * schedule.result.width);
   }
-  const auto run_one = [&](std::int64_t f, const Crew& crew) {
-    Frame& frame = prepared[f];
-    std::uint8_t* next = arenas_[crew.thread].data();
-    for (std::size_t slot = 1; slot < frame.slots.size(); ++slot) {
-      frame.slots[slot] = next;
-      next += round_up<std::int64_t>(schedule.slot_row_bytes[slot] * frame.tokens, kCacheLine);
-    }
-    const std::int64_t result_row =
-        schedule.result.rows == Rows::tokens || (schedule.result.rows == Rows::selected && !batch.last_only) ? frame.first_token
-                                                                                                              : frame.first_sequence;
-    frame.slots[0] = reinterpret_cast<std::uint8_t*>(y + result_row * schedule.result.width);
-    run_frame(schedule, frame, crew);
-  };
   {
-    const auto lock = plan_->team().lock();
+    const auto turn = plan_->team().lock();
     if (together)
-      run_one(0, Crew{&plan_->team(), 0});
+      run_together(schedule, prepared[0]);
     else
-      plan_->team().run(frames, [&](std::int64_t f, int thread) noexcept { run_one(f, Crew{nullptr, thread}); });
+      run_side_by_side(schedule, prepared);
   }
+  stop_if_requested();  // before the cache takes in what may be half done
   for (std::size_t s = 0; s < caches.size(); ++s) caches[s]->advance(batch.offsets[s + 1] - batch.offsets[s]);
+}
+
+void Session::lay_out(const Schedule& schedule, Frame& frame, int arena) {
+  frame.arena = arena;
+  frame.slots[0] = frame.result;
+  std::uint8_t* next = arenas_[arena].data();
+  for (std::size_t slot = 1; slot < frame.slots.size(); ++slot) {
+    frame.slots[slot] = next;
+    next += round_up<std::int64_t>(schedule.slot_row_bytes[slot] * frame.tokens, kCacheLine);
+  }
+}
+
+void Session::run_together(const Schedule& schedule, Frame& frame) {
+  lay_out(schedule, frame, 0);
+  if (profile_) return run_profiled(schedule, frame);
+  const Crew crew{&plan_->team(), 0};
+  for (const Step& step : schedule.steps) step.op->run({step, frame, crew, plan_->ops(), scratch_, workspaces_[0].data()});
+}
+
+// A thread takes a frame through all steps. Where it is another caller's turn in the middle, frames are left between two steps, each
+// with an arena of its own, and those are the first that go on. So arenas suffice; a thread that finds none leaves its frame unbegun.
+void Session::run_side_by_side(const Schedule& schedule, std::vector<Frame>& frames) {
+  Team& team = plan_->team();
+  std::vector<std::atomic<bool>> used(arenas_.size());
+  const auto go_on = [&](Frame& frame, int thread) {
+    if (frame.arena < 0) {
+      std::size_t arena = 0;
+      while (arena < used.size() && used[arena].exchange(true, std::memory_order_acquire)) ++arena;
+      if (arena == used.size()) return;
+      lay_out(schedule, frame, static_cast<int>(arena));
+    }
+    const Crew crew{nullptr, thread};
+    for (; frame.steps_done < schedule.steps.size(); ++frame.steps_done) {
+      if (stop_requested() || (frame.steps_done != 0 && team.due())) return;
+      const Step& step = schedule.steps[frame.steps_done];
+      step.op->run({step, frame, crew, plan_->ops(), scratch_, workspaces_[thread].data()});
+    }
+    used[frame.arena].store(false, std::memory_order_release);
+  };
+  std::vector<Frame*> left;
+  for (Frame& frame : frames) left.push_back(&frame);
+  const auto is_done = [&](const Frame* frame) { return frame->steps_done == schedule.steps.size(); };
+  while (!left.empty()) {
+    team.run_some(static_cast<std::int64_t>(left.size()), [&](std::int64_t part, int thread) noexcept { go_on(*left[part], thread); });
+    left.erase(std::remove_if(left.begin(), left.end(), is_done), left.end());
+    std::stable_partition(left.begin(), left.end(), [](const Frame* frame) { return frame->arena >= 0; });
+  }
 }
 
 void Session::profile(bool on) {
@@ -170,23 +229,17 @@ void Session::profile(bool on) {
   timings_.clear();
 }
 
-void Session::run_frame(const Schedule& schedule, const Frame& frame, const Crew& crew) {
-  const auto run_step = [&](const Step& step) {
-    step.op->run({step, frame, crew, plan_->ops(), scratch_, workspaces_[crew.thread].data()});
-  };
-  if (!profile_) {
-    for (const Step& step : schedule.steps) run_step(step);
-    return;
-  }
+void Session::run_profiled(const Schedule& schedule, const Frame& frame) {
   if (timings_.size() != schedule.steps.size() || timings_[0].step != &schedule.steps[0]) {
     timings_.clear();
     for (const Step& step : schedule.steps) timings_.push_back({&step, 0, 0.0});
   }
-  for (std::size_t i = 0; i < schedule.steps.size(); ++i) {
+  const Crew crew{&plan_->team(), 0};
+  for (StepTiming& timing : timings_) {
     const auto start = std::chrono::steady_clock::now();
-    run_step(schedule.steps[i]);
-    timings_[i].seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    ++timings_[i].calls;
+    timing.step->op->run({*timing.step, frame, crew, plan_->ops(), scratch_, workspaces_[0].data()});
+    timing.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    ++timing.calls;
   }
 }
 

@@ -44,16 +44,21 @@ class Session {
   const std::vector<StepTiming>& timings() const { return timings_; }
 
  private:
-  void run_frame(const Schedule& schedule, const Frame& frame, const Crew& crew);
-  std::size_t scratch_bytes(const Schedule& schedule, const Batch& batch, std::int64_t longest) const;
+  void run_together(const Schedule& schedule, Frame& frame);
+  void run_side_by_side(const Schedule& schedule, std::vector<Frame>& frames);
+  void lay_out(const Schedule& schedule, Frame& frame, int arena);
+  void run_profiled(const Schedule& schedule, const Frame& frame);
+  Extent extent_of(const Batch& batch, std::int64_t longest) const;
+  std::size_t scratch_bytes(const Schedule& schedule, const Extent& extent) const;
   std::vector<std::int64_t> side_by_side(const Batch& batch) const;
 
   std::shared_ptr<const Plan> plan_;
   KvCache cache_;
   ScratchPool scratch_;
-  std::vector<AlignedBuffer<std::uint8_t>> arenas_;  // one a thread; the first one serves frames that the whole team runs
-  std::vector<AlignedBuffer<std::uint8_t>> workspaces_;  // as many: what a step works in, see Op::workspace_bytes
+  std::vector<AlignedBuffer<std::uint8_t>> arenas_;  // one a frame that is begun; the first one serves those that the team shares
+  std::vector<AlignedBuffer<std::uint8_t>> workspaces_;  // one a thread: what a step works in, see Op::workspace_bytes
   std::vector<std::int32_t> positions_;
+  std::int64_t reserved_ = 0;  // positions that ops have made room for
   bool profile_ = false;
   std::vector<StepTiming> timings_;
 };

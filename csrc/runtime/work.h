@@ -18,6 +18,9 @@ struct Frame {
   const std::int32_t* positions;           // [tokens]
   const std::vector<KvSequence*>& caches;  // one per sequence of the batch, or empty
   std::vector<std::uint8_t*> slots;
+  std::uint8_t* result = nullptr;  // slot 0: the frame's rows of the result
+  int arena = -1;                  // where the other slots are; -1: not begun
+  std::size_t steps_done = 0;
 
   std::int64_t rows(Rows kind) const {
     if (kind == Rows::tokens || (kind == Rows::selected && !batch.last_only)) return tokens;
@@ -62,10 +65,11 @@ struct Work {
   template <class F>
   void over_rows(std::int64_t rows, std::int64_t width, const F& f) const {
     // Steps are cut into parts of about this many elements; below two of them, one thread does it alone.
-    constexpr std::int64_t kPartElements = 12'000;
-    std::int64_t parts = 1;
+    // At most so many are a part, as in linears: some milliseconds.
+    constexpr std::int64_t kPartElements = 12'000, kMostPartElements = 4'000'000;
+    std::int64_t parts = std::min(rows, rows * width / kMostPartElements + 1);
     if (crew.size() > 1)
-      parts = std::clamp<std::int64_t>(rows * width / kPartElements, 1, std::min<std::int64_t>(rows, 4 * crew.size()));
+      parts = std::max(parts, std::clamp<std::int64_t>(rows * width / kPartElements, 1, std::min<std::int64_t>(rows, 4 * crew.size())));
     crew.run(parts, [&](std::int64_t part, int thread) noexcept {
       const std::int64_t begin = rows * part / parts, end = rows * (part + 1) / parts;
       if (begin < end) f(begin, end - begin, thread);

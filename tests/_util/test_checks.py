@@ -11,7 +11,7 @@ import pytest
 
 import aerogel
 from aerogel import bench
-from aerogel._core import default_threads
+from aerogel._core import default_threads, usable_cores
 from aerogel._util.checks import array, number, path, text, texts, thread_count, whole_number
 from aerogel._util.fields import check_fields
 from aerogel._util.files import read_bytes
@@ -43,6 +43,23 @@ def test_numbers_of_threads():
         assert count == 3 and type(count) is int
     with pytest.raises(RecipeError):
         thread_count(0, RecipeError)
+
+
+def test_the_environment_decides_where_no_number_is_given(monkeypatch, caplog):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("AEROGEL_THREADS", raising=False)
+    assert thread_count(None) == 1
+    monkeypatch.setenv("AEROGEL_THREADS", "7")
+    assert thread_count(None) == 7 and thread_count(3) == 3
+    monkeypatch.setenv("AEROGEL_THREADS", "all")
+    with pytest.raises(AerogelError, match="AEROGEL_THREADS: expected a number from 1 to 1024, got 'all'"):
+        thread_count(None)
+    assert thread_count(3) == 3
+    monkeypatch.delenv("AEROGEL_THREADS")
+    monkeypatch.setenv("OMP_NUM_THREADS", "rather many")
+    for _ in range(2):
+        assert thread_count(None) == usable_cores()
+    assert caplog.text.count("OMP_NUM_THREADS: expected a number from 1 to 1024, got 'rather many'") == 1
 
 
 @pytest.mark.parametrize("threads", [1.5, True, "2", 0])

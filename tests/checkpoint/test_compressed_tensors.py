@@ -62,7 +62,6 @@ def test_symmetric_channels_stay_codes_of_the_file(tmp_path: Path) -> None:
     check(weight, ct.decode(q, scale, None, "channel"))
     check(Weight((6, 20), checkpoint.array(NAME)), ct.decode(q, scale, None, "channel"))
     np.testing.assert_array_equal(checkpoint.array(NAME[:-6] + "bias"), np.ones(6, np.float32))
-    checkpoint.release(NAME)
     check(weight, ct.decode(q, scale, None, "channel"))
 
 
@@ -385,7 +384,7 @@ def test_an_ignored_module_must_not_be_quantized(tmp_path: Path) -> None:
 
 def test_missing_names(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path, {"bert.pooler.dense.bias": np.ones(6, np.float32)})
-    for read in (checkpoint.array, checkpoint.weight, checkpoint.shape, checkpoint.release):
+    for read in (checkpoint.array, checkpoint.weight, checkpoint.shape):
         with pytest.raises(MissingTensorsError, match="nothing"):
             read("nothing")
     with pytest.raises(ShapeError, match="expected a matrix"):

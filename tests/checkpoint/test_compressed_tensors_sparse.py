@@ -56,7 +56,6 @@ def test_floats(tmp_path_factory, shape, keep, kind, old, seed) -> None:
     assert weight.values.dtype == (np.uint16 if kind == "bf16" else np.float32)
     np.testing.assert_array_equal(weight.dense(), w, strict=True)
     np.testing.assert_array_equal(checkpoint.array(NAME), w, strict=True)
-    checkpoint.release(NAME)
 
 
 def test_before_0_9_every_parameter_is_behind_a_mask(tmp_path: Path) -> None:

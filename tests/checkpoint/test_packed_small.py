@@ -57,7 +57,7 @@ def test_what_is_coded_comes_back(tensor: np.ndarray, repeat: int) -> None:
     if blob is None:
         return
     assert blob.nbytes < tensor.nbytes
-    assert _core.coded_header("w", blob) == ("I8" if tensor.dtype == np.int8 else "U8", tensor.shape)
+    assert _core.coded_header("w", blob[:80], blob.size) == ("I8" if tensor.dtype == np.int8 else "U8", tensor.shape)
     for isa in _core.supported_isas():
         for threads in (1, 2):
             np.testing.assert_array_equal(_core.decode_bytes("w", blob, threads, isa), tensor, strict=True)
@@ -168,7 +168,6 @@ def test_a_file_looks_plain(tmp_path: Path) -> None:
     for name, array in tensors.items():
         assert file.entries[name].shape == array.shape
         np.testing.assert_array_equal(file.raw(name), array, strict=True)
-        file.release(name)
         np.testing.assert_array_equal(file.raw(name), array, strict=True)
     stored = load_file(tmp_path / "small")  # any safetensors reader opens it
     assert stored.keys() == {"w_bitmask_small", "w_values_small", "w_scale", "noise", "shape", "nothing"}

@@ -359,4 +359,3 @@ def test_tensors_that_share_memory_have_all_their_names(tmp_path: Path) -> None:
     assert checkpoint.names() == ["embed_tokens.weight", "lm_head.weight"]
     for name in checkpoint.names():
         np.testing.assert_array_equal(checkpoint.array(name), net.lm_head.weight.detach().numpy())
-        checkpoint.release(name)

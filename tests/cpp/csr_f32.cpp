@@ -152,5 +152,42 @@ TEST(csr_wide_matrix) {
   CHECK(ran != 0, "no kernel could run");
 }
 
+// An infinite element of x reaches the rows that have a value in its column, and those alone: padding must not turn it into NaN.
+// Every element in turn, on every kernel and each of their tiles, in rows of every length modulo a step; both kinds of columns.
+void check_infinite(std::int64_t k) {
+  const std::int64_t n = 19, first = k - 9;
+  Csr csr{n, k, {0}, {}, {}};
+  for (std::int64_t r = 0; r < n; ++r) {
+    for (std::int64_t i = 0; i < r % 9; ++i) {
+      csr.indices.push_back(first + i + (r % 2));
+      csr.data.push_back(0.5f + static_cast<float>(i));
+    }
+    csr.indptr.push_back(static_cast<std::int64_t>(csr.data.size()));
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  const std::unique_ptr<Weight> weight = csr.pack();
+  for (const LinearKernel& kernel : linear_kernels()) {
+    if (std::string(kernel.format) != "csr_f32" || !under_test(kernel.isa, kernel.features)) continue;
+    for (std::int64_t m : {1, 2, 5, 9, 31})
+      for (std::int64_t column = first; column < k; ++column) {
+        std::vector<float> x(static_cast<std::size_t>(m * k), 1.0f), y(static_cast<std::size_t>(m * n));
+        for (std::int64_t t = 0; t < m; ++t) x[t * k + column] = infinity;
+        AlignedBuffer<char> scratch(weight->scratch_bytes(m));
+        kernel.run({weight->view(), x.data(), nullptr, k, m, 0, weight->units(), nullptr, y.data(), n, scratch.data()});
+        for (std::int64_t t = 0; t < m; ++t)
+          for (std::int64_t r = 0; r < n; ++r) {
+            float sum = 0;
+            for (std::int64_t i = csr.indptr[r]; i < csr.indptr[r + 1]; ++i) sum += csr.data[i] * x[t * k + csr.indices[i]];
+            CHECK(y[t * n + r] == sum, isa_name(kernel.isa) << " k=" << k << " m=" << m << " column " << column << " at [" << t << ", "
+                                                            << r << "]: expected " << sum << ", got " << y[t * n + r]);
+          }
+      }
+  }
+}
+
+TEST(csr_infinite_x) {
+  for (std::int64_t k : {12, 65535, 65536}) check_infinite(k);
+}
+
 }  // namespace
 }  // namespace aerogel

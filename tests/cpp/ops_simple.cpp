@@ -54,24 +54,26 @@ TEST(ops_embed) {
 TEST(ops_rope) {
   Random random(3);
   for (Isa isa : tested_isas())
-    for (std::int64_t d : {2, 4, 10, 16, 18, 32, 64, 66, 80, 128}) {
-      const std::int64_t rows = 3, heads = 2, ldx = heads * d + 5, positions = 7;
-      const std::vector<std::int32_t> at = {6, 0, 3};
-      const std::vector<float> cosine = random_floats(random, positions * d / 2, -1, 1), sine = random_floats(random, positions * d / 2, -1, 1);
+    for (const auto& [d, pairs] : std::vector<std::pair<std::int64_t, std::int64_t>>{{2, 1}, {4, 2}, {10, 5}, {16, 8}, {18, 9}, {32, 16}, {64, 32},
+                                      {66, 33}, {80, 40}, {128, 64}, {5, 2}, {16, 4}, {64, 8}, {80, 16}}) {
+      const std::int64_t rows = 3, heads = 2, ldx = heads * d + 5, table = 7;
+      const std::int32_t first = 40;
+      const std::vector<std::int32_t> at = {46, 40, 43};
+      const std::vector<float> cosine = random_floats(random, table * pairs, -1, 1), sine = random_floats(random, table * pairs, -1, 1);
       std::vector<float> x = random_floats(random, rows * ldx);
       const std::vector<float> before = x;
-      ops_for(isa).rope({x.data(), ldx, rows, heads, d, at.data(), cosine.data(), sine.data()});
+      ops_for(isa).rope({x.data(), ldx, rows, heads, d, pairs, at.data(), first, cosine.data(), sine.data()});
       for (std::int64_t t = 0; t < rows; ++t)
         for (std::int64_t c = 0; c < ldx; ++c) {
           const float got = x[t * ldx + c];
-          if (c >= heads * d) {
-            CHECK(got == before[t * ldx + c], "rope " << isa_name(isa) << " wrote beyond its heads");
+          if (c >= heads * d || c % d >= 2 * pairs) {
+            CHECK(got == before[t * ldx + c], "rope " << isa_name(isa) << " wrote beyond what it turns");
             continue;
           }
-          const std::int64_t base = t * ldx + c / d * d, i = c % d % (d / 2);
-          const double a = before[base + i], b = before[base + i + d / 2];
-          const double co = cosine[at[t] * (d / 2) + i], si = sine[at[t] * (d / 2) + i];
-          const double wanted = c % d < d / 2 ? a * co - b * si : b * co + a * si;
+          const std::int64_t base = t * ldx + c / d * d, i = c % d % pairs;
+          const double a = before[base + i], b = before[base + i + pairs];
+          const double co = cosine[(at[t] - first) * pairs + i], si = sine[(at[t] - first) * pairs + i];
+          const double wanted = c % d < pairs ? a * co - b * si : b * co + a * si;
           const double bound = 3 * kEps * (std::fabs(a) + std::fabs(b));
           CHECK(std::fabs(got - wanted) <= bound, "rope " << isa_name(isa) << " d " << d << " [" << t << ", " << c << "]: " << got << ", expected " << wanted);
         }

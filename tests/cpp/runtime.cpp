@@ -78,18 +78,14 @@ std::shared_ptr<Plan> small_model(bool causal, bool quantized, int percent_zero,
   int x = causal ? p.add<Embed>(random_table(kVocabulary, random), nullptr, nullptr, 0)
                  : p.add<Embed>(random_table(kVocabulary, random), random_table(kPositions, random), random_table(2, random), 0);
   if (!causal) x = p.add<LayerNorm>("embed", x, ones(), ones(), 1e-5f);
-  std::vector<float> angles = random_floats(kPositions * kHeadDim / 2, random, 3.0f), cosines = angles, sines = angles;
-  for (std::size_t i = 0; i < angles.size(); ++i) {
-    cosines[i] = std::cos(angles[i]);
-    sines[i] = std::sin(angles[i]);
-  }
+  const auto rotary = std::make_shared<Rotary>(random_floats(kHeadDim / 2, random, 3.0f), kPositions);
   for (int layer = 0; layer < 2; ++layer) {
     const int normed = causal ? p.add<RmsNorm>("n1", x, ones(), 1e-5f) : x;
     const int terms = causal ? 2 : 1;
     const std::int64_t kv_heads = causal ? 2 : kHeads;
     int qkv = p.add<Linear>("qkv", normed, random_linear((kHeads + 2 * kv_heads) * kHeadDim, kHidden, quantized, percent_zero, random),
                        floats(random_floats((kHeads + 2 * kv_heads) * kHeadDim, random)), terms);
-    if (causal) qkv = p.add<Rope>(qkv, kHeads + kv_heads, kHeadDim, floats(cosines), floats(sines));
+    if (causal) qkv = p.add<Rope>(qkv, kHeads + kv_heads, kHeadDim, rotary);
     const int mixed = p.add<Attention>("attention", qkv, kHeads, kv_heads, kHeadDim, causal, 0.3f);
     x = p.add<Add>(x, p.add<Linear>("out", mixed, random_linear(kHidden, kHidden, quantized, percent_zero, random), nullptr));
     const int inner = causal ? p.add<RmsNorm>("n2", x, ones(), 1e-5f) : p.add<LayerNorm>("n2", x, ones(), ones(), 1e-5f);
@@ -388,8 +384,10 @@ TEST(program_refuses_wrong_shapes) {
   check_refused([&] { p.add<Linear>("w", x, random_linear(8, kHidden, false, 0, random), ones(9)); }, "a bias of another length");
   check_refused([&] { p.add<Attention>("a", x, 4, 3, 4, false, 1.0f); }, "kv_heads that do not divide heads");
   check_refused([&] { p.add<Attention>("a", x, 4, 4, 5, false, 1.0f); }, "heads that do not fit");
-  check_refused([&] { p.add<Rope>(x, 4, 5, ones(5), ones(5)); }, "an odd head size");
-  check_refused([&] { p.add<Rope>(x, 100, 4, ones(4), ones(4)); }, "more heads than columns");
+  const auto turned = [](std::size_t pairs) { return std::make_shared<Rotary>(std::vector<float>(pairs, 0.5f), 8); };
+  check_refused([&] { p.add<Rope>(x, 4, 4, turned(3)); }, "more pairs than columns of a head");
+  check_refused([&] { p.add<Rope>(x, 100, 4, turned(2)); }, "more heads than columns");
+  check_refused([&] { p.add<Rope>(x, 4, 4, nullptr); }, "no angles");
   check_refused([&] { p.add<Add>(x, 99); }, "a value that does not exist");
   check_refused([&] { p.add<Activation>(x, "swish7"); }, "an unknown activation");
   check_refused([&] { p.add<Pool>(x, std::vector<std::string>{"median"}); }, "an unknown pooling");

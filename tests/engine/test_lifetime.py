@@ -59,16 +59,22 @@ def test_a_generation_ends_with_its_model(llama_folder):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_closing_gives_mapped_files_back(bert_folder, tmp_path):
-    own = shutil.copytree(bert_folder, tmp_path / "own")  # other tests may still have theirs mapped
+def test_no_file_is_mapped(bert_folder, tmp_path):
+    own = shutil.copytree(bert_folder, tmp_path / "own")
+    with aerogel.load(own, threads=1):
+        assert str(own) not in Path("/proc/self/maps").read_text()
 
-    def mapped():
-        return str(own / "model.safetensors") in Path("/proc/self/maps").read_text()
 
-    with aerogel.load(own, threads=1) as model:
-        model.encode(TEXTS)
-        assert mapped()
-    assert not mapped()
+def test_a_loaded_model_does_not_depend_on_its_files(bert_folder, tmp_path):
+    own = shutil.copytree(bert_folder, tmp_path / "own")
+    model = aerogel.load(own, threads=1)
+    before = model.encode(TEXTS)
+    file = own / "model.safetensors"
+    for content in (bytes(file.stat().st_size), file.read_bytes()[:1000], b""):
+        file.write_bytes(content)  # in place, as cp does
+        np.testing.assert_array_equal(model.encode(TEXTS), before)
+    shutil.rmtree(own)
+    np.testing.assert_array_equal(model.encode(TEXTS), before)
 
 
 def test_closing_while_others_call(bert_folder):

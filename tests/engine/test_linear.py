@@ -243,3 +243,25 @@ def test_a_tensor_that_needs_gradients_is_named():
     with pytest.raises(DataError, match="weight: expected an array of numbers"):
         aerogel.Linear(weight)
     assert aerogel.Linear(weight.detach()).shape == (8, 8)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9, 40])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_csr_takes_infinite_inputs_as_scipy_does(value, rows):
+    w, _, _ = problem()
+    matrix = scipy_sparse.csr_matrix(w)
+    x = np.ones((rows, w.shape[1]), np.float32)
+    x[0, :] = value  # in every column, the last of each row among them
+    x[-1, 7] = value
+    expected = matrix @ x.T
+    np.testing.assert_allclose(aerogel.csr_matmul(matrix, x.T), expected, rtol=1e-5, atol=1e-5)
+    layer = aerogel.Linear(w, quant="none", format="csr_f32")
+    np.testing.assert_allclose(layer(x), expected.T, rtol=1e-5, atol=1e-5)
+
+
+def test_an_infinite_input_that_is_quantized_makes_its_own_row_nan():
+    w, b, x = problem()
+    x[2, 3] = np.inf
+    for format in ("dense_q8", "gathered_q8", "quads_q8"):
+        y = aerogel.Linear(w, b, format=format)(x)
+        assert np.isnan(y[2]).all() and np.isfinite(np.delete(y, 2, axis=0)).all()

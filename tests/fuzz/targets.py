@@ -74,14 +74,16 @@ def fuzz_safetensors(data: bytes) -> None:
                     assert read(name).shape == entry.shape
                 except AerogelError:
                     pass
-            file.release(name)
 
 
 def fuzz_packed(data: bytes) -> None:
     """The weights of a packed model, whose other files are sound: every parameter, decoded."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = {**tiny_files.CONFIG, "quantization_config": {**tiny_files.PACKED, "format_version": 2}}
+        config = {
+            **tiny_files.CONFIG,
+            "quantization_config": {**tiny_files.PACKED, "format_version": 2},
+        }  # without checksums: damage is to reach what reads
         tiny_files.write_json(folder / "config.json", config)
         (folder / "model.safetensors").write_bytes(data)
         try:
@@ -102,7 +104,6 @@ def _read(checkpoint: Checkpoint) -> None:
             checkpoint.input_limit(name)
         except AerogelError:
             pass
-        checkpoint.release(name)
     try:
         architecture_of(checkpoint)
     except AerogelError:

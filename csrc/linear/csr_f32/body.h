@@ -33,7 +33,7 @@ struct Of<4> {
 template <int width>
 constexpr int kSide = sizeof(typename Of<width>::Square) / sizeof(float);
 
-// xt[k][width], some lanes of it: kSide tokens of x. Lanes beyond `valid` repeat the last token and are never stored.
+// xt[k + 1][width], some lanes of it: kSide tokens of x, and zeros behind. Lanes beyond `valid` repeat the last token and are never stored.
 template <int width>
 void transpose_x(const float* x, std::int64_t ldx, std::int64_t valid, std::int64_t k, float* xt) {
   constexpr int side = kSide<width>;
@@ -50,6 +50,7 @@ void transpose_x(const float* x, std::int64_t ldx, std::int64_t valid, std::int6
   }
   for (; i < k; ++i)
     for (int t = 0; t < side; ++t) xt[i * width + t] = row[t][i];
+  for (int t = 0; t < side; ++t) xt[k * width + t] = 0.0f;
 }
 
 // sums[rows][width], some lanes of it, to kSide tokens of y from output `row` on.
@@ -117,7 +118,7 @@ template <int width, class Column>
 void run_tile(const LinearTask& task, const View& view, const Column* columns, std::int64_t token, std::int64_t valid) {
   constexpr int side = kSide<width>;
   float* xt = static_cast<float*>(task.scratch);
-  float* sums = xt + view.k * width;
+  float* sums = xt + (view.k + 1) * width;
   const float* x = static_cast<const float*>(task.x) + token * task.ldx;
   for (std::int64_t t = 0; t < valid; t += side) transpose_x<width>(x + t * task.ldx, task.ldx, valid - t, view.k, xt + t);
 
@@ -143,11 +144,13 @@ inline Vector4 multiply_step(const float* values, const Column* columns, const f
   return fma(four, gather_four(x, column), sum);
 }
 
-// One token. Streamed is how it goes through the weights: with `strands` sums at once; they are asked for `ahead` nonzeros ahead
+// One token, copied first: padding needs a zero behind it. Streamed is how it goes through the weights: with `strands` sums at once; they are asked for `ahead` nonzeros ahead
 // of time, as they may come from memory, or not at all where that is 0.
 template <class Streamed, class Column>
 void run_one(const LinearTask& task, const View& view, const Column* columns, std::int64_t token) {
-  const float* x = static_cast<const float*>(task.x) + token * task.ldx;
+  float* x = static_cast<float*>(task.scratch);
+  __builtin_memcpy(x, static_cast<const float*>(task.x) + token * task.ldx, static_cast<std::size_t>(view.k) * sizeof(float));
+  x[view.k] = 0.0f;
   const std::int64_t end = last_row(task, view);
   for (std::int64_t row = task.unit_begin * kUnit; row < end; ++row) {
     Vector4 even{}, odd{};

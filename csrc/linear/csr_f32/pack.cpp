@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "linear/csr_f32/from_arrays.h"
 #include "linear/csr_f32/layout.h"
 #include "linear/weight.h"
@@ -24,8 +25,8 @@ class CsrF32 final : public Weight {
       : Weight(n, k, nonzeros),
         row_begin_(static_cast<std::size_t>(n) + 1),
         values_(static_cast<std::size_t>(padded_nonzeros)),
-        columns16_(k <= 65536 ? static_cast<std::size_t>(padded_nonzeros) : 0),
-        columns32_(k <= 65536 ? 0 : static_cast<std::size_t>(padded_nonzeros)) {
+        columns16_(k <= kMost16 ? static_cast<std::size_t>(padded_nonzeros) : 0),
+        columns32_(k <= kMost16 ? 0 : static_cast<std::size_t>(padded_nonzeros)) {
     row_begin_[0] = 0;
   }
 
@@ -40,7 +41,7 @@ class CsrF32 final : public Weight {
   }
 
   void end_row() {
-    while (next_ % kStep != 0) append(column(next_ - 1), 0.0f);
+    while (next_ % kStep != 0) append(k(), 0.0f);
     row_begin_[static_cast<std::size_t>(++row_)] = next_;
   }
 
@@ -61,10 +62,9 @@ class CsrF32 final : public Weight {
   }
 
   std::size_t scratch_bytes(std::int64_t m) const override {
-    if (m == 1) return 0;
-    std::int64_t tile = 4;
+    std::int64_t tile = m == 1 ? 1 : 4;
     while (tile < m && tile < kMaxTile) tile *= 2;
-    return static_cast<std::size_t>((k() + kUnit) * tile) * sizeof(float);
+    return static_cast<std::size_t>((k() + 1 + kUnit) * tile) * sizeof(float);
   }
 
   void row_f32(std::int64_t n, float* out) const override {
@@ -117,6 +117,7 @@ std::unique_ptr<Weight> pack_csr_f32(const WeightSource& source) {
 template <class Index>
 void read_row(const std::string& name, std::int64_t r, std::int64_t k, std::int64_t begin, std::int64_t end,
               const Index* indices, const float* data, std::vector<std::pair<std::int64_t, float>>& row) {
+  if (r % 64 == 0) stop_if_requested();
   row.clear();
   bool ascending = true;
   for (std::int64_t i = begin; i < end; ++i) {

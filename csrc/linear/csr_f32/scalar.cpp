@@ -12,7 +12,8 @@ void multiply(const LinearTask& task, const csr_f32::View& view, const Column* c
     for (std::int64_t t = 0; t < task.m; ++t) {
       const float* x = static_cast<const float*>(task.x) + t * task.ldx;
       float sum = task.bias == nullptr ? 0.0f : task.bias[row];
-      for (std::int64_t i = view.row_begin[row]; i < view.row_begin[row + 1]; ++i) sum += view.values[i] * x[columns[i]];
+      for (std::int64_t i = view.row_begin[row]; i < view.row_begin[row + 1] && columns[i] < view.k; ++i)
+        sum += view.values[i] * x[columns[i]];
       task.y[t * task.ldy + row] = sum;
     }
 }

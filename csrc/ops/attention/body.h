@@ -20,6 +20,7 @@
 
 #pragma once
 
+#include "base/stop.h"
 #include "ops/ops.h"
 
 namespace aerogel {
@@ -29,6 +30,7 @@ constexpr std::int64_t kPanel = 2 * kLanes;
 constexpr std::int64_t kBlock = 48;
 constexpr std::int64_t kPack = 5;
 constexpr std::int64_t kFew = 32;   // keys whose values need no packing
+constexpr std::int64_t kMany = 8192;  // keys of which a part takes long enough to ask in the middle whether to stop
 constexpr std::int64_t kAhead = 8;  // rows that are prefetched while one is packed
 constexpr int kSquare = sizeof(Vector8) / sizeof(float);
 
@@ -282,6 +284,7 @@ void attend_packed(const AttentionTask& task) {
 
   for (std::int64_t head = 0; head < task.heads; ++head)
     for (std::int64_t first = 0; first < task.queries; first += block) {
+      if (keys > kMany && stop_requested()) return;
       const std::int64_t rows = at_most(block, task.queries - first);
       const Cut<tile> cut(rows);
       pack_queries(task.q + head * d + first * task.ldq, task.ldq, rows, d, task.scale, queries);

@@ -7,10 +7,10 @@ namespace aerogel {
 namespace {
 
 void rope(const RopeTask& task) {
-  const std::int64_t half = task.d / 2;
+  const std::int64_t half = task.pairs;
   for (std::int64_t t = 0; t < task.rows; ++t) {
-    const float* cosine = task.cos + task.positions[t] * half;
-    const float* sine = task.sin + task.positions[t] * half;
+    const float* cosine = task.cos + (task.positions[t] - task.first) * half;
+    const float* sine = task.sin + (task.positions[t] - task.first) * half;
     for (std::int64_t head = 0; head < task.heads; ++head) {
       float* x = task.x + t * task.ldx + head * task.d;
       const auto rotate = [&](std::int64_t i, auto n) {

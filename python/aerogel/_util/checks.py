@@ -58,10 +58,12 @@ def whole_number(
 
 
 def thread_count(threads: Any, error: type[AerogelError] = AerogelError) -> int:
-    """The number of worker threads to use: `threads`, any kind of integer, or the process's cores if it is None.
+    """The number of worker threads to use: `threads`, any kind of integer; if it is None AEROGEL_THREADS, or else OMP_NUM_THREADS
+    within the cores that the process may use, or else those.
 
     Raises:
         error: it is no integer from 1 to 1024.
+        AerogelError: AEROGEL_THREADS is not.
     """
     return int(default_threads()) if threads is None else whole_number("threads", threads, 1, MOST_THREADS, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -61,8 +62,8 @@ class Config:
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e300:
-            raise ConfigError(f"config: {key}: expected a number that is not negative, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
+            raise ConfigError(f"config: {key}: expected a number that is not negative, got {value!r:.80}")
         return float(value)
 
     def architecture(self, default: str | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +12,8 @@ from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
 from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
+from aerogel.architectures.rope import rotary
+from aerogel.architectures.rope_gguf import ROPE_TENSORS, add_rope_scaling
 from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
@@ -24,7 +25,6 @@ log = logging.getLogger("aerogel")
 
 
 def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
-    prefix = file.metadata["general.architecture"]
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     if heads < 1 or hidden % heads and "head_dim" not in config:
         raise ConfigError(f"{file.path}: expected a width that {heads} heads divide, got {hidden}")
@@ -32,49 +32,7 @@ def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
     config.setdefault("head_dim", hidden // heads)
     config["tie_word_embeddings"] = "output.weight" not in file.tensors
     config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
-    rotated = file.metadata.get(f"{prefix}.rope.dimension_count", config["head_dim"])
-    if rotated != config["head_dim"]:
-        raise UnsupportedModelError(
-            f"{file.path}: expected rotary embeddings over all {config['head_dim']} dimensions of a head, got {rotated!r}"
-        )
-    # As llama.cpp: a factor without a type scales linearly, 0 means 1, and older files have another key for it.
-    factor = file.metadata.get(f"{prefix}.rope.scaling.factor", file.metadata.get(f"{prefix}.rope.scale_linear"))
-    scaling = file.metadata.get(f"{prefix}.rope.scaling.type", "none" if factor is None else "linear")
-    if scaling == "linear" and (factor is None or (type(factor) is float and factor in (0.0, 1.0))):
-        scaling = "none"
-    if scaling != "none":
-        config["rope_scaling"] = {"rope_type": scaling, "factor": factor}
-    if "rope_freqs.weight" in file.tensors:
-        if scaling != "none":
-            raise UnsupportedModelError(
-                f"{file.path}: {prefix}.rope.scaling: expected none beside rope_freqs.weight, got {scaling!r:.80}"
-            )
-        config["rope_scaling"] = _llama3_scaling(file, config)
-
-
-def _llama3_scaling(file: GGUFSource, config: dict[str, Any]) -> dict[str, Any]:
-    """The rope_scaling of Llama 3.1 and later, recovered from the factors by which GGUF stores its result."""
-    factors = file.float32("rope_freqs.weight").astype(np.float64)
-    half = config["head_dim"] // 2
-    if factors.shape != (half,) or not np.all(np.isfinite(factors) & (factors > 0)):
-        raise _other_factors(file)
-    scaling = {
-        "rope_type": "llama3",
-        "factor": float(factors.max()),
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
-    wavelength = 2 * math.pi * config["rope_theta"] ** (np.arange(half) / half)
-    smooth = np.clip((8192 / wavelength - 1.0) / (4.0 - 1.0), 0.0, 1.0)
-    expected = 1.0 / ((1.0 - smooth) / scaling["factor"] + smooth)
-    if not np.allclose(factors, expected, rtol=1e-3):
-        raise _other_factors(file)
-    return scaling
-
-
-def _other_factors(file: GGUFSource) -> UnsupportedModelError:
-    return UnsupportedModelError(f"{file.path}: rope_freqs.weight: expected the factors of Llama 3, got others")
+    add_rope_scaling(file, config)
 
 
 _GGUF_KEYS = {
@@ -123,7 +81,7 @@ GGUF = {
         blocks=_GGUF_BLOCKS,
         interleaved={"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"},
         finish=_finish_gguf,
-        ignored=("rope_freqs.weight",),
+        ignored=ROPE_TENSORS,
     ),
     "qwen2": GGUFNames(
         keys=_GGUF_KEYS,
@@ -207,7 +165,6 @@ class Llama(Architecture):
         self.heads = c.per_layer("num_attention_heads", self.layers)
         self.kv_heads = c.per_layer("num_key_value_heads", self.layers, self.heads)
         self.vocab_size = c.integer("vocab_size")
-        self.max_positions = c.integer("max_position_embeddings")
         self.eps = c.number("rms_norm_eps", 1e-6)
         self.head_dim = c.head_dim(self.hidden_size)
         if self.head_dim % 2:
@@ -219,7 +176,6 @@ class Llama(Architecture):
                     f" in layer {i}"
                 )
         c.choice("hidden_act", ["silu", "swish"], "silu")
-        c.only("partial_rotary_factor", 1, 1.0)
         self.qkv_bias = self.out_bias = c.boolean("attention_bias", False)
         if config["model_type"] == "qwen2":
             self.qkv_bias, self.out_bias = True, False
@@ -258,7 +214,8 @@ class Llama(Architecture):
         if self.has_head and untied and pooling is not None:
             log.info("the model has a pooling and no lm_head.weight: it is used for its embeddings")
             self.has_head = False
-        self.inverse_frequencies = rotary_frequencies(c, self.head_dim)
+        self.rotary = rotary(c, self.head_dim)
+        self.max_positions = self.rotary.positions
         # Without a word in the config: tied is what Transformers assumes for neither family, so the tensors decide.
         self.tied = self.has_head and c.boolean("tie_word_embeddings", "lm_head.weight" not in names)
         self.pooling = pooling
@@ -356,7 +313,6 @@ class Llama(Architecture):
         def norm(name: str, x: Value, tensor: str) -> Value:
             return p.rms_norm(name, x, w.vector(tensor + ".weight"), self.eps)
 
-        cos, sin = rotary_tables(self.inverse_frequencies, self.max_positions)  # [positions, d/2] each
         h = p.embed(w.table("embed_tokens.weight"))  # [T, H]
         for i, (A, G) in enumerate(zip(self.heads, self.kv_heads, strict=True)):
             n = f"layers.{i}."
@@ -367,7 +323,7 @@ class Llama(Architecture):
                 qkv = linear(
                     n + "attention.qkv", x, self.qkv_bias, s + "q_proj", s + "k_proj", s + "v_proj", terms=self.terms
                 )  # [T, (A+2G)d]
-                qkv = p.rope(qkv, A + G, d, cos, sin)  # [T, (A+2G)d], queries and keys rotated
+                qkv = p.rope(qkv, A + G, d, self.rotary)  # [T, (A+2G)d], queries and keys rotated
                 a = p.attention(n + "attention", qkv, A, G, d, self.causal)  # [T, A d]
                 h = p.add(h, linear(n + "attention.out", a, self.out_bias, s + "o_proj"))  # [T, H]
             if self.ffn[i]:
@@ -387,53 +343,3 @@ class Llama(Architecture):
             head = "embed_tokens" if self.tied else "lm_head"
             p.output("logits", linear("head", last, False, head, terms=self.head_terms))  # [T, V] or [S, V]
         p.set_max_positions(self.max_positions)
-
-
-def rotary_frequencies(c: Config, head_dim: int) -> np.ndarray:
-    """The angle by which pair i turns per position, float32 [d/2], with the config's scaling for long contexts."""
-    # Newer configs hold everything in rope_parameters, older ones rope_theta and rope_scaling.
-    scaling = c.values.get("rope_parameters") or c.values.get("rope_scaling") or {}
-    if not isinstance(scaling, Mapping):
-        raise ConfigError(f"config: rope_scaling: expected an object, got {scaling!r}")
-    r = Config(scaling)
-    theta = r.number("rope_theta", c.number("rope_theta", 10000.0))
-    if theta <= 0:
-        raise ConfigError(f"config: rope_theta: expected a positive number, got {theta!r}")
-    r.only("partial_rotary_factor", 1, 1.0)
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies: np.ndarray = (1.0 / np.float32(theta) ** exponents).astype(np.float32)
-    if kind == "default":
-        return frequencies
-    if kind == "linear":
-        slower: np.ndarray = frequencies / np.float32(_positive(r, "factor"))
-        return slower.astype(np.float32)
-    if kind == "llama3":
-        return _llama3(frequencies, r)
-    raise UnsupportedModelError(f"config: rope_scaling: type {kind!r} is not supported, only default, linear, llama3")
-
-
-def _llama3(frequencies: np.ndarray, r: Config) -> np.ndarray:
-    """Llama 3.1: long wavelengths are slowed by `factor`, short ones left alone, those between blended."""
-    factor, low, high = (_positive(r, key) for key in ("factor", "low_freq_factor", "high_freq_factor"))
-    original = r.integer("original_max_position_embeddings")
-    if high <= low:
-        raise ConfigError(f"config: rope_scaling: high_freq_factor {high} is not above low_freq_factor {low}")
-    wavelength = 2 * math.pi / frequencies
-    blend = np.clip((original / wavelength - low) / (high - low), 0, 1)  # 0: slowed, 1: left alone
-    blended: np.ndarray = (1 - blend) * frequencies / factor + blend * frequencies
-    return blended.astype(np.float32)
-
-
-def _positive(r: Config, key: str) -> float:
-    value = r.number(key)
-    if value <= 0:
-        raise ConfigError(f"config: rope_scaling: {key}: expected a positive number, got {value}")
-    return value
-
-
-def rotary_tables(frequencies: np.ndarray, positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin of position times frequency, float32 [positions, d/2]."""
-    # The products are rounded to float32 before the cosine, as the training frameworks do.
-    angles = np.arange(positions, dtype=np.float32)[:, None] * frequencies
-    return np.cos(angles), np.sin(angles)

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
+from aerogel._core import Rotary
+
 #: What stands for a value: its number in a program, an array, a tensor. Families only hand it on.
 Value: TypeAlias = Any
 #: What stands for the weights of a linear.
@@ -54,8 +56,8 @@ class Program(Protocol):
     def silu_gate(self, x: Value) -> Value:
         """[rows, 2F] (gate | up) -> silu(gate) * up, [rows, F]."""
 
-    def rope(self, x: Value, heads: int, head_dim: int, cos: Any, sin: Any) -> Value:
-        """[T, width]: its first `heads` heads are rotated, by cos and sin, float32 arrays [positions, head_dim / 2]."""
+    def rope(self, x: Value, heads: int, head_dim: int, rotary: Rotary) -> Value:
+        """[T, width]: of its first `heads` heads, each one's first 2 * rotary.pairs columns are rotated, by position."""
 
     def attention(
         self,

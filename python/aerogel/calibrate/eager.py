@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from aerogel._core import Plan, Program, Session, Table
+from aerogel._core import Plan, Program, Rotary, Session, Table
 from aerogel._util.checks import thread_count
 from aerogel.calibrate.attention import attention
 from aerogel.calibrate.texts import token_sequences
@@ -171,8 +171,8 @@ class Eager:
     def silu_gate(self, x: Written) -> Value | None:
         return self._op(x, lambda p, v: p.silu_gate(v), keep=self._is_small(x, 2))
 
-    def rope(self, x: Written, heads: int, head_dim: int, cos: np.ndarray, sin: np.ndarray) -> Value | None:
-        return self._op(x, lambda p, v: p.rope(v, heads, head_dim, cos, sin))
+    def rope(self, x: Written, heads: int, head_dim: int, rotary: Rotary) -> Value | None:
+        return self._op(x, lambda p, v: p.rope(v, heads, head_dim, rotary))
 
     def attention(
         self,

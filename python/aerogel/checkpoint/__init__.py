@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from aerogel._util.checks import path_like
+from aerogel._util.checks import flag, path_like
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import compressed_tensors, gguf, hub, packed, safetensors
 from aerogel.checkpoint.checkpoint import Checkpoint
@@ -27,21 +27,22 @@ class Source(Protocol):
     def detect(self, path: Path) -> bool:
         """Whether the path is of this kind."""
 
-    def read(self, path: Path) -> Checkpoint:
-        """Opens it."""
+    def read(self, path: Path, verify: bool = True) -> Checkpoint:
+        """Opens it; `verify`: hold what is read against its checksums, where there are some."""
 
 
 # Asked in this order: the first that detects the path opens it. The last takes any folder and says what it lacks.
 SOURCES: tuple[Source, ...] = (packed, compressed_tensors, gguf, safetensors)
 
 
-def open_checkpoint(path_or_id: str | os.PathLike[str]) -> Checkpoint:
-    """Opens a model for reading. Weights are mapped, not loaded.
+def open_checkpoint(path_or_id: str | os.PathLike[str], verify: bool = True) -> Checkpoint:
+    """Opens a model for reading. Weights are read when they are asked for.
 
     Args:
         path_or_id: a packed model, a Hugging Face (compressed-tensors too) or sentence-transformers folder, a .gguf or
             .safetensors file, or a model id such as "sentence-transformers/all-MiniLM-L6-v2", which is downloaded (and
             cached) unless HF_HUB_OFFLINE is set. A path wins over an id of the same name.
+        verify: hold the files of a packed model against their checksums.
 
     Raises:
         CheckpointError: there is no such model, or its files are broken.
@@ -49,10 +50,11 @@ def open_checkpoint(path_or_id: str | os.PathLike[str]) -> Checkpoint:
         UnsupportedModelError: aerogel does not read this kind of file.
     """
     # os.path and not Path: an unknown home or a name that is too long for the file system is no path either.
+    verify = flag("verify", verify)
     path = Path(os.path.expanduser(path_like("path", path_or_id, CheckpointError)))
     if not os.path.exists(path):
         path = hub.download(os.fspath(path_or_id))
     for source in SOURCES:
         if source.detect(path):
-            return source.read(path)
+            return source.read(path, verify)
     raise CheckpointError(f"{path}: expected a model folder, a .safetensors or a .gguf file, got something else")

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 class Checkpoint(ABC):
     """A model's parameters, config and tokenizer, read lazily.
 
-    Names are Hugging Face's, relative to the base model (see `aerogel.checkpoint.names`). Arrays may be read-only
-    views of the mapped file: they stay valid as long as they are referenced, and the file must not be overwritten
-    in place meanwhile.
+    Names are Hugging Face's, relative to the base model (see `aerogel.checkpoint.names`). Each call reads anew, into memory
+    of its own: whatever happens to the file afterwards, an array stays as it is, and its memory is free with it.
     """
 
     kind: str
@@ -55,9 +54,6 @@ class Checkpoint(ABC):
         """The largest |x| that int8 codes stand for at the input of the linear whose weight is `name`, where it is fixed
         (static): codes have the scale limit / 127. None: each token has its own (dynamic)."""
         return None
-
-    def release(self, name: str) -> None:  # noqa: B027  (a source that holds nothing has nothing to do)
-        """Gives back the memory that reading the parameter took, where the source can read it again. Views stay valid."""
 
     @abstractmethod
     def _load_tokenizer(self) -> Tokenizer: ...

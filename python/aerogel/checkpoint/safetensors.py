@@ -32,9 +32,9 @@ def detect(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".safetensors"
 
 
-def read(path: Path) -> SafetensorsCheckpoint:
+def read(path: Path, verify: bool = True) -> SafetensorsCheckpoint:
     """Opens the folder, or the folder around the file."""
-    return SafetensorsCheckpoint(path)
+    return SafetensorsCheckpoint(path, verify)
 
 
 class FolderCheckpoint(Checkpoint):
@@ -82,17 +82,21 @@ class SafetensorsCheckpoint(FolderCheckpoint):
 
     kind = "safetensors"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, verify: bool = True) -> None:
         lone = path if path.suffix == ".safetensors" and path.is_file() else None
         root = path.parent if lone else path
         sentence = read_sentence_transformer(root)
         folder = sentence.model_folder if sentence else root
         # Weights first: a folder without any is not a model, whatever else it lacks.
-        self._files = TensorFiles(folder, lone)
+        self._files = TensorFiles(folder, lone, verify)
         if sentence is not None:
             self._files.add(sentence.files)
         config = read_config(folder)
         super().__init__(path, folder, sentence, config)
+        if self._files.packed:
+            raise CheckpointError(
+                f"{folder / 'config.json'}: quantization_config: expected that of a packed model, which the weights are"
+            )
         method = config.get("quantization_config")
         if method is not None:
             name = method.get("quant_method") if isinstance(method, dict) else None
@@ -134,9 +138,6 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             check_finite(where, values)
             return Weight(shape, values)
         return Weight(shape, self.array(name))
-
-    def release(self, name: str) -> None:
-        self._files.release(self._find(name))
 
     def _masked(self, values: NDArray[np.float32], mask: str) -> NDArray[np.float32]:
         kept = self._files.float32(mask)

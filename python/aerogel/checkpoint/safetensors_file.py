@@ -1,25 +1,26 @@
-"""One safetensors file, mapped and checked.
+"""One safetensors file, opened and checked.
 
     8 bytes            N, little endian
     N bytes            JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
     the rest           the tensors' bytes, little endian, row-major, without holes or overlaps
 
-It is parsed here, not by the `safetensors` package, because tensors become views of the mapped file (that package copies
-each) and because every way for a file to be broken has its own message. What that package refuses, this one refuses: a
-test compares them.
+It is parsed here, not by the `safetensors` package, because every way for a file to be broken has its own message, and
+because tensors are checked against their checksums while they are read (`aerogel.checkpoint.checksums`). What that package
+refuses, this one refuses: a test compares them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.checkpoint.checksums import KEY, as_text, tensor_checksums, tensor_seed
+from aerogel.checkpoint.file_bytes import FileBytes
 from aerogel.errors import CheckpointError, UnsupportedModelError
 from aerogel.numbers.bf16 import widen
 
@@ -56,33 +57,35 @@ class Entry(NamedTuple):
 
 
 class SafetensorsFile:
-    """A mapped safetensors file. The header is checked when it is opened, values are not looked at."""
+    """An open safetensors file. The header is checked when it is opened, values are not looked at.
 
-    def __init__(self, path: Path) -> None:
+    With `verify`, tensors that have checksums are held against them whenever they are read.
+    """
+
+    def __init__(self, path: Path, verify: bool = True) -> None:
         self.path = path
-        self._map = map_file(path)
-        header, self._data_begin = _read_header(path, self._map)
+        self._bytes = FileBytes(path)
+        header, self._data_begin = _read_header(path, self._bytes)
         self.metadata: dict[str, str] = _metadata(path, header.pop("__metadata__", None))
         self.entries = {name: _entry(path, name, value) for name, value in header.items()}
-        _check_layout(path, self.entries, len(self._map) - self._data_begin)
+        _check_layout(path, self.entries, len(self._bytes) - self._data_begin)
+        self._checksums = tensor_checksums(path, self.metadata.get(KEY), list(self.entries)) if verify else {}
 
     def raw(self, name: str) -> NDArray[Any]:
-        """The tensor as it is stored: a read-only view of the file. BF16 comes as uint16, 8-bit floats as uint8.
+        """The tensor as it is stored, read anew. BF16 comes as uint16, 8-bit floats as uint8.
 
         Raises:
+            CheckpointError: it is damaged, or the file is shorter by now.
             UnsupportedModelError: NumPy has no such type (4-bit floats and the like).
         """
         entry = self.entries[name]
         dtype = _DTYPES.get(entry.dtype)
         if dtype is None:
             raise UnsupportedModelError(f"{self.path}: {name}: dtype {entry.dtype} is not supported")
-        count = math.prod(entry.shape)
-        array = np.frombuffer(self._map, dtype, count, self._data_begin + entry.begin).reshape(entry.shape)
-        # Only a file from a writer that does not align its tensors needs this copy.
-        return array if array.flags.aligned else array.copy()
+        return self._read(name, entry).view(dtype).reshape(entry.shape)
 
     def float32(self, name: str) -> NDArray[np.float32]:
-        """The tensor as float32, a view if it is stored so, rounded if it is stored in float64.
+        """The tensor as float32, rounded if it is stored in float64.
 
         Raises:
             UnsupportedModelError: it is not stored as F32, F16, BF16 or F64.
@@ -96,32 +99,33 @@ class SafetensorsFile:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as that
             return array.astype(np.float32, copy=False)
 
-    def release(self, name: str) -> None:
-        """Lets the system take the tensor's pages out of memory; a later read brings them back from the file."""
-        entry = self.entries[name]
-        begin = -(-(self._data_begin + entry.begin) // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = (self._data_begin + entry.end) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > begin and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+    def require_checksums(self) -> None:
+        """Raises CheckpointError if the file was written without checksums."""
+        if KEY not in self.metadata:
+            raise CheckpointError(f"{self.path}: header: __metadata__: expected {KEY}, the checksums of the tensors")
+
+    def _read(self, name: str, entry: Entry) -> NDArray[np.uint8]:
+        """The bytes of what the file calls `name`."""
+        expected = self._checksums.get(name)
+        begin, count = self._data_begin + entry.begin, entry.end - entry.begin
+        if expected is None:
+            return self._bytes.read(begin, count)
+        values, crc = self._bytes.read_checked(begin, count, tensor_seed(name, entry.dtype, entry.shape))
+        if as_text(crc) != expected:
+            raise CheckpointError(
+                f"{self.path}: {name}: damaged: checksum: expected {expected}, got {as_text(crc)}: get the file again, or "
+                "load it as it is with verify=False"
+            )
+        return values
 
 
-def map_file(path: Path) -> mmap.mmap:
-    """Maps the whole file for reading, or raises CheckpointError."""
-    try:
-        with path.open("rb") as file:
-            if file.seek(0, 2) == 0:
-                raise CheckpointError(f"{path}: the file is empty")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-
-
-def _read_header(path: Path, data: mmap.mmap) -> tuple[dict[str, Any], int]:
+def _read_header(path: Path, data: FileBytes) -> tuple[dict[str, Any], int]:
     if len(data) < 8:
         raise CheckpointError(f"{path}: truncated: expected a header length of 8 bytes, the file has {len(data)}")
-    if data[:20] == b"version https://git-":
+    begin = data.read(0, min(20, len(data))).tobytes()
+    if begin == b"version https://git-":
         raise CheckpointError(f"{path}: this is a Git LFS pointer, not the file itself: run 'git lfs pull'")
-    length = int.from_bytes(data[:8], "little")
+    length = int.from_bytes(begin[:8], "little")
     if length > _MAX_HEADER_BYTES:
         raise CheckpointError(
             f"{path}: not a safetensors file: header length: expected at most {_MAX_HEADER_BYTES}, got {length}"
@@ -131,7 +135,7 @@ def _read_header(path: Path, data: mmap.mmap) -> tuple[dict[str, Any], int]:
             f"{path}: truncated: expected a header of {length} bytes, {len(data) - 8} follow its length"
         )
     try:
-        header = json.loads(data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_unique)
+        header = json.loads(data.read(8, length).tobytes().decode("utf-8"), object_pairs_hook=_unique)
     except _DuplicateKeyError as error:
         raise CheckpointError(f"{path}: header: {error} occurs twice") from None
     except (ValueError, RecursionError) as error:

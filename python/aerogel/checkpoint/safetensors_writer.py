@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from aerogel._core import crc32c
+from aerogel.checkpoint.checksums import KEY, as_text, tensor_seed
+
 _DTYPES = {
     np.dtype("<i8"): "I64",
     np.dtype("<f4"): "F32",
@@ -26,10 +29,13 @@ class SafetensorsWriter:
 
     A header comes first in the file and depends on everything after it, so data wait in one spool file an element size
     beside the result, and `close` joins them: larger elements first, which keeps all of them aligned.
+
+    With `checksums`, the metadata have one of every tensor (`aerogel.checkpoint.checksums`).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, checksums: bool = False) -> None:
         self._path = path
+        self._checksums: dict[str, str] | None = {} if checksums else None
         self._spools: dict[int, Path] = {}
         self._entries: dict[int, list[tuple[str, str, tuple[int, ...], int]]] = {8: [], 4: [], 2: [], 1: []}
         self._names: set[str] = set()
@@ -43,21 +49,26 @@ class SafetensorsWriter:
             raise ValueError(f"{name} is written twice")
         self._names.add(name)
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        data = array.reshape(-1).view(np.uint8)
+        if self._checksums is not None:
+            self._checksums[name] = as_text(crc32c(data, tensor_seed(name, _DTYPES[array.dtype], array.shape)))
         with self._spools[array.itemsize].open("ab") as spool:
-            spool.write(array.reshape(-1).view(np.uint8).data)
+            spool.write(data.data)
         self._entries[array.itemsize].append((name, _DTYPES[array.dtype], array.shape, array.nbytes))
         return array.nbytes
 
     def close(self, metadata: Mapping[str, str]) -> None:
         """Writes the file and removes the spools."""
-        header: dict[str, Any] = {"__metadata__": dict(metadata)}
+        names = [name for entries in self._entries.values() for name, *_ in entries]
+        sums = {} if self._checksums is None else {KEY: " ".join(self._checksums[name] for name in names)}
+        header: dict[str, Any] = {"__metadata__": {**metadata, **sums}}
         begin = 0
         for entries in self._entries.values():
             for name, dtype, shape, size in entries:
                 header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, begin + size]}
                 begin += size
         text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-(len(text) + 8) % 64)  # data begin on a cache line of the mapped file
+        text += b" " * (-(len(text) + 8) % 64)  # so that data begin on a cache line, should the file be mapped
         with self._path.open("wb") as file:
             file.write(len(text).to_bytes(8, "little"))
             file.write(text)

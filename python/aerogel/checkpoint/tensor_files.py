@@ -14,6 +14,8 @@ from aerogel.checkpoint.safetensors_file import Entry, SafetensorsFile
 from aerogel.errors import CheckpointError, MissingTensorsError, UnsupportedModelError
 
 SINGLE = "model.safetensors"
+#: What the metadata of a packed model's file say.
+PACKED_FORMAT = "aerogel"
 INDEX = "model.safetensors.index.json"
 
 
@@ -28,7 +30,7 @@ class TensorFiles:
         UnsupportedModelError: the folder holds an adapter.
     """
 
-    def __init__(self, folder: Path, lone: Path | None = None) -> None:
+    def __init__(self, folder: Path, lone: Path | None = None, verify: bool = True) -> None:
         if (folder / "adapter_config.json").exists():
             # Transformers would put it on top of the weights beside it, or of its base model's.
             raise UnsupportedModelError(
@@ -36,10 +38,11 @@ class TensorFiles:
                 "(peft: model.merge_and_unload().save_pretrained(new_folder))"
             )
         if lone is None and not (folder / SINGLE).exists() and (folder / INDEX).exists():
-            files, file_of = _sharded(folder)
+            files, file_of = _sharded(folder, verify)
         else:
-            file = SafetensorsFile(lone or weight_file(folder))
+            file = SafetensorsFile(lone or weight_file(folder), verify)
             files, file_of = {file.path.name: file}, dict.fromkeys(file.entries, file.path.name)
+        self._files = files
         #: name -> the file, and the name that it has there
         self._places = {name: (files[file], name) for name, file in file_of.items()}
         for file in files.values():
@@ -60,6 +63,11 @@ class TensorFiles:
         if unknown:
             raise UnsupportedModelError(f"{len(unknown)} tensors would be ignored: {', '.join(unknown)}")
         self._places.update({name: (files[folder], stored) for name, (folder, stored) in names.items()})
+
+    @property
+    def packed(self) -> bool:
+        """Whether a file says that it is a packed model's."""
+        return any(file.metadata.get("format") == PACKED_FORMAT for file in self._files.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -87,13 +95,8 @@ class TensorFiles:
         file, stored = self._places[name]
         return file.float32(stored)
 
-    def release(self, name: str) -> None:
-        """See `SafetensorsFile.release`."""
-        file, stored = self._places[name]
-        file.release(stored)
 
-
-def _sharded(folder: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
+def _sharded(folder: Path, verify: bool) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
     """The shards by their names, and the shard of every tensor."""
     path = folder / INDEX
     index = read_json(path).get("weight_map")
@@ -106,7 +109,7 @@ def _sharded(folder: Path) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:
     absent = [name for name in shards if not (folder / name).is_file()]
     if absent:
         raise CheckpointError(f"{path}: {len(absent)} of {len(shards)} shards are missing: {', '.join(absent)}")
-    files = {name: SafetensorsFile(folder / name) for name in shards}
+    files = {name: SafetensorsFile(folder / name, verify) for name in shards}
     lost = [f"{name} (in {file})" for name, file in index.items() if name not in files[file].entries]
     if lost:
         raise MissingTensorsError(path, lost)

@@ -103,7 +103,6 @@ def stored_facts(checkpoint: Checkpoint) -> dict[str, float] | None:
             weights += math.prod(tensor.shape)
             stored += checkpoint.stored_bytes(tensor.name)
             entropy += weight_entropy_bits(weight) * math.prod(tensor.shape)
-            checkpoint.release(tensor.name)
     return {"bits_per_weight": 8 * stored / weights, "entropy": entropy / weights} if weights else None
 
 

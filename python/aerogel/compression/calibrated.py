@@ -119,8 +119,6 @@ class _Compressing(Visitor):
             self._bias_change = seen.bias_change(dense, used)
         if self._static:
             self._limit(stack.names, inputs, s)
-        for name in stack.names:
-            self._checkpoint.release(name)
         return [dense, used] if self.streams == 2 else [used]
 
     def bias(self, stack: Stack, bias: np.ndarray) -> list[np.ndarray]:

@@ -19,10 +19,12 @@ from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
 from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, read_texts, sequences, walk
 from aerogel.checkpoint import Checkpoint, Weight
+from aerogel.checkpoint.checksums import write_checksums
 from aerogel.checkpoint.config import write_json
 from aerogel.checkpoint.folder import keep_files, replacing
 from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed_config
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
+from aerogel.checkpoint.tensor_files import PACKED_FORMAT
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import choices, own_sparsities, resolved
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
@@ -59,17 +61,18 @@ def pack(
     with replacing(out) as folder:
         file = folder / "model.safetensors"
         known = _fitted(recipe, architecture, checkpoint, ids, chosen, threads, counter)
-        writer = SmallSafetensorsWriter(file) if recipe.pack == "small" else SafetensorsWriter(file)
+        writer = (SmallSafetensorsWriter if recipe.pack == "small" else SafetensorsWriter)(file, checksums=True)
         reports = []
         for matrix in _in_order(checkpoint, tensors, chosen, known, threads):
             reports.append(_write(writer, *matrix, known, chosen))
             counter.done(reports[-1].name)
-        writer.close({"format": "aerogel"})
+        writer.close({"format": PACKED_FORMAT})
         write_json(
             folder / "config.json",
             packed_config(checkpoint.config, recipe.as_dict(), __version__, sources, folded=recipe.fold is not None),
         )
         keep_files(checkpoint, folder)
+        write_checksums(folder)
         file_bytes = file.stat().st_size
     return CompressReport(
         path=str(out),
@@ -174,7 +177,6 @@ def _sparsities(
         found = {}
         for tensor in shared:
             found[tensor.name] = sparsity_below(np.abs(checkpoint.weight(tensor.name).dense()), prune.threshold)
-            checkpoint.release(tensor.name)
         return {**found, **own}
     assert prune.sparsity is not None
     parse_pattern(prune.pattern).at(prune.sparsity)  # a shape with a sparsity of its own refuses another one here
@@ -202,7 +204,6 @@ def _sparsities(
     else:
         for tensor in shared:
             budgeted.look(tensor.name, checkpoint.weight(tensor.name).dense())
-            checkpoint.release(tensor.name)
     return {**budgeted.share(prune.sparsity), **own}
 
 

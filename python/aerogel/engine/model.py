@@ -48,12 +48,14 @@ def load(
     format: str = "auto",
     memory: float | None = None,
     pooling: str | None = None,
+    verify: bool = True,
 ) -> Model:
     """Loads a packed model, or any supported checkpoint as it is (uncompressed).
 
     Args:
         path: a packed model, a Hugging Face or sentence-transformers folder, a .gguf file, or a model id on the hub.
-        threads: worker threads; unless given the cores that the process may use, container quotas included.
+        threads: worker threads; unless given AEROGEL_THREADS, or else OMP_NUM_THREADS up to the cores that the process may use
+            (container quotas included), or else those.
         format: "auto" picks each layer's kernel formats by measurement on this CPU, once for every kind of layer (the
             times are kept in the user's cache folder); "dense", or the name of one format (see `aerogel.kernels`),
             forces it on every layer.
@@ -62,18 +64,23 @@ def load(
         pooling: how hidden states become an embedding: "mean", "cls", "max", "last", "mean_sqrt_len" (the sum over the root
             of the number of tokens) or "weightedmean" (token t counts t times); unless given as the model's files say, and
             where they are silent as its family does by default, which a warning says.
+        verify: hold a packed model's files against their checksums while they are read, which costs next to nothing; False
+            loads them as they are.
+
+    A loaded model does not depend on its files: they may be replaced, changed or removed.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
     """
     workers = thread_count(threads)
+    verify = flag("verify", verify)
     text("format", format)
     if memory is not None:
         number("memory", memory, 0, above=True)
     if pooling is not None:
         one_of("pooling", pooling, MODES)
-    arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling)
-    checkpoint = open_checkpoint(arguments.path)  # the tokenizer may be read after a change of folder
+    arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify)
+    checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
     used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
     architecture = architecture_of(checkpoint, used)
@@ -119,6 +126,7 @@ class _Arguments(NamedTuple):
     format: str
     memory: float | None
     pooling: str | None
+    verify: bool
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ class Model:
         self._warned_long = False
 
     def close(self) -> None:
-        """Gives back the memory: packed weights, sessions, mapped files. Calls that are running in other threads
+        """Gives back the memory: packed weights, tables, sessions. Calls that are running in other threads
         keep what they need until they end; every later use raises an AerogelError. Closing twice is fine."""
         self._loaded = None
         self._idle.clear()
@@ -215,7 +223,7 @@ class Model:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of weights: packed linears, and embedding tables, which stay in the mapped file."""
+        """Bytes of weights: packed linears and embedding tables."""
         return int(self._plan.nbytes) + self._open.table_bytes
 
     @property

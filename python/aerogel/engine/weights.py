@@ -62,7 +62,7 @@ class PackedParameters:
         return max((limit for limit in limits if limit is not None), default=0.0)
 
     def table(self, name: str) -> Table:
-        """An embedding table, used where it lies in the file."""
+        """An embedding table, in the numbers that the file has."""
         weight = self._checkpoint.weight(name)
         label = self._tensors[name].label
         if weight.levels is not None:  # decoded once, exactly
@@ -74,7 +74,6 @@ class PackedParameters:
         for array in (values, scale):
             if array is not None and array.dtype != np.int8:
                 check_finite(label, array)
-        self._checkpoint.release(name)  # rows come back as they are looked up
         self.table_bytes += values.nbytes + (0 if scale is None else scale.nbytes)
         if scale is None:
             return Table(label, values)
@@ -102,9 +101,7 @@ class PackedParameters:
         elif formats == "dense":
             formats = dense_format(numbers_of(source))
         packed = None if formats is None else pack_weight(source, formats)
-        del alive
-        for name in names:  # so that a model is never in memory twice
-            self._checkpoint.release(name)
+        del alive  # so that a model is never in memory twice
         return packed
 
 

@@ -123,7 +123,6 @@ def _write_weights(
                 weights += array.size
                 zeros += array.size - int(np.count_nonzero(array))
             size += writer.add(saved_name(name, checkpoint.config), _converted(name, array, dtype))
-            checkpoint.release(name)
             done += 1
             if progress is not None:
                 progress(done, total, name)

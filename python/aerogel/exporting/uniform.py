@@ -100,10 +100,6 @@ class _Filled(Derived):
             raise MissingTensorsError(self.path, [name])
         return Weight(check_matrix(name, self.shape(name)), self.array(name))
 
-    def release(self, name: str) -> None:
-        if name in self._source:
-            self._source.release(name)
-
     def _fill(self, array: NDArray[np.float32], axis: int, kind: str) -> NDArray[np.float32]:
         """One axis from a layer's width to the widest; `kind` is its name, such as "layers.3.attention.queries"."""
         word, _, rest = kind.partition(".")

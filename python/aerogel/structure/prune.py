@@ -189,7 +189,6 @@ def _compensated(model: _Model, kept: Mapping[Group, np.ndarray], damping: float
             mean = model.means.get(part.tensor) if bias in model.checkpoint else None
             weight = model.checkpoint.array(part.tensor)
             found = compensate(weight, known.gram, entries(part, units), damping, mean)
-            model.checkpoint.release(part.tensor)
             rows = stay[part.tensor].get(0, slice(None))  # a linear between hidden states loses outputs too
             changed[part.tensor] = found.weight[rows]
             if found.shift is not None:

@@ -61,11 +61,6 @@ class Smaller(Derived):
         shape = check_matrix(name, self.shape(name))
         return Weight(shape, self.array(name))
 
-    def release(self, name: str) -> None:
-        piece = self._find(name)
-        if piece.values is None:
-            self._source.release(piece.source)
-
     def _find(self, name: str) -> Piece:
         piece = self._pieces.get(name)
         if piece is None:

@@ -55,7 +55,6 @@ def connected(checkpoint: Checkpoint, group: Group, statistics: Mapping[str, Sta
     for part in group.parts:
         known = statistics.get(part.tensor) if part.reads else None
         yield Connected(checkpoint.array(part.tensor), part.axis, part.size, None if known is None else known.gram)
-        checkpoint.release(part.tensor)
 
 
 def cut_statistics(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -245,9 +244,9 @@ class Loop:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """PyTorch with so many threads; the cores that the process may use unless given."""
+    """PyTorch with so many threads; `default_threads()` unless given."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or int(os.environ.get("OMP_NUM_THREADS", 0)) or default_threads())
+    torch.set_num_threads(count or default_threads())
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from aerogel._core import Rotary
 from aerogel.train.batches import Batch
 
 #: A linear of a program: the names of its parts, stacked along N.
@@ -91,6 +92,7 @@ class Ragged:
         self._place = self._row * self._longest + self._positions  # [T], where a token is in the padded form
         self._padded = len(batch.ids) != self._sequences * self._longest
         self._bias: torch.Tensor | None = None
+        self._turns: tuple[Rotary, torch.Tensor, torch.Tensor] | None = None
 
     def embed(
         self,
@@ -140,15 +142,21 @@ class Ragged:
         gate, up = x.chunk(2, dim=1)
         return F.silu(gate) * up
 
-    def rope(
-        self, x: torch.Tensor, heads: int, head_dim: int, cos: NDArray[np.float32], sin: NDArray[np.float32]
-    ) -> torch.Tensor:
-        c, s = (
-            torch.from_numpy(table).to(x.device)[self._positions][:, None, :] for table in (cos, sin)
-        )  # [T, 1, d/2]
-        a, b = x[:, : heads * head_dim].view(len(x), heads, 2, head_dim // 2).unbind(2)  # [T, heads, d/2] each
-        turned = torch.stack([a * c - b * s, b * c + a * s], dim=2).view(len(x), -1)
+    def rope(self, x: torch.Tensor, heads: int, head_dim: int, rotary: Rotary) -> torch.Tensor:
+        c, s = self._turns_of(rotary, x)  # [T, 1, pairs]
+        pairs = c.shape[2]
+        by_head = x[:, : heads * head_dim].view(len(x), heads, head_dim)
+        a, b = by_head[:, :, :pairs], by_head[:, :, pairs : 2 * pairs]  # [T, heads, pairs] each
+        turned = torch.cat([a * c - b * s, b * c + a * s, by_head[:, :, 2 * pairs :]], dim=2).view(len(x), -1)
         return torch.cat([turned, x[:, heads * head_dim :]], dim=1)
+
+    def _turns_of(self, rotary: Rotary, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin of all tokens, where `like` is: one pair of tables for all layers that turn alike."""
+        if self._turns is None or self._turns[0] is not rotary:
+            offsets = torch.cat([self._starts, self._starts[-1:] + self._batch.lengths[-1:]]).cpu().numpy()
+            cos, sin = (torch.from_numpy(table).to(like.device)[:, None, :] for table in rotary.turns(offsets))
+            self._turns = rotary, cos, sin
+        return self._turns[1:]
 
     def attention(
         self,

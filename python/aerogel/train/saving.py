@@ -50,7 +50,7 @@ def save(
     check_out(out)
     with replacing(out, check_out) as folder:
         chosen = {k: v for k, v in (config or checkpoint.config).items() if k != "quantization_config"}
-        writer = SafetensorsWriter(folder / "model.safetensors")
+        writer = SafetensorsWriter(folder / "model.safetensors", checksums=True)
 
         def values(name: str) -> np.ndarray:
             return np.asarray(arrays[name] if name in arrays else checkpoint.array(name), np.float32)

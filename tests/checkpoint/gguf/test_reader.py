@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -363,7 +364,7 @@ def test_other_architectures_are_named(tmp_path: Path, arch: Any, got: str) -> N
 
 
 def frequencies(checkpoint: GGUFCheckpoint) -> np.ndarray:
-    return architecture_of(checkpoint).inverse_frequencies
+    return architecture_of(checkpoint).rotary.frequencies(1)
 
 
 @pytest.mark.parametrize("arch", DECODERS)
@@ -402,7 +403,81 @@ def test_no_scaling(tmp_path: Path, arch: str, keys: dict[str, Any]) -> None:
     np.testing.assert_array_equal(same, plain)
 
 
-@pytest.mark.parametrize("kind", ["yarn", "longrope", 3, ["linear"]])
+def yarn_of_llama_cpp(d: int, theta: float, factor: float, original: int, fast: float, slow: float) -> np.ndarray:
+    """llama.cpp's frequencies, one at a time."""
+
+    def corrected(turns: float) -> float:
+        return d * np.log(original / (turns * 2 * np.pi)) / (2 * np.log(theta))
+
+    low, high = max(0.0, np.floor(corrected(fast))), min(d - 1.0, np.ceil(corrected(slow)))
+    found = []
+    for i in range(0, d, 2):
+        mixed = 1 - min(1, max(0, (i / 2 - low) / max(0.001, high - low)))
+        frequency = theta ** (-i / d)
+        found.append(frequency / factor * (1 - mixed) + frequency * mixed)
+    return np.array(found)
+
+
+def scale_of(checkpoint: GGUFCheckpoint) -> float:
+    """By how much the cosines and sines are larger than those of an angle."""
+    cos, sin = architecture_of(checkpoint).rotary.turns(np.array([0, 1], np.int64))
+    return float(np.hypot(cos, sin)[0, 0])
+
+
+@pytest.mark.parametrize("arch", DECODERS)
+def test_yarn(tmp_path: Path, arch: str) -> None:
+    theta, d = files.CONFIGS[arch]["rope_theta"], files.CONFIGS[arch]["head_dim"]
+    keys = {"type": "yarn", "factor": 4.0, "original_context_length": 4096, "finetuned": True}
+    model = opened(tmp_path, arch, metadata={f"{arch}.rope.scaling.{key}": value for key, value in keys.items()})
+    np.testing.assert_allclose(frequencies(model), yarn_of_llama_cpp(d, theta, 4.0, 4096, 32, 1), rtol=1e-6)
+    assert scale_of(model) == pytest.approx(1 + 0.1 * np.log(4))
+    assert architecture_of(model).max_positions == 4 * 4096
+    keys |= {"yarn_beta_fast": 8.0, "yarn_beta_slow": 2.0, "yarn_log_multiplier": 0.5, "attn_factor": 0.8}
+    model = opened(tmp_path, arch, metadata={f"{arch}.rope.scaling.{key}": value for key, value in keys.items()})
+    np.testing.assert_allclose(frequencies(model), yarn_of_llama_cpp(d, theta, 4.0, 4096, 8, 2), rtol=1e-6)
+    assert scale_of(model) == pytest.approx(0.8 * (1 + 0.1 * np.log(4)) / (1 + 0.05 * np.log(4)))
+    # Without an original length that of the file is it.
+    model = opened(tmp_path, arch, metadata={f"{arch}.rope.scaling.type": "yarn", f"{arch}.rope.scaling.factor": 4.0})
+    context = model.config["max_position_embeddings"]
+    np.testing.assert_allclose(frequencies(model), yarn_of_llama_cpp(d, theta, 4.0, context, 32, 1), rtol=1e-6)
+
+
+def test_longrope(tmp_path: Path) -> None:
+    short, long = np.linspace(1, 2, 8, dtype=np.float32), np.linspace(1, 9, 8, dtype=np.float32)
+    extra = {"rope_factors_short.weight": short, "rope_factors_long.weight": long}
+    keys = {"type": "longrope", "original_context_length": 20, "attn_factor": 1.25, "factor": 2.0}
+    metadata = {f"llama.rope.scaling.{key}": value for key, value in keys.items()}
+    model = opened(tmp_path, "llama", metadata=metadata, extra=extra)
+    turns, plain = architecture_of(model).rotary, frequencies(opened(tmp_path, "llama"))
+    np.testing.assert_allclose(turns.frequencies(20), plain / short / 2, rtol=1e-6)
+    np.testing.assert_allclose(turns.frequencies(21), plain / long / 2, rtol=1e-6)
+    assert scale_of(model) == pytest.approx(1.25)
+    assert not {name for name in model.names() if "rope" in name}
+
+
+@pytest.mark.parametrize(
+    "keys, tensors, message",
+    [
+        ({"type": "longrope"}, (), r"expected rope_factors_short\.weight beside llama\.rope\.scaling\.type longrope"),
+        ({"type": "yarn"}, ("rope_factors_long", "rope_factors_short"), r"scaling\.type: expected longrope beside"),
+        ({}, ("rope_factors_long", "rope_factors_short"), r"scaling\.type: expected longrope beside"),
+        ({"type": "linear", "factor": 2.0, "attn_factor": 1.5}, (), r"scaling\.attn_factor: expected 1, got 1\.5"),
+        ({"type": "linear", "factor": 2.0, "yarn_ext_factor": 1.0}, (), r"yarn_ext_factor: expected 0 or -1, got 1"),
+        ({"type": "yarn", "factor": 2.0, "yarn_ext_factor": 0.5}, (), r"yarn_ext_factor: expected 1 or -1, got 0\.5"),
+        ({"type": "yarn", "factor": 2.0, "yarn_attn_factor": 3.0}, (), r"yarn_attn_factor: expected 1 or .*, got 3"),
+        ({"alpha": 1000.0}, (), r"llama\.rope\.scaling\.alpha: not known"),
+    ],
+)
+def test_scaling_that_cannot_be_done(
+    tmp_path: Path, keys: dict[str, Any], tensors: tuple[str, ...], message: str
+) -> None:
+    metadata = {f"llama.rope.scaling.{key}": value for key, value in keys.items()}
+    extra = {f"{name}.weight": np.ones(8, np.float32) for name in tensors}
+    with pytest.raises(UnsupportedModelError, match=message):
+        opened(tmp_path, "llama", metadata=metadata, extra=extra)
+
+
+@pytest.mark.parametrize("kind", ["dynamic8", 3, ["linear"]])
 def test_other_scaling_is_refused(tmp_path: Path, kind: Any) -> None:
     metadata = {"llama.rope.scaling.type": kind, "llama.rope.scaling.factor": 2.0}
     with pytest.raises(UnsupportedModelError, match="rope_scaling: type .* is not supported"):
@@ -602,9 +677,7 @@ def test_changed_metadata_is_an_aerogel_error_or_a_model(tmp_path: Path) -> None
     path = tmp_path / "m.gguf"
     for arch in ARCHS:
         keys = [*files.metadata_of(arch, files.CONFIGS[arch]), "general.architecture", "split.count"]
-        keys += [
-            f"{arch}.{k}" for k in ("pooling_type", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear")
-        ]
+        keys += [f"{arch}.{k}" for k in ("pooling_type", "rope.scaling.type", "rope.scale_linear")]
         keys += [f"{arch}.rope.dimension_count", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.tokens"]
         for key in keys:
             for wrong in (["x"], "text", 2**31, float("nan")):
@@ -615,3 +688,14 @@ def test_changed_metadata_is_an_aerogel_error_or_a_model(tmp_path: Path) -> None
                     checkpoint.tokenizer()
                 except AerogelError:
                     pass
+
+
+@pytest.mark.parametrize("kind", ["linear", "yarn", "longrope"])
+def test_changed_scaling_is_an_aerogel_error_or_a_model(tmp_path: Path, kind: str) -> None:
+    keys = ("factor", "attn_factor", "original_context_length", "yarn_log_multiplier", "yarn_ext_factor")
+    extra = {f"rope_factors_{length}.weight": np.ones(8, np.float32) for length in ("short", "long")}
+    for key in (*keys, "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"):
+        for wrong in (["x"], "text", 2**31, float("nan"), 0.0, -1.0, 3e38):
+            metadata = {"llama.rope.scaling.type": kind, f"llama.rope.scaling.{key}": wrong}
+            with contextlib.suppress(AerogelError):
+                architecture_of(opened(tmp_path, "llama", metadata=metadata, extra=extra if kind == "longrope" else {}))

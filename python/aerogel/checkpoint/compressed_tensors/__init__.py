@@ -61,9 +61,9 @@ def detect(path: Path) -> bool:
     return find_compression(read_optional_json(_model_folder(path) / "config.json")) is not None
 
 
-def read(path: Path) -> CompressedTensorsCheckpoint:
+def read(path: Path, verify: bool = True) -> CompressedTensorsCheckpoint:
     """Opens the folder, or the folder around the file."""
-    return CompressedTensorsCheckpoint(path)
+    return CompressedTensorsCheckpoint(path, verify)
 
 
 def _root(path: Path) -> Path:
@@ -83,9 +83,9 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
 
     kind = "compressed-tensors"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, verify: bool = True) -> None:
         folder = _model_folder(path)
-        files = TensorFiles(folder, None if path.is_dir() else path)
+        files = TensorFiles(folder, None if path.is_dir() else path, verify)
         config = read_config(folder)
         sentence = read_sentence_transformer(_root(path))
         if sentence is not None:
@@ -140,9 +140,6 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         if stored is None:
             return Weight(shape, values)
         return without_stored_zeros(Weight(shape, values, None, stored[1]))
-
-    def release(self, name: str) -> None:
-        self._find(name).release()
 
     def static_input(self, name: str) -> StaticInput | None:
         """What calibration found for the input of the linear whose weight is `name`; None where the file has nothing."""

@@ -81,10 +81,6 @@ class Quantized:
             return 0
         return int(np.count_nonzero(self._dense() == -128))
 
-    def release(self) -> None:
-        for part in self._parts.values():
-            part.release()
-
     def _as_codes(
         self,
         codes: NDArray[np.generic],

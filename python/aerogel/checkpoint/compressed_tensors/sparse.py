@@ -15,7 +15,6 @@ M.weight.compressed, M.bias.compressed and so on.
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,10 +50,6 @@ class Stored:
         """(the values that are stored, row-major; the bit mask of where they stand), or None if all are stored."""
         return None
 
-    def release(self) -> None:
-        for tensor in self.tensors:
-            self._files.release(tensor)
-
 
 class Masked(Stored):
     """A tensor behind a bit mask, in either form."""
@@ -81,10 +76,6 @@ class Masked(Stored):
         return result.reshape(self.shape)
 
     def sparse(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        return self._checked
-
-    @cached_property
-    def _checked(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         values = self._files.raw(self._parts["compressed"]).reshape(-1)
         mask = self._files.raw(self._parts["bitmask"]).reshape(self._rows, -(-self._columns // 8))
         counts = _count_bits(mask)

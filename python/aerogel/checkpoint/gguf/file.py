@@ -1,4 +1,4 @@
-"""One GGUF file, mapped and checked.
+"""One GGUF file, opened and checked.
 
     magic "GGUF", version u32, tensor count u64, metadata count u64
     metadata: key string, type u32, value            (string: length u64, UTF-8; array: type u32, count u64, values)
@@ -12,7 +12,6 @@ sends it into an endless loop) and takes seconds for a vocabulary. The block typ
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.checkpoint.safetensors_file import map_file
+from aerogel.checkpoint.file_bytes import FileBytes
 from aerogel.errors import CheckpointError, UnsupportedModelError
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _DEFAULT_ALIGNMENT = 32
 _MAX_DIMENSIONS = 4
+_LEAST_READ = 64 << 10
 _STRING, _ARRAY = 8, 9
 _SCALARS = {
     0: struct.Struct("<B"),
@@ -54,14 +54,14 @@ class GGUFTensor(NamedTuple):
 
 
 class GGUFFile:
-    """A mapped GGUF file: `metadata` by key, `tensors` by name."""
+    """An open GGUF file: `metadata` by key, `tensors` by name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._map = map_file(path)
+        self._bytes = FileBytes(path)
         self.metadata: dict[str, Any] = {}
         self.tensors: dict[str, GGUFTensor] = {}
-        _Parser(path, self._map, self.metadata, self.tensors).parse()
+        _Parser(path, self._bytes, self.metadata, self.tensors).parse()
 
     def float32(self, name: str, heads: int = 0) -> NDArray[np.float32]:
         """The tensor, decoded.
@@ -79,17 +79,15 @@ class GGUFFile:
         tensor = self.tensors[name]
         block, size = _block(self.path, name, tensor.type)
         rows, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
-        data = np.frombuffer(self._map, np.uint8, tensor.end - tensor.begin, tensor.begin)
-        data = data.reshape(rows, columns // block * size)
+        data = self._bytes.read(tensor.begin, tensor.end - tensor.begin).reshape(rows, columns // block * size)
         if heads:
             if rows % (2 * heads):
                 raise CheckpointError(f"{self.path}: {name}: expected rows for {heads} heads, got {list(tensor.shape)}")
             # Whole rows move, so they can do so before they are decoded.
             data = data.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows, -1)
         kind = _types()[0](tensor.type)
-        if kind.name == "F32":  # a view where the file allows it
-            values = data.reshape(-1).view("<f4") if data.ctypes.data % 4 == 0 else data.copy().reshape(-1).view("<f4")
-            return values.reshape(tensor.shape).astype(np.float32, copy=False)
+        if kind.name == "F32":
+            return data.reshape(-1).view("<f4").reshape(tensor.shape).astype(np.float32, copy=False)
         try:
             values = quants.dequantize(data, kind)
         except NotImplementedError:
@@ -100,17 +98,19 @@ class GGUFFile:
 class _Parser:
     """Walks the header. Every read is checked against the file's end, so no count or length in it is trusted."""
 
-    def __init__(self, path: Path, data: mmap.mmap, metadata: dict[str, Any], tensors: dict[str, GGUFTensor]) -> None:
+    def __init__(self, path: Path, data: FileBytes, metadata: dict[str, Any], tensors: dict[str, GGUFTensor]) -> None:
         self._path = path
         self._data = data
+        self._head = bytearray()  # of the file, as far as it was needed
         self._at = 0
         self._metadata = metadata
         self._tensors = tensors
 
     def parse(self) -> None:
-        magic = self._data[:4]
+        self._need(min(20, len(self._data)))
+        magic = bytes(self._head[:4])
         if magic != _MAGIC:
-            if self._data[:20] == b"version https://git-":
+            if self._head[:20] == b"version https://git-":
                 raise self._fail("this is a Git LFS pointer, not the file itself: run 'git lfs pull'")
             raise self._fail(f"not a GGUF file: magic: expected {_MAGIC!r}, got {magic!r}")
         self._at = 4
@@ -134,22 +134,30 @@ class _Parser:
         return CheckpointError(f"{self._path}: {message}")
 
     def _take(self, count: int, what: str) -> int:
-        """Advances by `count` bytes and returns where they begin."""
+        """Advances by `count` bytes, which are read then, and returns where they begin."""
         begin = self._at
         left = len(self._data) - begin
         if count > left:
             raise self._fail(f"truncated: {what}: expected {count} bytes at {begin}, the file has {left} left")
         self._at = begin + count
+        self._need(self._at)
         return begin
 
+    def _need(self, end: int) -> None:
+        """Reads on until the first `end` bytes are there: ever more at once, since nothing says how long the header is."""
+        have = len(self._head)
+        if end > have:
+            wanted = min(len(self._data), max(end, 2 * have, _LEAST_READ))
+            self._head += self._data.read(have, wanted - have).data
+
     def _scalar(self, kind: struct.Struct, what: str) -> Any:
-        return kind.unpack_from(self._data, self._take(kind.size, what))[0]
+        return kind.unpack_from(self._head, self._take(kind.size, what))[0]
 
     def _string(self, what: str) -> str:
         length = self._scalar(_U64, what)
         begin = self._take(length, what)
         try:
-            return self._data[begin : begin + length].decode("utf-8")
+            return self._head[begin : begin + length].decode("utf-8")
         except UnicodeDecodeError as error:
             raise self._fail(f"{what}: expected UTF-8: {error}") from None
 
@@ -175,7 +183,7 @@ class _Parser:
             raise self._fail(f"metadata: {key}: unknown element type {kind}")
         scalar = _SCALARS[kind]
         begin = self._take(count * scalar.size, key)
-        return list(struct.unpack_from(f"<{count}{scalar.format[-1]}", self._data, begin))
+        return list(struct.unpack_from(f"<{count}{scalar.format[-1]}", self._head, begin))
 
     def _tensor(self, index: int) -> tuple[str, tuple[int, ...], int, int]:
         name = self._string(f"name of tensor {index}")

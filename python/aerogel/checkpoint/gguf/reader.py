@@ -32,8 +32,8 @@ def detect(path: Path) -> bool:
     return _file(path) is not None
 
 
-def read(path: Path) -> GGUFCheckpoint:
-    """Opens the file, or the one in the folder."""
+def read(path: Path, verify: bool = True) -> GGUFCheckpoint:
+    """Opens the file, or the one in the folder. GGUF has no checksums to verify."""
     return GGUFCheckpoint(_file(path) or path)
 
 

@@ -1,6 +1,6 @@
 """Packed models: what aerogel writes. An ordinary Hugging Face folder whose config.json says
 
-    "quantization_config": {"quant_method": "aerogel", "format_version": 2, ...}
+    "quantization_config": {"quant_method": "aerogel", "format_version": 3, ...}
 
 and whose model.safetensors stores each parameter P as
 
@@ -30,6 +30,8 @@ one byte for each ([N,K] or [stored]). With g = k // group
 K is 8 times the mask's columns, or what fills the bytes of packed indices, unless P_shape (I64 [2]) says [N, K]. Any
 U8 or I8 tensor X may be compressed instead, as X_small (see `aerogel.checkpoint.packed.small`); here it looks plain.
 
+Since version 3 every tensor has a checksum, and so have the other files (`aerogel.checkpoint.checksums`).
+
 Shapes and types are checked when the file is opened; what needs a look at the data (as many values as mask bits, finite
 numbers, codes and indices in range) when a weight is read.
 """
@@ -43,7 +45,9 @@ from typing import Any
 from aerogel.checkpoint.config import check_config
 from aerogel.errors import CheckpointError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+#: Since this one there are checksums.
+CHECKED_VERSION = 3
 QUANT_METHOD = "aerogel"
 #: Suffixes of the tensors that hold a matrix parameter.
 BITMASK, VALUES, SCALE, SHAPE = "_bitmask", "_values", "_scale", "_shape"
@@ -51,8 +55,8 @@ INDEX, PACKED, LEVELS, MULTIPLIER, ZERO, GROUP = "_index", "_packed", "_levels",
 INPUT_LIMIT = "_input_limit"
 
 
-def check_format(config: dict[str, Any], where: object) -> None:
-    """Raises CheckpointError unless the config announces a packed model of a version that this code reads."""
+def check_format(config: dict[str, Any], where: object) -> int:
+    """The version of the packed model that the config announces; CheckpointError unless this code reads it."""
     check_config(config, where)
     quantization = config.get("quantization_config")
     if not isinstance(quantization, dict) or quantization.get("quant_method") != QUANT_METHOD:
@@ -65,6 +69,7 @@ def check_format(config: dict[str, Any], where: object) -> None:
             f"{where}: format_version: expected at most {FORMAT_VERSION}, got {version}: "
             "the model was packed by a newer aerogel"
         )
+    return version
 
 
 def is_packed(folder: Path) -> bool:

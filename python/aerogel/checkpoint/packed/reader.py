@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.checkpoint.checksums import check_files
 from aerogel.checkpoint.config import read_config, read_json
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.packed.format import (
     BITMASK,
+    CHECKED_VERSION,
     GROUP,
     INDEX,
     INPUT_LIMIT,
@@ -48,9 +50,9 @@ def detect(path: Path) -> bool:
     return isinstance(quantization, dict) and quantization.get("quant_method") == QUANT_METHOD
 
 
-def read(path: Path) -> PackedCheckpoint:
+def read(path: Path, verify: bool = True) -> PackedCheckpoint:
     """Opens the packed model in the folder."""
-    return PackedCheckpoint(path)
+    return PackedCheckpoint(path, verify)
 
 
 class _Parameter(NamedTuple):
@@ -86,15 +88,19 @@ _ARRAYS = ("values", "scale", "mask", "levels", "multiplier", "zero")  # of a pa
 
 
 class PackedCheckpoint(FolderCheckpoint):
-    """A packed model; arrays and weights are views of the mapped file, or decoded where it is compressed."""
+    """A packed model. With `verify`, small files are held against their checksums here, tensors when they are read."""
 
     kind = "packed"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, verify: bool = True) -> None:
+        if verify:
+            check_files(path)
         config = read_config(path)
-        check_format(config, path / "config.json")
+        version = check_format(config, path / "config.json")
         super().__init__(path, path, read_sentence_transformer(path), config)
-        self._file = SmallSafetensorsFile(path / "model.safetensors")
+        self._file = SmallSafetensorsFile(path / "model.safetensors", verify)
+        if verify and version >= CHECKED_VERSION:
+            self._file.require_checksums()
         parameters = _parameters(self._file)
         self._parameters = {
             name: parameters[stored] for name, stored in normalize_all(parameters, config, self._file.path).items()
@@ -147,10 +153,6 @@ class PackedCheckpoint(FolderCheckpoint):
         value = float(self._file.raw(tensor)[0])
         check_limit(f"{self._file.path}: {tensor}", value)
         return value
-
-    def release(self, name: str) -> None:
-        for tensor in self._find(name).tensors:
-            self._file.release(tensor)
 
     def stored_bytes(self, name: str) -> int:
         """Bytes of the parameter in the file, masks, scales and the like included."""

@@ -21,19 +21,21 @@ from aerogel.errors import CheckpointError
 SUFFIX = "_small"
 #: Tensors of at least as many bytes are decoded by several threads; smaller ones are many, and decoded side by side.
 _SHARED_BYTES = 8 << 20
+#: Bytes of a blob that are enough to know type and shape.
+_HEADER_BYTES = 80
 
 
 class SmallSafetensorsFile(SafetensorsFile):
-    """A mapped safetensors file in which coded tensors look like plain ones.
+    """A safetensors file in which coded tensors look like plain ones.
 
     `entries` names them without the suffix and with the decoded dtype and shape; begin and end are those of the blob. A
     coded tensor is decoded anew by each `raw`, without the GIL; nothing of it is kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, verify: bool = True) -> None:
+        super().__init__(path, verify)
         stored = self.entries
-        self._coded: set[str] = set()
+        self._coded: dict[str, Entry] = {}  # the entry of the blob
         self.entries: dict[str, Entry] = {}
         for tensor, entry in stored.items():
             name = tensor.removesuffix(SUFFIX)
@@ -44,14 +46,15 @@ class SmallSafetensorsFile(SafetensorsFile):
                 raise CheckpointError(f"{path}: {name} is stored twice, plain and compressed")
             if entry.dtype != "U8" or len(entry.shape) != 1:
                 raise CheckpointError(f"{path}: {tensor}: expected U8 [bytes], got {entry.dtype} {list(entry.shape)}")
-            dtype, shape = coded_header(f"{path}: {tensor}", self._blob(entry))
-            self._coded.add(name)
+            dtype, shape = coded_header(f"{path}: {tensor}", self._begin_of(entry), entry.end - entry.begin)
+            self._coded[name] = entry
             self.entries[name] = Entry(dtype, shape, entry.begin, entry.end)
 
     def raw(self, name: str) -> NDArray[Any]:
-        """The tensor: a read-only view of the file, or decoded where it is compressed.
+        """The tensor, read anew, and decoded where it is compressed.
 
         Raises:
+            CheckpointError: it is damaged, or the file is shorter by now.
             DataError: the blob is damaged.
             UnsupportedModelError: NumPy has no such type (8-bit floats and the like).
         """
@@ -59,14 +62,15 @@ class SmallSafetensorsFile(SafetensorsFile):
             return super().raw(name)
         entry = self.entries[name]
         threads = default_threads() if math.prod(entry.shape) >= _SHARED_BYTES else 1
-        return decode_bytes(f"{self.path}: {name}{SUFFIX}", self._blob(entry), threads)
+        blob = self._read(name + SUFFIX, self._coded[name])
+        return decode_bytes(f"{self.path}: {name}{SUFFIX}", blob, threads)
 
     def stored_bytes(self, name: str) -> int:
         """Bytes of the tensor in the file."""
         return self.entries[name].end - self.entries[name].begin
 
-    def _blob(self, entry: Entry) -> NDArray[np.uint8]:
-        return np.frombuffer(self._map, np.uint8, entry.end - entry.begin, self._data_begin + entry.begin)
+    def _begin_of(self, entry: Entry) -> NDArray[np.uint8]:
+        return self._bytes.read(self._data_begin + entry.begin, min(_HEADER_BYTES, entry.end - entry.begin))
 
 
 class SmallSafetensorsWriter(SafetensorsWriter):
