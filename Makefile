@@ -26,7 +26,7 @@ BUILD_TOOLS := "scikit-build-core>=0.10" "pybind11>=2.12"
 
 .DEFAULT_GOAL := help
 .PHONY: help install test cpp-test py-test isa-test docs demo bench sanitize neon clang emulate isa-leak lint \
-  format types wheel fuzz fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed clean
+  format types wheel fuzz fuzz-api fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,7 +109,14 @@ wheel: $(VENV)/created  ## dist/: source distribution and wheel, the wheel tried
 	$(BIN)/python tools/check_wheel.py dist
 
 # What is found lies in build/fuzz/, with the corpus so far. -j2 runs two at a time.
-fuzz: fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed  ## fuzzes the entropy decoder and the readers, SECONDS=60 each
+fuzz: fuzz-api fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed  ## fuzzes the public API, the entropy decoder and the readers, SECONDS=60 each
+
+# SEED=7: other calls. What is found is printed with the seed and the number of the call, which make it again.
+SEED ?= 0
+fuzz-api: $(VENV)/installed  ## calls everything public with hostile arguments, files and command lines
+	@status=0; for what in arguments files commands; do \
+	  $(BIN)/python -m tests.fuzz.api.run --what $$what --seed $(SEED) --seconds $(SECONDS) || status=1; \
+	done; exit $$status
 
 fuzz-decoder: $(VENV)/tools
 	@mkdir -p build/fuzz/decoder; \

@@ -77,6 +77,31 @@ def test_masked_language_model(tmp_path):
     np.testing.assert_allclose(got, reference.masked_logits(config, weights, ids), atol=1e-4)
 
 
+def test_the_bias_of_a_masked_language_model(tmp_path):
+    """One tensor under two names, but where the decoder is not tied to the embeddings: then it has its own."""
+    bias, own = "cls.predictions.bias", "cls.predictions.decoder.bias"
+    head = {"architectures": ["BertForMaskedLM"]}
+    ids = [5, 6, 7]
+
+    def logits(change, **config):
+        return aerogel.load(written(tmp_path, change, **head, **config)[0]).forward(ids, output="logits")
+
+    def renamed(weights):
+        weights[own] = weights.pop(bias)
+
+    def untied(weights):
+        weights["cls.predictions.decoder.weight"] = weights["embeddings.word_embeddings.weight"].copy()
+        weights[own] = weights[bias] + 1
+
+    def both(weights):
+        weights[own] = weights[bias] + 1
+
+    plain = logits(None)
+    np.testing.assert_array_equal(logits(renamed), plain)
+    np.testing.assert_array_equal(logits(both), plain)
+    np.testing.assert_allclose(logits(untied, tie_word_embeddings=False), plain + 1, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "changed, message",
     [

@@ -313,7 +313,7 @@ def test_a_batch_of_different_lengths_of_a_language_model(llama_folder: Path) ->
     ({"steps": None}, RecipeError, "budget"),
     ({"sparsity": 1.5}, RecipeError, "sparsity: expected a number from 0 to 1, got 1.5"),
     ({"lr": 0.0}, RecipeError, "lr: expected more than 0"),
-    ({"lr": float("nan")}, RecipeError, "lr: expected more than 0"),
+    ({"lr": float("nan")}, RecipeError, "lr: expected a number, got nan"),
     ({"batch_tokens": 0}, RecipeError, "batch_tokens"),
     ({"quant": "int7"}, RecipeError, "int7"),
     ({"hidden": 0, "embedding": 0}, RecipeError, "have weight 0"),

@@ -39,8 +39,8 @@ def test_stages_rise_in_time_and_end_exactly_at_the_final_sparsity(n: int, a: fl
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ((0, 0.0, 0.5, 0.5), "stages: expected at least 1, got 0"),
-    ((4, 0.6, 0.5, 0.5), "0.6 to 0.5"),
-    ((4, 0.0, 1.5, 0.5), "0 to 1.5|0.0 to 1.5"),
+    ((4, 0.6, 0.5, 0.5), "initial: expected a number from 0 to 0.5, got 0.6"),
+    ((4, 0.0, 1.5, 0.5), "final: expected a number from 0 to 1, got 1.5"),
     ((4, 0.0, 0.5, 1.5), "prune_until: expected a fraction from 0 to 1, got 1.5"),
 ])  # fmt: skip
 def test_impossible_schedules_are_refused(arguments, message: str) -> None:

@@ -68,10 +68,10 @@ def test_sparsities_of_rounds() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"rewind": 5}, "rewind: expected a step from 0 to 4, got 5"),
+    ({"rewind": 5}, "rewind: expected 0 to 4, got 5"),
     ({"sparsities": []}, "sparsities"),
     ({"sparsities": [0.5, 0.4]}, "rising"),
-    ({"sparsities": [0.5, 1.4]}, "rising"),
+    ({"sparsities": [0.5, 1.4]}, "sparsities: expected a number from 0 to 1, got 1.4"),
 ])  # fmt: skip
 def test_nonsense_is_refused(arguments, message: str) -> None:
     with pytest.raises(RecipeError, match=message):

@@ -43,7 +43,7 @@ def whole_number(
         error: it is no integer from `least` to `most`. True and 2.0 are none.
     """
     found = None
-    if not isinstance(value, (bool, np.ndarray)) and not _is_tensor(value):
+    if not isinstance(value, bool) and not _is_tensor(value):
         try:
             found = operator.index(value)
         except TypeError:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from aerogel._util.checks import path_like
+from aerogel._util.checks import flag, path_like
 from aerogel._util.partial import restore
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import compressed_tensors, gguf, hub, packed, safetensors
@@ -51,6 +51,7 @@ def open_checkpoint(path_or_id: str | os.PathLike[str], verify: bool = True) -> 
         UnsupportedModelError: aerogel does not read this kind of file.
     """
     # os.path and not Path: an unknown home or a name that is too long for the file system is no path either.
+    verify = flag("verify", verify)
     path = Path(os.path.expanduser(path_like("path", path_or_id, CheckpointError)))
     restore(path)  # should a writer have been killed while it put a new model in this place
     if not os.path.exists(path):

@@ -18,7 +18,7 @@ import numpy as np
 
 from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
-from aerogel._util.checks import array, flag, items, number, one_of, path_like, text, thread_count, whole_number
+from aerogel._util.checks import array, flag, function, items, number, one_of, path_like, text, thread_count, whole_number
 from aerogel._util.checks import texts as check_texts
 from aerogel._util.progress import Progress
 from aerogel.architectures import Architecture, architecture_of, pooling_of
@@ -76,6 +76,8 @@ def load(
         AerogelError: a subclass that names what is wrong with the files or not supported.
     """
     workers = thread_count(threads)
+    verify = flag("verify", verify)
+    function("progress", progress)
     text("format", format)
     if memory is not None:
         number("memory", memory, 0, above=True)

@@ -109,7 +109,7 @@ class Options:
             _within("initial", self.initial, 0, 1)
         if self.threads is not None:
             thread_count(self.threads, RecipeError)
-        parse_pattern(self.pattern, self.sparsity or None)
+        parse_pattern(self.pattern)
         if self.quant is not None:
             scheme(self.quant)
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 #: Seconds that a call may take.
-PATIENCE = 8
+PATIENCE = 30
 #: Bytes of address space of the process.
 MEMORY = 12 << 30
 
@@ -131,7 +131,7 @@ def fuzz(
                 break
             done += 1
             signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-            faulthandler.dump_traceback_later(6 * PATIENCE, exit=True)
+            faulthandler.dump_traceback_later(4 * PATIENCE, exit=True)
             finding = run_once(name, function, arguments, seed)
             signal.setitimer(signal.ITIMER_REAL, 0)
             if finding is not None:
