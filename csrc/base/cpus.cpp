@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <fstream>
 #include <set>
-#include <sstream>
 #include <thread>
 #include <vector>
 
 #include "base/error.h"
+#include "base/lines.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -19,8 +18,9 @@ namespace aerogel {
 namespace {
 
 bool first_line(const std::string& path, std::string* line) {
-  std::ifstream file(path);
-  return static_cast<bool>(std::getline(file, *line));
+  const std::vector<std::string> lines = lines_of(path);
+  if (!lines.empty()) *line = lines[0];
+  return !lines.empty();
 }
 
 int ceil_cpus(double quota, double period) {
@@ -32,12 +32,9 @@ int tighter(int a, int b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
 int quota_v2(const std::string& folder) {
   std::string line;
   if (!first_line(folder + "/cpu.max", &line)) return 0;
-  std::istringstream words(line);
-  std::string quota;
-  double period = 0;
-  words >> quota >> period;
-  if (quota.empty() || quota == "max") return 0;
-  return ceil_cpus(std::atof(quota.c_str()), period);
+  const std::vector<std::string> words = split(line, ' ');  // "200000 100000" or "max 100000"
+  if (words.size() < 2 || words[0] == "max") return 0;
+  return ceil_cpus(std::atof(words[0].c_str()), std::atof(words[1].c_str()));
 }
 
 int quota_v1(const std::string& folder) {
@@ -74,10 +71,8 @@ std::vector<int> allowed_cpus() { return {}; }
 }  // namespace
 
 int cgroup_quota_cpus(const std::string& root) {
-  std::ifstream groups(root + "/proc/self/cgroup");
-  std::string line;
   int cpus = 0;
-  while (std::getline(groups, line)) {
+  for (const std::string& line : lines_of(root + "/proc/self/cgroup")) {
     // "0::/path" is v2, "7:cpu,cpuacct:/path" is v1.
     const auto first = line.find(':');
     const auto second = line.find(':', first == std::string::npos ? first : first + 1);
@@ -88,8 +83,7 @@ int cgroup_quota_cpus(const std::string& root) {
     if (controllers.empty()) {
       cpus = tighter(cpus, walk(root + "/sys/fs/cgroup", group, quota_v2));
     } else {
-      std::istringstream list(controllers);
-      for (std::string name; std::getline(list, name, ',');)
+      for (const std::string& name : split(controllers, ','))
         if (name == "cpu") {
           cpus = tighter(cpus, walk(root + "/sys/fs/cgroup/" + controllers, group, quota_v1));
           cpus = tighter(cpus, walk(root + "/sys/fs/cgroup/cpu", group, quota_v1));

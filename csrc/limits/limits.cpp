@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <fstream>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "base/aligned.h"
 #include "base/error.h"
+#include "base/lines.h"
 #include "base/team.h"
 #include "isa/isa.h"
 
@@ -107,12 +108,12 @@ double bandwidth(Team& team, ReadRun run, std::size_t bytes, std::size_t pieces)
 std::size_t cache_bytes(int level, std::size_t guess) {
   for (int index = 0; index < 8; ++index) {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index);
-    std::ifstream level_file(folder + "/level"), size_file(folder + "/size");
-    int found = 0;
-    std::size_t size = 0;
-    char unit = 'K';
-    if (!(level_file >> found)) break;
-    if (found == level && size_file >> size >> unit && size > 0) return size << (unit == 'M' ? 20 : 10);
+    const std::vector<std::string> levels = lines_of(folder + "/level"), sizes = lines_of(folder + "/size");
+    if (levels.empty()) break;
+    if (std::atoi(levels[0].c_str()) != level || sizes.empty()) continue;
+    char* unit = nullptr;
+    const auto size = static_cast<std::size_t>(std::strtoull(sizes[0].c_str(), &unit, 10));  // "512K"
+    if (size > 0) return size << (*unit == 'M' ? 20 : 10);
   }
   return guess;
 }
