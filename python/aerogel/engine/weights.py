@@ -38,8 +38,9 @@ class PackedParameters:
     def __enter__(self) -> PackedParameters:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After Ctrl-C nobody waits for what the threads are at: each ends with the tensor that it has begun.
+        self._executor.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
 
     def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
         """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear."""
