@@ -3,8 +3,12 @@
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
+
+import aerogel
+from aerogel.errors import AerogelError
 
 from .. import tiny_models
 
@@ -92,3 +96,12 @@ def test_a_handler_may_use_the_model_that_it_interrupts(long_model):
         [sys.executable, "-c", script, str(long_model), "2"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0 and "same answer" in done.stdout, done.stderr
+
+
+def test_no_threads_to_be_had(bert_folder, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(AerogelError, match="threads: the system starts none of 2 for packing: can't start new thread"):
+        aerogel.load(bert_folder, threads=2)

@@ -236,7 +236,10 @@ def _in_order(
         for tensor in tensors:
             if len(waiting) > threads:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(work, tensor))
+            try:
+                waiting.append(pool.submit(work, tensor))
+            except RuntimeError as error:  # a limit of the system or of a container
+                raise AerogelError(f"threads: the system starts none of {threads}: {error}") from error
         while waiting:
             yield waiting.popleft().result()
     finally:  # after Ctrl-C nobody waits for what the threads are at: each ends with the tensor that it has begun

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aerogel._core import Plan, Session, release_memory
 
-#: Bytes that all idle sessions of a model may keep. Beyond it memory is taken anew in each call, which is little beside what calls
+#: Bytes that all idle sessions of a model may keep. Beyond it memory is taken anew in each call: little beside what calls
 #: of that size compute.
 KEPT_BYTES = 64 << 20
 

@@ -13,6 +13,7 @@ from aerogel._core import pack as pack_weight
 from aerogel.architectures import Tensor
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.weight import Weight, check_finite
+from aerogel.errors import AerogelError
 from aerogel.tuning import Forms, Tuner, dense_format, numbers_of
 
 log = logging.getLogger("aerogel")
@@ -45,7 +46,12 @@ class PackedParameters:
     def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
         """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear."""
         for stack in stacks:
-            self._packing[stack] = self._executor.submit(self._pack, stack)
+            try:
+                self._packing[stack] = self._executor.submit(self._pack, stack)
+            except RuntimeError as error:  # a limit of the system or of a container
+                raise AerogelError(
+                    f"threads: the system starts none of {self._tuner.threads} for packing: {error}"
+                ) from error
 
     def linear(self, *names: str) -> PackedWeight:
         """The named parameters stacked along N and packed."""
