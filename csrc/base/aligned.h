@@ -50,6 +50,7 @@ class AlignedBuffer {
     return *this;
   }
   ~AlignedBuffer() { std::free(data_); }
+  void swap(AlignedBuffer& other) noexcept { *this = std::move(other); }
 
   T* data() { return data_; }
   const T* data() const { return data_; }
@@ -62,5 +63,8 @@ class AlignedBuffer {
   T* data_ = nullptr;
   std::size_t count_ = 0;
 };
+
+// Returns freed memory to the system, where the C library has a way to say so.
+void release_memory();
 
 }  // namespace aerogel

@@ -1,5 +1,6 @@
 #include "isa/isa.h"
 
+#include "base/aligned.h"
 #include "base/cpus.h"
 #include "bindings/bindings.h"
 #include "kernels/table.h"
@@ -31,6 +32,7 @@ void bind_isa(py::module_& module) {
   }, "The instruction sets that this machine can run, best first.");
   module.def("cpu_name", &cpu_name);
   module.def("compiler", [] { return __VERSION__; }, "The compiler that built this module.");
+  module.def("release_memory", &release_memory, py::call_guard<py::gil_scoped_release>(), "Returns what was freed to the system.");
   module.def("usable_cores", [] { return usable_cores(); }, "min(cgroup quota, affinity, physical cores).");
   module.def("default_threads", &threads_of_environment,
              "AEROGEL_THREADS, or else OMP_NUM_THREADS within the usable cores, or else those; AerogelError where the first is no number.");

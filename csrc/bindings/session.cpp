@@ -94,6 +94,9 @@ void bind_session(py::module_& module) {
            "The forward pass, without the GIL. int32 [T] and int64 [S+1] -> float32 [rows, width].")
       .def("slot_length", &Session::slot_length, py::arg("slot"))
       .def("free_slot", &Session::free_slot, py::arg("slot"))
+      .def_property_readonly("nbytes", &Session::bytes, "Bytes of memory that are kept for the next call, KV cache included.")
+      .def("shrink", &Session::shrink, py::arg("bytes"),
+           "Gives up the memory of finished calls where it is more than that; the bytes given back since the last time, freed slots included.")
       .def("profile", &Session::profile, py::arg("on"))
       .def("timings", [](const Session& self) {
         py::list rows;

@@ -29,6 +29,12 @@ class KvSequence {
   // Writes row `position` (reserved, not before length()) of every head of a layer from `heads * head_dim` floats each.
   void write(int layer, std::int64_t position, const float* key, const float* value);
   void advance(std::int64_t tokens) { length_ += tokens; }
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const auto* buffers : {&keys_, &values_})
+      for (const AlignedBuffer<float>& buffer : *buffers) sum += buffer.bytes();
+    return sum;
+  }
 
   const float* keys(int layer, std::int64_t head) const { return keys_[layer].data() + head * capacity_ * shapes_[layer].head_dim; }
   const float* values(int layer, std::int64_t head) const { return values_[layer].data() + head * capacity_ * shapes_[layer].head_dim; }
@@ -48,7 +54,18 @@ class KvCache {
     const auto found = slots_.find(number);
     return found == slots_.end() ? 0 : found->second.length();
   }
-  void free(std::int64_t number) { slots_.erase(number); }
+  // Returns the bytes of the slot.
+  std::size_t free(std::int64_t number) {
+    const auto found = slots_.find(number);
+    const std::size_t bytes = found == slots_.end() ? 0 : found->second.bytes();
+    slots_.erase(number);
+    return bytes;
+  }
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const auto& [number, sequence] : slots_) sum += sequence.bytes();
+    return sum;
+  }
 
  private:
   std::vector<KvShape> shapes_;

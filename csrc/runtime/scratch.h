@@ -18,6 +18,14 @@ class ScratchPool {
     for (AlignedBuffer<std::uint8_t>& buffer : buffers_)
       if (buffer.size() < bytes) buffer = AlignedBuffer<std::uint8_t>(bytes);
   }
+  void clear() {
+    for (AlignedBuffer<std::uint8_t>& buffer : buffers_) AlignedBuffer<std::uint8_t>().swap(buffer);
+  }
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const AlignedBuffer<std::uint8_t>& buffer : buffers_) sum += buffer.bytes();
+    return sum;
+  }
   std::uint8_t* of(int thread) { return buffers_[thread].data(); }
 
  private:

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -222,6 +223,24 @@ void Session::run_side_by_side(const Schedule& schedule, std::vector<Frame>& fra
     left.erase(std::remove_if(left.begin(), left.end(), is_done), left.end());
     std::stable_partition(left.begin(), left.end(), [](const Frame* frame) { return frame->arena >= 0; });
   }
+}
+
+std::size_t Session::working_bytes() const {
+  std::size_t sum = scratch_.bytes() + positions_.capacity() * sizeof(positions_[0]);
+  for (const auto* buffers : {&arenas_, &workspaces_})
+    for (const AlignedBuffer<std::uint8_t>& buffer : *buffers) sum += buffer.bytes();
+  return sum;
+}
+
+std::size_t Session::shrink(std::size_t bytes) {
+  std::size_t freed = std::exchange(freed_, 0);
+  const std::size_t held = working_bytes();
+  if (held <= bytes) return freed;
+  scratch_.clear();
+  for (auto* buffers : {&arenas_, &workspaces_})
+    for (AlignedBuffer<std::uint8_t>& buffer : *buffers) AlignedBuffer<std::uint8_t>().swap(buffer);
+  std::vector<std::int32_t>().swap(positions_);
+  return freed + held;
 }
 
 void Session::profile(bool on) {

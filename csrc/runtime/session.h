@@ -37,7 +37,13 @@ class Session {
   void run(const Schedule& schedule, const Batch& batch, float* y);
 
   std::int64_t slot_length(std::int64_t slot) const { return cache_.length(slot); }
-  void free_slot(std::int64_t slot) { cache_.free(slot); }
+  void free_slot(std::int64_t slot) { freed_ += cache_.free(slot); }
+
+  // Memory that is kept for the next call, the KV cache included.
+  std::size_t bytes() const { return working_bytes() + cache_.bytes(); }
+  // Between calls: gives up what calls worked in if that is more than `bytes`. Returns what was given back since the last time, by
+  // free_slot() too.
+  std::size_t shrink(std::size_t bytes);
 
   // While on, the time of each step is summed up (and sequences are not run side by side).
   void profile(bool on);
@@ -50,6 +56,7 @@ class Session {
   void run_profiled(const Schedule& schedule, const Frame& frame);
   Extent extent_of(const Batch& batch, std::int64_t longest) const;
   std::size_t scratch_bytes(const Schedule& schedule, const Extent& extent) const;
+  std::size_t working_bytes() const;
   std::vector<std::int64_t> side_by_side(const Batch& batch) const;
 
   std::shared_ptr<const Plan> plan_;
@@ -59,6 +66,7 @@ class Session {
   std::vector<AlignedBuffer<std::uint8_t>> workspaces_;  // one a thread: what a step works in, see Op::workspace_bytes
   std::vector<std::int32_t> positions_;
   std::int64_t reserved_ = 0;  // positions that ops have made room for
+  std::size_t freed_ = 0;  // by free_slot(), since the last shrink()
   bool profile_ = false;
   std::vector<StepTiming> timings_;
 };

@@ -104,6 +104,33 @@ def test_errors_name_their_place(tmp_path, text, message):
     assert "r.yaml" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+            + "".join(f"b{i}: &b{i} [{','.join(['*b' + str(i - 1) if i else '*a'] * 10)}]\n" for i in range(8)),
+            "stand for more",
+        ),
+        ("a: &a [*a]", "stands for what it is in"),
+        ("[" * 2000, "expected YAML"),
+        ("seed: 2023-99-99", "expected YAML"),
+        ("seed: 1" + "0" * 6000, "expected YAML"),
+        ("# " + "x" * (1 << 20), "at most 1048576 characters"),
+    ],
+    ids=["aliases of aliases", "cycle", "nested", "date", "digits", "length"],
+)
+def test_texts_that_stand_for_too_much(tmp_path, text, message):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        Recipe.read(tmp_path / "r.yaml")
+
+
+def test_aliases_within_reason(tmp_path):
+    (tmp_path / "r.yaml").write_text("prune: {sparsity: &s 0.5, layers: {a: *s, b: *s}}")
+    assert Recipe.read(tmp_path / "r.yaml").prune.layers == {"a": 0.5, "b": 0.5}
+
+
 def test_a_recipe_is_not_changed_by_anyone():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe().seed = 1  # type: ignore[misc]

@@ -58,8 +58,8 @@ def whole_number(
 
 
 def thread_count(threads: Any, error: type[AerogelError] = AerogelError) -> int:
-    """The number of worker threads to use: `threads`, any kind of integer; if it is None AEROGEL_THREADS, or else OMP_NUM_THREADS
-    within the cores that the process may use, or else those.
+    """The number of worker threads to use: `threads`, any kind of integer; if it is None AEROGEL_THREADS, or else
+    OMP_NUM_THREADS within the cores that the process may use, or else those.
 
     Raises:
         error: it is no integer from 1 to 1024.

@@ -170,7 +170,7 @@ def recipe_values(entries: Sequence[str]) -> dict[str, Any]:
             raise RecipeError(f"--set: expected KEY=VALUE, got {text!r}")
         try:
             found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise RecipeError(f"--set {key}: expected a value as in YAML, got {value!r}") from error
     return found
 

@@ -250,18 +250,20 @@ def _in_order(
                 raise
             raise type(error)(f"{tensor.name}: {error}") from error
 
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aerogel-compress") as pool:
-        waiting: deque[Future[tuple[Tensor, Weight | np.ndarray, float, float | None]]] = deque()
-        try:
-            for tensor in tensors:
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(work, tensor))
-            while waiting:
+    pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aerogel-compress")
+    waiting: deque[Future[tuple[Tensor, Weight | np.ndarray, float, float | None]]] = deque()
+    try:
+        for tensor in tensors:
+            if len(waiting) > threads:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+            try:
+                waiting.append(pool.submit(work, tensor))
+            except RuntimeError as error:  # a limit of the system or of a container
+                raise AerogelError(f"threads: the system starts none of {threads}: {error}") from error
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # after Ctrl-C nobody waits for what the threads are at: each ends with the tensor that it has begun
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _sources(recipe: Recipe) -> dict[str, str]:

@@ -189,9 +189,17 @@ class Recipe:
         data = read_bytes("recipe", path, RecipeError)
         file = Path(path)
         try:
-            values = yaml.safe_load(decoded(data))
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none are ValueErrors
+            text = decoded(data)
+            if len(text) > _MOST_TEXT:
+                raise RecipeError(f"{file}: expected a recipe of at most {_MOST_TEXT} characters")
+            _check_size(file, yaml.compose(text, yaml.SafeLoader))
+            values = yaml.safe_load(text)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RecipeError(f"{file}: expected YAML: {' '.join(str(error).split())}") from error
+        except (RecursionError, ValueError) as error:  # nested beyond Python's stack; a number or a date that is none
+            raise RecipeError(
+                f"{file}: expected YAML: {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
         try:
             recipe = cls.of({} if values is None else values)
         except RecipeError as error:
@@ -214,6 +222,35 @@ class Recipe:
         import yaml
 
         return yaml.safe_dump(self.as_dict(), sort_keys=False)
+
+
+#: Far above any recipe.
+_MOST_TEXT = 1 << 20
+_MOST_VALUES = 100_000
+
+
+def _check_size(file: Path, root: Any) -> None:
+    """Refuses YAML that stands for far more than its length: aliases of aliases, or one inside what it stands for."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: Any) -> int:
+        if id(node) in open_nodes:
+            raise RecipeError(f"{file}: an alias stands for what it is in")
+        if id(node) not in sizes:
+            open_nodes.add(id(node))
+            inside = node.value if isinstance(node.value, list) else []
+            parts = [part for one in inside for part in (one if isinstance(one, tuple) else (one,))]
+            sizes[id(node)] = 1 + sum(size(part) for part in parts)
+            open_nodes.remove(id(node))
+            if sizes[id(node)] > _MOST_VALUES:
+                raise RecipeError(
+                    f"{file}: its aliases stand for more than {_MOST_VALUES} values, more than a recipe has"
+                )
+        return sizes[id(node)]
+
+    if root is not None:
+        size(root)
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:

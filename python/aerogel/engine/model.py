@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +17,18 @@ import numpy as np
 
 from aerogel._core import PackedWeight, Plan, Program, Session, cpu_name
 from aerogel._core import isa as active_isa
-from aerogel._util.checks import array, flag, function, items, number, one_of, path_like, text, thread_count, whole_number
+from aerogel._util.checks import (
+    array,
+    flag,
+    function,
+    items,
+    number,
+    one_of,
+    path_like,
+    text,
+    thread_count,
+    whole_number,
+)
 from aerogel._util.checks import texts as check_texts
 from aerogel._util.progress import Progress
 from aerogel.architectures import Architecture, architecture_of, pooling_of
@@ -26,6 +36,7 @@ from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
 from aerogel.engine.penalties import Penalties
 from aerogel.engine.sampling import Sampling
+from aerogel.engine.sessions import Sessions
 from aerogel.engine.weights import PackedParameters
 from aerogel.errors import AerogelError, CheckpointError, DataError, ShapeError, TokenizerError, UnsupportedModelError
 from aerogel.tuning import Tuner, cache_bytes
@@ -56,8 +67,8 @@ def load(
 
     Args:
         path: a packed model, a Hugging Face or sentence-transformers folder, a .gguf file, or a model id on the hub.
-        threads: worker threads; unless given AEROGEL_THREADS, or else OMP_NUM_THREADS up to the cores that the process may use
-            (container quotas included), or else those.
+        threads: worker threads; unless given AEROGEL_THREADS, or else OMP_NUM_THREADS up to the cores that the process
+            may use (container quotas included), or else those.
         format: "auto" picks each layer's kernel formats by measurement on this CPU, once for every kind of layer (the
             times are kept in the user's cache folder); "dense", or the name of one format (see `aerogel.kernels`),
             forces it on every layer.
@@ -155,7 +166,7 @@ class Model:
     def __init__(self, loaded: _Loaded, arguments: _Arguments) -> None:
         self._loaded: _Loaded | None = loaded
         self._arguments = arguments
-        self._idle: deque[Session] = deque()  # append and pop are atomic: no lock that a fork could leave closed
+        self._idle = Sessions()
         self._warned_long = False
 
     def close(self) -> None:
@@ -596,13 +607,9 @@ class Model:
     def _session(self) -> Iterator[Session]:
         """A session that is this caller's own until the block ends."""
         try:
-            session = self._idle.pop()
-        except IndexError:
-            session = Session(self._plan)
-        try:
-            yield session
+            with self._idle.take(self._plan) as session:
+                yield session
         finally:
-            self._idle.append(session)
             if self.closed:  # since the session was taken
                 self._idle.clear()
 

@@ -15,6 +15,7 @@ from aerogel._util.progress import Progress
 from aerogel.architectures import Tensor
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.weight import Weight, check_finite
+from aerogel.errors import AerogelError
 from aerogel.tuning import Forms, Layer, Tuner, dense_format, in_turn, numbers_of
 
 log = logging.getLogger("aerogel")
@@ -49,13 +50,19 @@ class PackedParameters:
     def __enter__(self) -> PackedParameters:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After Ctrl-C nobody waits for what the threads are at: each ends with the tensor that it has begun.
+        self._executor.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
 
     def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
         """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear."""
         for stack in stacks:
-            self._packing[stack] = self._executor.submit(self._pack, stack)
+            try:
+                self._packing[stack] = self._executor.submit(self._pack, stack)
+            except RuntimeError as error:  # a limit of the system or of a container
+                raise AerogelError(
+                    f"threads: the system starts none of {self._tuner.threads} for packing: {error}"
+                ) from error
 
     def linear(self, *names: str) -> PackedWeight:
         """The named parameters stacked along N and packed."""
