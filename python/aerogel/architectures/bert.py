@@ -135,6 +135,7 @@ class Bert(Architecture):
             prefix="bert.",
             parts=("embeddings.", "encoder.", "pooler."),
             renamed={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},  # BERT's first form
+            tied={"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight"},
             classifier="BertForSequenceClassification",
         )
     }

@@ -42,6 +42,7 @@ class SavedNames:
         prefix: of the base model's parameters inside any other class.
         parts: how the names of the base model's parameters begin.
         renamed: endings of names that older versions wrote -> those of today.
+        tied: a head's tensor -> the embeddings that it is where the config ties them.
         classifier: the class with a classification head that fine-tuning makes, or None where none is offered.
     """
 
@@ -49,6 +50,7 @@ class SavedNames:
     prefix: str
     parts: tuple[str, ...]
     renamed: Mapping[str, str] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
     classifier: str | None = None
 
 

@@ -151,7 +151,12 @@ class Llama(Architecture):
     generates = True
     layer_prefix: ClassVar = "layers.{}."
     saved: ClassVar = {
-        model_type: SavedNames(base_class=base, prefix="model.", parts=("embed_tokens.", "layers.", "norm."))
+        model_type: SavedNames(
+            base_class=base,
+            prefix="model.",
+            parts=("embed_tokens.", "layers.", "norm."),
+            tied={"lm_head.weight": "embed_tokens.weight"},
+        )
         for model_type, base in (("llama", "LlamaModel"), ("qwen2", "Qwen2Model"))
     }
     gguf: ClassVar = GGUF

@@ -5,6 +5,7 @@ sentence-transformers folders are the same with modules.json on top.
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
-from aerogel.checkpoint.names import normalize_all
+from aerogel.checkpoint.names import normalize_all, saved_names
 from aerogel.checkpoint.sentence_transformers import Prompts, SentenceTransformer, read_sentence_transformer
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
+
+log = logging.getLogger("aerogel")
 
 #: A `model_max_length` beyond it says that there is none: Transformers writes 10^30 then.
 _LONGEST = 1 << 30
@@ -105,6 +108,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             )
         self._stored = normalize_all(self._files, config, folder)
         self._masks = _take_masks(self._stored, self._files, folder)
+        self._untie()
 
     def names(self) -> list[str]:
         return self._names
@@ -138,6 +142,26 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             check_finite(where, values)
             return Weight(shape, values)
         return Weight(shape, self.array(name))
+
+    def _untie(self) -> None:
+        """Where the config ties tensors that are both in the file, and differ, the file counts, as in Transformers 5."""
+        saved = saved_names(self.config)
+        if self.config.get("tie_word_embeddings") is False or saved is None:
+            return
+        for head, embeddings in saved.tied.items():
+            if head in self._stored and embeddings in self._stored and not self._are_same(head, embeddings):
+                self.config = {**self.config, "tie_word_embeddings": False}
+                log.warning(
+                    "%s: %s: tie_word_embeddings is not false, but it differs from %s: both are used as the file has them",
+                    self.path,
+                    head,
+                    embeddings,
+                )
+
+    def _are_same(self, name: str, other: str) -> bool:
+        one, two = self._stored[name], self._stored[other]
+        alike = self._files.entry(one).shape == self._files.entry(two).shape
+        return alike and bool(np.array_equal(self._files.float32(one), self._files.float32(two)))
 
     def _masked(self, values: NDArray[np.float32], mask: str) -> NDArray[np.float32]:
         kept = self._files.float32(mask)

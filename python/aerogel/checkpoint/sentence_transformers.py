@@ -25,6 +25,7 @@ SENTENCE_TRANSFORMERS = Settings(
         "__version__": "where the file comes from",
         "similarity_fn_name": "embeddings are returned, not compared",
         "model_type": "the modules say it",
+        "activation_fn": "a classifier's scores are returned as they are",
     },
 )
 TRANSFORMER = Settings(
@@ -40,8 +41,10 @@ TRANSFORMER = Settings(
         "model_name_or_path": "the model is that of the folder",
     },
     refused={
-        "transformer_task": Refused("hidden states are what is pooled", ("feature-extraction", "fill-mask")),
-        "module_output_name": Refused("hidden states are what is pooled", ("token_embeddings",)),
+        "transformer_task": Refused(
+            "another head", ("feature-extraction", "fill-mask", "sequence-classification", "text-generation")
+        ),
+        "module_output_name": Refused("hidden states or the head's scores", ("token_embeddings", "scores", "causal_logits")),
         **dict.fromkeys(
             ("tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs"),
             Refused("arguments for other files: write them there", ()),

@@ -37,7 +37,8 @@ TOKENIZER_CONFIG = Settings(
         "tokenize_chinese_chars": "BERT's normalizer",
         "truncation_side": "which end of a long text is cut",
         "model_max_length": "the most tokens of a text",
-        "model_input_names": "without token_type_ids both texts of a pair are of type 0",
+        "model_input_names": "without token_type_ids, or with Transformers 5's TokenizersBackend and without the key, both "
+        "texts of a pair are of type 0",
         "split_special_tokens": "whether special tokens in a text are plain text",
         "tokenizer_class": "BERT's lower-case by default; without a tokenizer.json only they are known",
     },
@@ -118,12 +119,14 @@ class TokenizerSettings:
         names = self.values.get("model_input_names")
         if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise TokenizerError(f"{self.path}: model_input_names: expected a list of names, got {names!r:.80}")
-        return not names or "token_type_ids" in names
+        if names is None:  # what the class does then: the one that only Transformers 5 names makes no type ids
+            return self.values.get("tokenizer_class") != "TokenizersBackend"
+        return "token_type_ids" in names
 
     def check_class(self) -> None:
         """Raises unless vocab.txt alone says how the tokenizer works."""
         name = self.values.get("tokenizer_class")
-        if name not in (None, "PreTrainedTokenizerFast", *_BERT):
+        if name not in (None, "PreTrainedTokenizerFast", "TokenizersBackend", *_BERT):
             raise TokenizerError(
                 f"{self.path}: tokenizer_class: expected BertTokenizer beside a vocab.txt, got {name!r:.80}. "
                 "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes a tokenizer.json"
