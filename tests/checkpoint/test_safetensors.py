@@ -359,3 +359,60 @@ def test_tensors_that_share_memory_have_all_their_names(tmp_path: Path) -> None:
     assert checkpoint.names() == ["embed_tokens.weight", "lm_head.weight"]
     for name in checkpoint.names():
         np.testing.assert_array_equal(checkpoint.array(name), net.lm_head.weight.detach().numpy())
+
+
+def test_float64_is_rounded(tmp_path: Path) -> None:
+    plain = bert_tensors()
+    checkpoint = open_checkpoint(write_bert(tmp_path, {k: v.astype(np.float64) + 1e-12 for k, v in plain.items()}))
+    name = "encoder.layer.0.output.dense.weight"
+    np.testing.assert_array_equal(checkpoint.weight(name).values, plain[name], strict=True)
+    wide = {**plain, name: plain[name].astype(np.float64) * 1e300}
+    with pytest.raises(DataError, match="finite"):
+        open_checkpoint(write_bert(tmp_path / "wide", wide)).array(name)
+
+
+def test_names_of_tools_around_a_model(tmp_path: Path) -> None:
+    plain = bert_tensors()
+    changes = (
+        lambda n: n.replace(".dense.weight", ".dense.module.weight").replace(".dense.bias", ".dense.module.bias"),
+        lambda n: "_orig_mod." + n,
+        lambda n: "module.bert." + n,
+        lambda n: "0.auto_model." + n,
+    )
+    for i, change in enumerate(changes):
+        checkpoint = open_checkpoint(write_bert(tmp_path / str(i), {change(k): v for k, v in plain.items()}))
+        assert checkpoint.names() == sorted(plain)
+
+
+def test_masks_of_torch_prune(tmp_path: Path) -> None:
+    plain, name = bert_tensors(), "encoder.layer.0.output.dense.weight"
+    mask = (np.arange(plain[name].size).reshape(plain[name].shape) % 3 > 0).astype(np.float32)
+    rest = {k: v for k, v in plain.items() if k != name}
+    checkpoint = open_checkpoint(write_bert(tmp_path, {**rest, name + "_orig": plain[name], name + "_mask": mask}))
+    assert checkpoint.names() == sorted(plain)
+    for values in (checkpoint.array(name), checkpoint.weight(name).values):
+        np.testing.assert_array_equal(values, plain[name] * mask)
+    for broken in ({name + "_orig": plain[name]}, {name + "_orig": plain[name], name + "_mask": mask[:1]}):
+        with pytest.raises(CheckpointError, match="_mask|mask of its shape"):
+            open_checkpoint(write_bert(tmp_path / "broken", {**rest, **broken}))
+    half = {**rest, name + "_orig": plain[name], name + "_mask": mask / 2}
+    with pytest.raises(CheckpointError, match="zeros and ones"):
+        open_checkpoint(write_bert(tmp_path / "half", half)).array(name)
+
+
+def test_adapters_are_refused(tmp_path: Path) -> None:
+    write_bert(tmp_path)
+    write_json(tmp_path / "adapter_config.json", {"peft_type": "LORA"})
+    with pytest.raises(UnsupportedModelError, match="adapters are not applied"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_head_beside_the_embeddings_that_it_is_tied_to(
+    tmp_path: Path, same: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, head = bert_tensors(), "cls.predictions.decoder.weight"
+    words = plain["embeddings.word_embeddings.weight"]
+    checkpoint = open_checkpoint(write_bert(tmp_path, {**plain, head: words if same else words + 1}))
+    assert checkpoint.config.get("tie_word_embeddings", True) is same
+    assert (head in caplog.text) is not same

@@ -13,7 +13,7 @@ from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
 from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
-from aerogel.errors import MissingTensorsError, UnsupportedModelError
+from aerogel.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value
@@ -41,9 +41,7 @@ HEADS = {
 
 def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
     types = file.tensors.get("token_types.weight")
-    if types is None:
-        raise MissingTensorsError(file.path, ["token_types.weight"])
-    config["type_vocab_size"] = types.shape[0]
+    config["type_vocab_size"] = 1 if types is None else types.shape[0]  # llama.cpp adds none then, which is zeros
 
 
 _GGUF_BLOCKS = {
@@ -85,6 +83,7 @@ GGUF = GGUFNames(
         for part in ("weight", "bias")
     },
     finish=_finish_gguf,
+    zeros={"embeddings.token_type_embeddings.weight": ("type_vocab_size", "hidden_size")},
 )
 
 SETTINGS = CONFIG | Settings(

@@ -87,6 +87,7 @@ class GGUFNames:
         interleaved: tensors whose rows stand interleaved for llama.cpp's rotary embedding -> the config key that counts
             their heads.
         finish: completes the config from the file.
+        zeros: Hugging Face name of a tensor that a file may lack -> the config keys of its axes: then it is zeros.
         ignored: tensors that `finish` has used up.
     """
 
@@ -97,3 +98,4 @@ class GGUFNames:
     interleaved: Mapping[str, str] = field(default_factory=dict)
     finish: Callable[[GGUFSource, dict[str, Any]], None] = _unchanged
     ignored: tuple[str, ...] = ()
+    zeros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -45,6 +45,7 @@ _GGUF_KEYS = {
     "max_position_embeddings": "context_length",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     "rope_theta": "rope.freq_base",
+    "is_causal": "attention.causal",
 }
 _GGUF_TENSORS = {
     "token_embd.weight": "embed_tokens.weight",

@@ -27,7 +27,7 @@ _NUMBERS = ("layer_norm_eps", "rms_norm_eps", "rope_theta")
 #: A float holds it, and its square root and half are of use; integers of JSON have no end.
 LARGEST_NUMBER = 1e300
 _STRINGS = ("hidden_act", "position_embedding_type")
-_BOOLEANS = ("attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window")
+_BOOLEANS = ("attention_bias", "is_causal", "mlp_bias", "tie_word_embeddings", "use_sliding_window")
 
 
 def read_json(path: Path) -> dict[str, Any]:

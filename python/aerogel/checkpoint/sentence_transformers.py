@@ -44,7 +44,9 @@ TRANSFORMER = Settings(
         "transformer_task": Refused(
             "another head", ("feature-extraction", "fill-mask", "sequence-classification", "text-generation")
         ),
-        "module_output_name": Refused("hidden states or the head's scores", ("token_embeddings", "scores", "causal_logits")),
+        "module_output_name": Refused(
+            "hidden states or the head's scores", ("token_embeddings", "scores", "causal_logits")
+        ),
         **dict.fromkeys(
             ("tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs"),
             Refused("arguments for other files: write them there", ()),

@@ -189,8 +189,54 @@ def test_the_table_of_tokens_is_needed(tmp_path: Path, arch: str) -> None:
 
 
 def test_bert_without_token_types(tmp_path: Path) -> None:
-    with pytest.raises(MissingTensorsError, match=r"token_types\.weight"):
-        opened(tmp_path, "bert", without=["token_types.weight"])
+    """llama.cpp adds none then."""
+    checkpoint = opened(tmp_path, "bert", without=["token_types.weight"])
+    name = "embeddings.token_type_embeddings.weight"
+    assert checkpoint.config["type_vocab_size"] == 1 and name in checkpoint and name in checkpoint.names()
+    np.testing.assert_array_equal(checkpoint.weight(name).values, np.zeros((1, 48), np.float32))
+    zeros = {**files.weights_of(files.CONFIGS["bert"]), name: np.zeros((1, 48), np.float32)}
+    config = {**files.CONFIGS["bert"], "type_vocab_size": 1}
+    check_same(checkpoint.path, in_safetensors(tmp_path / "hf", config, zeros))
+
+
+@pytest.mark.parametrize(
+    ("arch", "key", "value"),
+    [
+        ("llama", "llama.attention.sliding_window", 4096),
+        ("llama", "llama.logit_scale", 0.5),
+        ("llama", "llama.expert_count", 8),
+        ("qwen2", "qwen2.attn_logit_softcapping", 50.0),
+        ("bert", "bert.attention.max_alibi_bias", 8.0),
+        ("llama", "general.type", "adapter"),
+        ("llama", "tokenizer.ggml.remove_extra_whitespaces", True),
+    ],
+)
+def test_what_would_change_the_answer_is_refused(tmp_path: Path, arch: str, key: str, value: Any) -> None:
+    with pytest.raises(UnsupportedModelError, match=re.escape(key.removeprefix(arch + "."))):
+        opened(tmp_path, arch, metadata={key: value})
+
+
+def test_settings_that_change_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened(
+        tmp_path,
+        "llama",
+        metadata={
+            "llama.attention.sliding_window": 0,
+            "llama.vocab_size": 7,
+            "general.type": "model",
+            "general.basename": "x",
+            "gemma3.attention.key_length": 3,
+            "tokenizer.chat_template": "{{ x }}",
+        },
+    )
+    assert not caplog.records
+    opened(tmp_path, "llama", metadata={"llama.attention.novelty": 1})
+    assert "attention.novelty" in caplog.text
+
+
+def test_a_decoder_that_is_not_causal(tmp_path: Path) -> None:
+    checkpoint = opened(tmp_path, "llama", metadata={"llama.attention.causal": False})
+    assert checkpoint.config["is_causal"] is False and not architecture_of(checkpoint).generates
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -245,8 +291,7 @@ def test_every_key_is_used(tmp_path: Path, arch: str) -> None:
     names = gguf_names()[arch]
     plain = opened(tmp_path, arch).config
     for key, suffix in names.keys.items():
-        old = plain[key]
-        new = old * 2
+        new = False if key == "is_causal" else plain[key] * 2
         follows = {"head_dim"} if key == "num_attention_heads" else set()
         more = {f"{arch}.rope.dimension_count": new} if key == "head_dim" else {}
         config = opened(tmp_path, arch, metadata={f"{arch}.{suffix}": new, **more}).config
@@ -308,9 +353,10 @@ def test_wrong_types_are_config_errors(tmp_path: Path, arch: str, wrong: Any) ->
     for key, suffix in names.keys.items():
         value = getattr(wrong, "value", wrong)
         number = key in ("layer_norm_eps", "rms_norm_eps", "rope_theta")
-        if number and value in (1.5, 2**40):
-            continue  # these are numbers
-        with pytest.raises(ConfigError, match=f"{key}: expected a {'positive' if number else 'whole'} number"):
+        if (number and value in (1.5, 2**40)) or (key == "is_causal" and value is True):
+            continue  # these are right
+        expected = "true or false" if key == "is_causal" else f"a {'positive' if number else 'whole'} number"
+        with pytest.raises(ConfigError, match=f"{key}: expected {expected}"):
             opened(tmp_path, arch, metadata={f"{arch}.{suffix}": wrong})
 
 

@@ -18,6 +18,7 @@ from aerogel.architectures import GGUFNames, Pooling, gguf_names
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
 from aerogel.checkpoint.gguf.file import GGUFFile
+from aerogel.checkpoint.gguf.settings import check_metadata
 from aerogel.checkpoint.gguf.tokenizer import tokenizer_from_metadata
 from aerogel.checkpoint.tokenizer import Tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
@@ -71,7 +72,13 @@ class GGUFCheckpoint(Checkpoint):
         names = known[name]
         config = _Reader(self._file, name).config(names)
         super().__init__(path, config)
+        check_metadata(metadata, names, name, path)
         self._stored = _translate(self._file, names)
+        self._zeros = {
+            tensor: tuple(config[key] for key in keys)
+            for tensor, keys in names.zeros.items()
+            if tensor not in self._stored
+        }
         self._pooling = _pooling(self._file, f"{name}.pooling_type")
         self._heads = {tensor: config.get(key, 0) for tensor, key in names.interleaved.items()}
 
@@ -80,15 +87,19 @@ class GGUFCheckpoint(Checkpoint):
 
     @cached_property
     def _names(self) -> list[str]:
-        return sorted(self._stored)
+        return sorted([*self._stored, *self._zeros])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._stored
+        return name in self._stored or name in self._zeros
 
     def shape(self, name: str) -> tuple[int, ...]:
+        if name in self._zeros:
+            return self._zeros[name]
         return self._file.tensors[self._find(name)].shape
 
     def array(self, name: str) -> NDArray[np.float32]:
+        if name in self._zeros:
+            return np.zeros(self._zeros[name], np.float32)
         stored = self._find(name)
         heads = self._heads.get(stored.split(".")[-2], 0)
         # A bias is one row to the file, but its elements are the rows that interleave.
