@@ -14,7 +14,7 @@ from aerogel import bench
 from aerogel._core import default_threads, usable_cores
 from aerogel._util.checks import array, number, path, text, texts, thread_count, whole_number
 from aerogel._util.fields import check_fields
-from aerogel._util.files import read_bytes
+from aerogel._util.reading import read_bytes
 from aerogel.errors import AerogelError, DataError, RecipeError, ShapeError
 
 WRONG = [

@@ -345,7 +345,7 @@ def test_an_exported_model_is_replaced_where_that_is_said(tmp_path: Path, bert_f
 
 
 def test_unknown_settings(tmp_path: Path, bert_folder: Path) -> None:
-    with pytest.raises(RecipeError, match="dtype: 'int8' is unknown, only float32, bfloat16, float16"):
+    with pytest.raises(RecipeError, match="dtype: expected one of float32, bfloat16, float16, got 'int8'"):
         aerogel.export(bert_folder, tmp_path / "out", "int8")
     with pytest.raises(RecipeError, match="max_shard_bytes: expected at least 1, got 0"):
         aerogel.export(bert_folder, tmp_path / "out", max_shard_bytes=0)

@@ -33,7 +33,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def pack(source: Path, out: Path, sparsity: float) -> None:
-    aerogel.compress(source, out, sparsity=sparsity, threads=1, overwrite=True)
+    aerogel.compress(source, out, sparsity=sparsity, method="magnitude", threads=1, overwrite=True)
 
 
 def write_until_killed(source: Path, out: Path, begun: int) -> None:

@@ -44,7 +44,7 @@ def test_influence(tmp_path, name):
 def test_no_text(tmp_path):
     model = models.tiny(tmp_path, "bert")
     for sequences in ([], [[]], [[5], []]):
-        with pytest.raises(DataError, match="sequences: expected at least one"):
+        with pytest.raises(DataError, match="expected sequences of 1 to .* tokens, got"):
             influence(model.checkpoint, sequences)
 
 
