@@ -213,15 +213,15 @@ void bind_weight(py::module_& module) {
      "formats: (name, max_rows) by rising max_rows; the last one serves any number of rows, None.");
 
   module.def("time_linears", [](const std::vector<const PyWeight*>& weights, std::int64_t rows, int threads, int rounds,
-                                double seconds, std::size_t evict_bytes) {
+                                double seconds, bool evict) {
     std::vector<PackedLinear> candidates;
     for (const PyWeight* weight : weights) {
       if (weight == nullptr) throw Error("time_linears: expected weights, got None");
       candidates.push_back(weight->packed);
     }
-    return without_gil([&] { return time_linears(candidates, {rows, threads, rounds, seconds, evict_bytes}); });
+    return without_gil([&] { return time_linears(candidates, {rows, threads, rounds, seconds, evict}); });
   }, py::arg("weights"), py::arg("rows"), py::arg("threads") = 0, py::arg("rounds") = 5, py::arg("seconds") = 0.05,
-     py::arg("evict_bytes") = 0,
+     py::arg("evict") = false,
      "Seconds of each call, [weight][round], the weights taking turns. Without the quantization of the input.");
 
   module.def("pack_csr", [](std::int64_t k, const py::array& indptr, const py::array& indices, const py::array& data) {

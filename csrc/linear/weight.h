@@ -90,6 +90,17 @@ class WeightSource {
 };
 
 // Packed weights: immutable once made, shared between threads.
+// Memory of an array.
+struct Bytes {
+  const void* data;
+  std::size_t size;
+};
+
+template <class T>
+Bytes bytes_of(const AlignedBuffer<T>& buffer) {
+  return {buffer.data(), buffer.bytes()};
+}
+
 class Weight {
  public:
   Weight(std::int64_t n, std::int64_t k, std::int64_t nonzeros) : n_(n), k_(k), nonzeros_(nonzeros) {}
@@ -100,9 +111,14 @@ class Weight {
   std::int64_t n() const { return n_; }
   std::int64_t k() const { return k_; }
   std::int64_t nonzeros() const { return nonzeros_; }
+  std::size_t bytes() const {                    // resident, all arrays together
+    std::size_t sum = 0;
+    for (const Bytes& array : arrays()) sum += array.size;
+    return sum;
+  }
 
   virtual const void* view() const = 0;          // the format's View, as its kernels expect it
-  virtual std::size_t bytes() const = 0;         // resident, all arrays together
+  virtual std::vector<Bytes> arrays() const = 0; // all memory that the weights lie in
   virtual std::int64_t units() const = 0;        // independent groups of output rows
   // Work of units [0, unit), in any one measure; cost(0) = 0. The runtime balances threads by it.
   virtual std::int64_t cost(std::int64_t unit) const = 0;

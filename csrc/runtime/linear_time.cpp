@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "base/evict.h"
 #include "runtime/linear_run.h"
 
 namespace aerogel {
@@ -46,9 +47,6 @@ std::vector<std::vector<double>> time_linears(const std::vector<PackedLinear>& c
   }
   const Inputs x(timing.rows, k);
   AlignedBuffer<float> y(static_cast<std::size_t>(timing.rows * n));
-  AlignedBuffer<std::uint8_t> other(timing.evict_bytes);
-  std::fill(other.data(), other.data() + other.size(), std::uint8_t{1});
-  volatile std::uint64_t sink = 0;
 
   Team& team = shared_team(timing.threads);
   ScratchPool scratch(team.size());
@@ -59,11 +57,12 @@ std::vector<std::vector<double>> time_linears(const std::vector<PackedLinear>& c
   const auto begin = Clock::now();
   for (int round = -1; round < timing.rounds; ++round) {
     if (round >= 3 && seconds_since(begin) > timing.seconds) break;
-    // Once a round is enough: every candidate's last call lies before it.
-    for (std::size_t i = 0; i < other.size(); i += kCacheLine) sink = sink + other.data()[i];
     for (std::size_t c = 0; c < candidates.size(); ++c) {
       const PackedLinear& linear = candidates[c];
       const bool codes = linear.quantized_x();
+      if (timing.evict)
+        for (const LinearForm& form : linear.forms())
+          for (const Bytes& array : form.weight->arrays()) evict(array.data, array.size);
       const auto start = Clock::now();
       run_linear(linear, codes ? static_cast<const void*>(x.codes.data()) : x.floats.data(), codes ? x.scale.data() : nullptr,
                  codes ? x.ld : k, timing.rows, nullptr, y.data(), crew, scratch);

@@ -14,7 +14,7 @@ struct LinearTiming {
   int threads = 0;                // 0: default_threads()
   int rounds = 5;
   double seconds = 0.05;          // no further round begins after so long, but there are at least three
-  std::size_t evict_bytes = 0;    // read so much other memory before each round, so that the weights come from DRAM
+  bool evict = false;             // throw the weights out of the caches before each call, so that they come from DRAM
 };
 
 // Seconds of each call, [candidate][round]. The candidates take turns inside a round, so that whatever else the machine

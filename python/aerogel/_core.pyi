@@ -98,7 +98,7 @@ def time_linears(
     threads: int = 0,
     rounds: int = 5,
     seconds: float = 0.05,
-    evict_bytes: int = 0,
+    evict: bool = False,
 ) -> list[list[float]]: ...
 
 class Table:

@@ -73,7 +73,7 @@ class BlocksWeight final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override { return begin_.bytes() + blocks_.bytes() + offset_.bytes() + scale_.bytes(); }
+  std::vector<Bytes> arrays() const override { return {bytes_of(begin_), bytes_of(blocks_), bytes_of(offset_), bytes_of(scale_)}; }
   std::int64_t units() const override { return (view_.n + kBlocksRows - 1) / kBlocksRows; }
 
   std::int64_t cost(std::int64_t unit) const override {

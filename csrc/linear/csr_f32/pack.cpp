@@ -50,8 +50,8 @@ class CsrF32 final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override {
-    return row_begin_.bytes() + values_.bytes() + columns16_.bytes() + columns32_.bytes();
+  std::vector<Bytes> arrays() const override {
+    return {bytes_of(row_begin_), bytes_of(values_), bytes_of(columns16_), bytes_of(columns32_)};
   }
   std::int64_t units() const override { return (n() + kUnit - 1) / kUnit; }
 

@@ -31,7 +31,7 @@ class DenseF32 final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override { return panels_.bytes(); }
+  std::vector<Bytes> arrays() const override { return {bytes_of(panels_)}; }
   std::int64_t units() const override { return units_; }
   std::int64_t cost(std::int64_t unit) const override { return unit; }
 

@@ -60,7 +60,9 @@ class DenseQ4 final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override { return index_.bytes() + multiplier_.bytes() + zero_.bytes() + levels_.bytes() + scale_.bytes(); }
+  std::vector<Bytes> arrays() const override {
+    return {bytes_of(index_), bytes_of(multiplier_), bytes_of(zero_), bytes_of(levels_), bytes_of(scale_)};
+  }
   std::int64_t units() const override { return (n() + panel_.rows - 1) / panel_.rows; }
   std::int64_t cost(std::int64_t unit) const override { return unit * panel_.rows * view_.k_padded; }
   std::size_t scratch_bytes(std::int64_t m) const override {

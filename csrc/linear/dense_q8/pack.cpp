@@ -46,7 +46,7 @@ class DenseQ8 final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override { return codes_.bytes() + scale_.bytes(); }
+  std::vector<Bytes> arrays() const override { return {bytes_of(codes_), bytes_of(scale_)}; }
   std::int64_t units() const override { return (n() + panel_.rows - 1) / panel_.rows; }
   std::int64_t cost(std::int64_t unit) const override { return unit * panel_.rows * view_.k_padded; }
   std::size_t scratch_bytes(std::int64_t m) const override {

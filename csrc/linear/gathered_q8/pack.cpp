@@ -176,9 +176,8 @@ class GatheredWeight final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override {
-    return segment_.bytes() + window_.bytes() + vectors_.bytes() + row_at_.bytes() + position_.bytes() + offset_.bytes() +
-           scale_.bytes();
+  std::vector<Bytes> arrays() const override {
+    return {bytes_of(segment_), bytes_of(window_), bytes_of(vectors_), bytes_of(row_at_), bytes_of(position_), bytes_of(offset_), bytes_of(scale_)};
   }
   std::int64_t units() const override { return units_; }
 

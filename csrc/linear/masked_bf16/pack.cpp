@@ -45,7 +45,7 @@ class MaskedBf16 final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override { return masks_.bytes() + values_.bytes() + begin_.bytes(); }
+  std::vector<Bytes> arrays() const override { return {bytes_of(masks_), bytes_of(values_), bytes_of(begin_)}; }
   std::int64_t units() const override { return units_; }
   std::int64_t cost(std::int64_t unit) const override { return unit; }  // every panel costs its dense multiplications
 

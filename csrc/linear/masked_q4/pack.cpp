@@ -80,8 +80,8 @@ class MaskedQ4 final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override {
-    return mask_.bytes() + values_.bytes() + panel_begin_.bytes() + multiplier_.bytes() + zero_.bytes() + levels_.bytes() + scale_.bytes();
+  std::vector<Bytes> arrays() const override {
+    return {bytes_of(mask_), bytes_of(values_), bytes_of(panel_begin_), bytes_of(multiplier_), bytes_of(zero_), bytes_of(levels_), bytes_of(scale_)};
   }
   std::int64_t units() const override { return (n() + panel_.rows - 1) / panel_.rows; }
   // Expanding costs the same whatever there is to expand, reading costs bytes.

@@ -50,7 +50,9 @@ class MaskedQ8 final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override { return mask_.bytes() + values_.bytes() + panel_begin_.bytes() + scale_.bytes(); }
+  std::vector<Bytes> arrays() const override {
+    return {bytes_of(mask_), bytes_of(values_), bytes_of(panel_begin_), bytes_of(scale_)};
+  }
   std::int64_t units() const override { return (n() + panel_.rows - 1) / panel_.rows; }
   // Expanding costs the same whatever there is to expand, reading costs bytes.
   std::int64_t cost(std::int64_t unit) const override {

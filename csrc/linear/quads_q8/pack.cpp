@@ -69,8 +69,8 @@ class QuadsWeight final : public Weight {
   }
 
   const void* view() const override { return &view_; }
-  std::size_t bytes() const override {
-    return begin_.bytes() + light_.bytes() + quads_.bytes() + offset_.bytes() + scale_.bytes();
+  std::vector<Bytes> arrays() const override {
+    return {bytes_of(begin_), bytes_of(light_), bytes_of(quads_), bytes_of(offset_), bytes_of(scale_)};
   }
   std::int64_t units() const override { return (view_.n + kQuadsRows - 1) / kQuadsRows; }
 

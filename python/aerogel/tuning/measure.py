@@ -114,17 +114,17 @@ def _measure(source: WeightSource, layer: Layer) -> Times:
     times = Times({f: {} for f in formats}, {f: w.nbytes for f, w in packed.items()})
     for rows in ROWS:
         # Few rows on a big model: the weights come from DRAM, so what they find in the caches is thrown out.
-        evict = 2 * cache_bytes() if layer.streamed and rows <= 16 else 0
+        evict = layer.streamed and rows <= 16
 
         def look(
-            of: Sequence[str], rounds: int, seconds: float, share: float, rows: int = rows, evict: int = evict
+            of: Sequence[str], rounds: int, seconds: float, share: float, rows: int = rows, evict: bool = evict
         ) -> dict[str, float]:
             samples = time_linears([packed[f] for f in of], rows, layer.threads, rounds, seconds, evict)
             return {f: float(np.quantile(row, share)) for f, row in zip(of, samples, strict=True)}
 
         found = look(formats, GLANCES, 0.0, 0.0)  # the fastest of so few calls: the one least disturbed
         close = contenders(found, formats[0])
-        if close and not evict:  # from DRAM calls differ little, and throwing the caches out takes long
+        if close:
             found |= look(close, ROUNDS, SECONDS, 0.25)
         for format, taken in found.items():
             times.seconds[format][rows] = taken
