@@ -30,7 +30,7 @@ class StopScope {
   bool outer_owned_;
 };
 
-// Whether the call that this thread works for is to end; false outside of any scope. About 50 ns on the call's own thread, less on
+// Whether the call that this thread works for is to end; false outside of any scope. About 10 ns on the call's own thread, less on
 // others.
 bool stop_requested() noexcept;
 
