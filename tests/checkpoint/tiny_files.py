@@ -230,7 +230,7 @@ def write_gguf(
 
 def byte_level_vocabulary() -> tuple[list[str], list[int], list[str]]:
     """Two control tokens, every byte, and a few merges."""
-    from aerogel.checkpoint.tokenizer import byte_alphabet
+    from aerogel.checkpoint.decoding import byte_alphabet
 
     merges = ["h e", "l l", "he ll", "hell o", "Ġ w", "1 2"]
     tokens = ["<|start|>", "<|end|>", *byte_alphabet(), *(merge.replace(" ", "") for merge in merges)]

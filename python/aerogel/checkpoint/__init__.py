@@ -15,7 +15,8 @@ from aerogel._util.partial import restore
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import compressed_tensors, gguf, hub, packed, safetensors
 from aerogel.checkpoint.checkpoint import Checkpoint
-from aerogel.checkpoint.tokenizer import StreamDecoder, Tokenizer
+from aerogel.checkpoint.decoding import StreamDecoder
+from aerogel.checkpoint.tokenizer import Tokenizer
 from aerogel.checkpoint.weight import Weight
 from aerogel.errors import CheckpointError
 

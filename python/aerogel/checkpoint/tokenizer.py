@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from aerogel._util.checks import path as as_path
 from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
+from aerogel.checkpoint.decoding import ByteLevelDecoder, StreamDecoder, token_id
 from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
 from aerogel.errors import AerogelError, TokenizerError
 
@@ -47,7 +47,7 @@ class Tokenizer:
         self._backend = backend
         self._where = where or "tokenizer"
         self._prefix, self._suffix = _around(backend, self._where)
-        self._byte_decoder: _ByteLevelDecoder | None = None
+        self._byte_decoder: ByteLevelDecoder | None = None
         self._lock = threading.Lock()
         self.bos_id = bos_id
         self.eos_ids = tuple(eos_ids)
@@ -97,14 +97,15 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of the tokens."""
-        known = [_token_id(id) for id in items("token ids", ids, TokenizerError)]
+        known = [token_id(id) for id in items("token ids", ids, TokenizerError)]
         skip_special = flag("skip_special", skip_special, TokenizerError)
         with named(self._where):
             return str(self._backend.decode(known, skip_special_tokens=skip_special))
 
     def stream(self, skip_special: bool = True) -> StreamDecoder:
         """A decoder that takes one token at a time, for printing while a model generates."""
-        return StreamDecoder(self, skip_special)
+        skip_special = flag("skip_special", skip_special, TokenizerError)
+        return StreamDecoder(self.decode, self._bytes_decoder(), skip_special)
 
     def id_of(self, token: str) -> int | None:
         """The id of the token with exactly this text, or None."""
@@ -138,89 +139,12 @@ class Tokenizer:
             return ids
         return ids[len(ids) - room :] if self.cuts_left else ids[:room]
 
-    def _bytes_decoder(self) -> _ByteLevelDecoder | None:
+    def _bytes_decoder(self) -> ByteLevelDecoder | None:
         """The table of this tokenizer's bytes per token, if its decoder is ByteLevel."""
         with self._lock:
             if self._byte_decoder is None and type(self._backend.decoder).__name__ == "ByteLevel":
-                self._byte_decoder = _ByteLevelDecoder(self._backend)
+                self._byte_decoder = ByteLevelDecoder(self._backend)
             return self._byte_decoder
-
-
-class StreamDecoder:
-    """Incremental decoding: the pieces that `push` and `flush` return join to what `decode` gives for all ids at once.
-
-    A character whose bytes are not all there yet is held back, so half a character is never printed.
-    """
-
-    _begin: int
-    _done: int
-
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
-        self._tokenizer = tokenizer
-        self._skip_special = flag("skip_special", skip_special, TokenizerError)
-        self._table = tokenizer._bytes_decoder()
-        self._reset()
-
-    def push(self, token: int) -> str:
-        """The text that this token completes; may be empty."""
-        token = _token_id(token)
-        if self._table is not None:
-            return self._utf8.decode(self._table.bytes_of(token, self._skip_special))
-        self._ids.append(token)
-        old, new = self._window()
-        # A trailing U+FFFD may be the beginning of a character, of which at most 3 bytes can be here already.
-        unfinished = new.endswith("\ufffd") and len(self._ids) - self._done < 4
-        if unfinished or len(new) <= len(old):
-            return ""
-        self._begin, self._done = self._done, len(self._ids)
-        return new[len(old) :]
-
-    def flush(self) -> str:
-        """What was held back, at the end of the text. The decoder can then be used for another."""
-        if self._table is not None:
-            return self._utf8.decode(b"", final=True)
-        old, new = self._window()
-        self._reset()
-        return new[len(old) :]
-
-    def _window(self) -> tuple[str, str]:
-        """What has been returned of the last tokens, and all of their text.
-
-        Decoders other than ByteLevel look at the tokens around: the first of a text loses its space, pieces join. So a
-        window is decoded, from `_begin`, with one returned piece before what is new after `_done`.
-        """
-        decode = self._tokenizer.decode
-        return (
-            decode(self._ids[self._begin : self._done], self._skip_special),
-            decode(self._ids[self._begin :], self._skip_special),
-        )
-
-    def _reset(self) -> None:
-        # Invalid bytes become U+FFFD, by the same rule (maximal subparts) as in the tokenizers package.
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._ids: list[int] = []
-        self._begin = 0
-        self._done = 0
-
-
-class _ByteLevelDecoder:
-    """Token to bytes for the GPT-2 alphabet, in which every byte is one printable character."""
-
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        self._backend = backend
-        self._special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
-        self._byte_of = {char: byte for byte, char in enumerate(byte_alphabet())}
-
-    def bytes_of(self, token: int, skip_special: bool) -> bytes:
-        if skip_special and token in self._special:
-            return b""
-        text = self._backend.id_to_token(token)
-        if text is None:  # decode() skips unknown ids too
-            return b""
-        try:
-            return bytes(self._byte_of[char] for char in text)
-        except KeyError:  # an added token outside the alphabet is literal text
-            return str(text).encode("utf-8")
 
 
 def _around(backend: tokenizers.Tokenizer, where: object) -> tuple[list[int], list[int]]:
@@ -254,13 +178,6 @@ def _tokens_around(processor: dict[str, Any], where: object) -> tuple[list[int],
     if kind == "ByteLevel":  # moves offsets only
         return [], []
     raise TokenizerError(f"{where}: post_processor: {kind!r} is not supported")
-
-
-def byte_alphabet() -> list[str]:
-    """The character that stands for each byte in a byte-level vocabulary: itself if printable, else from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = iter(range(0x100, 0x200))
-    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
 def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False) -> Tokenizer:
@@ -367,10 +284,6 @@ def _special_ids(
 def _texts(texts: Sequence[str]) -> list[str]:
     # A single string is a sequence of strings too, and would be encoded letter by letter.
     return check_texts("texts", texts, TokenizerError)
-
-
-def _token_id(token: int) -> int:
-    return whole_number("token id", token, 0, 2**32 - 1, TokenizerError)
 
 
 def _longest_first(a: int, b: int, room: int) -> tuple[int, int]:
