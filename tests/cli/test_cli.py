@@ -220,6 +220,11 @@ def test_text_from_windows_is_embedded_as_it_comes_whatever_the_locale(packed, t
     run("embed", packed, windows, "--npy", tmp_path / "v.npy")
     rows = np.loadtxt(io.StringIO(expected), dtype=np.float32)
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), rows)
+    with pytest.raises(AerogelError, match="--overwrite"):
+        run("embed", packed, windows, "--npy", tmp_path / "v.npy")
+    run("embed", packed, windows, "--npy", tmp_path / "v.npy", "--overwrite")
+    with pytest.raises(AerogelError, match="is what is read"):
+        run("embed", packed, windows, "--npy", windows, "--overwrite")
 
 
 def test_embedding_needs_no_more_than_a_part_of_the_texts(packed, tmp_path, monkeypatch):

@@ -6,16 +6,29 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from aerogel._util.partial import partial_file, sweep, sync_names
 from aerogel.errors import AerogelError
 
+#: A folder with one of these is a model's, and no place for other files.
+_OF_MODELS = ("config.json", "modules.json", "model.safetensors", "model.safetensors.index.json")
 
-def check_file(file: Path, overwrite: bool = False) -> None:
-    """Raises AerogelError if `file` cannot be written, or stands already and `overwrite` was not said: before the work."""
+
+def check_file(file: Path, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Raises AerogelError, before the work, if `file` cannot be written, or stands already and `overwrite` was not said.
+
+    Args:
+        file: the place.
+        overwrite: whether what stands there may be replaced, unless it is a part of a model or an input.
+        inputs: what is read.
+    """
+    try:
+        os.fspath(file).encode()
+    except UnicodeEncodeError:
+        raise AerogelError(f"{os.fspath(file)!a}: expected the name of a file in UTF-8") from None
     try:
         status = os.stat(file)
     except FileNotFoundError:
@@ -27,8 +40,13 @@ def check_file(file: Path, overwrite: bool = False) -> None:
             raise AerogelError(f"{file}: there is no folder {file.absolute().parent}")
     elif stat.S_ISDIR(status.st_mode):
         raise AerogelError(f"{file}: is a folder, not a file")
-    elif stat.S_ISREG(status.st_mode) and not overwrite:
-        raise AerogelError(f"{file}: exists: write another file, or replace it with --overwrite (overwrite=True)")
+    elif stat.S_ISREG(status.st_mode):
+        if any((file.absolute().parent / name).exists() for name in _OF_MODELS):
+            raise AerogelError(f"{file}: is a file in a model's folder, so it is not overwritten: write another file")
+        if any(one.exists() and one.samefile(file) for one in inputs):
+            raise AerogelError(f"{file}: is what is read, so it is not overwritten: write another file")
+        if not overwrite:
+            raise AerogelError(f"{file}: exists: write another file, or replace it with --overwrite (overwrite=True)")
 
 
 @contextlib.contextmanager

@@ -137,6 +137,9 @@ def _read(settings: Settings, place: Path) -> dict[str, Any]:
 
 
 def _modes(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    wrong = [flag for flag in FLAGS if config.get(flag) is not None and not isinstance(config[flag], bool)]
+    if wrong:
+        raise ConfigError(f"{path}: {wrong[0]}: expected true or false, got {config[wrong[0]]!r:.80}")
     modes = [mode for flag, mode in FLAGS.items() if config.get(flag) is True]
     named = config.get("pooling_mode")
     if named is not None:

@@ -38,6 +38,10 @@ def check_target(target: Path, overwrite: bool = False) -> None:
         overwrite: whether it may be replaced.
     """
     try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        raise RecipeError(f"{str(target)!a}: expected the name of a folder in UTF-8") from None
+    try:
         if target.is_symlink() or (target.exists() and not target.is_dir()):
             raise RecipeError(f"{target}: exists and is not a folder")
         inside = sorted(target.rglob("*")) if target.is_dir() else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,11 +52,13 @@ def say(line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def check_outputs(*wanted: Path | None, overwrite: bool = False) -> None:
-    """Files to be written must have a folder, and must not be there yet: said before the work, not after it."""
+def check_outputs(*wanted: Path | None, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Files to be written must have a folder, must not be there yet, and with `overwrite` be none of the inputs and no part
+    of a model: said before the work, not after it."""
+    read = [Path(one) for one in inputs if one is not None]
     for file in wanted:
         if file is not None:
-            files.check_file(file, overwrite)
+            files.check_file(file, overwrite, read)
 
 
 def write_json(file: Path | None, values: Any) -> None:

@@ -46,7 +46,7 @@ def command(
         raise typer.BadParameter("--json and --npy exclude each other")
     import json
 
-    check_outputs(npy)
+    check_outputs(npy, overwrite=overwrite, inputs=(file,))
     texts = stream_lines(file)
     model = loaded(folder, threads, pooling=pooling)
     if npy is not None:

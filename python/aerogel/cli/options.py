@@ -31,7 +31,10 @@ JsonFile = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace what stands in the place of an output, if aerogel wrote it."),
+    typer.Option(
+        "--overwrite",
+        help="Replace what stands in an output's place: a model aerogel wrote, a file that is no input.",
+    ),
 ]
 Pattern = Annotated[
     str | None,
