@@ -304,6 +304,10 @@ def test_special_ids(tmp_path: Path) -> None:
     write_json(tmp_path / "generation_config.json", {"eos_token_id": [7, 8]})
     tokenizer = open_checkpoint(tmp_path).tokenizer()
     assert (tokenizer.bos_id, tokenizer.eos_ids) == (5, (7, 8))
+    for wrong in ("x", ["7"], 1.5, True):
+        write_json(tmp_path / "generation_config.json", {"eos_token_id": wrong})
+        with pytest.raises(ConfigError, match=r"generation_config\.json: eos_token_id: expected a token id"):
+            open_checkpoint(tmp_path).tokenizer()
 
 
 def test_every_json_file_may_be_broken(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.checkpoint.decoding import ByteLevelDecoder, StreamDecoder, token_id
 from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
-from aerogel.errors import AerogelError, TokenizerError
+from aerogel.errors import AerogelError, ConfigError, TokenizerError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -270,7 +270,10 @@ def _special_ids(
     def find(key: str) -> list[int]:
         for source in (generation, config):
             value = source.get(f"{key}_id")
-            given: list[Any] = value if isinstance(value, list) else [value]
+            given: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
+            if not all(type(i) is int for i in given):
+                where = folder / ("generation_config.json" if source is generation else "config.json")
+                raise ConfigError(f"{where}: {key}_id: expected a token id or a list of them, got {value!r:.80}")
             ids = [i for i in given if type(i) is int and i >= 0]
             if ids:
                 return ids
