@@ -60,6 +60,12 @@ class ReportFacts:
     seconds: float | None
 
 
+def _recipe(value: Any) -> Any:
+    if value is not None and not isinstance(value, Mapping) and not is_dataclass(value):
+        raise DataError(f"report: recipe: expected keys and values, got {shown(value)}")
+    return {} if value is None else value
+
+
 def facts_of(report: Any) -> ReportFacts:
     """The facts of a CompressReport, or of a mapping such as its `as_dict()`."""
     values = report if isinstance(report, Mapping) else _values(report)
@@ -70,7 +76,7 @@ def facts_of(report: Any) -> ReportFacts:
     energy = sum(t.error**2 * t.size for t in matrices)
     return ReportFacts(
         path=str(values.get("path", "")),
-        recipe=_plain(values.get("recipe") or {}),
+        recipe=_plain(_recipe(values.get("recipe"))),
         tensors=tensors,
         file_bytes=int(values.get("file_bytes") or sum(t.bytes for t in tensors) or 1),
         fp32_bytes=int(values.get("dense_bytes") or 4 * sum(t.size for t in tensors)),
