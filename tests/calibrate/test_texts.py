@@ -24,18 +24,43 @@ def test_kinds_of_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "data", "expected"),
     [
+        ("a.txt", b"\xef\xbb\xbfhello\r\nworld\n\n", ["hello", "world"]),
+        ("a.txt", "a\u2028b\n".encode(), ["a\u2028b"]),
+        ("a.jsonl", b'\xef\xbb\xbf{"text": "hello"}\r\n\n["x", 3]\n', ["hello", "x"]),
+        ("a.jsonl", '{"text": "a\u2028b"}\n'.encode(), ["a\u2028b"]),
+        ("a.csv", b'\xef\xbb\xbf"hello, you",1\r\nb,2\n', ["hello, you", "b"]),
+        ("a.TSV", b'say "hi\t1\n"x\t2\n', ['say "hi', '"x']),
+    ],
+)
+def test_files_as_people_have_them(tmp_path, name, data, expected):
+    (tmp_path / name).write_bytes(data)
+    assert read_texts(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.csv", b'"never closed,x\ny\nz\n', "unexpected end of data"),  # else one text of all that follows
+        ("a.jsonl", b'{"text": "\\ud800"}\n', "surrogates"),
+        ("a.jsonl", b"[" * 100_000, "recursion"),
         ("a.txt", b"\n \n", "found none"),
         ("a.csv", b"1,2\n3,4\n", "found none"),
         ("a.txt", b"abc\xff\n", "UTF-8 text, got byte 0xff at 3"),
         ("a.jsonl", b'{"text": \n', "a.jsonl"),
     ],
 )
-def test_bad_files(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
+def test_bad_files(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=message):
         read_texts(tmp_path / name)
+
+
+def test_no_files(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing.txt", "a\0b", None, 3):
+        with pytest.raises(DataError, match="expected a path|cannot be read"):
+            read_texts(path)
 
 
 def test_sequences_of_sentences(bert_folder):

@@ -152,7 +152,8 @@ def command(
     from aerogel.compression import compress
     from aerogel.report import page_in
 
-    check_outputs(json_file, report and (page_in(report) if report.exists() else report), overwrite=overwrite)
+    page = report and (page_in(report) if report.exists() else report)
+    check_outputs(json_file, page, overwrite=overwrite, inputs=(sts, classify, text, recipe, *(calibrate or ())))
     task = scoring.chosen_task(sts, classify, text)
     target = _target(size, latency, tokens, drop, task)
     whole = _recipe(recipe, values or [])

@@ -36,7 +36,10 @@ def command(
     ] = None,
     pooling: Annotated[
         str | None,
-        typer.Option(metavar="MODE", help="mean, cls, max or last. \\[default: what the model's files say]"),
+        typer.Option(
+            metavar="MODE",
+            help="mean, cls, max, last, mean_sqrt_len or weightedmean. \\[default: what the model's files say]",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     threads: Threads = None,

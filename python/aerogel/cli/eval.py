@@ -41,7 +41,7 @@ def command(
     exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
     task = chosen_task(sts, classify, text, retrieval, context)
     assert task is not None
-    check_outputs(json_file, overwrite=overwrite, inputs=(sts, classify, text))
+    check_outputs(json_file, overwrite=overwrite, inputs=(sts, classify, text, *(retrieval or ())))
     model = loaded(folder, threads)
     dense = None if against is None else loaded(against, threads)
     with console.status(f"Evaluating: {task.name}"):

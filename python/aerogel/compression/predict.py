@@ -40,10 +40,10 @@ def predict(
     if not any(tensor.sparsity >= WORTH_MEASURING for tensor in report.linears):
         return None
     layers: dict[str, float] = {}
-    dense: dict[str, float] = {}  # a layer stands in the description of every output
+    dense = 0.0
     with load(report.path, threads, progress=progress) as model:
         for step in model.describe():
-            if "forms" not in step or step["name"] in layers:
+            if "forms" not in step or step["name"] in layers:  # a layer stands in the description of every output
                 continue
             kind = kind_of(model, step)
             times = estimated(kind) if kind.pattern != "dense" else None
@@ -51,5 +51,5 @@ def predict(
                 rows = tokens * step["terms"]
                 forms = [(form["format"], form["max_rows"]) for form in step["forms"]]
                 layers[step["name"]] = times.of(forms, rows)
-                dense[step["name"]] = times.at(dense_format(kind.numbers), rows)
-    return Prediction(tokens, layers, sum(layers.values()), sum(dense.values())) if layers else None
+                dense += times.at(dense_format(kind.numbers), rows)
+    return Prediction(tokens, layers, sum(layers.values()), dense) if layers else None

@@ -63,7 +63,6 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     out = page_in(folder)
     check_file(out, overwrite)
-    plain = [score.as_dict(values=False) if isinstance(score, Score) else score for score in scores or ()]
     write_text(out, page(None if report is None else facts_of(report), sweep, plain))
     return out
 
