@@ -436,6 +436,8 @@ def test_the_command_needs_one_task(bert_folder, pairs, tmp_path):
     run(bert_folder, "--retrieval", pairs[0], code=2)
     with pytest.raises(AerogelError, match="there is no folder"):
         run(bert_folder, "--sts", pairs[0], "--json", tmp_path / "no" / "file.json")
+    with pytest.raises(AerogelError, match="is what is read"):
+        run(bert_folder, "--sts", pairs[0], "--json", pairs[0], "--overwrite")
 
 
 def test_the_other_tasks_as_commands(llama_folder, classifier, bert_folder, library, tmp_path):
