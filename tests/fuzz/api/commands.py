@@ -143,9 +143,9 @@ def command_runs(world: World, seed: int, only: str | None = None) -> Iterator[R
     lines = _lines(world)
     (world.root / "labels.tsv").write_text("the cat\t0\na dog\t1\n")
     names = [name for name in lines for _ in range(1 if name in ("sweep", "distill", "finetune") else 6)]
-    special = [
-        str(world.scratch / name) for name in ("fifo", "folder", "empty", "noise.bin", "nothing/here", "empty/inside")
-    ]
+    fifo = str(world.scratch / "fifo")
+    others = ("folder", "empty", "noise.bin", "nothing/here", "empty/inside")
+    special = [fifo, *(str(world.scratch / name) for name in others)]
     number = 0
     while True:
         number += 1
@@ -163,6 +163,8 @@ def command_runs(world: World, seed: int, only: str | None = None) -> Iterator[R
                 del words[at]
             else:
                 words.insert(at, word)
+        if name == "embed":  # reads texts from a pipe as any filter does: waiting for one that nobody writes is right
+            words[2:] = ["-" if word == fifo else word for word in words[2:]]
         world.out()
         yield f"aerogel {name}", lambda words=words, **_: _invoke(words), {"words": words}, f"{seed}/{number}"
 
