@@ -121,6 +121,8 @@ CONFIG = Settings(
         "intermediate_sizes": "aerogel's: widths of pruned layers",
         "attention_heads": "aerogel's: heads of pruned layers",
         "key_value_heads": "aerogel's: heads of pruned layers",
+        "sentence_transformers": "its activation_fn: what predict does to a classifier's scores",
+        "sbert_ce_default_activation_function": "the same, as CrossEncoder wrote it before version 4",
     },
     harmless={
         **dict.fromkeys(
@@ -151,7 +153,6 @@ CONFIG = Settings(
         **dict.fromkeys(("label2id", "id2label", "num_labels", "problem_type"), "heads without labels"),
         **dict.fromkeys(("tie_encoder_decoder",), "there is no decoder beside"),
         "transformers.js_config": "another runtime's",
-        "sentence_transformers": "another file says it",
     },
     refused={
         "is_encoder_decoder": Refused("a decoder beside the encoder"),

@@ -72,6 +72,16 @@ class Checkpoint(ABC):
         return Prompts()
 
     @property
+    def similarity(self) -> str | None:
+        """How the model's authors compare embeddings: "cosine", "dot", "euclidean", "manhattan"; None: they do not say."""
+        return None
+
+    @property
+    def score_activation(self) -> str | None:
+        """What the model's authors do to a classifier's scores, by PyTorch's name of it; None: they do not say."""
+        return None
+
+    @property
     def generation(self) -> GenerationSettings:
         """What the model's authors want done to logits while it generates."""
         return GenerationSettings()

@@ -18,7 +18,12 @@ from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
 from aerogel.checkpoint.names import normalize_all, saved_names
-from aerogel.checkpoint.sentence_transformers import Prompts, SentenceTransformer, read_sentence_transformer
+from aerogel.checkpoint.sentence_transformers import (
+    Prompts,
+    SentenceTransformer,
+    read_sentence_transformer,
+    score_activation,
+)
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
@@ -54,6 +59,16 @@ class FolderCheckpoint(Checkpoint):
     @property
     def prompts(self) -> Prompts:
         return self._sentence.prompts if self._sentence else Prompts()
+
+    @property
+    def similarity(self) -> str | None:
+        return self._sentence.similarity if self._sentence else None
+
+    @property
+    def score_activation(self) -> str | None:
+        if self._sentence is not None and self._sentence.activation is not None:
+            return self._sentence.activation
+        return score_activation(self.config, self._folder / "config.json")
 
     @cached_property
     def generation(self) -> GenerationSettings:

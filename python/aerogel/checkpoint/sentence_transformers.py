@@ -10,22 +10,24 @@ from typing import Any
 from aerogel.architectures import Pooling, Refused, Settings
 from aerogel.checkpoint.config import read_json, read_optional_json
 from aerogel.checkpoint.sentence_modules import read_modules
-from aerogel.errors import ConfigError
+from aerogel.errors import ConfigError, UnsupportedModelError
 
 #: The file of the prompts, beside modules.json.
 PROMPTS = "config_sentence_transformers.json"
+#: How embeddings can be compared.
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 SENTENCE_TRANSFORMERS = Settings(
     PROMPTS,
     used={
         "prompts": "what stands before a text, by name",
         "default_prompt_name": "the one that is used unless encode is told otherwise",
         "truncate_dim": "so many numbers of an embedding are kept",
+        "similarity_fn_name": "how embeddings are compared",
+        "activation_fn": "what predict does to a classifier's scores",
     },
     harmless={
         "__version__": "where the file comes from",
-        "similarity_fn_name": "embeddings are returned, not compared",
         "model_type": "the modules say it",
-        "activation_fn": "a classifier's scores are returned as they are",
     },
 )
 TRANSFORMER = Settings(
@@ -78,6 +80,8 @@ class SentenceTransformer:
     """What a sentence-transformers folder says beside the model itself.
 
     Attributes:
+        similarity: how embeddings are compared, None where the files do not say.
+        activation: the name of what is done to a classifier's scores, None where the files do not say.
         files: parameter of a module after the pooling -> the folder of the module, and its name there.
     """
 
@@ -86,6 +90,8 @@ class SentenceTransformer:
     max_tokens: int | None
     lowercase: bool
     prompts: Prompts
+    similarity: str | None
+    activation: str | None
     files: Mapping[str, tuple[Path, str]]
 
 
@@ -112,8 +118,31 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
     pooling = Pooling(modules.modes, modules.normalize, modules.steps, dimensions) if modules.modes else None
     lowercase = settings.get("do_lower_case") is True
     return SentenceTransformer(
-        modules.model, pooling, max_tokens, lowercase, _prompts(said, path, modules.pooled), modules.files
+        modules.model,
+        pooling,
+        max_tokens,
+        lowercase,
+        _prompts(said, path, modules.pooled),
+        _similarity(said, path),
+        _word(said, "activation_fn", path),
+        modules.files,
     )
+
+
+def _similarity(settings: Mapping[str, Any], path: Path) -> str | None:
+    name = _word(settings, "similarity_fn_name", path)
+    if name is not None and name not in SIMILARITIES:
+        raise UnsupportedModelError(
+            f"{path}: similarity_fn_name: expected one of {', '.join(SIMILARITIES)}, got {name!r:.80}"
+        )
+    return name
+
+
+def _word(settings: Mapping[str, Any], key: str, path: Path) -> str | None:
+    value = settings.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{path}: {key}: expected a string, got {value!r:.80}")
+    return value
 
 
 def _prompts(settings: Mapping[str, Any], path: Path, pooled: bool) -> Prompts:
@@ -135,3 +164,11 @@ def _settings(folder: Path) -> dict[str, Any]:
             TRANSFORMER.check(settings, path)
             return settings
     return {}
+
+
+def score_activation(config: Mapping[str, Any], path: Path) -> str | None:
+    """What a CrossEncoder's config.json says is done to its scores, by PyTorch's name; None where it does not."""
+    ours = config.get("sentence_transformers")
+    if isinstance(ours, Mapping) and ours.get("activation_fn") is not None:
+        return _word(ours, "activation_fn", path)
+    return _word(config, "sbert_ce_default_activation_function", path)  # before version 4

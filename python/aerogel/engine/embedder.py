@@ -1,0 +1,124 @@
+"""A model's embeddings of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aerogel._util.checks import flag, function, one_of, whole_number
+from aerogel._util.checks import texts as check_texts
+from aerogel._util.progress import Progress
+from aerogel.engine.core import Core
+from aerogel.engine.embeddings import PRECISIONS, normalized, pairwise_similarity, quantized, shortened, similarity
+from aerogel.engine.progress_bar import shown_progress
+from aerogel.engine.tensors import as_tensor
+from aerogel.engine.text_runner import BATCH_TOKENS
+from aerogel.errors import UnsupportedModelError
+
+
+class Embedder(Core):
+    """`encode` and what is done with its results."""
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        batch_tokens: int = BATCH_TOKENS,
+        normalize: bool | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        *,
+        batch_size: int | None = None,
+        truncate_dim: int | None = None,
+        precision: str = "float32",
+        normalize_embeddings: bool = False,
+        convert_to_tensor: bool = False,
+        show_progress_bar: bool = False,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Embeds texts.
+
+        Texts of any lengths mix: they are run end to end without padding. A text longer than `max_tokens` is cut there,
+        as sentence-transformers does; the log says so once.
+
+        Args:
+            texts: one text or many; the empty text is fine.
+            batch_tokens: tokens that are run at once. It limits memory, and does not change the result.
+            normalize: scale embeddings to length 1 or not; None: as the model's authors do.
+            prompt: stands before each text, such as "query: "; "" is none. Unless given the model's default, if it has one.
+            prompt_name: one of the model's own, see `prompts`.
+            batch_size: the most texts that are run at once; as `batch_tokens` says unless given.
+            truncate_dim: keep the first numbers of each embedding only; unless given as the model's authors do.
+            precision: "float32"; "int8", "uint8", "binary" or "ubinary" code the embeddings as sentence-transformers does.
+            normalize_embeddings: True: scale to length 1, by sentence-transformers' name; False: as `normalize` says.
+            convert_to_tensor: give a PyTorch tensor instead of an array.
+            show_progress_bar: show a bar on stderr.
+            progress: called as progress(done, total, "texts").
+
+        Returns:
+            [n, embedding_size], or [embedding_size] for a single string; float32 unless `precision` says otherwise.
+        """
+        one = isinstance(texts, str)
+        if "embedding" not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
+        found = check_texts("texts", [texts] if isinstance(texts, str) else texts)
+        batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
+        batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
+        if normalize is not None:
+            normalize = flag("normalize", normalize)
+        if flag("normalize_embeddings", normalize_embeddings):
+            normalize = True
+        one_of("precision", precision, PRECISIONS)
+        flag("convert_to_tensor", convert_to_tensor)
+        function("progress", progress)
+        pooling = self._open.pooling
+        assert pooling is not None
+        dimensions = pooling.dimensions if truncate_dim is None else whole_number("truncate_dim", truncate_dim, 1)
+        output = "pooled" if normalize is False else "embedding"
+        result = np.empty((len(found), pooling.width(self.hidden_size)), np.float32)
+        before = self._prompt(prompt, prompt_name)
+        if found:
+            runner = self._texts()
+            with shown_progress("texts", flag("show_progress_bar", show_progress_bar), progress) as report:
+                ids = runner.tokenize([before + text for text in found])
+                runner.fill(result, ids, None, output, batch_tokens, batch_size, report)
+        shorter = shortened(result, dimensions)
+        if normalize and (shorter is not result or not pooling.normalize):
+            shorter = normalized(shorter)
+        coded = quantized(shorter, precision)
+        return as_tensor(coded[0] if one else coded) if convert_to_tensor else coded[0] if one else coded
+
+    def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """`encode`, after the model's prompt for queries, if it has one and `prompt` or `prompt_name` name no other."""
+        return self.encode(texts, **self._for_task(options, ("query",)))
+
+    def encode_document(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """`encode`, after the model's prompt for documents, if it has one and `prompt` or `prompt_name` name no other."""
+        return self.encode(texts, **self._for_task(options, ("document", "passage", "corpus")))
+
+    def _for_task(self, options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        if options.get("prompt") is not None or options.get("prompt_name") is not None:
+            return options
+        known = self._checkpoint.prompts.texts
+        name = next((name for name in names if name in known), None)
+        return {**options, "prompt_name": name}
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """How the model's authors compare embeddings: "cosine", which is also where they are silent, "dot", "euclidean" or
+        "manhattan"."""
+        return self._checkpoint.similarity or "cosine"
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
+        """float32 [n, m]: how alike each of `embeddings1` [n, width] is to each of `embeddings2` [m, width], by
+        `similarity_fn_name`: the larger, the more alike."""
+        return similarity(self.similarity_fn_name, embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
+        """float32 [n]: how alike row i of `embeddings1` [n, width] is to row i of `embeddings2` [n, width]."""
+        return pairwise_similarity(self.similarity_fn_name, embeddings1, embeddings2)
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """`embedding_size`, by the name that sentence-transformers gave it."""
+        return self.embedding_size

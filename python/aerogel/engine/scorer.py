@@ -1,0 +1,139 @@
+"""A model's scores of texts and of pairs of texts: classifiers and rerankers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from aerogel._util.checks import flag, whole_number
+from aerogel._util.checks import texts as check_texts
+from aerogel._util.progress import Progress
+from aerogel.engine.core import Core
+from aerogel.engine.progress_bar import shown_progress
+from aerogel.engine.rerank import activated, activation, split_pairs
+from aerogel.engine.tensors import as_tensor
+from aerogel.engine.text_runner import BATCH_TOKENS
+from aerogel.errors import UnsupportedModelError
+
+
+class Scorer(Core):
+    """`scores`, and what sentence-transformers' CrossEncoder does with them."""
+
+    def scores(
+        self,
+        texts: str | Sequence[str],
+        pairs: str | Sequence[str] | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        *,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Runs a classifier: its raw scores (logits), before any softmax or sigmoid.
+
+        Args:
+            texts: one text or many.
+            pairs: for a reranker, the text that goes with each of `texts`, or one for all of them.
+            batch_tokens: tokens that are run at once.
+            batch_size: the most texts that are run at once; as `batch_tokens` says unless given.
+            progress: called as progress(done, total, "texts").
+
+        Returns:
+            float32 [n, labels], or [labels] for a single string.
+        """
+        if isinstance(texts, str):
+            scores: np.ndarray = self.scores([texts], pairs, batch_tokens)[0]
+            return scores
+        if "scores" not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: not a classifier")
+        texts = check_texts("texts", texts)
+        batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
+        batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
+        result = np.empty((len(texts), self._architecture.labels), np.float32)
+        if not texts:
+            return result
+        runner, types = self._texts(), None
+        if pairs is None:
+            ids = runner.tokenize(texts)
+        else:
+            pairs = [pairs] * len(texts) if isinstance(pairs, str) else check_texts("pairs", pairs)
+            ids, types = self.tokenizer.encode_pair(texts, pairs, self.max_tokens)
+        runner.fill(result, ids, types, "scores", batch_tokens, batch_size, progress)
+        return result
+
+    def predict(
+        self,
+        pairs: Sequence[Any],
+        *,
+        activation_fn: str | Callable[[np.ndarray], np.ndarray] | None = None,
+        apply_softmax: bool = False,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        show_progress_bar: bool = False,
+        convert_to_tensor: bool = False,
+    ) -> Any:
+        """Scores pairs of texts, as sentence-transformers' CrossEncoder does.
+
+        Args:
+            pairs: [(query, document), ...], or a single pair.
+            activation_fn: what is done to the scores: "sigmoid", "identity", "tanh", "softmax" or a function of float32
+                [n, labels]; unless given as the model's files say, else the sigmoid where there is one label.
+            apply_softmax: scores of several labels that sum to 1.
+            prompt: stands before the first text of each pair.
+            prompt_name: one of the model's own, see `prompts`.
+            batch_size: the most pairs that are run at once; as `batch_tokens` says unless given.
+            batch_tokens: tokens that are run at once.
+            show_progress_bar: show a bar on stderr.
+            convert_to_tensor: give a PyTorch tensor instead of an array.
+
+        Returns:
+            float32 [n], or [n, labels] where there are several labels; without the first axis for a single pair.
+        """
+        one, first, second = split_pairs(pairs)
+        activate = activation(activation_fn, self._checkpoint.score_activation, self._architecture.labels)
+        flag("apply_softmax", apply_softmax)
+        before = self._prompt(prompt, prompt_name)
+        with shown_progress("pairs", flag("show_progress_bar", show_progress_bar), None) as report:
+            raw = self.scores(
+                [before + text for text in first], second, batch_tokens, batch_size=batch_size, progress=report
+            )
+        found = activated(activate, raw, apply_softmax)
+        return as_tensor(found[0] if one else found) if convert_to_tensor else found[0] if one else found
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Orders documents by their scores for a query, the best first: [{"corpus_id", "score", "text" if wanted}, ...].
+
+        Args:
+            query: one text.
+            documents: what to order.
+            top_k: how many to return; all unless given.
+            return_documents: return their texts too.
+            options: of `predict`.
+
+        Raises:
+            UnsupportedModelError: the model has several labels.
+        """
+        [query] = check_texts("query", [query])
+        documents = check_texts("documents", documents)
+        top_k = None if top_k is None else whole_number("top_k", top_k, 0)
+        flag("return_documents", return_documents)
+        if "scores" in self.outputs and self._architecture.labels != 1:
+            raise UnsupportedModelError(
+                f"{self._checkpoint.path}: rank: expected a model with one label, got {self._architecture.labels}"
+            )
+        scores = self.predict([(query, document) for document in documents], **options)
+        order = sorted(range(len(documents)), key=lambda i: -float(scores[i]))[:top_k]
+        return [
+            {"corpus_id": i, "score": float(scores[i]), **({"text": documents[i]} if return_documents else {})}
+            for i in order
+        ]
