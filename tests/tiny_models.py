@@ -150,7 +150,8 @@ def write(folder: Path, config, weights, tokenizer=True, prefix="", pooling=None
         (folder / "modules.json").write_text(json.dumps(modules))
         (folder / "1_Pooling").mkdir(exist_ok=True)
         flag = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "last": "lasttoken"}[mode]
-        (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{flag}": True}))
+        pooling_config = {"word_embedding_dimension": config["hidden_size"], f"pooling_mode_{flag}": True}
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling_config))
         (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 32, "do_lower_case": False}))
     return folder
 

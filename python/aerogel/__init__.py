@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from aerogel.compression.recipe import Recipe
     from aerogel.engine.linear import Linear, csr_matmul
     from aerogel.engine.model import Model, load
+    from aerogel.engine.sentence_transformers import CrossEncoder, SentenceTransformer
     from aerogel.explanation import Explanation, LayerReport, explain
     from aerogel.exporting import ExportReport, export
 
@@ -51,6 +52,7 @@ __all__ = [
     "CheckpointError",
     "CompressReport",
     "ConfigError",
+    "CrossEncoder",
     "DataError",
     "Explanation",
     "ExportReport",
@@ -61,6 +63,7 @@ __all__ = [
     "Model",
     "Recipe",
     "RecipeError",
+    "SentenceTransformer",
     "ShapeError",
     "Target",
     "TensorReport",
@@ -94,6 +97,8 @@ _LAZY = {
     "csr_matmul": "aerogel.engine.linear",
     "Model": "aerogel.engine.model",
     "load": "aerogel.engine.model",
+    "CrossEncoder": "aerogel.engine.sentence_transformers",
+    "SentenceTransformer": "aerogel.engine.sentence_transformers",
     "machine": "aerogel.bench.limits",
 }
 

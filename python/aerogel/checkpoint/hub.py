@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from aerogel.errors import CheckpointError
 
@@ -15,10 +16,11 @@ _ALLOW = ["*.json", "*.safetensors", "vocab.txt", "*/vocab.txt"]
 _IGNORE = ["onnx/*", "openvino/*", "original/*", "consolidated*", "*.onnx*", ".*"]
 
 
-def download(model_id: str) -> Path:
+def download(model_id: str, **options: Any) -> Path:
     """Downloads the model unless it is cached, and returns its folder ("owner/name/file.gguf" gives that file).
 
-    huggingface_hub's own settings apply: HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT, HF_TOKEN.
+    huggingface_hub's own settings apply: HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT, HF_TOKEN; `options` are of its downloads:
+    revision, cache_dir, token, local_files_only.
 
     Raises:
         CheckpointError: it is no model id, or neither cached nor reachable.
@@ -34,8 +36,10 @@ def download(model_id: str) -> Path:
         ) from error
     try:
         if file:
-            return Path(huggingface_hub.hf_hub_download(file[1], file[2]))
-        return Path(huggingface_hub.snapshot_download(model_id, allow_patterns=_ALLOW, ignore_patterns=_IGNORE))
+            return Path(huggingface_hub.hf_hub_download(file[1], file[2], **options))
+        return Path(
+            huggingface_hub.snapshot_download(model_id, allow_patterns=_ALLOW, ignore_patterns=_IGNORE, **options)
+        )
     # Its errors, the HTTP client's and the file system's have no common base but this one.
     except Exception as error:
         reason = " ".join(str(error).split())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from aerogel._core import PackedWeight, Plan, Session
-from aerogel._util.checks import flag, one_of, text
+from aerogel._util.checks import flag, one_of, text, whole_number
 from aerogel.architectures import Architecture
 from aerogel.architectures.pooling import Pooling
 from aerogel.engine.sessions import Sessions
@@ -58,6 +58,7 @@ class Core:
         self._arguments = arguments
         self._idle = Sessions()
         self._warned_long = False
+        self._max_tokens: int | None = None
 
     def close(self) -> None:
         """Gives back the memory: packed weights, tables, sessions. Calls that are running in other threads
@@ -144,8 +145,12 @@ class Core:
     @property
     def max_tokens(self) -> int:
         """The most tokens of a text, longer ones are cut: what the model was trained for, or all its positions."""
-        limit = self._checkpoint.max_tokens
+        limit = self._max_tokens or self._checkpoint.max_tokens
         return min(limit, self._architecture.max_positions) if limit else self._architecture.max_positions
+
+    @max_tokens.setter
+    def max_tokens(self, value: int) -> None:
+        self._max_tokens = whole_number("max_tokens", value, 1)
 
     @property
     def max_positions(self) -> int:
@@ -196,6 +201,16 @@ class Core:
     def prompts(self) -> dict[str, str]:
         """What the model's authors put before texts, by name: for `encode(..., prompt_name=)`."""
         return dict(self._checkpoint.prompts.texts)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The one of `prompts` that stands before texts unless `encode` is told otherwise; None: none does."""
+        return self._checkpoint.prompts.default
+
+    @property
+    def labels_count(self) -> int:
+        """How many scores a classifier gives a text; 0: it is none."""
+        return self._architecture.labels
 
     def _prompt(self, prompt: str | None, name: str | None) -> str:
         """What stands before each text."""

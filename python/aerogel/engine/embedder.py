@@ -89,6 +89,22 @@ class Embedder(Core):
         coded = quantized(shorter, precision)
         return as_tensor(coded[0] if one else coded) if convert_to_tensor else coded[0] if one else coded
 
+    def token_embeddings(
+        self, texts: str | Sequence[str], prompt: str | None = None, batch_size: int | None = None
+    ) -> Any:
+        """The hidden states of each text's tokens, special ones included: a list of float32 [tokens, hidden_size], or one
+        of them for a single string. The arguments are those of `encode`."""
+        found = check_texts("texts", [texts] if isinstance(texts, str) else texts)
+        batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
+        before = self._prompt(prompt, None)
+        rows: list[np.ndarray] = []
+        if found:
+            runner = self._texts()
+            ids = runner.tokenize([before + text for text in found])
+            for _, _, hidden, ends in runner.run(ids, None, "hidden", BATCH_TOKENS, batch_size):
+                rows += np.split(hidden, ends[1:-1])
+        return rows[0] if isinstance(texts, str) else rows
+
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
         """`encode`, after the model's prompt for queries, if it has one and `prompt` or `prompt_name` name no other."""
         return self.encode(texts, **self._for_task(options, ("query",)))

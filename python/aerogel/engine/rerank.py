@@ -74,6 +74,11 @@ def activated(function: Activation, raw: np.ndarray, softmax: bool) -> np.ndarra
     return _softmax(found) if softmax else found
 
 
+def is_single(pairs: Any) -> bool:
+    """Whether it is one pair of texts, not a list of pairs."""
+    return len(pairs) > 0 and isinstance(pairs[0], str)
+
+
 def split_pairs(pairs: Any) -> tuple[bool, list[str], list[str]]:
     """Whether it was a single pair; the first and the second texts.
 
@@ -81,7 +86,7 @@ def split_pairs(pairs: Any) -> tuple[bool, list[str], list[str]]:
         DataError: something else than pairs of texts.
     """
     rows = items("pairs", pairs)
-    single = len(rows) > 0 and isinstance(rows[0], str)
+    single = is_single(rows)
     if single:
         rows = [rows]
     split: Sequence[list[str]] = [check_texts(f"pairs[{i}]", _pair(i, row)) for i, row in enumerate(rows)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from aerogel.errors import AerogelError
 
@@ -19,3 +22,17 @@ def torch_module() -> Any:
 def as_tensor(values: Any) -> Any:
     """A tensor of its own memory with the values of an array."""
     return torch_module().from_numpy(values.copy()) if getattr(values, "ndim", 0) else torch_module().tensor(values)
+
+
+def like_torch(values: Any) -> Any:
+    """A tensor where PyTorch is installed, as programs written for it expect, else the array."""
+    try:
+        torch_module()
+    except AerogelError:
+        return values
+    return as_tensor(values)
+
+
+def from_torch(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of tensors as one of arrays; where PyTorch is not installed it is one of arrays already."""
+    return lambda values: np.asarray(function(like_torch(values)))
