@@ -6,7 +6,6 @@ import contextlib
 import logging
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,11 +33,11 @@ from aerogel._util.progress import Progress
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
-from aerogel.engine.penalties import Penalties
-from aerogel.engine.sampling import Sampling
+from aerogel.engine.generation.run import generate_text, generate_tokens
+from aerogel.engine.generation.source import Source
 from aerogel.engine.sessions import Sessions
 from aerogel.engine.weights import PackedParameters
-from aerogel.errors import AerogelError, CheckpointError, DataError, ShapeError, TokenizerError, UnsupportedModelError
+from aerogel.errors import AerogelError, CheckpointError, DataError, ShapeError, UnsupportedModelError
 from aerogel.tuning import Tuner, cache_bytes
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ log = logging.getLogger("aerogel")
 #: Tokens of one call into the engine: enough to fill the kernels, few enough that activations stay in the caches.
 BATCH_TOKENS = 2048
 
-_SLOT = 0  # every generation has a session, and so a KV cache, of its own
 _announced = threading.Event()
 
 
@@ -179,6 +177,10 @@ class Model:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._loaded is None
+
+    def _check_open(self) -> None:
+        """Raises where `close` was called."""
+        self._open  # noqa: B018
 
     @property
     def _open(self) -> _Loaded:
@@ -472,27 +474,9 @@ class Model:
         Returns:
             The new text, without the prompt.
         """
-        [text] = check_texts("text", [text])
-        ids = self.tokenizer.encode([text])[0]
-        if not ids and self.tokenizer.bos_id is not None:
-            ids = [self.tokenizer.bos_id]
-        if not ids:
-            raise DataError("the prompt is empty and the model has no token to begin a text with")
-        show = stream if callable(stream) else _print_piece if flag("stream", stream) else None
-        decoder = self.tokenizer.stream()
-        pieces: list[str] = []
-
-        def take(piece: str) -> None:
-            pieces.append(piece)
-            if piece and show is not None:
-                show(piece)
-
-        for token in self.generate_tokens(
-            ids, max_new_tokens, temperature, top_k, top_p, seed, None, repetition_penalty
-        ):
-            take(decoder.push(token))
-        take(decoder.flush())
-        return "".join(pieces)
+        return generate_text(
+            self._source, text, max_new_tokens, temperature, top_k, top_p, seed, stream, repetition_penalty
+        )
 
     def generate_tokens(
         self,
@@ -509,59 +493,14 @@ class Model:
 
         `stop` are those that do: the model's own unless given, none if empty. The other arguments are `generate`'s.
         """
-        if not self._architecture.generates:
-            raise UnsupportedModelError(f"{self._checkpoint.path}: not a generating model")
-        max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 0)
-        if seed is not None:
-            seed = whole_number("seed", seed, 0)
-        sampling = Sampling(temperature, top_k, top_p)
-        ids, ends = _ragged(token_ids, None)
-        if len(ids) > self._architecture.max_positions:
-            raise ShapeError(f"prompt: expected at most {self._architecture.max_positions} tokens, got {len(ids)}")
-        settings = self._checkpoint.generation
-        if repetition_penalty is not None:
-            settings = replace(
-                settings, repetition_penalty=number("repetition_penalty", repetition_penalty, 0, 1e6, above=True)
-            )
-        ending = self._stop_ids(stop)
-        penalties = Penalties(settings, ids.tolist(), ending)
-        return self._generate(ids, ends, max_new_tokens, sampling, np.random.default_rng(seed), ending, penalties)
+        return generate_tokens(
+            self._source, token_ids, max_new_tokens, temperature, top_k, top_p, seed, stop, repetition_penalty
+        )
 
-    def _generate(
-        self,
-        ids: np.ndarray,
-        ends: np.ndarray,
-        max_new_tokens: int,
-        sampling: Sampling,
-        random: np.random.Generator,
-        stop: frozenset[int],
-        penalties: Penalties,
-    ) -> Iterator[int]:
-        room = self._architecture.max_positions - len(ids) + 1  # the last token chosen needs no position
-        if max_new_tokens > room:
-            log.warning("the model has positions for %d new tokens, not %d", room, max_new_tokens)
-        with self._session() as session:
-            try:
-                for _ in range(min(max_new_tokens, room)):
-                    self._open  # noqa: B018  (the model may have been closed since the last token)
-                    logits = session.run(ids, ends, "logits", last_only=True, slots=[_SLOT])  # [1, V]
-                    token = sampling.choose(penalties.apply(logits[0]), random)
-                    if token in stop:
-                        return
-                    yield token
-                    penalties.add(token)
-                    ids, ends = np.array([token], np.int32), np.array([0, 1], np.int64)
-            finally:
-                session.free_slot(_SLOT)
-
-    def _stop_ids(self, stop: Sequence[int] | None) -> frozenset[int]:
-        if stop is not None:
-            return frozenset(whole_number("stop", token, 0) for token in items("stop", stop))
-        try:
-            return frozenset(self.tokenizer.eos_ids)
-        except TokenizerError:  # token ids alone can be run without a tokenizer
-            ids = self.config.get("eos_token_id")
-            return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    @property
+    def _source(self) -> Source:
+        """This model as generations see it."""
+        return Source(self._checkpoint, self._architecture, self._session, self._check_open)
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         ids = self.tokenizer.encode(texts)
@@ -650,8 +589,3 @@ def _integers(name: str, values: Any) -> np.ndarray:
             f"{name}: expected none below 0 or above {np.iinfo(np.int32).max}, got {found.min()} to {found.max()}"
         )
     return found
-
-
-def _print_piece(piece: str) -> None:
-    sys.stdout.write(piece)
-    sys.stdout.flush()
