@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +33,7 @@ from aerogel._util.progress import Progress
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
+from aerogel.engine.generation.chat import chat_text, chat_tokens
 from aerogel.engine.generation.run import generate_text, generate_tokens
 from aerogel.engine.generation.source import Source
 from aerogel.engine.sessions import Sessions
@@ -166,6 +167,7 @@ class Model:
         self._arguments = arguments
         self._idle = Sessions()
         self._warned_long = False
+        self._said: set[str] = set()
 
     def close(self) -> None:
         """Gives back the memory: packed weights, tables, sessions. Calls that are running in other threads
@@ -447,7 +449,7 @@ class Model:
 
     def generate(
         self,
-        text: str,
+        text: str | Sequence[int],
         max_new_tokens: int = 64,
         temperature: float = 0.0,
         top_k: int | None = None,
@@ -455,11 +457,13 @@ class Model:
         seed: int | None = None,
         stream: bool | Callable[[str], None] = False,
         repetition_penalty: float | None = None,
+        chat: bool = False,
     ) -> str:
         """Continues a text.
 
         Args:
-            text: the prompt, as it is: no chat template is applied.
+            text: the prompt, as it is; or its token ids.
+            chat: the text is what a user says to the model: the model's chat template is put around it (see `chat`).
             max_new_tokens: the most tokens to generate; the model's end token, or its last position, ends the text earlier.
             temperature: 0 always takes the most likely token; higher values are more random.
             top_k: sample from the k most likely tokens.
@@ -475,8 +479,77 @@ class Model:
             The new text, without the prompt.
         """
         return generate_text(
-            self._source, text, max_new_tokens, temperature, top_k, top_p, seed, stream, repetition_penalty
+            self._source, text, max_new_tokens, temperature, top_k, top_p, seed, stream, repetition_penalty, chat
         )
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_new_tokens: int = 512,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
+        **options: Any,
+    ) -> str:
+        """The model's answer in a conversation, as its chat template writes it.
+
+        Args:
+            messages: [{"role": "user", "content": "..."}], and whatever else the template reads of them.
+            max_new_tokens: the most tokens of the answer.
+            tools: JSON schemas of functions that the model may call.
+            documents: texts to answer from, where the template knows them: [{"title": "...", "text": "..."}].
+            template: the name of one of the model's templates, or Jinja; unless given "tool_use" with tools, or the default.
+            template_arguments: what else the template reads, such as {"enable_thinking": False}.
+            continue_final_message: go on with the last message instead of answering it.
+            **options: as `generate`: temperature, stream ...
+
+        Returns:
+            The answer. Tool calls are in it as the model writes them.
+
+        Raises:
+            ChatTemplateError: the model has no template, or it is broken, or refuses the messages.
+        """
+        tokens = self.chat_tokens(
+            messages,
+            tools=tools,
+            documents=documents,
+            template=template,
+            template_arguments=template_arguments,
+            continue_final_message=continue_final_message,
+        )
+        return self.generate(tokens, max_new_tokens, **options)
+
+    def chat_text(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
+        add_generation_prompt: bool | None = None,
+    ) -> str:
+        """A conversation as the model's chat template writes it: the prompt of `chat`, whose arguments these are.
+
+        `add_generation_prompt`: end with what begins an answer; unless given yes, if the last message is not continued.
+        """
+        return chat_text(
+            self._source,
+            messages,
+            tools,
+            documents,
+            template,
+            template_arguments,
+            continue_final_message,
+            add_generation_prompt,
+        )
+
+    def chat_tokens(self, messages: Sequence[Mapping[str, Any]], *args: Any, **options: Any) -> list[int]:
+        """The token ids of `chat_text`, whose arguments these are. They can be given to `generate`."""
+        return chat_tokens(self._source, messages, *args, **options)
 
     def generate_tokens(
         self,
@@ -500,7 +573,7 @@ class Model:
     @property
     def _source(self) -> Source:
         """This model as generations see it."""
-        return Source(self._checkpoint, self._architecture, self._session, self._check_open)
+        return Source(self._checkpoint, self._architecture, self._session, self._check_open, self._said)
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         ids = self.tokenizer.encode(texts)

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from aerogel._util.checks import array, flag, items, number, whole_number
-from aerogel._util.checks import texts as check_texts
+from aerogel._util.checks import flag, items, number, whole_number
 from aerogel.engine.generation.penalties import Penalties
+from aerogel.engine.generation.prompts import prompt_ids, prompt_tokens
 from aerogel.engine.generation.sampling import Sampling
 from aerogel.engine.generation.source import Source
-from aerogel.errors import DataError, ShapeError
+from aerogel.errors import ShapeError
 
 log = logging.getLogger("aerogel")
 
@@ -23,7 +23,7 @@ _SLOT = 0  # every generation has a session, and so a KV cache, of its own
 
 def generate_text(
     source: Source,
-    text: str,
+    prompt: str | Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
@@ -31,17 +31,13 @@ def generate_text(
     seed: int | None,
     stream: bool | Callable[[str], None],
     repetition_penalty: float | None,
+    chat: bool,
 ) -> str:
     """`Model.generate`."""
-    [text] = check_texts("text", [text])
-    tokenizer = source.tokenizer
-    ids = tokenizer.encode([text])[0]
-    if not ids and tokenizer.bos_id is not None:
-        ids = [tokenizer.bos_id]
-    if not ids:
-        raise DataError("the prompt is empty and the model has no token to begin a text with")
+    source.check()
+    ids = prompt_tokens(source, prompt, chat)
     show = stream if callable(stream) else _print_piece if flag("stream", stream) else None
-    decoder = tokenizer.stream()
+    decoder = source.tokenizer.stream()
     pieces: list[str] = []
 
     def take(piece: str) -> None:
@@ -115,19 +111,6 @@ def _run(
                 ids, ends = np.array([token], np.int32), np.array([0, 1], np.int64)
         finally:
             session.free_slot(_SLOT)
-
-
-def prompt_ids(name: str, values: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Token ids as int32 [T], T > 0. The engine checks that they are in the vocabulary."""
-    found = array(name, values, 1)
-    if not len(found):
-        raise ShapeError(f"{name}: expected at least one token, got none")
-    if found.dtype.kind not in "iu":
-        raise DataError(f"{name}: expected integers, got {found.dtype}")
-    most = np.iinfo(np.int32).max
-    if found.min() < 0 or found.max() > most:
-        raise DataError(f"{name}: expected none below 0 or above {most}, got {found.min()} to {found.max()}")
-    return found.astype(np.int32)
 
 
 def _print_piece(piece: str) -> None:

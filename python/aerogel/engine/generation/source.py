@@ -25,12 +25,14 @@ class Source:
         architecture: its family.
         session: a session that is the caller's own until the block ends.
         check_open: raises an AerogelError where the model has been closed.
+        said: notes that the log has had already: each comes once a model.
     """
 
     checkpoint: Checkpoint
     architecture: Architecture
     session: Callable[[], AbstractContextManager[Session]]
     check_open: Callable[[], None]
+    said: set[str]
 
     @property
     def tokenizer(self) -> Tokenizer:
