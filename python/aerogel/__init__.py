@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aerogel._core import isa, kernels
 from aerogel.errors import (
     AerogelError,
+    ChatTemplateError,
     CheckpointError,
     ConfigError,
     DataError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AerogelError",
+    "ChatTemplateError",
     "CheckpointError",
     "CompressReport",
     "ConfigError",

@@ -11,6 +11,7 @@ from aerogel._core import AerogelError, DataError, IsaError, ShapeError
 
 __all__ = [
     "AerogelError",
+    "ChatTemplateError",
     "CheckpointError",
     "ConfigError",
     "DataError",
@@ -43,6 +44,10 @@ class UnsupportedModelError(AerogelError):
 
 class TokenizerError(AerogelError):
     """The tokenizer is missing or broken, or was asked for something impossible."""
+
+
+class ChatTemplateError(AerogelError):
+    """A chat template is missing or broken, refuses the messages, or asks for too much time or memory."""
 
 
 class ConfigError(AerogelError):

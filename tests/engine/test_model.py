@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import aerogel
-from aerogel.engine.sampling import Sampling
+from aerogel.engine.generation.sampling import Sampling
 from aerogel.errors import AerogelError, DataError, ShapeError, UnsupportedModelError
 
 from .. import tiny_models

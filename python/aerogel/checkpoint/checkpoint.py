@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.checkpoint.chat import ChatTemplates
 from aerogel.checkpoint.generation import GenerationSettings
 from aerogel.checkpoint.sentence_transformers import Prompts
 from aerogel.checkpoint.weight import Weight
@@ -85,6 +86,11 @@ class Checkpoint(ABC):
     def generation(self) -> GenerationSettings:
         """What the model's authors want done to logits while it generates."""
         return GenerationSettings()
+
+    @property
+    def chat_templates(self) -> ChatTemplates:
+        """How the model's authors write conversations."""
+        return ChatTemplates(self.path)
 
     @property
     def pooling(self) -> Pooling | None:

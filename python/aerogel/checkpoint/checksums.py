@@ -22,7 +22,7 @@ from aerogel.errors import CheckpointError
 KEY = "crc32c"
 FILE = "checksums.json"
 #: What a reader looks at, and so what is downloaded from the hub. The rest may be changed or left out.
-_CHECKED = ("*.json", "*.safetensors", "vocab.txt")
+_CHECKED = ("*.json", "*.safetensors", "vocab.txt", "*.jinja")
 
 
 def as_text(crc: int) -> str:

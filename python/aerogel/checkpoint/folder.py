@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.chat import TEMPLATE_FILE, TEMPLATE_FOLDER, TEMPLATE_JSON, write_templates
 from aerogel.checkpoint.sentence_transformers import PROMPTS, read_sentence_transformer
 from aerogel.checkpoint.sentence_writer import write_modules
 from aerogel.errors import TokenizerError
@@ -24,7 +25,8 @@ KEPT_FILES = (
     "merges.txt",
     "tokenizer.model",
     "generation_config.json",
-    "chat_template.jinja",
+    TEMPLATE_FILE,
+    TEMPLATE_JSON,
     "sentence_*_config.json",
     PROMPTS,
     "LICENSE*",
@@ -32,8 +34,10 @@ KEPT_FILES = (
 
 
 def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
-    """Copies the tokenizer's and sentence-transformers' files; a GGUF has its tokenizer inside."""
-    if checkpoint.kind != "gguf":
+    """Copies the tokenizer's and sentence-transformers' files; a GGUF has its tokenizer and its chat templates inside."""
+    if checkpoint.kind == "gguf":
+        write_templates(checkpoint.chat_templates, folder)
+    else:
         root = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
         sentence = read_sentence_transformer(root)
         for pattern in KEPT_FILES:
@@ -42,6 +46,8 @@ def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
             for file in sorted(place.glob(pattern)):
                 if file.is_file():  # there are folders called LICENSES
                     shutil.copyfile(file, folder / file.name)
+        if (root / TEMPLATE_FOLDER).is_dir():
+            write_templates(checkpoint.chat_templates, folder)
     if not (folder / "tokenizer.json").exists():
         try:
             checkpoint.tokenizer().save(folder)

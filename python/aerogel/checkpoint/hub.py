@@ -12,7 +12,7 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FILE_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/((?:[\w-][\w.-]*/)*[\w-][\w.-]*\.gguf)")
 
 # What a reader here may need; not the same weights in other formats, which model repositories often carry too.
-_ALLOW = ["*.json", "*.safetensors", "vocab.txt", "*/vocab.txt"]
+_ALLOW = ["*.json", "*.safetensors", "vocab.txt", "*/vocab.txt", "*.jinja"]
 _IGNORE = ["onnx/*", "openvino/*", "original/*", "consolidated*", "*.onnx*", ".*"]
 
 

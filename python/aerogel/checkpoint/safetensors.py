@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerogel.architectures.pooling import Pooling
+from aerogel.checkpoint.chat import ChatTemplates, folder_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
@@ -74,6 +75,10 @@ class FolderCheckpoint(Checkpoint):
     def generation(self) -> GenerationSettings:
         path = self._folder / "generation_config.json"
         return generation_settings(read_optional_json(path), path)
+
+    @cached_property
+    def chat_templates(self) -> ChatTemplates:
+        return folder_templates(self._folder)
 
     @property
     def pooling(self) -> Pooling | None:

@@ -59,16 +59,19 @@ class Tokenizer:
         """The number of tokens, added ones included."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
-    def encode(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
+    def encode(self, texts: Sequence[str], max_tokens: int | None = None, special: bool = True) -> list[list[int]]:
         """Each text's token ids with the model's special tokens, cut to `max_tokens` with these kept.
+
+        `special` False adds none: for texts that a chat template has made, which have theirs.
 
         Raises:
             TokenizerError: `max_tokens` leaves no room for text.
         """
-        room = self._room(max_tokens, len(self._prefix) + len(self._suffix))
+        before, after = (self._prefix, self._suffix) if flag("special", special, TokenizerError) else ([], [])
+        room = self._room(max_tokens, len(before) + len(after))
         with named(self._where):
             encoded = self._backend.encode_batch_fast(_texts(texts), add_special_tokens=False)
-        return [self._prefix + self._cut(encoding.ids, room) + self._suffix for encoding in encoded]
+        return [before + self._cut(encoding.ids, room) + after for encoding in encoded]
 
     def encode_pair(
         self, first: Sequence[str], second: Sequence[str], max_tokens: int | None = None
@@ -111,6 +114,11 @@ class Tokenizer:
         """The id of the token with exactly this text, or None."""
         with named(self._where):
             return self._backend.token_to_id(text("token", token, TokenizerError))
+
+    def token_of(self, id: int) -> str | None:
+        """The text of the token with this id, or None."""
+        with named(self._where):
+            return self._backend.id_to_token(token_id(id))
 
     def save(self, folder: Path | str) -> Path:
         """Writes tokenizer.json into the folder and returns its path. `bos_id` and `eos_ids` belong in config.json."""

@@ -31,6 +31,7 @@ TOKENIZER_CONFIG = Settings(
     "tokenizer_config.json",
     used={
         **_SPECIAL,
+        "chat_template": "how a conversation is written, where there is no chat_template.jinja",
         "added_tokens_decoder": "tokens beside the vocabulary, and how they match",
         "do_lower_case": "BERT's normalizer; true where tokenizer_class is BERT's and the key is absent",
         "strip_accents": "BERT's normalizer",
@@ -53,8 +54,7 @@ TOKENIZER_CONFIG = Settings(
         **dict.fromkeys(("init_inputs", "_commit_hash", "full_tokenizer_file", "return_tensors"), "notes"),
         "clean_up_tokenization_spaces": "generated text is what the tokens spell",
         "spaces_between_special_tokens": "generated text is what the tokens spell",
-        "chat_template": "texts are taken as they are",
-        "use_default_system_prompt": "texts are taken as they are",
+        "use_default_system_prompt": "the chat template says it",
         "auto_map": "tokenizer.json says how it works, no code of the model's is run",
         "*_token": "names for special tokens of this model",
         "*_token_id": "the configs give the ids",

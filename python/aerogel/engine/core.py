@@ -58,6 +58,7 @@ class Core:
         self._arguments = arguments
         self._idle = Sessions()
         self._warned_long = False
+        self._said: set[str] = set()
         self._max_tokens: int | None = None
 
     def close(self) -> None:
@@ -70,6 +71,10 @@ class Core:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._loaded is None
+
+    def _check_open(self) -> None:
+        """Raises where `close` was called."""
+        self._open  # noqa: B018
 
     @property
     def _open(self) -> Loaded:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,27 +18,24 @@ from aerogel._core import isa as active_isa
 from aerogel._util.checks import (
     flag,
     function,
-    items,
     number,
     one_of,
     path_like,
     text,
     thread_count,
-    whole_number,
 )
-from aerogel._util.checks import texts as check_texts
 from aerogel._util.progress import Progress
 from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
 from aerogel.engine.core import Arguments, Loaded
 from aerogel.engine.embedder import Embedder
-from aerogel.engine.penalties import Penalties
-from aerogel.engine.sampling import Sampling
+from aerogel.engine.generation.chat import chat_text, chat_tokens
+from aerogel.engine.generation.run import generate_text, generate_tokens
+from aerogel.engine.generation.source import Source
 from aerogel.engine.scorer import Scorer
-from aerogel.engine.token_ids import ragged
 from aerogel.engine.weights import PackedParameters
-from aerogel.errors import CheckpointError, DataError, ShapeError, TokenizerError, UnsupportedModelError
+from aerogel.errors import CheckpointError
 from aerogel.tuning import Tuner, cache_bytes
 
 if TYPE_CHECKING:
@@ -47,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aerogel")
 
-_SLOT = 0  # every generation has a session, and so a KV cache, of its own
 _announced = threading.Event()
 
 
@@ -149,7 +144,7 @@ class Model(Embedder, Scorer):
 
     def generate(
         self,
-        text: str,
+        text: str | Sequence[int],
         max_new_tokens: int = 64,
         temperature: float = 0.0,
         top_k: int | None = None,
@@ -157,11 +152,13 @@ class Model(Embedder, Scorer):
         seed: int | None = None,
         stream: bool | Callable[[str], None] = False,
         repetition_penalty: float | None = None,
+        chat: bool = False,
     ) -> str:
         """Continues a text.
 
         Args:
-            text: the prompt, as it is: no chat template is applied.
+            text: the prompt, as it is; or its token ids.
+            chat: the text is what a user says to the model: the model's chat template is put around it (see `chat`).
             max_new_tokens: the most tokens to generate; the model's end token, or its last position, ends the text earlier.
             temperature: 0 always takes the most likely token; higher values are more random.
             top_k: sample from the k most likely tokens.
@@ -176,27 +173,78 @@ class Model(Embedder, Scorer):
         Returns:
             The new text, without the prompt.
         """
-        [text] = check_texts("text", [text])
-        ids = self.tokenizer.encode([text])[0]
-        if not ids and self.tokenizer.bos_id is not None:
-            ids = [self.tokenizer.bos_id]
-        if not ids:
-            raise DataError("the prompt is empty and the model has no token to begin a text with")
-        show = stream if callable(stream) else _print_piece if flag("stream", stream) else None
-        decoder = self.tokenizer.stream()
-        pieces: list[str] = []
+        return generate_text(
+            self._source, text, max_new_tokens, temperature, top_k, top_p, seed, stream, repetition_penalty, chat
+        )
 
-        def take(piece: str) -> None:
-            pieces.append(piece)
-            if piece and show is not None:
-                show(piece)
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_new_tokens: int = 512,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
+        **options: Any,
+    ) -> str:
+        """The model's answer in a conversation, as its chat template writes it.
 
-        for token in self.generate_tokens(
-            ids, max_new_tokens, temperature, top_k, top_p, seed, None, repetition_penalty
-        ):
-            take(decoder.push(token))
-        take(decoder.flush())
-        return "".join(pieces)
+        Args:
+            messages: [{"role": "user", "content": "..."}], and whatever else the template reads of them.
+            max_new_tokens: the most tokens of the answer.
+            tools: JSON schemas of functions that the model may call.
+            documents: texts to answer from, where the template knows them: [{"title": "...", "text": "..."}].
+            template: the name of one of the model's templates, or Jinja; unless given "tool_use" with tools, or the default.
+            template_arguments: what else the template reads, such as {"enable_thinking": False}.
+            continue_final_message: go on with the last message instead of answering it.
+            **options: as `generate`: temperature, stream ...
+
+        Returns:
+            The answer. Tool calls are in it as the model writes them.
+
+        Raises:
+            ChatTemplateError: the model has no template, or it is broken, or refuses the messages.
+        """
+        tokens = self.chat_tokens(
+            messages,
+            tools=tools,
+            documents=documents,
+            template=template,
+            template_arguments=template_arguments,
+            continue_final_message=continue_final_message,
+        )
+        return self.generate(tokens, max_new_tokens, **options)
+
+    def chat_text(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
+        add_generation_prompt: bool | None = None,
+    ) -> str:
+        """A conversation as the model's chat template writes it: the prompt of `chat`, whose arguments these are.
+
+        `add_generation_prompt`: end with what begins an answer; unless given yes, if the last message is not continued.
+        """
+        return chat_text(
+            self._source,
+            messages,
+            tools,
+            documents,
+            template,
+            template_arguments,
+            continue_final_message,
+            add_generation_prompt,
+        )
+
+    def chat_tokens(self, messages: Sequence[Mapping[str, Any]], *args: Any, **options: Any) -> list[int]:
+        """The token ids of `chat_text`, whose arguments these are. They can be given to `generate`."""
+        return chat_tokens(self._source, messages, *args, **options)
 
     def generate_tokens(
         self,
@@ -213,61 +261,11 @@ class Model(Embedder, Scorer):
 
         `stop` are those that do: the model's own unless given, none if empty. The other arguments are `generate`'s.
         """
-        if not self._architecture.generates:
-            raise UnsupportedModelError(f"{self._checkpoint.path}: not a generating model")
-        max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 0)
-        if seed is not None:
-            seed = whole_number("seed", seed, 0)
-        sampling = Sampling(temperature, top_k, top_p)
-        ids, ends = ragged(token_ids, None)
-        if len(ids) > self._architecture.max_positions:
-            raise ShapeError(f"prompt: expected at most {self._architecture.max_positions} tokens, got {len(ids)}")
-        settings = self._checkpoint.generation
-        if repetition_penalty is not None:
-            settings = replace(
-                settings, repetition_penalty=number("repetition_penalty", repetition_penalty, 0, 1e6, above=True)
-            )
-        ending = self._stop_ids(stop)
-        penalties = Penalties(settings, ids.tolist(), ending)
-        return self._generate(ids, ends, max_new_tokens, sampling, np.random.default_rng(seed), ending, penalties)
+        return generate_tokens(
+            self._source, token_ids, max_new_tokens, temperature, top_k, top_p, seed, stop, repetition_penalty
+        )
 
-    def _generate(
-        self,
-        ids: np.ndarray,
-        ends: np.ndarray,
-        max_new_tokens: int,
-        sampling: Sampling,
-        random: np.random.Generator,
-        stop: frozenset[int],
-        penalties: Penalties,
-    ) -> Iterator[int]:
-        room = self._architecture.max_positions - len(ids) + 1  # the last token chosen needs no position
-        if max_new_tokens > room:
-            log.warning("the model has positions for %d new tokens, not %d", room, max_new_tokens)
-        with self._session() as session:
-            try:
-                for _ in range(min(max_new_tokens, room)):
-                    self._open  # noqa: B018  (the model may have been closed since the last token)
-                    logits = session.run(ids, ends, "logits", last_only=True, slots=[_SLOT])  # [1, V]
-                    token = sampling.choose(penalties.apply(logits[0]), random)
-                    if token in stop:
-                        return
-                    yield token
-                    penalties.add(token)
-                    ids, ends = np.array([token], np.int32), np.array([0, 1], np.int64)
-            finally:
-                session.free_slot(_SLOT)
-
-    def _stop_ids(self, stop: Sequence[int] | None) -> frozenset[int]:
-        if stop is not None:
-            return frozenset(whole_number("stop", token, 0) for token in items("stop", stop))
-        try:
-            return frozenset(self.tokenizer.eos_ids)
-        except TokenizerError:  # token ids alone can be run without a tokenizer
-            ids = self.config.get("eos_token_id")
-            return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
-
-
-def _print_piece(piece: str) -> None:
-    sys.stdout.write(piece)
-    sys.stdout.flush()
+    @property
+    def _source(self) -> Source:
+        """This model as generations see it."""
+        return Source(self._checkpoint, self._architecture, self._session, self._check_open, self._said)

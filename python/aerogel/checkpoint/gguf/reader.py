@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerogel.architectures import GGUFNames, Pooling, gguf_names
+from aerogel.checkpoint.chat import ChatTemplates, gguf_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
 from aerogel.checkpoint.gguf.file import GGUFFile
@@ -116,6 +117,10 @@ class GGUFCheckpoint(Checkpoint):
     def weight(self, name: str) -> Weight:
         shape = check_matrix(f"{self.path}: {name}", self.shape(name))
         return Weight(shape, self.array(name))
+
+    @cached_property
+    def chat_templates(self) -> ChatTemplates:
+        return gguf_templates(self._file.metadata, self.path)
 
     @property
     def pooling(self) -> Pooling | None:

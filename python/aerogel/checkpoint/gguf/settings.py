@@ -54,6 +54,7 @@ FILE = Settings(
         **dict.fromkeys(
             (f"tokenizer.ggml.{key}" for key in ("*_token_id", "add_bos_token", "add_eos_token")), "special tokens"
         ),
+        **dict.fromkeys(("tokenizer.chat_template", "tokenizer.chat_template.*"), "how a conversation is written"),
         "tokenizer.ggml.add_space_prefix": "whether a text begins with a space",
     },
     harmless={
@@ -61,7 +62,7 @@ FILE = Settings(
         "split.*": _NOTES,
         "quantize.*": _NOTES,
         "imatrix.*": _NOTES,
-        "tokenizer.chat_template*": "texts are taken as they are",
+        "tokenizer.chat_templates": "the templates' own keys name them",
         "tokenizer.huggingface.json": "the vocabulary says the same",
         "tokenizer.rwkv.world": "another kind of tokenizer",
         "tokenizer.ggml.token_type_count": "the tensors say it",

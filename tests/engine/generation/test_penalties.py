@@ -11,7 +11,7 @@ import pytest
 import aerogel
 from aerogel import AerogelError, ConfigError, DataError, UnsupportedModelError
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
-from aerogel.engine.penalties import Penalties
+from aerogel.engine.generation.penalties import Penalties
 
 
 def _logits(seed=0):

@@ -1,0 +1,153 @@
+"""Conversations as prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from aerogel._util.checks import flag, items, shown, text
+from aerogel.engine.generation.source import Source
+from aerogel.errors import ChatTemplateError, DataError, TokenizerError
+
+#: Where a message may have its reasoning, in the order in which they count; the first is what templates read.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+#: Put behind the last message to find where it ends in the prompt. The space shows whether the template trims.
+_MARK = "CONTINUE_FINAL_MESSAGE_TAG "
+
+
+def chat_text(
+    source: Source,
+    messages: Any,
+    tools: Any = None,
+    documents: Any = None,
+    template: str | None = None,
+    template_arguments: Mapping[str, Any] | None = None,
+    continue_final_message: bool = False,
+    add_generation_prompt: bool | None = None,
+) -> str:
+    """`Model.chat_text`."""
+    from aerogel.checkpoint.sandbox import render
+
+    conversation = _messages(messages)
+    if template is not None:
+        text("template", template, ChatTemplateError)
+    continued = flag("continue_final_message", continue_final_message)
+    begun = not continued if add_generation_prompt is None else flag("add_generation_prompt", add_generation_prompt)
+    if continued and begun:
+        raise DataError("expected one of continue_final_message and add_generation_prompt, got both")
+    templates = source.checkpoint.chat_templates
+    jinja = templates.choose(template, tools is not None)
+    last = _mark_last(conversation, jinja) if continued else ""
+    values = {
+        **_special_tokens(source),
+        "messages": conversation,
+        "tools": _objects("tools", tools),
+        "documents": _objects("documents", documents),
+        "add_generation_prompt": begun,
+        **{text("template_arguments", key): _plain(value) for key, value in dict(template_arguments or {}).items()},
+    }
+    rendered = render(jinja, values, templates.where)
+    return _until_mark(rendered, last) if continued else rendered
+
+
+def chat_tokens(source: Source, *args: Any, **kwargs: Any) -> list[int]:
+    """`chat_text` as token ids: with the special tokens that the template has written, and no others."""
+    [ids] = source.tokenizer.encode([chat_text(source, *args, **kwargs)], special=False)
+    return ids
+
+
+def _messages(messages: Any) -> list[dict[str, Any]]:
+    """The messages as plain data, without keys that are None; reasoning stands under the name that templates know."""
+    found = []
+    for number, message in enumerate(items("messages", messages)):
+        plain = _plain(message)
+        if not isinstance(plain, dict):
+            raise DataError(
+                f"messages: expected dicts such as {{'role': 'user', 'content': ...}}, got {shown(message)} at {number}"
+            )
+        plain = {key: value for key, value in plain.items() if value is not None}
+        if not isinstance(plain.get("role"), str):
+            raise DataError(f"messages: expected a role, a string, in each, got {shown(message)} at {number}")
+        thought = next((plain[key] for key in _REASONING if key in plain), None)
+        found.append(plain if thought is None else {"thinking": thought, **plain, _REASONING[0]: thought})
+    if not found:
+        raise DataError("messages: expected at least one, got none")
+    return found
+
+
+def _objects(name: str, values: Any) -> list[Any] | None:
+    if values is None:
+        return None
+    found = [_plain(value) for value in items(name, values)]
+    for number, value in enumerate(found):
+        if not isinstance(value, dict):
+            raise DataError(f"{name}: expected dicts, got {shown(values[number])} at {number}")
+    return found
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """JSON's types only, so that a template reaches no object with methods of its own; others are named by their type."""
+    if depth > 100:
+        raise DataError("messages: expected at most 100 levels")
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, np.generic):
+        return _plain(value.item(), depth + 1)
+    if isinstance(value, str):  # of a class of its own, such as an enumeration
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, depth + 1) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name), depth + 1) for field in dataclasses.fields(value)}
+    if callable(getattr(value, "model_dump", None)):  # Pydantic's, as OpenAI's client has them
+        return _plain(value.model_dump(), depth + 1)
+    return f"<{type(value).__name__}>"
+
+
+def _special_tokens(source: Source) -> dict[str, str]:
+    """bos_token and the others; where the files do not say their texts, those of the ids that begin and end a text."""
+    said = source.checkpoint.chat_templates.tokens
+    found = {key: value for key, value in said.items() if value is not None}
+    try:
+        tokenizer = source.tokenizer
+    except TokenizerError:
+        return found
+    for key, ids in (("bos_token", [tokenizer.bos_id]), ("eos_token", list(tokenizer.eos_ids))):
+        if key not in said and ids and ids[0] is not None:
+            token = tokenizer.token_of(ids[0])
+            if token is not None:
+                found[key] = token
+    return found
+
+
+def _mark_last(conversation: list[dict[str, Any]], jinja: str) -> str:
+    """Puts the mark behind the last message's text, which it returns."""
+    content = conversation[-1].get("content")
+    if "content" not in jinja:
+        raise ChatTemplateError("continue_final_message: expected a template that writes the content of messages")
+    if isinstance(content, str):
+        conversation[-1]["content"] = content + _MARK
+        return content
+    for block in reversed(content if isinstance(content, list) else []):
+        if isinstance(block, dict) and isinstance(block.get("text"), str):
+            said = str(block["text"])
+            block["text"] = said + _MARK
+            return said
+    raise DataError(f"continue_final_message: expected a text in the last message, got {shown(conversation[-1])}")
+
+
+def _until_mark(rendered: str, last: str) -> str:
+    at = rendered.rfind(_MARK.strip())
+    if at < 0 or last.strip() not in rendered:
+        raise ChatTemplateError("continue_final_message: the template does not write the last message as it is")
+    kept = rendered[:at]
+    return kept if rendered.startswith(_MARK, at) else kept.rstrip()  # the template trims its messages

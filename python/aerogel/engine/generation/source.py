@@ -1,0 +1,53 @@
+"""What a generation needs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aerogel.errors import TokenizerError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from aerogel._core import Session
+    from aerogel.architectures import Architecture
+    from aerogel.checkpoint import Checkpoint
+    from aerogel.checkpoint.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as generations see it.
+
+    Attributes:
+        checkpoint: its files.
+        architecture: its family.
+        session: a session that is the caller's own until the block ends.
+        check_open: raises an AerogelError where the model has been closed.
+        said: notes that the log has had already: each comes once a model.
+    """
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+    session: Callable[[], AbstractContextManager[Session]]
+    check_open: Callable[[], None]
+    said: set[str]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.checkpoint.tokenizer()
+
+    def check(self) -> None:
+        """Raises UnsupportedModelError unless the model writes texts."""
+        if not self.architecture.generates:
+            raise UnsupportedModelError(f"{self.checkpoint.path}: not a generating model")
+
+    def ends(self) -> frozenset[int]:
+        """The tokens that end a text."""
+        try:
+            return frozenset(self.tokenizer.eos_ids)
+        except TokenizerError:  # token ids alone can be run without a tokenizer
+            ids = self.checkpoint.config.get("eos_token_id")
+            return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
