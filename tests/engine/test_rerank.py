@@ -81,7 +81,7 @@ def test_what_is_refused(tmp_path):
     for wrong in ("text", [("a",)], [("a", 3)], [3], [("a", "b", "c")]):
         with pytest.raises(DataError):
             split_pairs(wrong)
-    assert aerogel.load(_folder(tmp_path, 2)).labels_count == 2
+    assert aerogel.load(_folder(tmp_path, 2)).labels == ["L0", "L1"]
 
 
 def test_an_embedding_model_does_not_score(bert_folder):

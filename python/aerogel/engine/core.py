@@ -12,6 +12,7 @@ import numpy as np
 from aerogel._core import PackedWeight, Plan, Session
 from aerogel._util.checks import flag, one_of, text, whole_number
 from aerogel.architectures import Architecture
+from aerogel.architectures.heads import label_names
 from aerogel.architectures.pooling import Pooling
 from aerogel.engine.sessions import Sessions
 from aerogel.engine.text_runner import TextRunner
@@ -133,6 +134,11 @@ class Core:
         return self._architecture.outputs
 
     @property
+    def labels(self) -> list[str]:
+        """The names of a classifier's scores, in their order; none of other models."""
+        return list(label_names(self.config)) if self._architecture.labels else []
+
+    @property
     def hidden_size(self) -> int:
         """The width of hidden states."""
         return self._architecture.hidden_size
@@ -212,11 +218,6 @@ class Core:
         """The one of `prompts` that stands before texts unless `encode` is told otherwise; None: none does."""
         return self._checkpoint.prompts.default
 
-    @property
-    def labels_count(self) -> int:
-        """How many scores a classifier gives a text; 0: it is none."""
-        return self._architecture.labels
-
     def _prompt(self, prompt: str | None, name: str | None) -> str:
         """What stands before each text."""
         known = self._checkpoint.prompts
@@ -265,6 +266,10 @@ class Core:
 
     def _output(self, output: str | None) -> str:
         return self.outputs[0] if output is None else one_of("output", output, self.outputs)
+
+    def _known_types(self, types: list[list[int]]) -> list[list[int]] | None:
+        """Token types for the engine: None where the model does not tell the texts of a pair apart."""
+        return types if self._architecture.types > 1 else None
 
     def _texts(self) -> TextRunner:
         return TextRunner(self.tokenizer, self.max_tokens, self._session, self._warn_long)

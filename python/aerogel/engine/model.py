@@ -34,6 +34,7 @@ from aerogel.engine.generation.chat import chat_text, chat_tokens
 from aerogel.engine.generation.run import generate_text, generate_tokens
 from aerogel.engine.generation.source import Source
 from aerogel.engine.scorer import Scorer
+from aerogel.engine.token_reader import TokenReader
 from aerogel.engine.weights import PackedParameters
 from aerogel.errors import CheckpointError
 from aerogel.tuning import Tuner, cache_bytes
@@ -121,11 +122,11 @@ def _lasting(path: str | os.PathLike[str]) -> str:
 
 def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
     """Whether the linears are too big for the caches, taken as dense int8."""
-    weights = sum(math.prod(checkpoint.shape(name)) for stack in architecture.stacks() for name in stack)
+    weights = sum(math.prod(checkpoint.shape(name)) for stack in dict.fromkeys(architecture.stacks()) for name in stack)
     return weights > cache_bytes()
 
 
-class Model(Embedder, Scorer):
+class Model(Embedder, Scorer, TokenReader):
     """A model ready to run. Made by `load`; one may be called from several threads at once.
 
     `close`, or the end of a `with` block, gives its memory back. A pickled model is loaded again where it is unpickled,

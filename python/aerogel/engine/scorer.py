@@ -58,7 +58,8 @@ class Scorer(Core):
             ids = runner.tokenize(texts)
         else:
             pairs = [pairs] * len(texts) if isinstance(pairs, str) else check_texts("pairs", pairs)
-            ids, types = self.tokenizer.encode_pair(texts, pairs, self.max_tokens)
+            ids, kinds = self.tokenizer.encode_pair(texts, pairs, self.max_tokens)
+            types = self._known_types(kinds)
         runner.fill(result, ids, types, "scores", batch_tokens, batch_size, progress)
         return result
 

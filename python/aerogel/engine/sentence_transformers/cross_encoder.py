@@ -55,7 +55,7 @@ class CrossEncoder(Wrapper):
     @property
     def num_labels(self) -> int:
         """How many scores a pair gets."""
-        return self.model.labels_count
+        return len(self.model.labels)
 
     @property
     def max_length(self) -> int:
