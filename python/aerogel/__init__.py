@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from aerogel.compression.recipe import Recipe
     from aerogel.engine.linear import Linear, csr_matmul
     from aerogel.engine.model import Model, load
-    from aerogel.engine.sentence_transformers import CrossEncoder, SentenceTransformer
+    from aerogel.engine.sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
     from aerogel.explanation import Explanation, LayerReport, explain
     from aerogel.exporting import ExportReport, export
 
@@ -67,6 +67,7 @@ __all__ = [
     "RecipeError",
     "SentenceTransformer",
     "ShapeError",
+    "SparseEncoder",
     "Target",
     "TensorReport",
     "TokenizerError",
@@ -101,6 +102,7 @@ _LAZY = {
     "load": "aerogel.engine.model",
     "CrossEncoder": "aerogel.engine.sentence_transformers",
     "SentenceTransformer": "aerogel.engine.sentence_transformers",
+    "SparseEncoder": "aerogel.engine.sentence_transformers",
     "machine": "aerogel.bench.limits",
 }
 

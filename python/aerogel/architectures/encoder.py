@@ -145,7 +145,7 @@ class Encoder(Architecture):
         if pooling is not None:
             self.outputs += ("embedding", "pooled")
         if self.head is not None:
-            self.outputs += (self.head.output,)
+            self.outputs += self.head.outputs
 
     def configure(self, c: Config) -> None:
         """Reads what is the family's own, and changes what it computes otherwise."""

@@ -80,7 +80,7 @@ class Head:
 
     Attributes:
         output: its name: "scores" [S, labels], "token_scores" [T, labels], "spans" [T, 2] (of start and end) or "logits"
-            [T, V].
+            [T, V], beside which "terms" [S, V] are each text's largest.
         steps: in the order of use.
         pool: how each text's hidden states become the one row that is read; None: every token's are.
     """
@@ -110,6 +110,13 @@ class Head:
         for step in self.steps:
             x = _add(p, w, x, step)
         p.output(self.output, x)
+        if self.output == "logits":
+            p.output("terms", p.pool(x, ("max",)))  # [S, V]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All that it gives."""
+        return (self.output, "terms") if self.output == "logits" else (self.output,)
 
 
 def _add(p: Program, w: Parameters, x: Value, step: Step) -> Value:

@@ -78,6 +78,11 @@ class Checkpoint(ABC):
         return None
 
     @property
+    def term_activation(self) -> str | None:
+        """What a sparse encoder makes of its logits before the logarithm: "relu" or "log1p_relu"; None: it is not said."""
+        return None
+
+    @property
     def score_activation(self) -> str | None:
         """What the model's authors do to a classifier's scores, by PyTorch's name of it; None: they do not say."""
         return None

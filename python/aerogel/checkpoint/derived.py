@@ -31,6 +31,18 @@ class Derived(Checkpoint):
         return self._source.prompts
 
     @property
+    def similarity(self) -> str | None:
+        return self._source.similarity
+
+    @property
+    def score_activation(self) -> str | None:
+        return self._source.score_activation
+
+    @property
+    def term_activation(self) -> str | None:
+        return self._source.term_activation
+
+    @property
     def generation(self) -> GenerationSettings:
         return self._source.generation
 

@@ -66,6 +66,10 @@ class FolderCheckpoint(Checkpoint):
         return self._sentence.similarity if self._sentence else None
 
     @property
+    def term_activation(self) -> str | None:
+        return self._sentence.terms if self._sentence else None
+
+    @property
     def score_activation(self) -> str | None:
         if self._sentence is not None and self._sentence.activation is not None:
             return self._sentence.activation

@@ -57,6 +57,21 @@ DENSE = Settings(
     refused={**_PLACES, "use_residual": Refused("the input added to the output")},
     unknown="refuse",
 )
+SPLADE = Settings(
+    "1_SpladePooling/config.json",
+    used={"activation_function": "relu, or log1p_relu: what each token's logits become, before the logarithm"},
+    harmless={
+        "word_embedding_dimension": "the vocabulary",
+        "embedding_dimension": "the vocabulary",
+        "chunk_size": "how, not what",
+    },
+    refused={"pooling_strategy": Refused("the sum over a text's tokens", ("max",))},
+    unknown="refuse",
+)
+#: What the modules of a sparse encoder that holds the model may be called.
+_MODELS = ("Transformer", "MLMTransformer")
+#: Functions of a sparse encoder's logits.
+TERM_ACTIVATIONS = ("relu", "log1p_relu")
 NORM = Settings("2_LayerNorm/config.json", used={"dimension": "width of the embedding"}, unknown="refuse")
 
 
@@ -70,6 +85,7 @@ class Modules:
         steps: what follows the pooling, a last Normalize excepted.
         normalize: whether a Normalize comes last.
         pooled: whether the tokens of a prompt count in the embedding.
+        terms: what a sparse encoder makes of its logits: one of TERM_ACTIVATIONS; None: it is none.
         files: parameter of a step -> the folder of its module, and its name there.
     """
 
@@ -78,6 +94,7 @@ class Modules:
     steps: tuple[Step, ...]
     normalize: bool
     pooled: bool
+    terms: str | None
     files: Mapping[str, tuple[Path, str]]
 
 
@@ -89,13 +106,15 @@ def read_modules(folder: Path) -> Modules:
         UnsupportedModelError: a module, or a setting of one, that aerogel does not have.
     """
     path = folder / "modules.json"
-    model, modes, pooled = folder, None, True
+    model, modes, pooled, terms = folder, None, True, None
     steps: list[Step] = []
     files: dict[str, tuple[Path, str]] = {}
     for entry in read_json_list(path):
         kind, place = _module(path, folder, entry)
-        if kind == "Transformer":
+        if kind in _MODELS:
             model = place
+        elif kind == "SpladePooling" and modes is None:
+            terms = _terms(place)
         elif kind == "Pooling" and modes is None:
             config = _read(POOLING, place)
             modes = _modes(config, place / "config.json")
@@ -115,7 +134,7 @@ def read_modules(folder: Path) -> Modules:
                 f"{path}: module {kind!r}: expected a Transformer, one Pooling, and Dense, LayerNorm or Normalize after it"
             )
     normalize = bool(steps) and isinstance(steps[-1], Normalize)
-    return Modules(model, modes or (), tuple(steps[:-1] if normalize else steps), normalize, pooled, files)
+    return Modules(model, modes or (), tuple(steps[:-1] if normalize else steps), normalize, pooled, terms, files)
 
 
 def _module(path: Path, folder: Path, module: Any) -> tuple[str, Path]:
@@ -151,6 +170,16 @@ def _modes(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     if unknown:
         raise UnsupportedModelError(f"{path}: expected pooling modes of {', '.join(MODES)}, got {', '.join(unknown)}")
     return tuple(modes)
+
+
+def _terms(place: Path) -> str:
+    name = _read(SPLADE, place).get("activation_function", "relu")
+    if name not in TERM_ACTIVATIONS:
+        path = place / "config.json"
+        raise UnsupportedModelError(
+            f"{path}: activation_function: expected one of {', '.join(TERM_ACTIVATIONS)}, got {name!r:.80}"
+        )
+    return str(name)
 
 
 def _width(config: Mapping[str, Any], key: str, path: Path) -> int:

@@ -81,6 +81,7 @@ class SentenceTransformer:
 
     Attributes:
         similarity: how embeddings are compared, None where the files do not say.
+        terms: what a sparse encoder makes of its logits, None where it is none.
         activation: the name of what is done to a classifier's scores, None where the files do not say.
         files: parameter of a module after the pooling -> the folder of the module, and its name there.
     """
@@ -92,6 +93,7 @@ class SentenceTransformer:
     prompts: Prompts
     similarity: str | None
     activation: str | None
+    terms: str | None
     files: Mapping[str, tuple[Path, str]]
 
 
@@ -125,6 +127,7 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
         _prompts(said, path, modules.pooled),
         _similarity(said, path),
         _word(said, "activation_fn", path),
+        modules.terms,
         modules.files,
     )
 

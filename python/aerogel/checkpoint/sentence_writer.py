@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ _KINDS = {Dense: "Dense", Norm: "LayerNorm", Normalize: "Normalize"}
 #: Everything that is written here, as paths inside the model's folder.
 WRITTEN = (
     "modules.json",
-    *(f"?_{kind}{file}" for kind in ("Pooling", *_KINDS.values()) for file in ("", "/config.json")),
+    *(f"?_{kind}{file}" for kind in ("Pooling", "SpladePooling", *_KINDS.values()) for file in ("", "/config.json")),
     *(f"?_{_KINDS[kind]}/model.safetensors" for kind in _INSIDE),
 )
 
@@ -31,17 +31,12 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
     """
     pooling = checkpoint.pooling
     if pooling is None:
+        _write_terms(checkpoint, folder)
         return
     steps = [*pooling.steps, *([Normalize()] if pooling.normalize else [])]
     kinds = ["Transformer", "Pooling", *(_KINDS[type(step)] for step in steps)]
     paths = ["", "1_Pooling", *(_folder_of(i, step) for i, step in enumerate(steps))]
-    write_json(
-        folder / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
-        ],
-    )
+    _write_list(folder, kinds, paths, "models")
     (folder / "1_Pooling").mkdir()
     # The flags, which every version reads, have one order; another one only a list can say.
     flags = {flag: mode in pooling.modes for flag, mode in FLAGS.items()}
@@ -60,6 +55,32 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
             place = folder / _folder_of(i, step)
             place.mkdir()
             write_json(place / "config.json", _config(checkpoint, step))
+
+
+def _write_terms(checkpoint: Checkpoint, folder: Path) -> None:
+    """The modules of a sparse encoder, if it is one."""
+    if checkpoint.term_activation is None:
+        return
+    _write_list(folder, ["MLMTransformer", "SpladePooling"], ["", "1_SpladePooling"], "sparse_encoder.models")
+    (folder / "1_SpladePooling").mkdir()
+    write_json(
+        folder / "1_SpladePooling" / "config.json",
+        {
+            "pooling_strategy": "max",
+            "activation_function": checkpoint.term_activation,
+            "word_embedding_dimension": checkpoint.config.get("vocab_size"),
+        },
+    )
+
+
+def _write_list(folder: Path, kinds: Sequence[str], paths: Sequence[str], package: str) -> None:
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{package}.{kind}"}
+            for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+        ],
+    )
 
 
 def plain_names(checkpoint: Checkpoint) -> list[str]:

@@ -126,6 +126,11 @@ class Embedder(Core):
         "manhattan"."""
         return self._checkpoint.similarity or "cosine"
 
+    @property
+    def says_similarity(self) -> bool:
+        """Whether the model's files say how to compare embeddings."""
+        return self._checkpoint.similarity is not None
+
     def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
         """float32 [n, m]: how alike each of `embeddings1` [n, width] is to each of `embeddings2` [m, width], by
         `similarity_fn_name`: the larger, the more alike."""

@@ -34,6 +34,7 @@ from aerogel.engine.generation.chat import chat_text, chat_tokens
 from aerogel.engine.generation.run import generate_text, generate_tokens
 from aerogel.engine.generation.source import Source
 from aerogel.engine.scorer import Scorer
+from aerogel.engine.sparse_embedder import SparseEmbedder
 from aerogel.engine.token_reader import TokenReader
 from aerogel.engine.weights import PackedParameters
 from aerogel.errors import CheckpointError
@@ -126,7 +127,7 @@ def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
     return weights > cache_bytes()
 
 
-class Model(Embedder, Scorer, TokenReader):
+class Model(Embedder, SparseEmbedder, Scorer, TokenReader):
     """A model ready to run. Made by `load`; one may be called from several threads at once.
 
     `close`, or the end of a `with` block, gives its memory back. A pickled model is loaded again where it is unpickled,

@@ -106,17 +106,14 @@ class SentenceTransformer(Wrapper):
         self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **options: Any
     ) -> Any:
         """`encode`, after the prompt "query" if there is one and the call names no other."""
-        if prompt is None and prompt_name is None and "query" in self.prompts:
-            prompt_name = "query"
-        return self.encode(inputs, prompt_name, prompt, *args, **options)
+        return self.encode(inputs, self.task_prompt(prompt, prompt_name, ("query",)), prompt, *args, **options)
 
     def encode_document(
         self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **options: Any
     ) -> Any:
         """`encode`, after the prompt "document", "passage" or "corpus" if there is one and the call names no other."""
-        if prompt is None and prompt_name is None:
-            prompt_name = next((name for name in ("document", "passage", "corpus") if name in self.prompts), None)
-        return self.encode(inputs, prompt_name, prompt, *args, **options)
+        name = self.task_prompt(prompt, prompt_name, ("document", "passage", "corpus"))
+        return self.encode(inputs, name, prompt, *args, **options)
 
     @property
     def similarity_fn_name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from aerogel._util.checks import shown, text
@@ -90,6 +90,12 @@ class Wrapper:
         if name not in self.prompts:
             raise AerogelError(f"prompt_name: expected one of {', '.join(self.prompts) or 'none'}, got {shown(name)}")
         return self.prompts[name]
+
+    def task_prompt(self, prompt: str | None, prompt_name: str | None, names: Sequence[str]) -> str | None:
+        """The prompt's name: the caller's, else the first of `names` that the model has; None: the default, if any."""
+        if prompt is not None or prompt_name is not None:
+            return prompt_name
+        return next((name for name in names if name in self.prompts), None)
 
     @property
     def model_card_data(self) -> _ModelCard:

@@ -1,0 +1,65 @@
+"""A masked language model's sparse embeddings of texts: weights of the vocabulary's terms (SPLADE, arXiv 2109.10086)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aerogel._util.checks import flag, whole_number
+from aerogel._util.checks import texts as check_texts
+from aerogel.engine.core import Core
+from aerogel.engine.progress_bar import shown_progress
+from aerogel.engine.sparse_vectors import SparseVectors
+from aerogel.errors import UnsupportedModelError
+
+#: Numbers of logits at once: a text's are as many as its tokens times the vocabulary.
+LOGITS = 1 << 24
+
+
+class SparseEmbedder(Core):
+    """`encode_sparse`."""
+
+    def encode_sparse(
+        self,
+        texts: str | Sequence[str],
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        *,
+        max_active_dims: int | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool = False,
+    ) -> SparseVectors:
+        """Weights of the vocabulary's terms: log(1 + max(0, logit)) of a term, the largest over the text's tokens.
+
+        Args:
+            texts: one text or many.
+            prompt: stands before each text.
+            prompt_name: one of the model's own, see `prompts`.
+            max_active_dims: keep so many of a text's terms, the heaviest.
+            batch_size: the most texts that are run at once.
+            show_progress_bar: show a bar on stderr.
+
+        Returns:
+            Vectors [n, vocab_size], one for a single string too.
+
+        Raises:
+            UnsupportedModelError: the model is no masked language model.
+        """
+        if "terms" not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: not a masked language model")
+        found = check_texts("texts", [texts] if isinstance(texts, str) else texts)
+        batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
+        most = None if max_active_dims is None else whole_number("max_active_dims", max_active_dims, 1)
+        before = self._prompt(prompt, prompt_name)
+        parts: list[SparseVectors] = []
+        with shown_progress("texts", flag("show_progress_bar", show_progress_bar), None) as report:
+            runner = self._texts()
+            ids = runner.tokenize([before + text for text in found]) if found else []
+            tokens = max(1, LOGITS // self.vocab_size)
+            for _, _, logits, _ in runner.run(ids, None, "terms", tokens, batch_size, report):
+                weights = np.log1p(np.maximum(logits, 0))
+                if self._checkpoint.term_activation == "log1p_relu":
+                    weights = np.log1p(weights)
+                parts.append(SparseVectors.of(weights, most))
+        return SparseVectors.joined(parts, self.vocab_size)
