@@ -26,6 +26,7 @@ ROOMS = (
     "quantize",
     "budget",
     "engine",
+    "integrations",
     "structure",
     "compression",
     "exporting",
