@@ -50,7 +50,9 @@ class Roberta(Encoder):
     )
 
     def configure(self, c: Config) -> None:
-        self.offset = c.integer("pad_token_id", 1, minimum=0) + 1
+        self.offset = (
+            c.integer("pad_token_id", 1, minimum=-1) + 1
+        )  # -1: of a file whose table begins with the first token
         if self.positions <= self.offset:
             raise ConfigError(
                 f"config: max_position_embeddings: expected more than {self.offset}, the place of the first token, "

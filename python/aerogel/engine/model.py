@@ -426,7 +426,9 @@ class Model:
         return result
 
     @overload
-    def classify_tokens(self, texts: str, aggregation: str = ..., batch_tokens: int = ...) -> list[TokenSpan]: ...
+    def classify_tokens(  # type: ignore[overload-overlap]  # a str is a sequence of them too
+        self, texts: str, aggregation: str = ..., batch_tokens: int = ...
+    ) -> list[TokenSpan]: ...
 
     @overload
     def classify_tokens(
