@@ -132,6 +132,11 @@ class Tokenizer:
             return [pieces_of(post(before[0], window) if before else post(window)) for window in windows]
 
     @property
+    def around(self) -> frozenset[int]:
+        """The tokens that stand around every text."""
+        return frozenset(self._prefix + self._suffix)
+
+    @property
     def marks_parts(self) -> bool:
         """Whether the vocabulary tells tokens inside a word from those that begin one."""
         return bool(getattr(self._backend.model, "continuing_subword_prefix", None))
