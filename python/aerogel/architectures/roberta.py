@@ -39,6 +39,7 @@ class Roberta(Encoder):
 
     model_types: ClassVar = ("roberta", "xlm-roberta", "camembert")
     classes: ClassVar = classes("Roberta", "XLMRoberta", "Camembert")
+    byte_level: ClassVar = True
     masked_tensors: ClassVar = r"lm_head\..*"
     saved: ClassVar = {
         "roberta": _saved("Roberta"),
