@@ -9,13 +9,16 @@ from typing import Any
 
 from aerogel.architectures import Pooling, Refused, Settings
 from aerogel.checkpoint.config import read_json, read_optional_json
-from aerogel.checkpoint.sentence_modules import read_modules
+from aerogel.checkpoint.sentence_modules import TokenDense, read_modules
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 #: The file of the prompts, beside modules.json.
 PROMPTS = "config_sentence_transformers.json"
 #: How embeddings can be compared.
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+_COLBERT = (
+    "vectors of tokens are those of the text as it is given: without markers, tokens beside it, or words left out"
+)
 SENTENCE_TRANSFORMERS = Settings(
     PROMPTS,
     used={
@@ -28,6 +31,8 @@ SENTENCE_TRANSFORMERS = Settings(
     harmless={
         "__version__": "where the file comes from",
         "model_type": "the modules say it",
+        **dict.fromkeys(("query_prefix", "document_prefix", "query_length", "document_length"), _COLBERT),
+        **dict.fromkeys(("do_query_expansion", "attend_to_expansion_tokens", "skiplist_words"), _COLBERT),
     },
 )
 TRANSFORMER = Settings(
@@ -41,6 +46,7 @@ TRANSFORMER = Settings(
         "model_kwargs": "how weights are loaded",
         "cache_dir": "where files are kept",
         "model_name_or_path": "the model is that of the folder",
+        **dict.fromkeys(("query_length", "document_length", "query_expansion"), _COLBERT),
     },
     refused={
         "transformer_task": Refused(
@@ -52,9 +58,6 @@ TRANSFORMER = Settings(
         **dict.fromkeys(
             ("tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs"),
             Refused("arguments for other files: write them there", ()),
-        ),
-        **dict.fromkeys(
-            ("query_length", "document_length", "query_expansion"), Refused("one vector a token is not offered", ())
         ),
     },
 )
@@ -84,6 +87,7 @@ class SentenceTransformer:
         terms: what a sparse encoder makes of its logits, None where it is none.
         activation: the name of what is done to a classifier's scores, None where the files do not say.
         files: parameter of a module after the pooling -> the folder of the module, and its name there.
+        tokens: linears that make a vector of each token.
     """
 
     model_folder: Path
@@ -95,6 +99,7 @@ class SentenceTransformer:
     activation: str | None
     terms: str | None
     files: Mapping[str, tuple[Path, str]]
+    tokens: tuple[TokenDense, ...] = ()
 
 
 def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
@@ -129,6 +134,7 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
         _word(said, "activation_fn", path),
         modules.terms,
         modules.files,
+        modules.tokens,
     )
 
 

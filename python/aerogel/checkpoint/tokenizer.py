@@ -16,11 +16,16 @@ from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.checkpoint.decoding import ByteLevelDecoder, StreamDecoder, token_id
 from aerogel.checkpoint.pieces import Pieces, pieces_of
+from aerogel.checkpoint.tokenizer_bpe import FILES, byte_level_bpe
 from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
 from aerogel.errors import AerogelError, ConfigError, TokenizerError
 
 if TYPE_CHECKING:
     import tokenizers
+
+
+#: SentencePiece's files, which Transformers makes a tokenizer.json of.
+_SENTENCEPIECE = ("sentencepiece*.model", "spiece.model", "spm.model", "tokenizer.model")
 
 
 class Tokenizer:
@@ -135,6 +140,11 @@ class Tokenizer:
             return [pieces_of(post(before[0], window) if before else post(window)) for window in windows]
 
     @property
+    def around(self) -> frozenset[int]:
+        """The tokens that stand around every text."""
+        return frozenset(self._prefix + self._suffix)
+
+    @property
     def marks_parts(self) -> bool:
         """Whether the vocabulary tells tokens inside a word from those that begin one."""
         return bool(getattr(self._backend.model, "continuing_subword_prefix", None))
@@ -230,7 +240,8 @@ def _tokens_around(processor: dict[str, Any], where: object) -> tuple[list[int],
 
 
 def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False) -> Tokenizer:
-    """The tokenizer of a Hugging Face style folder: tokenizer.json, or vocab.txt for BERT.
+    """The tokenizer of a Hugging Face style folder: tokenizer.json, or vocab.txt for BERT, or vocab.json and merges.txt
+    for RoBERTa.
 
     Args:
         folder: where the files are.
@@ -253,9 +264,14 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
         path = folder / "vocab.txt"
         settings.check_class()
         backend = _wordpiece_from_vocab(path, settings)
+    elif all((folder / name).exists() for name in FILES) and family is not None and family.byte_level:
+        path = folder / FILES[0]
+        with named(path):
+            backend = byte_level_bpe(folder, settings)
     else:
+        found = next((f"a {file.name} alone" for name in _SENTENCEPIECE for file in folder.glob(name)), "neither")
         raise TokenizerError(
-            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found neither. "
+            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found {found}. "
             "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one"
         )
     if lowercase:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from aerogel._util.checks import texts as check_texts
 from aerogel.engine.core import Core
 from aerogel.engine.text_runner import BATCH_TOKENS
 from aerogel.engine.token_tasks import AGGREGATIONS, Answer, Run, TokenSpan, answer, classify_tokens
+from aerogel.engine.token_vectors import LEXICAL, VECTORS, lexical_weights
 from aerogel.errors import UnsupportedModelError
 
 
@@ -68,6 +69,53 @@ class TokenReader(Core):
         longest = whole_number("max_answer_tokens", max_answer_tokens, 1)
         may = flag("impossible", impossible)
         return answer(question, context, self.tokenizer, run, longest, may, self.max_tokens)
+
+    def encode_tokens(
+        self,
+        texts: str | Sequence[str],
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> Any:
+        """A vector of each token of texts, for late interaction (ColBERT; see `token_vectors.maxsim`).
+
+        Markers of queries and documents are the caller's, as prompts; queries are not filled up with mask tokens, and no
+        token of a text is left out (BGE-M3's first, which it does not use, excepted).
+
+        Args:
+            texts: one text or many; longer ones than `max_tokens` are cut there.
+            prompt: as `encode`.
+            prompt_name: as `encode`.
+            batch_tokens: tokens that are run at once.
+
+        Returns:
+            float32 [t, d] of each text, rows of length 1; one such array for a single string.
+        """
+        if isinstance(texts, str):
+            return self.encode_tokens([texts], prompt, prompt_name, batch_tokens)[0]
+        output = next((name for name in VECTORS if name in self.outputs), next(iter(VECTORS)))
+        run = self._token_runner(output, "not a model that makes a vector of each token", batch_tokens)
+        before = self._prompt(prompt, prompt_name)
+        ids = self._texts().tokenize([before + text for text in check_texts("texts", texts)])
+        return [rows[VECTORS[output] :] for rows in run(ids, [[0] * len(one) for one in ids])]
+
+    def lexical_weights(self, texts: str | Sequence[str], batch_tokens: int = BATCH_TOKENS) -> Any:
+        """How much each token of a text counts in a search by words (BGE-M3, arXiv 2402.03216).
+
+        Args:
+            texts: one text or many.
+            batch_tokens: tokens that are run at once.
+
+        Returns:
+            Of each text {token id: weight above 0}; one such mapping for a single string.
+        """
+        if isinstance(texts, str):
+            return self.lexical_weights([texts], batch_tokens)[0]
+        run = self._token_runner(LEXICAL, "not a model that weighs tokens", batch_tokens)
+        ids = self._texts().tokenize(check_texts("texts", texts))
+        rest = {self.tokenizer.unk_id, self.tokenizer.bos_id, *self.tokenizer.eos_ids, self.config.get("pad_token_id")}
+        unused = self.tokenizer.around | {token for token in rest if token is not None}
+        return lexical_weights(ids, run(ids, [[0] * len(one) for one in ids]), unused)
 
     def _token_runner(self, output: str, otherwise: str, batch_tokens: int) -> Run:
         """Runs sequences for what `output` says of their tokens."""
