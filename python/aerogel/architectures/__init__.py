@@ -14,6 +14,7 @@ from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
+from aerogel.architectures.fused import Fused
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
@@ -29,6 +30,7 @@ __all__ = [
     "Config",
     "Dense",
     "Fold",
+    "Fused",
     "GGUFNames",
     "GGUFSource",
     "Group",
