@@ -17,6 +17,7 @@ from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, Tenso
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
+from aerogel.architectures.mpnet import MPNet
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
 from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
@@ -66,7 +67,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Llama):
+for _family in (Bert, Llama, MPNet):
     register(_family)
 
 

@@ -44,6 +44,8 @@ class Architecture(ABC):
     config_names: ClassVar[Mapping[str, str]] = {}
     #: Whether all layers are one: the tensors of the first, used over and over.
     shares_layers: ClassVar[bool] = False
+    #: Whether attention's heads are told apart by their numbers, each with a bias or slope of its own: none can be removed.
+    numbered_heads: ClassVar[bool] = False
     #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
     heads_fill_hidden: ClassVar[bool] = False
 
@@ -108,11 +110,11 @@ class Architecture(ABC):
         for i in self.own_layers():
             n, heads, kv, f = f"layers.{i}.", self.heads[i], self.kv_heads[i], self.ffn[i]
             queries, keys = n + "attention.queries", n + "attention.keys"
-            if heads:
+            if heads and not self.numbered_heads:
                 widths = {"num_attention_heads": heads // kv, "num_key_value_heads": 1}
                 least = self.least_width("attention")
                 found.append(Group("heads", n + "attention", kv, parts(kv, queries, keys), widths, i, minimum=least))
-            if heads > kv:
+            if heads > kv and not self.numbered_heads:
                 widths = {"num_attention_heads": 1}
                 found.append(
                     Group("queries", n + "attention", heads, parts(heads, queries), widths, i, sections=kv, minimum=kv)
