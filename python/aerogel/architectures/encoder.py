@@ -106,8 +106,9 @@ class Encoder(Architecture):
     @classmethod
     def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
         # a head says what the model is for; without one it is an encoder
-        base = next(iter(cls.classes))
-        return Pooling(("mean",), normalize=False) if Config(config).architecture(base) == base else None
+        declared = Config(config).architecture(None)
+        plain = declared is None or cls.classes.get(declared, "unknown") is None
+        return Pooling(("mean",), normalize=False) if plain else None
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config, self.config_names)

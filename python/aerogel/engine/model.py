@@ -130,7 +130,7 @@ def _lasting(path: str | os.PathLike[str]) -> str:
 
 def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
     """Whether the linears are too big for the caches, taken as dense int8."""
-    weights = sum(math.prod(checkpoint.shape(name)) for stack in architecture.stacks() for name in stack)
+    weights = sum(math.prod(checkpoint.shape(name)) for stack in dict.fromkeys(architecture.stacks()) for name in stack)
     return weights > cache_bytes()
 
 
