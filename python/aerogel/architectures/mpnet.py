@@ -112,6 +112,8 @@ def _buckets() -> np.ndarray:
     found = []
     for offset in range(-_FAR, _FAR + 1):
         n = abs(offset)
-        wide = sum(n * n >= (exact * exact) << k for k in range(1, side - exact))  # whole numbers: no rounding to worry about
+        wide = sum(
+            n * n >= (exact * exact) << k for k in range(1, side - exact)
+        )  # whole numbers: no rounding to worry about
         found.append((side if offset > 0 else 0) + (n if n < exact else exact + wide))
     return np.array(found)

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.architectures import saved_names
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.fused import split_fused
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
-from aerogel.checkpoint.names import normalize_all, saved_names
+from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.sentence_transformers import Prompts, SentenceTransformer, read_sentence_transformer
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
