@@ -1,7 +1,8 @@
 """JinaBERT encoders (arXiv 2310.19923): BERT with symmetric ALiBi slopes for positions, and gated feed-forward blocks.
 
-jina-embeddings-v2 and the v1 rerankers say model_type "bert" and come with code of their own, jina-bert-implementation; what it
-computes is written here, it is not run. The code model's variant, jina-bert-v2-qk-post-norm, is refused by its tensors.
+jina-embeddings-v2 and the v1 rerankers say model_type "bert" and come with code of their own, jina-bert-implementation;
+what it computes is written here, it is not run. The code model's variant, jina-bert-v2-qk-post-norm, is refused by its
+tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from aerogel.architectures.config import Config
 from aerogel.architectures.encoder import SETTINGS, Names
-from aerogel.architectures.files import SavedNames
+from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.gated import GatedEncoder, check_code
 from aerogel.architectures.heads import (
@@ -35,6 +36,58 @@ if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value
 
 _MLP = "encoder.layer.{n}.mlp."
+_GGUF_BLOCKS = {
+    "attn_q": "attention.self.query",
+    "attn_k": "attention.self.key",
+    "attn_v": "attention.self.value",
+    "attn_output": "attention.output.dense",
+    "attn_output_norm": "attention.output.LayerNorm",
+    "ffn_down": "mlp.wo",
+    "layer_output_norm": "mlp.layernorm",
+}
+
+
+def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
+    types = file.tensors.get("token_types.weight")
+    config["type_vocab_size"] = 1 if types is None else types.shape[0]
+
+
+GGUF = GGUFNames(
+    keys={
+        "hidden_size": "embedding_length",
+        "intermediate_size": "feed_forward_length",
+        "num_hidden_layers": "block_count",
+        "num_attention_heads": "attention.head_count",
+        "max_position_embeddings": "context_length",
+        "layer_norm_eps": "attention.layer_norm_epsilon",
+    },
+    defaults={
+        "model_type": "bert",
+        "architectures": ["JinaBertModel"],
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "position_embedding_type": "alibi",
+        "feed_forward_type": "geglu",
+    },
+    tensors={
+        "token_embd.weight": "embeddings.word_embeddings.weight",
+        "token_types.weight": "embeddings.token_type_embeddings.weight",
+        "token_embd_norm.weight": "embeddings.LayerNorm.weight",
+        "token_embd_norm.bias": "embeddings.LayerNorm.bias",
+    },
+    blocks={
+        **{
+            f"{short}.{part}": f"encoder.layer.{{n}}.{long}.{part}"
+            for short, long in _GGUF_BLOCKS.items()
+            for part in ("weight", "bias")
+        },
+        "ffn_gate.weight": _MLP + "gate.weight",
+        "ffn_up.weight": _MLP + "up.weight",
+    },
+    finish=_finish_gguf,
+    zeros={"embeddings.token_type_embeddings.weight": ("type_vocab_size", "hidden_size")},
+    whole={"ffn_up.weight": ("ffn_gate.weight", _MLP + "gated_layers.weight")},  # newer converters do not split it
+)
 
 
 class JinaBert(GatedEncoder):
@@ -57,16 +110,17 @@ class JinaBert(GatedEncoder):
             fused=(Fused(_MLP + "gated_layers", (_MLP + "gate", _MLP + "up")),),
         )
     }
+    gguf: ClassVar = {"jina-bert-v2": GGUF}
     settings: ClassVar = SETTINGS | Settings(
         "config.json",
         used={
             "position_embedding_type": "alibi: the family",
+            "hidden_act": "only words that are known: the gate's function is feed_forward_type's, the heads' is gelu",
             "feed_forward_type": "the gate's activation: geglu or reglu",
             "max_position_embeddings": "the longest sequence",
             "auto_map": "only JinaBERT's own classes, which are not run: what they compute is known",
         },
         harmless={
-            "hidden_act": "only the heads' transform, and that is gelu",
             "emb_pooler": "modules.json says it; JinaBERT's own code takes the mean",
             "model_max_length": "the tokenizer's own files say it",
         },
@@ -103,8 +157,8 @@ class JinaBert(GatedEncoder):
 
 
 def _slopes(heads: int) -> np.ndarray:
-    """float32 [heads]: ALiBi's slopes (arXiv 2108.12409): 2^(-8/n), its square and so on for n heads, a power of 2; for other
-    numbers those of the power below, and then every second one of the power above."""
+    """float32 [heads]: ALiBi's slopes (arXiv 2108.12409): 2^(-8/n), its square and so on for n heads, a power of 2; for
+    other numbers those of the power below, and then every second one of the power above."""
 
     def powers(n: int) -> list[float]:
         return [2.0 ** (-8 * (i + 1) / n) for i in range(n)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aerogel._core import Rotary
 from aerogel.architectures.config import PER_LAYER, Config
 from aerogel.architectures.encoder import Names
-from aerogel.architectures.files import SavedNames
+from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.gated import GatedEncoder
 from aerogel.architectures.heads import (
@@ -39,6 +39,63 @@ _LAYER = "layers.{n}."
 FULL, LOCAL = "full_attention", "sliding_attention"
 #: The kind of a layer -> what older configs call its base, and what it is where they are silent.
 _BASES = {FULL: ("global_rope_theta", 160000.0), LOCAL: ("local_rope_theta", 10000.0)}
+
+_GGUF_BLOCKS = {
+    "attn_norm": "attn_norm",
+    "attn_qkv": "attn.Wqkv",
+    "attn_output": "attn.Wo",
+    "ffn_norm": "mlp_norm",
+    "ffn_up": "mlp.Wi",
+    "ffn_down": "mlp.Wo",
+}
+
+
+def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
+    """llama.cpp writes the whole window, and for the layers one number; bases that it lacks are its own."""
+    every = config.pop("global_attn_every_n_layers", 3)
+    layers = config["num_hidden_layers"]
+    if isinstance(every, list):
+        config["layer_types"] = [LOCAL if local else FULL for local in every]
+    elif type(every) is int and 0 < every and type(layers) is int:
+        config["layer_types"] = [LOCAL if i % every else FULL for i in range(min(layers, 1 << 16))]
+    else:
+        raise ConfigError(
+            f"{file.path}: attention.sliding_window_pattern: expected a positive number, got {every!r:.80}"
+        )
+    kind = file.metadata.get("modern-bert.rope.scaling.type", "none")
+    if kind != "none":
+        raise UnsupportedModelError(f"{file.path}: modern-bert.rope.scaling.type: expected none, got {kind!r:.80}")
+
+
+GGUF = GGUFNames(
+    keys={
+        "hidden_size": "embedding_length",
+        "intermediate_size": "feed_forward_length",
+        "num_hidden_layers": "block_count",
+        "num_attention_heads": "attention.head_count",
+        "max_position_embeddings": "context_length",
+        "norm_eps": "attention.layer_norm_epsilon",
+        "local_attention": "attention.sliding_window",
+        "global_attn_every_n_layers": "attention.sliding_window_pattern",
+        "global_rope_theta": "rope.freq_base",
+        "local_rope_theta": "rope.freq_base_swa",
+    },
+    defaults={
+        "model_type": "modernbert",
+        "architectures": ["ModernBertModel"],
+        "hidden_activation": "gelu",
+        "norm_eps": 1e-5,
+        "global_rope_theta": 160000.0,
+        "local_rope_theta": 10000.0,
+    },
+    tensors={
+        "token_embd.weight": "embeddings.tok_embeddings.weight",
+        "token_embd_norm.weight": "embeddings.norm.weight",
+        "output_norm.weight": "final_norm.weight",
+    },
+    blocks={f"{short}.weight": f"layers.{{n}}.{long}.weight" for short, long in _GGUF_BLOCKS.items()},
+    finish=_finish_gguf,
+)
 
 SETTINGS = CONFIG | Settings(
     "config.json",
@@ -109,6 +166,7 @@ class ModernBert(GatedEncoder):
     config_names = {"layer_norm_eps": "norm_eps", "hidden_act": "hidden_activation"}
     masked_tensors: ClassVar = r"(head|decoder)\..*"
     settings: ClassVar = SETTINGS
+    gguf: ClassVar = {"modern-bert": GGUF}
     saved: ClassVar = {
         "modernbert": SavedNames(
             base_class="ModernBertModel",
@@ -126,7 +184,7 @@ class ModernBert(GatedEncoder):
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         if _LAYER.format(n=0) + "attn_norm.weight" in names:
             raise UnsupportedModelError(
-                "layers.0.attn_norm.weight: ModernBERT's first layer has no norm before its attention: it has to stay the first"
+                "layers.0.attn_norm.weight: ModernBERT's first layer has no norm before its attention: it has to stay"
             )
         super().__init__(config, names, pooling)
 

@@ -1,7 +1,7 @@
 """NomicBERT encoders (arXiv 2402.01613): BERT with rotary embeddings and SwiGLU.
 
-nomic-embed-text-v1, v1.5 and what is built on nomic-bert-2048 have configs in GPT-2's words and code of their own, which is not
-run; Transformers 5 writes the same tensors with a config in BERT's words.
+nomic-embed-text-v1, v1.5 and what is built on nomic-bert-2048 have configs in GPT-2's words and code of their own, which is
+not run; Transformers 5 writes the same tensors with a config in BERT's words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from aerogel._core import Rotary
 from aerogel.architectures.config import Config
 from aerogel.architectures.encoder import SETTINGS, Names
-from aerogel.architectures.files import SavedNames
+from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.gated import GATES, GatedEncoder, check_code
 from aerogel.architectures.heads import (
@@ -31,9 +31,64 @@ from aerogel.architectures.heads import (
 )
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.rope import rotary
+from aerogel.architectures.rope_gguf import add_rope_scaling
 from aerogel.architectures.settings import Refused, Settings
+from aerogel.errors import ConfigError
 
 _ATTENTION = "encoder.layers.{n}.attn."
+_GGUF_BLOCKS = {
+    "attn_qkv": "attn.Wqkv",
+    "attn_output": "attn.out_proj",
+    "attn_output_norm": "norm1",
+    "ffn_up": "mlp.fc11",
+    "ffn_gate": "mlp.fc12",
+    "ffn_down": "mlp.fc2",
+    "layer_output_norm": "norm2",
+}
+
+
+def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
+    types = file.tensors.get("token_types.weight")
+    config["type_vocab_size"] = 0 if types is None else types.shape[0]
+    for key, tensor in (("qkv_proj_bias", "attn_qkv"), ("mlp_fc1_bias", "ffn_up"), ("mlp_fc2_bias", "ffn_down")):
+        config[key] = f"blk.0.{tensor}.bias" in file.tensors
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    if heads < 1 or hidden % heads:
+        raise ConfigError(f"{file.path}: expected a width that {heads} heads divide, got {hidden}")
+    config["head_dim"] = hidden // heads
+    add_rope_scaling(file, config)
+
+
+GGUF = GGUFNames(
+    keys={
+        "hidden_size": "embedding_length",
+        "intermediate_size": "feed_forward_length",
+        "num_hidden_layers": "block_count",
+        "num_attention_heads": "attention.head_count",
+        "max_position_embeddings": "context_length",
+        "layer_norm_eps": "attention.layer_norm_epsilon",
+        "rope_theta": "rope.freq_base",
+    },
+    defaults={
+        "model_type": "nomic_bert",
+        "architectures": ["NomicBertModel"],
+        "hidden_act": "silu",
+        "layer_norm_eps": 1e-12,
+        "rope_theta": 10000.0,
+    },
+    tensors={
+        "token_embd.weight": "embeddings.word_embeddings.weight",
+        "token_types.weight": "embeddings.token_type_embeddings.weight",
+        "token_embd_norm.weight": "emb_ln.weight",
+        "token_embd_norm.bias": "emb_ln.bias",
+    },
+    blocks={
+        f"{short}.{part}": f"encoder.layers.{{n}}.{long}.{part}"
+        for short, long in _GGUF_BLOCKS.items()
+        for part in ("weight", "bias")
+    },
+    finish=_finish_gguf,
+)
 #: Transformers' keys -> those of the configs with code of their own.
 _GPT2_WORDS = {
     "num_hidden_layers": "n_layer",
@@ -79,6 +134,7 @@ class NomicBert(GatedEncoder):
     type_counts: ClassVar = (2, 0)
     wordpiece: ClassVar = True
     saved: ClassVar = {"nomic_bert": _saved("nomic_bert."), "nomic_bert in GPT-2's words": _saved("bert.")}
+    gguf: ClassVar = {"nomic-bert": GGUF}
     settings: ClassVar = SETTINGS | Settings(
         "config.json",
         used={
@@ -106,7 +162,6 @@ class NomicBert(GatedEncoder):
             "pad_vocab_size_multiple": "the rows are padded already",
             "summary_*": "heads that GPT-2 has",
             "reorder_and_upcast_attn": "how fast, not what",
-            "max_position_embeddings": "the longest sequence",
             "mlp_multiple_of": "n_inner says it",
             "norm_position": "prenorm says it",
         },

@@ -194,6 +194,9 @@ def _translate(file: GGUFFile, names: GGUFNames) -> dict[str, str]:
     for name in file.tensors:
         block = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
         target = names.blocks.get(block[2]) if block else names.tensors.get(name)
+        if block and block[2] in names.whole:
+            part, whole = names.whole[block[2]]
+            target = target if f"blk.{block[1]}.{part}" in file.tensors else whole
         if target is not None:
             result[target.format(n=block[1]) if block else target] = name
         elif name not in names.ignored:
