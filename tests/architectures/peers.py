@@ -48,6 +48,28 @@ def tokenizer(folder: Path, size: int = VOCABULARY) -> None:
     wordpiece(tokens[:size], True, folder).save(str(folder / "tokenizer.json"))
 
 
+def unigram(folder: Path, size: int = VOCABULARY) -> None:
+    """One of SentencePiece's Unigram kind, as XLM-RoBERTa's tokenizer.json is: words begin with a mark, some in parts."""
+    import tokenizers
+
+    pieces = ["▁" + word for word in tiny_models.WORDS] + [*"▁abcdefghijklmnopqrstuvwxyz,.", "at", "un", "▁b"]
+    special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
+    vocabulary = [(token, 0.0) for token in special] + [(piece, -2.0 - len(piece) % 3) for piece in pieces]
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary[:size], unk_id=3))
+    backend.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.NFKC(), tokenizers.normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]
+    )
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 0), ("[SEP]", 2)],
+    )
+    backend.decoder = tokenizers.decoders.Metaspace()
+    backend.add_special_tokens(special)
+    backend.save(str(folder / "tokenizer.json"))
+
+
 def reload(folder: Path, name: str) -> Any:
     """The model of a folder, as Transformers loads it: nothing missing, nothing left over."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")

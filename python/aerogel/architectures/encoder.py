@@ -13,6 +13,7 @@ from aerogel.architectures.heads import MASKED, SEQUENCE, TOKENS, Axis, Head, he
 from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
+from aerogel.architectures.token_heads import KEY, token_heads
 from aerogel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ SETTINGS = CONFIG | Settings(
         "id2label": "names of a classifier's scores",
         "num_labels": "how many scores a classifier has",
         "label2id": "names of classes in evaluations",
+        KEY: "aerogel's: linears that make a vector of each token",
     },
     harmless={"problem_type": "the loss of training: scores are returned as they are"},
     refused={
@@ -115,6 +117,7 @@ class Encoder(Architecture):
         # a head says what the model is for; without one it is an encoder
         declared = Config(config).architecture(None)
         plain = declared is None or cls.classes.get(declared, "unknown") is None
+        plain = plain and not any(head.output == "tokens" for head in token_heads(config, (1, "hidden")))
         return Pooling(("mean",), normalize=False) if plain else None
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
@@ -152,7 +155,8 @@ class Encoder(Architecture):
             self.harmless[self.masked_tensors] = "masked language model head; the model is used for its embeddings"
         self.labels = label_count(config) if kind in (SEQUENCE, TOKENS) else 0
         self.head = None if kind is None else self.make_head(kind, c, names)
-        self.outputs = ("hidden",)
+        self.token_heads = token_heads(config, (self.hidden_size, "hidden"))
+        self.outputs = ("hidden", *(head.output for head in self.token_heads))
         if pooling is not None:
             self.outputs += ("embedding", "pooled")
         if self.head is not None:
@@ -185,6 +189,8 @@ class Encoder(Architecture):
         for i in self.own_layers():
             found += self.layer_tensors(i)
         found += pooling_tensors(self.pooling, self.hidden_size)
+        for head in self.token_heads:
+            found += head.tensors()
         return found + (self.head.tensors() if self.head is not None else [])
 
     def layer_tensors(self, i: int) -> list[Tensor]:
@@ -237,6 +243,8 @@ class Encoder(Architecture):
         p.output("hidden", h)  # [T, H]
         if self.pooling is not None:
             add_pooling(p, w, h, self.pooling)
+        for head in self.token_heads:
+            head.add(p, w, h)
         if self.head is not None:
             self.head.add(p, w, h)
         p.set_max_positions(self.max_positions)

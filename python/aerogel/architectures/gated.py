@@ -60,7 +60,9 @@ class GatedEncoder(Encoder):
             found += self.layer_tensors(i)
         found += self.last_tensors()
         found += pooling_tensors(self.pooling, self.hidden_size)
-        return found + (self.head.tensors() if self.head is not None else [])
+        for head in (*self.token_heads, *([self.head] if self.head is not None else [])):
+            found += head.tensors()
+        return found
 
     def layer_tensors(self, i: int) -> list[Tensor]:
         t, n, m, h = self.layer_prefix.format(i), f"layers.{i}.", self.modules, (self.hidden_size, "hidden")

@@ -39,6 +39,7 @@ class Roberta(Encoder):
 
     model_types: ClassVar = ("roberta", "xlm-roberta", "camembert")
     classes: ClassVar = classes("Roberta", "XLMRoberta", "Camembert")
+    byte_level: ClassVar = True
     masked_tensors: ClassVar = r"lm_head\..*"
     saved: ClassVar = {
         "roberta": _saved("Roberta"),
@@ -50,7 +51,9 @@ class Roberta(Encoder):
     )
 
     def configure(self, c: Config) -> None:
-        self.offset = c.integer("pad_token_id", 1, minimum=0) + 1
+        self.offset = (
+            c.integer("pad_token_id", 1, minimum=-1) + 1
+        )  # -1: of a file whose table begins with the first token
         if self.positions <= self.offset:
             raise ConfigError(
                 f"config: max_position_embeddings: expected more than {self.offset}, the place of the first token, "
