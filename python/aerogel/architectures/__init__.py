@@ -17,8 +17,14 @@ from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
+from aerogel.architectures.fused import Fused
 from aerogel.architectures.groups import Group, Part
+from aerogel.architectures.gte import Gte
+from aerogel.architectures.jina_bert import JinaBert
 from aerogel.architectures.llama import Llama
+from aerogel.architectures.modernbert import ModernBert
+from aerogel.architectures.mpnet import MPNet
+from aerogel.architectures.nomic_bert import NomicBert
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
 from aerogel.architectures.roberta import Roberta
 from aerogel.architectures.settings import Refused, Settings
@@ -33,6 +39,7 @@ __all__ = [
     "Config",
     "Dense",
     "Fold",
+    "Fused",
     "GGUFNames",
     "GGUFSource",
     "Group",
@@ -53,6 +60,7 @@ __all__ = [
     "is_folded",
     "pooling_of",
     "register",
+    "saved_names",
 ]
 
 log = logging.getLogger("aerogel")
@@ -68,14 +76,21 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Roberta, DistilBert, Electra, Albert, Llama):
+for _family in (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, Llama):
     register(_family)
 
 
 def family_of(config: Mapping[str, Any]) -> type[Architecture] | None:
     """The family that a config names, or None if there is no such."""
-    model_type = config.get("model_type")
-    return FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    families = dict.fromkeys(reversed(FAMILIES.values()))
+    return next((family for family in families if family.claims(config) is not None), None)
+
+
+def saved_names(config: Mapping[str, Any]) -> SavedNames | None:
+    """How Transformers names the parameters of the model type in the config; None for a type that is not supported."""
+    family = family_of(config)
+    kind = None if family is None else family.claims(config)
+    return None if family is None or kind is None else family.saved[kind]
 
 
 def gguf_names() -> dict[str, GGUFNames]:

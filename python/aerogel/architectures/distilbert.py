@@ -41,7 +41,7 @@ class DistilBert(Encoder):
         ffn_norm="output_layer_norm",
     )
     masked_tensors: ClassVar = r"vocab_(transform|layer_norm|projector)\..*"
-    config_names: ClassVar = {
+    config_names = {
         "hidden_size": "dim",
         "num_hidden_layers": "n_layers",
         "num_attention_heads": "n_heads",

@@ -14,6 +14,7 @@ from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, 
 from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.architectures.token_heads import KEY, token_heads
+from aerogel.errors import ConfigError
 
 if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value
@@ -102,6 +103,12 @@ class Encoder(Architecture):
         r"embeddings\.position_ids": "positions are counted",
         r"pooler\..*": "nothing asks for the pooler's output",
     }
+    #: A config's word for the activation -> the engine's.
+    activations: ClassVar[Mapping[str, str]] = ACTIVATIONS
+    #: The kinds of position embeddings that are the family's.
+    position_kinds: ClassVar[Sequence[str]] = ("absolute",)
+    #: Kinds of tokens where the config is silent, and the fewest there may be.
+    type_counts: ClassVar[tuple[int, int]] = (2, 1)
     #: The tensors of heads that are not loaded where a pooling says what the model is for, as regular expressions.
     masked_tensors: ClassVar[str] = r"cls\.predictions\..*"
 
@@ -118,18 +125,22 @@ class Encoder(Architecture):
         self.layers = c.integer("num_hidden_layers")
         self.hidden_size = c.integer("hidden_size")
         self.heads = self.kv_heads = c.per_layer("num_attention_heads", self.layers)
+        if self.numbered_heads and len(set(self.heads)) > 1:
+            raise ConfigError(
+                f"config: attention_heads: expected as many in every layer, as they are told apart, got {self.heads}"
+            )
         self.head_dim = c.head_dim(self.hidden_size)
         self.ffn = c.per_layer("intermediate_size", self.layers)
         self.vocab_size = c.integer("vocab_size")
         self.positions = c.integer("max_position_embeddings")
         #: Rows of the position embeddings before that of the first token.
         self.offset = 0
-        self.types = c.integer("type_vocab_size", 2) if self.modules.types else 0
+        self.types = c.integer("type_vocab_size", *self.type_counts) if self.modules.types else 0
         self.eps = c.number("layer_norm_eps", 1e-12)
-        self.activation = c.choice("hidden_act", ACTIVATIONS, "gelu")
+        self.activation = c.choice("hidden_act", self.activations, "gelu")
         #: The width of the embeddings.
         self.width: Axis = (self.hidden_size, "hidden")
-        c.choice("position_embedding_type", ["absolute"], "absolute")
+        c.choice("position_embedding_type", self.position_kinds, self.position_kinds[0])
         c.only("is_decoder", False)
         c.only("add_cross_attention", False)
         self.harmless = dict(type(self).harmless)
@@ -228,6 +239,7 @@ class Encoder(Architecture):
             self._trace(p, i, h)
             h = self._layer(p, w, i, h)  # [T, H]
         self._trace(p, self.layers, h)
+        h = self.finish(p, w, h)  # [T, H]
         p.output("hidden", h)  # [T, H]
         if self.pooling is not None:
             add_pooling(p, w, h, self.pooling)
@@ -240,6 +252,10 @@ class Encoder(Architecture):
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
         """[T, 3 A d] -> [T, A d] of layer i."""
         return p.attention(f"layers.{i}.attention", qkv, self.heads[i], self.heads[i], self.head_dim, causal=False)
+
+    def finish(self, p: Program, w: Parameters, h: Value) -> Value:
+        """[T, H] -> [T, H]: what stands behind the layers."""
+        return h
 
     def _embed(self, p: Program, w: Parameters) -> Value:
         m = self.modules

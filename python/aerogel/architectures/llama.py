@@ -337,7 +337,7 @@ class Llama(Architecture):
                 f = linear(
                     n + "ffn.gate_up", x, self.ffn_bias, n + "mlp.gate_proj", n + "mlp.up_proj", terms=self.terms
                 )  # [T, 2F]
-                f = p.silu_gate(f)  # [T, F]
+                f = p.gate(f, "silu")  # [T, F]
                 h = p.add(h, linear(n + "ffn.down", f, self.ffn_bias, n + "mlp.down_proj", terms=self.terms))  # [T, H]
         self._trace(p, self.layers, h)
         h = norm("norm", h, "norm")  # [T, H]

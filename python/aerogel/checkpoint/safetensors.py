@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.architectures import saved_names
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.chat import ChatTemplates, folder_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
+from aerogel.checkpoint.fused import split_fused
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
-from aerogel.checkpoint.names import normalize_all, saved_names
+from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.sentence_transformers import (
     Prompts,
     SentenceTransformer,
@@ -134,6 +136,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             )
         self._stored = normalize_all(self._files, config, folder)
         self._masks = _take_masks(self._stored, self._files, folder)
+        self._stored, self._rows = split_fused(self._stored, self._row_count, self.config, folder)
         self._beside = self._take_token_heads(folder)
         self._untie()
 
@@ -150,16 +153,19 @@ class SafetensorsCheckpoint(FolderCheckpoint):
     def shape(self, name: str) -> tuple[int, ...]:
         if name in self._beside:
             return self._beside[name].shape
-        return self._files.entry(self._find(name)).shape
+        shape = self._files.entry(self._find(name)).shape
+        rows = self._rows.get(name)
+        return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
         if name in self._beside:
             return self._beside[name]
         stored = self._find(name)
-        values = self._files.float32(stored)
+        rows = self._rows.get(name)
+        values = self._files.float32(stored, rows)
         check_finite(self._files.where(stored), values)
-        mask = self._masks.get(name)
-        return values if mask is None else self._masked(values, mask)
+        mask = self._masks.get(stored)
+        return values if mask is None else self._masked(values, mask, rows)
 
     def weight(self, name: str) -> Weight:
         if name in self._beside:
@@ -167,11 +173,11 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         stored = self._find(name)
         where = self._files.where(stored)
         entry = self._files.entry(stored)
-        shape = check_matrix(where, entry.shape)
+        shape = check_matrix(where, self.shape(name))
         if (
-            entry.dtype == "BF16" and name not in self._masks
+            entry.dtype == "BF16" and stored not in self._masks
         ):  # as it lies in the file: the same numbers in half the memory
-            values = self._files.raw(stored)
+            values = self._files.raw(stored, self._rows.get(name))
             check_finite(where, values)
             return Weight(shape, values)
         return Weight(shape, self.array(name))
@@ -208,8 +214,12 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         alike = self._files.entry(one).shape == self._files.entry(two).shape
         return alike and bool(np.array_equal(self._files.float32(one), self._files.float32(two)))
 
-    def _masked(self, values: NDArray[np.float32], mask: str) -> NDArray[np.float32]:
-        kept = self._files.float32(mask)
+    def _row_count(self, stored: str) -> int:
+        shape = self._files.entry(stored).shape
+        return shape[0] if shape else 0
+
+    def _masked(self, values: NDArray[np.float32], mask: str, rows: slice | None) -> NDArray[np.float32]:
+        kept = self._files.float32(mask, rows)
         if not np.isin(kept, (0, 1)).all():
             raise CheckpointError(f"{self._files.where(mask)}: expected a mask of zeros and ones")
         return np.where(kept != 0, values, np.float32(0))
@@ -222,8 +232,8 @@ class SafetensorsCheckpoint(FolderCheckpoint):
 
 
 def _take_masks(stored: dict[str, str], files: TensorFiles, where: object) -> dict[str, str]:
-    """Renames what `torch.nn.utils.prune` calls `weight_orig` in `stored` to `weight`, and returns the stored name of the
-    mask of each, which its values are multiplied by."""
+    """Renames what `torch.nn.utils.prune` calls `weight_orig` in `stored` to `weight`, and returns the mask that the values
+    of each are multiplied by, both under the file's names."""
     masks: dict[str, str] = {}
     for pruned in [name for name in stored if name.endswith("_orig")]:
         name = pruned.removesuffix("_orig")
@@ -233,5 +243,5 @@ def _take_masks(stored: dict[str, str], files: TensorFiles, where: object) -> di
         if name in stored or files.entry(mask).shape != files.entry(stored[pruned]).shape:
             raise CheckpointError(f"{where}: {pruned}: expected a mask of its shape, and no {name} beside it")
         stored[name] = stored.pop(pruned)
-        masks[name] = stored.pop(name + "_mask")
+        masks[stored[name]] = stored.pop(name + "_mask")
     return masks

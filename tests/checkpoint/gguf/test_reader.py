@@ -409,7 +409,7 @@ def test_other_architectures_are_named(tmp_path: Path, arch: Any, got: str) -> N
     else:
         files.write(path, str(arch), entry, {})
     with pytest.raises(
-        UnsupportedModelError, match=f"general.architecture: expected one of bert, llama, qwen2, got {got}"
+        UnsupportedModelError, match=f"general.architecture: expected one of bert, .*qwen2.*, got {got}"
     ):
         open_checkpoint(path)
 
