@@ -45,13 +45,16 @@ inline std::int64_t padded(std::int64_t n, std::int64_t step) { return (n + step
 
 inline std::int64_t at_least(std::int64_t a, std::int64_t b) { return a < b ? b : a; }
 
-// Query i sees keys [first_key(i), end_key(i)). Both are those of query i - 1 or one more.
+// Query i sees keys [first_key(i), end_key(i)). Both are those of query i - 1 or one more. Compiled twice, so that attention
+// without a window pays nothing for those with one.
+template <bool windowed>
 inline std::int64_t first_key(const AttentionTask& task, std::int64_t i) {
-  return task.window < 0 ? 0 : at_least(0, task.position + i - task.window);
+  return windowed ? at_least(0, task.position + i - task.window) : 0;
 }
+template <bool windowed>
 inline std::int64_t end_key(const AttentionTask& task, std::int64_t i) {
   if (task.causal) return at_most(task.keys, task.position + i + 1);
-  return task.window < 0 ? task.keys : at_most(task.keys, task.position + i + task.window + 1);
+  return windowed ? at_most(task.keys, task.position + i + task.window + 1) : task.keys;
 }
 
 inline void prefetch_row(const float* row, std::int64_t d) {
@@ -157,8 +160,8 @@ void score_tile(const float* q, const float* panel, std::int64_t d, float* score
 }
 
 // y[rows, columns] = (p[rows, keys] . a V panel) * inverse[rows]; row r sees min(r, more) keys behind these `keys`, and
-// min(rows - 1 - r, less) before them.
-template <int rows, int vectors>
+// min(rows - 1 - r, less) before them, where there is a window.
+template <int rows, int vectors, bool windowed>
 void value_tile(const float* p, std::int64_t ldp, const float* panel, std::int64_t ldb, std::int64_t keys, std::int64_t more,
                 std::int64_t less, const float* inverse, float* y, std::int64_t ldy, std::int64_t columns) {
   Vector sum[rows][vectors];
@@ -177,7 +180,7 @@ void value_tile(const float* p, std::int64_t ldp, const float* panel, std::int64
       }
     }
   }
-  if (less > 0) {
+  if (windowed && less > 0) {
 #pragma GCC unroll 16
     for (int m = 1; m < rows; ++m) {
       if (m > less) break;
@@ -203,15 +206,16 @@ using ValueTile = void (*)(const float*, std::int64_t, const float*, std::int64_
                            const float*, float*, std::int64_t, std::int64_t);
 
 // Tiles of rows = 1 .. tile and columns in one or two vectors.
-template <int tile, int rows = 1>
+template <int tile, bool windowed, int rows = 1>
 struct Tiles {
+  using Higher = Tiles<tile, windowed, (rows < tile ? rows + 1 : rows)>;
   static ScoreTile score(std::int64_t height, std::int64_t columns) {
-    if (height > rows) return Tiles<tile, (rows < tile ? rows + 1 : rows)>::score(height, columns);
+    if (height > rows) return Higher::score(height, columns);
     return columns > kLanes ? score_tile<rows, 2> : score_tile<rows, 1>;
   }
   static ValueTile value(std::int64_t height, std::int64_t columns) {
-    if (height > rows) return Tiles<tile, (rows < tile ? rows + 1 : rows)>::value(height, columns);
-    return columns > kLanes ? value_tile<rows, 2> : value_tile<rows, 1>;
+    if (height > rows) return Higher::value(height, columns);
+    return columns > kLanes ? value_tile<rows, 2, windowed> : value_tile<rows, 1, windowed>;
   }
 };
 
@@ -346,9 +350,9 @@ struct Ahead {
   }
 };
 
-template <int tile>
+template <int tile, bool windowed>
 void attend_packed(const AttentionTask& task) {
-  const std::int64_t d = task.d, keys = end_key(task, task.queries - 1), lds = padded(keys, kPanel) + kPanel;
+  const std::int64_t d = task.d, keys = end_key<windowed>(task, task.queries - 1), lds = padded(keys, kPanel) + kPanel;
   std::int64_t block = kBlock;
   while (block > tile && block * lds > 32768) block -= tile;
   float* k_panels = static_cast<float*>(task.scratch);
@@ -369,16 +373,16 @@ void attend_packed(const AttentionTask& task) {
       const std::int64_t rows = at_most(block, task.queries - first);
       const Cut<tile> cut(rows);
       pack_queries(task, task.q + head * d + first * task.ldq, task.ldq, rows, queries);
-      for (std::int64_t j = first_key(task, first) / kPanel * kPanel; j < end_key(task, first + rows - 1); j += kPanel)
+      for (std::int64_t j = first_key<windowed>(task, first) / kPanel * kPanel; j < end_key<windowed>(task, first + rows - 1); j += kPanel)
         cut.each([&](std::int64_t r, std::int64_t height) {
-          const std::int64_t columns = end_key(task, first + r + height - 1) - j;
+          const std::int64_t columns = end_key<windowed>(task, first + r + height - 1) - j;
           value_rows.some();
-          if (columns > 0 && j + kPanel > first_key(task, first + r))
-            Tiles<tile>::score(height, columns)(queries + r * d, k_panels + j * d, d, scores + r * lds + j, lds);
+          if (columns > 0 && (!windowed || j + kPanel > first_key<windowed>(task, first + r)))
+            Tiles<tile, windowed>::score(height, columns)(queries + r * d, k_panels + j * d, d, scores + r * lds + j, lds);
         });
       float inverse[kBlock];
-      const auto first_of = [&](std::int64_t r) { return first_key(task, first + r); };
-      const auto end_of = [&](std::int64_t r) { return end_key(task, first + r); };
+      const auto first_of = [&](std::int64_t r) { return first_key<windowed>(task, first + r); };
+      const auto end_of = [&](std::int64_t r) { return end_key<windowed>(task, first + r); };
       if (adjusts(task)) adjust_rows(task, head, task.position + first, scores, lds, rows, first_of, end_of, distances);
       softmax(scores, lds, rows, first_of, end_of, inverse);
       if (head == 0 && first == 0 && !in_place) pack_values(task, keys, packed_values);
@@ -387,14 +391,14 @@ void attend_packed(const AttentionTask& task) {
         const auto rows_at = [&](std::int64_t r, std::int64_t height) {
           // The keys that all of these rows see.
           const std::int64_t from = first_of(r + height - 1), to = end_of(r);
-          Tiles<tile>::value(height, d - c)(scores + r * lds + from, lds, values + c * value_step + from * value_ld, value_ld, to - from,
+          Tiles<tile, windowed>::value(height, d - c)(scores + r * lds + from, lds, values + c * value_step + from * value_ld, value_ld, to - from,
                                             end_of(r + height - 1) - to, from - first_of(r), inverse + r,
                                             task.y + head * d + (first + r) * task.ldy + c, task.ldy, d - c);
         };
         cut.each([&](std::int64_t r, std::int64_t height) {
           more_queries.some();
           next_keys.some();
-          if (first_of(r + height - 1) <= end_of(r)) return rows_at(r, height);
+          if (!windowed || first_of(r + height - 1) <= end_of(r)) return rows_at(r, height);
           for (std::int64_t i = r; i < r + height; ++i) rows_at(i, 1);  // a narrow window
         });
       }
@@ -406,18 +410,19 @@ void attend_packed(const AttentionTask& task) {
 constexpr int kSharing = 3;  // query heads at once: 12 sums fill the registers of the smaller instruction sets
 constexpr std::int64_t kFar = 16;  // rows of a cache that are asked for ahead of time
 
-// p[heads, keys] = q[heads, d] . k[keys, d]^T, the elements of d on the lanes, of the keys from `first` on. Keys in steps of
-// `strands`.
+// p[heads, keys] = q[heads, d] . k[keys, d]^T, the elements of d on the lanes. Keys in steps of `strands`. v: the values that are
+// read next.
 template <int heads, int strands>
-void few_scores(const float* q, const AttentionTask& task, std::int64_t first, std::int64_t keys, float* p, std::int64_t ldp) {
+void few_scores(const float* q, const AttentionTask& task, const float* keys_at, const float* v, std::int64_t keys, float* p,
+                std::int64_t ldp) {
   const std::int64_t d = task.d;
   for (std::int64_t j = 0; j < keys; j += strands) {
     const float* k[strands];
     for (int r = 0; r < strands; ++r) {
-      k[r] = task.k + (first + at_most(j + r, keys - 1)) * task.ldk;
+      k[r] = keys_at + at_most(j + r, keys - 1) * task.ldk;
       // The values too: they are next, and this loop leaves the memory more time.
       if (j + r + kFar < keys) prefetch_row(k[r] + kFar * task.ldk, d);
-      if (j + r < keys) prefetch_row(task.v + (first + j + r) * task.ldv, d);
+      if (j + r < keys) prefetch_row(v + (j + r) * task.ldv, d);
     }
     Vector sum[heads][strands];
     clear(sum);
@@ -487,13 +492,14 @@ void few_values(const float* p, std::int64_t ldp, std::int64_t keys, const float
 }
 
 // Query i of heads [head, head + heads).
-template <int heads>
+template <int heads, bool windowed>
 void attend_few(const AttentionTask& task, std::int64_t i, std::int64_t head) {
-  const std::int64_t d = task.d, first = first_key(task, i), keys = end_key(task, i) - first, ldp = padded(keys, 8) + kPanel;
+  const std::int64_t d = task.d, first = first_key<windowed>(task, i), keys = end_key<windowed>(task, i) - first, ldp = padded(keys, 8) + kPanel;
   float* p = static_cast<float*>(task.scratch);
   float* q = p + heads * ldp;
   pack_queries(task, task.q + i * task.ldq + head * d, d, heads, q);
-  few_scores<heads, heads == 1 ? 8 : 4>(q, task, first, keys, p, ldp);
+  const float* const v = task.v + first * task.ldv;
+  few_scores<heads, heads == 1 ? 8 : 4>(q, task, task.k + first * task.ldk, v, keys, p, ldp);
   const auto first_of = [&](std::int64_t) { return std::int64_t{0}; };
   const auto end_of = [&](std::int64_t) { return keys; };
   for (std::int64_t h = 0; adjusts(task) && h < heads; ++h)
@@ -505,7 +511,7 @@ void attend_few(const AttentionTask& task, std::int64_t i, std::int64_t head) {
   const auto columns = [&](auto tile, int vectors) {
     const std::int64_t width = vectors * kLanes;
     for (; c + width <= d || (vectors == 1 && c < d); c += width)
-      tile(p, ldp, keys, task.v + first * task.ldv + c, task.ldv, inverse, y + c, d, at_most(width, d - c));
+      tile(p, ldp, keys, v + c, task.ldv, inverse, y + c, d, at_most(width, d - c));
   };
   if (heads == 1) columns(few_values<heads, 8, 1>, 8);
   columns(few_values<heads, 4, heads == 1 ? 2 : 1>, 4);
@@ -513,18 +519,23 @@ void attend_few(const AttentionTask& task, std::int64_t i, std::int64_t head) {
   columns(few_values<heads, 1, heads == 1 ? 8 : 4>, 1);
 }
 
-template <int tile>
-void attend(const AttentionTask& task) {
-  if (task.queries >= kPack) return attend_packed<tile>(task);
+template <int tile, bool windowed>
+void attend_all(const AttentionTask& task) {
+  if (task.queries >= kPack) return attend_packed<tile, windowed>(task);
   const std::int64_t groups = (task.heads + kSharing - 1) / kSharing;
   for (std::int64_t i = 0; i < task.queries; ++i)
     for (std::int64_t g = 0, head = 0; g < groups; ++g) {
       const std::int64_t next = task.heads * (g + 1) / groups;
-      if (next - head == 1) attend_few<1>(task, i, head);
-      else if (next - head == 2) attend_few<2>(task, i, head);
-      else attend_few<3>(task, i, head);
+      if (next - head == 1) attend_few<1, windowed>(task, i, head);
+      else if (next - head == 2) attend_few<2, windowed>(task, i, head);
+      else attend_few<3, windowed>(task, i, head);
       head = next;
     }
+}
+
+template <int tile>
+void attend(const AttentionTask& task) {
+  task.window < 0 ? attend_all<tile, false>(task) : attend_all<tile, true>(task);
 }
 
 }  // namespace
