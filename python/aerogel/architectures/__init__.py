@@ -10,13 +10,17 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from aerogel.architectures.albert import Albert
 from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.distilbert import DistilBert
+from aerogel.architectures.electra import Electra
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
+from aerogel.architectures.roberta import Roberta
 from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
@@ -64,7 +68,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Llama):
+for _family in (Bert, Roberta, DistilBert, Electra, Albert, Llama):
     register(_family)
 
 
