@@ -36,6 +36,15 @@ static inline Vector exp_reduce(Vector x, Vector* power) {
   return fnma(k, splat(1.42860682e-6f), fnma(k, splat(0.693145752f), x));
 }
 
+// |tanh x| = m / (m + 2) with m = e^(2|x|) - 1 = 2^k (e^f - 1) + (2^k - 1), which keeps its precision near 0.
+static inline Vector tanh(Vector x) {
+  const Vector a = min(splat(10.0f), magnitude(x));  // min keeps a NaN
+  Vector power;
+  const Vector f = exp_reduce(add(a, a), &power);
+  const Vector m = fma(power, mul(expm1_over(f), f), sub(power, splat(1.0f)));
+  return with_sign_of(x, div(m, add(m, splat(2.0f))));
+}
+
 // x in [-88.03, 88.9]; infinity from 88.377 on.
 static inline Vector exp(Vector x) {
   Vector power;

@@ -146,7 +146,7 @@ static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int
   const std::size_t block = static_cast<std::size_t>(queries < 48 ? queries : 48) + 2;
   const std::size_t padded_keys = static_cast<std::size_t>((keys + 31) / 32 * 32);
   const std::size_t padded_d = static_cast<std::size_t>((d + 31) / 32 * 32);
-  // a block of queries and their scores, and a packed panel of keys and values
+  // a block of queries and their scores, what is added to these by distance, and a packed panel of keys and values
   return 4 * (block * (padded_keys + 32) + block * padded_d + 2 * padded_keys * padded_d) + 256;
 }
 

@@ -107,7 +107,9 @@ TEST(ops_activation_rows_codes_and_places) {
     bool gated;
   };
   const Case cases[] = {{"gelu_erf", &Ops::gelu_erf, false}, {"gelu_tanh", &Ops::gelu_tanh, false}, {"relu", &Ops::relu, false},
-                        {"tanh_act", &Ops::tanh_act, false}, {"silu", &Ops::silu, false},           {"silu_gate", &Ops::silu_gate, true}};
+                        {"tanh_act", &Ops::tanh_act, false}, {"silu", &Ops::silu, false},           {"silu_gate", &Ops::silu_gate, true},
+                        {"gelu_erf_gate", &Ops::gelu_erf_gate, true}, {"gelu_tanh_gate", &Ops::gelu_tanh_gate, true},
+                        {"relu_gate", &Ops::relu_gate, true}};
   Random random(5);
   for (Isa isa : tested_isas())
     for (const Case& c : cases)

@@ -1,5 +1,7 @@
-// attention against double precision, with slices of wide rows, odd sizes, causal limits and poison where it must not look.
+// attention against double precision, with slices of wide rows, odd sizes, causal limits and windows, all that scores can be
+// besides products, and poison where it must not look.
 #include <algorithm>
+#include <sstream>
 
 #include "ops_support.h"
 
@@ -11,9 +13,29 @@ using namespace testing;
 struct Case {
   std::int64_t queries, keys, d;
   bool causal;
-  std::int64_t limit;
+  std::int64_t limit;      // the position of the first query among the keys
   std::int64_t heads = 1;  // that share the keys
+  std::int64_t window = -1;
+  float softcap = 0.0f;
+  std::int64_t reach = -1;  // of a bias; -1: none
+  bool slopes = false;
 };
+
+std::int64_t first_key(const Case& c, std::int64_t i) {
+  return c.window < 0 ? 0 : std::max<std::int64_t>(0, c.limit + i - c.window);
+}
+std::int64_t end_key(const Case& c, std::int64_t i) {
+  const std::int64_t end = c.window < 0 ? c.keys : std::min(c.keys, c.limit + i + c.window + 1);
+  return c.causal ? std::min(end, c.limit + i + 1) : end;
+}
+
+std::string text(Isa isa, const Case& c) {
+  std::ostringstream out;
+  out << "attention " << isa_name(isa) << " queries " << c.queries << " keys " << c.keys << " d " << c.d << " heads " << c.heads
+      << (c.causal ? " causal from " : " from ") << c.limit << " window " << c.window << " softcap " << c.softcap << " reach " << c.reach
+      << " slopes " << c.slopes;
+  return out.str();
+}
 
 void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) {
   Random random(static_cast<std::uint64_t>(c.queries * 7919 + c.keys * 104729 + c.d));
@@ -21,7 +43,9 @@ void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) 
   const std::vector<float> q = random_floats(random, c.queries * ldq, -magnitude, magnitude);
   std::vector<float> k = random_floats(random, c.keys * ldk, -magnitude, magnitude), v = random_floats(random, c.keys * ldv);
   // Rows that no query sees are poison.
-  const std::int64_t visible = c.causal ? std::min(c.keys, c.limit + c.queries) : c.keys;
+  const std::int64_t hidden = first_key(c, 0), visible = end_key(c, c.queries - 1);
+  for (std::int64_t i = 0; i < hidden * ldk; ++i) k[i] = std::nanf("");
+  for (std::int64_t i = 0; i < hidden * ldv; ++i) v[i] = std::nanf("");
   for (std::int64_t i = visible * ldk; i < c.keys * ldk; ++i) k[i] = std::nanf("");
   for (std::int64_t i = visible * ldv; i < c.keys * ldv; ++i) v[i] = std::nanf("");
   const float scale = factor / std::sqrt(static_cast<float>(c.d));
@@ -29,19 +53,19 @@ void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) 
   AlignedBuffer<std::uint8_t> scratch(bytes + 64);
   std::memset(scratch.data(), 0xff, scratch.size());  // NaN, if taken for floats
   std::vector<float> y(static_cast<std::size_t>(c.queries * ldy), kCanary);
+  const std::vector<float> bias = random_floats(random, c.heads * (2 * std::max<std::int64_t>(0, c.reach) + 1)), slopes = random_floats(random, c.heads, 0.0f, 0.3f);
   const AttentionTask task{q.data(), ldq, k.data(), ldk, v.data(), ldv, c.queries, c.keys, c.d, c.heads, c.causal, c.limit, scale,
-                           nullptr, y.data(), ldy, scratch.data()};
+                           nullptr, y.data(), ldy, scratch.data(), c.window, c.softcap, c.reach < 0 ? nullptr : bias.data(),
+                           std::max<std::int64_t>(0, c.reach), c.slopes ? slopes.data() : nullptr};
   ops_for(isa).attention(task);
 
-  const std::string where = std::string("attention ") + isa_name(isa) + " queries " + std::to_string(c.queries) + " keys " +
-                            std::to_string(c.keys) + " d " + std::to_string(c.d) + " heads " + std::to_string(c.heads) + (c.causal ? " causal from " + std::to_string(c.limit) : "");
+  const std::string where = text(isa, c);
   for (std::size_t i = bytes; i < scratch.size(); ++i) CHECK(scratch[i] == 0xff, where << " wrote beyond its scratch");
   for (std::int64_t row = 0; row < c.queries * c.heads; ++row) {
-    const std::int64_t i = row / c.heads, column = row % c.heads * c.d;
-    const std::int64_t keys = c.causal ? std::min(c.keys, c.limit + i + 1) : c.keys;
-    std::vector<double> p(static_cast<std::size_t>(keys));
+    const std::int64_t i = row / c.heads, head = row % c.heads, column = head * c.d, first = first_key(c, i), end = end_key(c, i);
+    std::vector<double> p(static_cast<std::size_t>(end));
     double largest = -INFINITY, products = 0.0, scores = 0.0, sum = 0.0;
-    for (std::int64_t j = 0; j < keys; ++j) {
+    for (std::int64_t j = first; j < end; ++j) {
       double score = 0.0, size = 0.0;
       for (std::int64_t e = 0; e < c.d; ++e) {
         const double product = static_cast<double>(q[i * ldq + column + e]) * k[j * ldk + e];
@@ -49,17 +73,24 @@ void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) 
         size += std::fabs(product);
       }
       p[j] = score * scale;
+      const double away = static_cast<double>(j - c.limit - i);
+      if (c.softcap > 0.0f) p[j] = c.softcap * std::tanh(p[j] / c.softcap);
+      scores = std::fmax(scores, c.softcap > 0.0f ? 5 * std::fabs(p[j]) : 0.0);  // tanh is off by 5 roundings
+      const double by_bias = c.reach < 0 ? 0.0 : bias[head * (2 * c.reach + 1) + std::clamp<std::int64_t>(j - c.limit - i, -c.reach, c.reach) + c.reach];
+      const double by_slope = c.slopes ? slopes[head] * std::fabs(away) : 0.0;
+      p[j] += by_bias - by_slope;
+      scores = std::fmax(scores, 2 * (std::fabs(by_bias) + std::fabs(by_slope)));
       largest = std::fmax(largest, p[j]);
       products = std::fmax(products, size * std::fabs(scale));
       scores = std::fmax(scores, std::fabs(p[j]));
     }
-    for (double& value : p) sum += value = std::exp(value - largest);
+    for (std::int64_t j = first; j < end; ++j) sum += p[j] = std::exp(p[j] - largest);
     // A score is off by (d + 1) roundings of its products and two of its own size, once for the key and once for the
     // maximum; the exponential by 4 more; the weighted sum by one a key, and the sum and its inverse.
-    const double relative = kEps * (2 * ((static_cast<double>(c.d) + 1) * products + 2 * scores) + 8 + 2 * (static_cast<double>(keys) / 4 + 8));
+    const double relative = kEps * (2 * ((static_cast<double>(c.d) + 1) * products + 2 * scores) + 8 + 2 * (static_cast<double>(end - first) / 4 + 8));
     for (std::int64_t e = 0; e < c.d; ++e) {
       double value = 0.0, size = 0.0;
-      for (std::int64_t j = 0; j < keys; ++j) {
+      for (std::int64_t j = first; j < end; ++j) {
         value += p[j] / sum * v[j * ldv + e];
         size += p[j] / sum * std::fabs(v[j * ldv + e]);
       }
@@ -70,18 +101,22 @@ void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) 
   }
 
   // What a query does not see must not touch it, not even times 0.
-  if (c.causal && c.queries > 1 && visible > 1) {
-    const std::int64_t poisoned = visible - 1;  // seen by the last queries only
+  for (const std::int64_t poisoned : {visible - 1, hidden}) {  // seen by the last queries only, or by the first
+    if (c.queries == 1 || visible - hidden < 2 || (!c.causal && c.window < 0)) break;
+    const std::vector<float> values = v, keys = k;
     for (std::int64_t e = 0; e < c.d; ++e) v[poisoned * ldv + e] = std::nanf("");
     for (std::int64_t e = 0; e < c.d; ++e) k[poisoned * ldk + e] = std::nanf("");
     const std::vector<float> before = y;
     ops_for(isa).attention(task);
     for (std::int64_t i = 0; i < c.queries; ++i)
       for (std::int64_t e = 0; e < width; ++e) {
-        const bool sees = c.limit + i >= poisoned;
+        const bool sees = first_key(c, i) <= poisoned && poisoned < end_key(c, i);
         const float got = y[i * ldy + e];
         CHECK(sees ? std::isnan(got) : same_bits(got, before[i * ldy + e]), where << " and a NaN at key " << poisoned << ": [" << i << ", " << e << "] is " << got);
       }
+    v = values;
+    k = keys;
+    y = before;
   }
 }
 
@@ -105,6 +140,43 @@ TEST(ops_attention_causal) {
         }
 }
 
+// Windows that are narrower than a tile, wider than a panel, as wide as everything.
+TEST(ops_attention_windows) {
+  for (Isa isa : tested_isas())
+    for (std::int64_t d : {8, 33, 64})
+      for (std::int64_t queries : {1, 3, 5, 13, 50, 100})
+        for (std::int64_t window : {0, 1, 3, 16, 40, 1000})
+          for (std::int64_t prefix : {0, 9, 70})
+            for (bool causal : {false, true}) {
+              check(isa, {queries, queries + prefix, d, causal, prefix, 1, window});
+              check(isa, {queries, queries + prefix + 20, d, causal, prefix, 1, window});
+            }
+}
+
+// Soft caps, biases and slopes, each alone and all together.
+TEST(ops_attention_adjusted_scores) {
+  for (Isa isa : tested_isas())
+    for (std::int64_t queries : {1, 4, 5, 12, 51})
+      for (std::int64_t heads : {1, 3, 4})
+        for (std::int64_t prefix : {0, 30})
+          for (bool causal : {false, true})
+            for (std::int64_t reach : {0, 1, 7, 40, 200}) {
+              Case c{queries, queries + prefix + 3, 20, causal, prefix, heads};
+              c.reach = reach;
+              check(isa, c);
+              c.softcap = 3.0f;
+              c.window = 25;
+              c.slopes = true;
+              check(isa, c);
+              c.reach = -1;
+              c.softcap = 0.0f;
+              check(isa, c);
+              c.slopes = false;
+              c.softcap = 30.0f;
+              check(isa, c, 4.0f);
+            }
+}
+
 // Query heads that share their keys and values.
 TEST(ops_attention_heads) {
   for (Isa isa : tested_isas())
@@ -125,6 +197,8 @@ TEST(ops_attention_large) {
     check(isa, {1, 3001, 128, true, 3000});
     check(isa, {1, 1027, 80, false, 0});
     check(isa, {1, 1027, 64, true, 1026, 3});
+    check(isa, {128, 1100, 64, true, 972, 1, 900});
+    check(isa, {128, 256, 64, false, 64, 1, 64, 20.0f, 31, true});
   }
 }
 

@@ -1,4 +1,4 @@
-// add, embed, pools: bit for bit. rope, l2_normalize: within their rounding.
+// add, scale, embed, pools: bit for bit. rope, l2_normalize: within their rounding.
 #include "ops_support.h"
 
 namespace aerogel {
@@ -19,6 +19,21 @@ TEST(ops_add) {
         ops_for(isa).add({a.data(), b.data(), to, count});
         for (std::int64_t i = 0; i < count + 8; ++i)
           CHECK(same_bits(to[i], i < count ? sum[i] : before[i]), "add " << isa_name(isa) << " " << count << " at " << i);
+      }
+}
+
+TEST(ops_scale) {
+  Random random(6);
+  for (Isa isa : tested_isas())
+    for (std::int64_t count : kWidths)
+      for (bool in_place : {false, true}) {
+        std::vector<float> x = random_floats(random, count + 8), y(x.size(), kCanary);
+        const std::vector<float> before = x;
+        std::vector<float>& to = in_place ? x : y;
+        ops_for(isa).scale({x.data(), to.data(), count, 0.3f});
+        for (std::int64_t i = 0; i < count + 8; ++i)
+          CHECK(same_bits(to[i], i < count ? before[i] * 0.3f : in_place ? before[i] : kCanary),
+                "scale " << isa_name(isa) << " " << count << " at " << i);
       }
 }
 

@@ -61,17 +61,10 @@ struct Relu {
   }
 };
 
-// |tanh x| = m / (m + 2) with m = e^(2|x|) - 1 = 2^k (e^f - 1) + (2^k - 1), which keeps its precision near 0.
 struct Tanh {
   static constexpr int kBlock = 4;
   static inline void apply(Vector (&x)[kBlock]) {
-    for (Vector& each : x) {
-      const Vector a = min(splat(10.0f), magnitude(each));
-      Vector power;
-      const Vector f = exp_reduce(add(a, a), &power);
-      const Vector m = fma(power, mul(expm1_over(f), f), sub(power, splat(1.0f)));
-      each = with_sign_of(each, div(m, add(m, splat(2.0f))));
-    }
+    for (Vector& each : x) each = tanh(each);
   }
 };
 

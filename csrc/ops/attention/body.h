@@ -15,8 +15,14 @@
 // With fewer queries (decode) packing would cost more than it gains: k and v are read where they are, once for up to kSharing
 // query heads that share them.
 //
-// Causal: a tile multiplies with the keys its first query sees, and then key by key with the rows that see more: keys
-// that a query does not see never touch it, not even times 0.
+// Causal, and with a window: a tile multiplies with the keys that all of its queries see, and then key by key with the rows that
+// see more, before and behind these: keys that a query does not see never touch it, not even times 0. Panels that none of a
+// tile's queries sees are left out.
+//
+// A soft cap, and what depends on the distance of query and key, are dealt with in one pass over the scores before the softmax; the
+// latter are looked up in an array by distance, made once for a block, which every row reads from another place on:
+//
+//     distances  [block + keys]              a bias and a slope, times log2 e
 
 #pragma once
 
@@ -37,9 +43,18 @@ constexpr int kSquare = sizeof(Vector8) / sizeof(float);
 inline std::int64_t at_most(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 inline std::int64_t padded(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
 
-// Keys that query i sees.
-inline std::int64_t seen(const AttentionTask& task, std::int64_t i) {
-  return task.causal ? at_most(task.keys, task.position + i + 1) : task.keys;
+inline std::int64_t at_least(std::int64_t a, std::int64_t b) { return a < b ? b : a; }
+
+// Query i sees keys [first_key(i), end_key(i)). Both are those of query i - 1 or one more. Compiled twice, so that attention
+// without a window pays nothing for those with one.
+template <bool windowed>
+inline std::int64_t first_key(const AttentionTask& task, std::int64_t i) {
+  return windowed ? at_least(0, task.position + i - task.window) : 0;
+}
+template <bool windowed>
+inline std::int64_t end_key(const AttentionTask& task, std::int64_t i) {
+  if (task.causal) return at_most(task.keys, task.position + i + 1);
+  return windowed ? at_most(task.keys, task.position + i + task.window + 1) : task.keys;
 }
 
 inline void prefetch_row(const float* row, std::int64_t d) {
@@ -91,9 +106,12 @@ void pack_values(const AttentionTask& task, std::int64_t keys, float* out) {
   }
 }
 
-// Times the scale and log2 e: scores come out as exponents of two.
-void pack_queries(const float* q, std::int64_t ldq, std::int64_t rows, std::int64_t d, float scale, float* out) {
-  const Vector factor = splat(scale * 1.44269504f);
+constexpr float kLog2E = 1.44269504f;
+
+// Times the scale and log2 e: scores come out as exponents of two; or as the arguments of the soft cap's tanh.
+void pack_queries(const AttentionTask& task, const float* q, std::int64_t ldq, std::int64_t rows, float* out) {
+  const std::int64_t d = task.d;
+  const Vector factor = splat(task.softcap > 0.0f ? task.scale / task.softcap : task.scale * kLog2E);
   for (std::int64_t r = 0; r < rows; ++r, q += ldq, out += d) {
     if (r + kAhead < rows) prefetch_row(q + kAhead * ldq, d);
     std::int64_t c = 0;
@@ -141,10 +159,11 @@ void score_tile(const float* q, const float* panel, std::int64_t d, float* score
     for (int v = 0; v < vectors; ++v) store(scores + r * lds + v * kLanes, sum[r][v]);
 }
 
-// y[rows, columns] = (p[rows, keys] . a V panel) * inverse[rows]; row r sees min(r, more) keys beyond the first `keys`.
-template <int rows, int vectors>
+// y[rows, columns] = (p[rows, keys] . a V panel) * inverse[rows]; row r sees min(r, more) keys behind these `keys`, and
+// min(rows - 1 - r, less) before them, where there is a window.
+template <int rows, int vectors, bool windowed>
 void value_tile(const float* p, std::int64_t ldp, const float* panel, std::int64_t ldb, std::int64_t keys, std::int64_t more,
-                const float* inverse, float* y, std::int64_t ldy, std::int64_t columns) {
+                std::int64_t less, const float* inverse, float* y, std::int64_t ldy, std::int64_t columns) {
   Vector sum[rows][vectors];
   clear(sum);
   multiply(p, ldp, panel, ldb, keys, sum);
@@ -161,6 +180,18 @@ void value_tile(const float* p, std::int64_t ldp, const float* panel, std::int64
       }
     }
   }
+  if (windowed && less > 0) {
+#pragma GCC unroll 16
+    for (int m = 1; m < rows; ++m) {
+      if (m > less) break;
+#pragma GCC unroll 16
+      for (int v = 0; v < vectors; ++v) {
+        const Vector b = load(panel - m * ldb + v * kLanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows - m; ++r) sum[r][v] = fma(broadcast(p + r * ldp - m), b, sum[r][v]);
+      }
+    }
+  }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
     const Vector factor = broadcast(inverse + r);
@@ -171,19 +202,20 @@ void value_tile(const float* p, std::int64_t ldp, const float* panel, std::int64
 }
 
 using ScoreTile = void (*)(const float*, const float*, std::int64_t, float*, std::int64_t);
-using ValueTile = void (*)(const float*, std::int64_t, const float*, std::int64_t, std::int64_t, std::int64_t, const float*, float*,
-                           std::int64_t, std::int64_t);
+using ValueTile = void (*)(const float*, std::int64_t, const float*, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+                           const float*, float*, std::int64_t, std::int64_t);
 
 // Tiles of rows = 1 .. tile and columns in one or two vectors.
-template <int tile, int rows = 1>
+template <int tile, bool windowed, int rows = 1>
 struct Tiles {
+  using Higher = Tiles<tile, windowed, (rows < tile ? rows + 1 : rows)>;
   static ScoreTile score(std::int64_t height, std::int64_t columns) {
-    if (height > rows) return Tiles<tile, (rows < tile ? rows + 1 : rows)>::score(height, columns);
+    if (height > rows) return Higher::score(height, columns);
     return columns > kLanes ? score_tile<rows, 2> : score_tile<rows, 1>;
   }
   static ValueTile value(std::int64_t height, std::int64_t columns) {
-    if (height > rows) return Tiles<tile, (rows < tile ? rows + 1 : rows)>::value(height, columns);
-    return columns > kLanes ? value_tile<rows, 2> : value_tile<rows, 1>;
+    if (height > rows) return Higher::value(height, columns);
+    return columns > kLanes ? value_tile<rows, 2, windowed> : value_tile<rows, 1, windowed>;
   }
 };
 
@@ -241,17 +273,69 @@ inline Vector powers(float* s, std::int64_t n, float largest) {
   return add(a, b);
 }
 
-// Row r, of length(r), becomes 2^(s - max); inverse[r] = 1 / its sum. inverse has room for a multiple of 4. Each step takes all
-// rows before the next one, so that the processor need not wait for the lanes of one row to come together.
-template <class Length>
-inline void softmax(float* scores, std::int64_t lds, std::int64_t rows, const Length& length, float* inverse) {
-  for (std::int64_t r = 0; r < rows; ++r) inverse[r] = largest_of(scores + r * lds, length(r));
+// Row r, elements [first(r), end(r)) of scores + r * lds, becomes 2^(s - max); inverse[r] = 1 / its sum. inverse has room for a
+// multiple of 4. Each step takes all rows before the next one, so that the processor need not wait for the lanes of one row to
+// come together.
+template <class First, class End>
+inline void softmax(float* scores, std::int64_t lds, std::int64_t rows, const First& first, const End& end, float* inverse) {
+  for (std::int64_t r = 0; r < rows; ++r) inverse[r] = largest_of(scores + r * lds + first(r), end(r) - first(r));
   for (std::int64_t r = 0; r < rows; r += 4) {
     Vector sum[4];
     for (std::int64_t i = 0; i < 4; ++i)
-      sum[i] = r + i < rows ? powers(scores + (r + i) * lds, length(r + i), inverse[r + i]) : splat(1.0f);
+      sum[i] = r + i < rows ? powers(scores + (r + i) * lds + first(r + i), end(r + i) - first(r + i), inverse[r + i]) : splat(1.0f);
     store_sums_of_four(inverse + r, sum[0], sum[1], sum[2], sum[3]);
     for (std::int64_t i = 0; i < 4; ++i) inverse[r + i] = 1.0f / inverse[r + i];
+  }
+}
+
+// ---- what scores are besides products ----------------------------------------------------------------------------
+
+inline bool adjusts(const AttentionTask& task) { return task.softcap > 0.0f || task.bias != nullptr || task.slopes != nullptr; }
+
+// out[t - low] = what is added to scores at distances t in [low, end), as exponents of two. Plain loops, which compilers turn into
+// the file's own vectors.
+void make_distances(const AttentionTask& task, std::int64_t head, std::int64_t low, std::int64_t end, float* out) {
+  const std::int64_t reach = task.reach;
+  std::int64_t t = low;
+  if (task.bias == nullptr) {
+    for (; t < end; ++t) out[t - low] = 0.0f;
+  } else {
+    const float* const bias = task.bias + head * (2 * reach + 1) + reach;
+    const float nearest = bias[-reach] * kLog2E, farthest = bias[reach] * kLog2E;
+    for (const std::int64_t stop = at_most(end, -reach); t < stop; ++t) out[t - low] = nearest;
+    for (const std::int64_t stop = at_most(end, reach); t < stop; ++t) out[t - low] = bias[t] * kLog2E;
+    for (; t < end; ++t) out[t - low] = farthest;
+  }
+  if (task.slopes == nullptr) return;
+  const float slope = task.slopes[head] * kLog2E;
+  const std::int32_t count = static_cast<std::int32_t>(end - low), first = static_cast<std::int32_t>(low);
+  for (std::int32_t i = 0; i < count; ++i) {
+    const float away = static_cast<float>(first + i);
+    out[i] -= slope * (away < 0.0f ? -away : away);
+  }
+}
+
+// s[n] of products becomes what the softmax takes; so do the elements up to the next multiple of kLanes, whatever they are.
+template <bool capped>
+inline void adjust(const AttentionTask& task, float* s, std::int64_t n, const float* distances) {
+  const Vector cap = splat(task.softcap * kLog2E);
+  for (std::int64_t j = 0; j < n; j += kLanes) {
+    const Vector v = load(s + j), more = load(distances + j);
+    store(s + j, capped ? fma(tanh(v), cap, more) : add(v, more));
+  }
+}
+
+// Row r of the scores, elements [first(r), end(r)): of the query at position `at` + r, after all of `head`. distances: scratch,
+// rows + the distance from the first of all these elements to the last, and one vector.
+template <class First, class End>
+void adjust_rows(const AttentionTask& task, std::int64_t head, std::int64_t at, float* scores, std::int64_t lds, std::int64_t rows,
+                 const First& first, const End& end, float* distances) {
+  const std::int64_t low = first(0) - (at + rows - 1);
+  make_distances(task, head, low, end(rows - 1) - at + kLanes, distances);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float* const row = scores + r * lds + first(r);
+    const float* const by = distances + (first(r) - (at + r) - low);
+    task.softcap > 0.0f ? adjust<true>(task, row, end(r) - first(r), by) : adjust<false>(task, row, end(r) - first(r), by);
   }
 }
 
@@ -266,15 +350,16 @@ struct Ahead {
   }
 };
 
-template <int tile>
+template <int tile, bool windowed>
 void attend_packed(const AttentionTask& task) {
-  const std::int64_t d = task.d, keys = seen(task, task.queries - 1), lds = padded(keys, kPanel) + kPanel;
+  const std::int64_t d = task.d, keys = end_key<windowed>(task, task.queries - 1), lds = padded(keys, kPanel) + kPanel;
   std::int64_t block = kBlock;
   while (block > tile && block * lds > 32768) block -= tile;
   float* k_panels = static_cast<float*>(task.scratch);
   float* packed_values = k_panels + padded(keys, kPanel) * d;
   float* scores = packed_values + keys * padded(d, kPanel);
   float* queries = scores + at_most(block, task.queries) * lds;
+  float* distances = queries + at_most(block, task.queries) * d;
   pack_keys(task, keys, k_panels);
   // A few values are read where they are, if that never reaches beyond their rows.
   const bool in_place = keys <= kFew && d % kLanes == 0;
@@ -287,26 +372,36 @@ void attend_packed(const AttentionTask& task) {
       if (keys > kMany && stop_requested()) return;
       const std::int64_t rows = at_most(block, task.queries - first);
       const Cut<tile> cut(rows);
-      pack_queries(task.q + head * d + first * task.ldq, task.ldq, rows, d, task.scale, queries);
-      for (std::int64_t j = 0; j < seen(task, first + rows - 1); j += kPanel)
+      pack_queries(task, task.q + head * d + first * task.ldq, task.ldq, rows, queries);
+      for (std::int64_t j = first_key<windowed>(task, first) / kPanel * kPanel; j < end_key<windowed>(task, first + rows - 1); j += kPanel)
         cut.each([&](std::int64_t r, std::int64_t height) {
-          const std::int64_t columns = seen(task, first + r + height - 1) - j;
+          const std::int64_t columns = end_key<windowed>(task, first + r + height - 1) - j;
           value_rows.some();
-          if (columns > 0)
-            Tiles<tile>::score(height, columns)(queries + r * d, k_panels + j * d, d, scores + r * lds + j, lds);
+          if (columns > 0 && (!windowed || j + kPanel > first_key<windowed>(task, first + r)))
+            Tiles<tile, windowed>::score(height, columns)(queries + r * d, k_panels + j * d, d, scores + r * lds + j, lds);
         });
       float inverse[kBlock];
-      softmax(scores, lds, rows, [&](std::int64_t r) { return seen(task, first + r); }, inverse);
+      const auto first_of = [&](std::int64_t r) { return first_key<windowed>(task, first + r); };
+      const auto end_of = [&](std::int64_t r) { return end_key<windowed>(task, first + r); };
+      if (adjusts(task)) adjust_rows(task, head, task.position + first, scores, lds, rows, first_of, end_of, distances);
+      softmax(scores, lds, rows, first_of, end_of, inverse);
       if (head == 0 && first == 0 && !in_place) pack_values(task, keys, packed_values);
       Ahead more_queries{task.q + head * d + (first + block) * task.ldq, task.ldq, at_most(block, task.queries - first - block), d};
-      for (std::int64_t c = 0; c < d; c += kPanel)
+      for (std::int64_t c = 0; c < d; c += kPanel) {
+        const auto rows_at = [&](std::int64_t r, std::int64_t height) {
+          // The keys that all of these rows see.
+          const std::int64_t from = first_of(r + height - 1), to = end_of(r);
+          Tiles<tile, windowed>::value(height, d - c)(scores + r * lds + from, lds, values + c * value_step + from * value_ld, value_ld, to - from,
+                                            end_of(r + height - 1) - to, from - first_of(r), inverse + r,
+                                            task.y + head * d + (first + r) * task.ldy + c, task.ldy, d - c);
+        };
         cut.each([&](std::int64_t r, std::int64_t height) {
-          const std::int64_t shared = seen(task, first + r), more = seen(task, first + r + height - 1) - shared;
           more_queries.some();
           next_keys.some();
-          Tiles<tile>::value(height, d - c)(scores + r * lds, lds, values + c * value_step, value_ld, shared, more, inverse + r,
-                                        task.y + head * d + (first + r) * task.ldy + c, task.ldy, d - c);
+          if (!windowed || first_of(r + height - 1) <= end_of(r)) return rows_at(r, height);
+          for (std::int64_t i = r; i < r + height; ++i) rows_at(i, 1);  // a narrow window
         });
+      }
     }
 }
 
@@ -315,17 +410,19 @@ void attend_packed(const AttentionTask& task) {
 constexpr int kSharing = 3;  // query heads at once: 12 sums fill the registers of the smaller instruction sets
 constexpr std::int64_t kFar = 16;  // rows of a cache that are asked for ahead of time
 
-// p[heads, keys] = q[heads, d] . k[keys, d]^T, the elements of d on the lanes. Keys in steps of `strands`.
+// p[heads, keys] = q[heads, d] . k[keys, d]^T, the elements of d on the lanes. Keys in steps of `strands`. v: the values that are
+// read next.
 template <int heads, int strands>
-void few_scores(const float* q, const AttentionTask& task, std::int64_t keys, float* p, std::int64_t ldp) {
+void few_scores(const float* q, const AttentionTask& task, const float* keys_at, const float* v, std::int64_t keys, float* p,
+                std::int64_t ldp) {
   const std::int64_t d = task.d;
   for (std::int64_t j = 0; j < keys; j += strands) {
     const float* k[strands];
     for (int r = 0; r < strands; ++r) {
-      k[r] = task.k + at_most(j + r, keys - 1) * task.ldk;
+      k[r] = keys_at + at_most(j + r, keys - 1) * task.ldk;
       // The values too: they are next, and this loop leaves the memory more time.
       if (j + r + kFar < keys) prefetch_row(k[r] + kFar * task.ldk, d);
-      if (j + r < keys) prefetch_row(task.v + (j + r) * task.ldv, d);
+      if (j + r < keys) prefetch_row(v + (j + r) * task.ldv, d);
     }
     Vector sum[heads][strands];
     clear(sum);
@@ -395,21 +492,26 @@ void few_values(const float* p, std::int64_t ldp, std::int64_t keys, const float
 }
 
 // Query i of heads [head, head + heads).
-template <int heads>
+template <int heads, bool windowed>
 void attend_few(const AttentionTask& task, std::int64_t i, std::int64_t head) {
-  const std::int64_t d = task.d, keys = seen(task, i), ldp = padded(keys, 8) + kPanel;
+  const std::int64_t d = task.d, first = first_key<windowed>(task, i), keys = end_key<windowed>(task, i) - first, ldp = padded(keys, 8) + kPanel;
   float* p = static_cast<float*>(task.scratch);
   float* q = p + heads * ldp;
-  pack_queries(task.q + i * task.ldq + head * d, d, heads, d, task.scale, q);
-  few_scores<heads, heads == 1 ? 8 : 4>(q, task, keys, p, ldp);
+  pack_queries(task, task.q + i * task.ldq + head * d, d, heads, q);
+  const float* const v = task.v + first * task.ldv;
+  few_scores<heads, heads == 1 ? 8 : 4>(q, task, task.k + first * task.ldk, v, keys, p, ldp);
+  const auto first_of = [&](std::int64_t) { return std::int64_t{0}; };
+  const auto end_of = [&](std::int64_t) { return keys; };
+  for (std::int64_t h = 0; adjusts(task) && h < heads; ++h)
+    adjust_rows(task, head + h, task.position + i - first, p + h * ldp, ldp, 1, first_of, end_of, q + heads * d);
   float inverse[4];
-  softmax(p, ldp, heads, [&](std::int64_t) { return keys; }, inverse);
+  softmax(p, ldp, heads, first_of, end_of, inverse);
   float* y = task.y + i * task.ldy + head * d;
   std::int64_t c = 0;
   const auto columns = [&](auto tile, int vectors) {
     const std::int64_t width = vectors * kLanes;
     for (; c + width <= d || (vectors == 1 && c < d); c += width)
-      tile(p, ldp, keys, task.v + c, task.ldv, inverse, y + c, d, at_most(width, d - c));
+      tile(p, ldp, keys, v + c, task.ldv, inverse, y + c, d, at_most(width, d - c));
   };
   if (heads == 1) columns(few_values<heads, 8, 1>, 8);
   columns(few_values<heads, 4, heads == 1 ? 2 : 1>, 4);
@@ -417,18 +519,23 @@ void attend_few(const AttentionTask& task, std::int64_t i, std::int64_t head) {
   columns(few_values<heads, 1, heads == 1 ? 8 : 4>, 1);
 }
 
-template <int tile>
-void attend(const AttentionTask& task) {
-  if (task.queries >= kPack) return attend_packed<tile>(task);
+template <int tile, bool windowed>
+void attend_all(const AttentionTask& task) {
+  if (task.queries >= kPack) return attend_packed<tile, windowed>(task);
   const std::int64_t groups = (task.heads + kSharing - 1) / kSharing;
   for (std::int64_t i = 0; i < task.queries; ++i)
     for (std::int64_t g = 0, head = 0; g < groups; ++g) {
       const std::int64_t next = task.heads * (g + 1) / groups;
-      if (next - head == 1) attend_few<1>(task, i, head);
-      else if (next - head == 2) attend_few<2>(task, i, head);
-      else attend_few<3>(task, i, head);
+      if (next - head == 1) attend_few<1, windowed>(task, i, head);
+      else if (next - head == 2) attend_few<2, windowed>(task, i, head);
+      else attend_few<3, windowed>(task, i, head);
       head = next;
     }
+}
+
+template <int tile>
+void attend(const AttentionTask& task) {
+  task.window < 0 ? attend_all<tile, false>(task) : attend_all<tile, true>(task);
 }
 
 }  // namespace

@@ -89,8 +89,6 @@ void Attention::run(const Work& work) const {
     multiplications += length * std::min(keys, most_keys) * q_width * 2;
   }
 
-  const bool plain = !options_.window && options_.softcap == 0.0f && options_.bias == nullptr && options_.slopes == nullptr;
-  const auto kernel = plain ? work.ops.attention : ops_for(Isa::scalar).attention;
   // A part is a head of a query block. Where so few queries are that reading the keys is what takes time, the query heads
   // that share them go together, as the part of the first one.
   const auto run_part = [&](std::int64_t part, int thread) {
@@ -138,7 +136,7 @@ void Attention::run(const Work& work) const {
     task.y = y + (begin + first) * q_width + head * d;
     task.ldy = q_width;
     task.scratch = work.scratch.of(thread);
-    kernel(task);
+    work.ops.attention(task);
   };
   const std::int64_t parts = blocks * heads_;
   if (multiplications < kSerialAttention) {
