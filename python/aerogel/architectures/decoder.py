@@ -254,8 +254,8 @@ class Decoder(Architecture):
         terms = self._terms(self._folds_norm(before))
         qkv = self._linear(p, w, n + ".qkv", x, d.qkv_bias, *[s + f"{x}_proj" for x in "qkv"], terms=terms)
         if d.qk_norm:
-            gammas = [self._gamma(w, s + f"{x}_norm") for x in "qk"]
-            qkv = p.qk_norm(n + ".qk_norm", qkv, A, G, width, *gammas, self.eps)  # [T, (A+2G)d]
+            query, key = (self._gamma(w, s + f"{x}_norm") for x in "qk")
+            qkv = p.qk_norm(n + ".qk_norm", qkv, A, G, width, query, key, self.eps)  # [T, (A+2G)d]
         rotary = d.rotaries[i]
         if rotary is not None:
             qkv = p.rope(qkv, A + G, width, rotary)  # [T, (A+2G)d], queries and keys rotated
