@@ -133,8 +133,12 @@ def greedy(net: Any, ids: list[int], count: int) -> list[int]:
 
     # -1: no token ends it
     out = net.generate(
-        torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), max_new_tokens=count,
-        do_sample=False, eos_token_id=-1, pad_token_id=0,
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=-1,
+        pad_token_id=0,
     )
     tokens: list[int] = out[0, len(ids) :].tolist()
     return tokens

@@ -14,6 +14,7 @@ from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.details import Details
 from aerogel.architectures.files import SavedNames
 from aerogel.architectures.groups import Group
+from aerogel.architectures.heads import Head, label_count, linear, token_head
 from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aerogel")
 
-#: How the name of a class ends -> its head.
-HEADS = {"ForCausalLM": "logits", "ForSequenceClassification": "scores", "Model": None}
+#: How the name of a class ends: what is on top.
+LANGUAGE, CLASSIFIER, TOKENS, BARE = "ForCausalLM", "ForSequenceClassification", "ForTokenClassification", "Model"
+CLASSES = (LANGUAGE, CLASSIFIER, TOKENS, BARE)
 
 
 def saved_names(base_class: str, classifier: str | None = None) -> SavedNames:
@@ -39,8 +41,8 @@ def saved_names(base_class: str, classifier: str | None = None) -> SavedNames:
 
 
 class Decoder(Architecture):
-    """Outputs "logits" [T, V] (or of each sequence's last token only) or "scores" [S, labels] with such a head, "hidden"
-    [T, H], and with a pooling "pooled" and "embedding" [S, H].
+    """Outputs "logits" [T, V] (or of each sequence's last token only), "scores" [S, labels] of the last token or
+    "token_scores" [T, labels] with such a head, "hidden" [T, H], and with a pooling "pooled" and "embedding" [S, H].
     """
 
     harmless = {
@@ -103,29 +105,35 @@ class Decoder(Architecture):
                 )
 
     def _read_head(self, c: Config, names: Sequence[str]) -> None:
-        declared = c.architecture("ForCausalLM") or ""
-        ending = next((ending for ending in HEADS if declared.endswith(ending)), None)
+        declared = c.architecture(LANGUAGE) or ""
+        ending = next((ending for ending in CLASSES if declared.endswith(ending)), None)
         if ending is None:
             raise UnsupportedModelError(
-                f"config: architectures: {declared!r} is not supported, only classes that end in {', '.join(HEADS)} are"
+                f"config: architectures: {declared!r} is not supported, only classes that end in {', '.join(CLASSES)} are"
             )
-        self.head = HEADS[ending]
         tied = c.boolean("tie_word_embeddings", "lm_head.weight" not in names)
-        if self.head == "logits" and not tied and "lm_head.weight" not in names and self.pooling is not None:
+        if ending == LANGUAGE and not tied and "lm_head.weight" not in names and self.pooling is not None:
             log.info("the model has a pooling and no lm_head.weight: it is used for its embeddings")
-            self.head = None
+            ending = BARE
+        self.has_logits = ending == LANGUAGE
         # Without a word in the config the tensors decide: what Transformers assumes then is not the same for all families.
-        self.tied = self.head == "logits" and tied
-        self.labels = _label_count(c) if self.head == "scores" else 0
-        self.outputs = ("logits", "hidden") if self.head == "logits" else ("hidden",)
+        self.tied = self.has_logits and tied
+        if ending in (CLASSIFIER, TOKENS):
+            self.labels = label_count(c.values)
+            h = (self.hidden_size, "hidden")
+            score = linear("score", "classifier", (self.labels, ""), h, bias=False)
+            self.head = (
+                Head("scores", (score,), "last") if ending == CLASSIFIER else token_head(h, self.labels, "score")
+            )
+        self.outputs = ("logits", "hidden") if self.has_logits else ("hidden",)
         if self.pooling is not None:
             self.outputs += ("embedding", "pooled")
-        if self.head == "scores":
-            self.outputs += ("scores",)
+        if self.head is not None:
+            self.outputs += (self.head.output,)
         self.harmless = dict(type(self).harmless)
         if self.tied:
             self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
-        self.generates = self.head == "logits" and self.details.causal
+        self.generates = self.has_logits and self.details.causal
 
     def tensors(self) -> list[Tensor]:
         h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
@@ -134,10 +142,9 @@ class Decoder(Architecture):
             found += self._attention_tensors(i, h) if self.heads[i] else []
             found += self._ffn_tensors(i, h) if self.ffn[i] else []
         found += _norm("norm", "norm", h)
-        if self.head == "logits" and not self.tied:
+        if self.has_logits and not self.tied:
             found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
-        if self.head == "scores":
-            found.append(Tensor.over("score.weight", "classifier", Role.HEAD, (self.labels, ""), h))
+        found += self.head.tensors() if self.head is not None else []
         return found + pooling_tensors(self.pooling, self.hidden_size)
 
     def _attention_tensors(self, i: int, h: tuple[int, str]) -> list[Tensor]:
@@ -167,6 +174,12 @@ class Decoder(Architecture):
         # A block without heads or channels adds nothing, unless it has a bias or a norm behind it, which is left then.
         return int(self.details.out_bias if block == "attention" else self.details.ffn_bias)
 
+    def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        windows = self.details.windows
+        if "layer_types" not in config and len({window is None for window in windows}) < 2:
+            return {}
+        return {"layer_types": ["full_attention" if windows[i] is None else "sliding_attention" for i in kept]}
+
     def groups(self) -> list[Group]:
         found = super().groups()
         # A norm over all heads would see that some are gone.
@@ -186,10 +199,8 @@ class Decoder(Architecture):
             if self.ffn[i]:
                 found.append((t + "mlp.gate_proj.weight", t + "mlp.up_proj.weight"))
                 found.append((t + "mlp.down_proj.weight",))
-        if self.head == "logits":
+        if self.has_logits:
             found.append(("embed_tokens.weight" if self.tied else "lm_head.weight",))
-        if self.head == "scores":
-            found.append(("score.weight",))
         return found + pooling_stacks(self.pooling)
 
     def folds(self) -> list[Fold]:
@@ -237,11 +248,10 @@ class Decoder(Architecture):
         p.output("hidden", h)
         if self.pooling is not None:
             add_pooling(p, w, h, self.pooling)
-        if self.head == "logits":
+        if self.has_logits:
             p.output("logits", self._logits(p, w, h))
-        if self.head == "scores":
-            last = p.pool(h, ("last",))  # [S, H]
-            p.output("scores", self._linear(p, w, "classifier", last, False, "score"))  # [S, labels]
+        if self.head is not None:
+            self.head.add(p, w, h)
         p.set_max_positions(self.max_positions)
 
     def _attend(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
@@ -313,8 +323,3 @@ def _norm(tensor: str, label: str, width: tuple[int, str]) -> list[Tensor]:
 def _linear(tensor: str, label: str, n: tuple[int, str], k: tuple[int, str], bias: bool) -> list[Tensor]:
     found = [Tensor.over(tensor + ".weight", label, Role.LINEAR, n, k)]
     return found + ([Tensor.over(tensor + ".bias", label + ".bias", Role.KEPT, n)] if bias else [])
-
-
-def _label_count(c: Config) -> int:
-    labels = c.values.get("id2label")
-    return len(labels) if isinstance(labels, Mapping) and labels else c.integer("num_labels", 2)

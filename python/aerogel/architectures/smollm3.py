@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from aerogel.architectures.config import Config
 from aerogel.architectures.decoder import Decoder, saved_names
@@ -54,6 +55,10 @@ class SmolLM3(Decoder):
             gate=gate_kind(c),
             causal=c.boolean("is_causal", True),
         )
+
+    def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        turns = [int(self.details.rotaries[i] is not None) for i in kept]
+        return {**super().layer_settings(config, kept), "no_rope_layers": turns}
 
 
 def _turning_layers(c: Config, layers: int) -> list[bool]:
