@@ -84,6 +84,18 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "olmo2": ("olmo2", {}),
+    "olmo3": ("olmo3", {"sliding_window": 4}),
+    "olmo3, layer_types": (
+        "olmo3",
+        {
+            "sliding_window": 4,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": YARN,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        },
+    ),
     "olmo2, all heads alike": ("olmo2", {"num_key_value_heads": 4, "attention_bias": True}),
 }
 

@@ -40,6 +40,7 @@ KINDS = [
     "granite, biases",
     "phi3, a part of each head",
     "olmo2",
+    "olmo3, layer_types",
 ]
 
 
@@ -67,7 +68,7 @@ def test_compressed_and_exported(tmp_path: Path, name: str) -> None:
         "smaller": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"ffn": 0.5, "hidden": 40}}},
         "shorter": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"layers": [1, 2], "ffn": [64, 24]}}},
     }
-    if name != "olmo2":
+    if "olmo" not in name:
         recipes["fewer heads"] = {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"heads": [1, 2, 1]}}}
     for kind, options in recipes.items():
         aerogel.compress(tmp_path / "m", tmp_path / kind, calibrate=tmp_path / "texts.txt", **options)

@@ -77,7 +77,7 @@ def test_greedy_tokens(llama_folder):
         ({"sliding_window": 16}, "sliding_window: 16"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "only full_attention"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: 0.5 is not supported"),
-        ({"architectures": ["LlamaForTokenClassification"]}, "'LlamaForTokenClassification' is not supported"),
+        ({"architectures": ["LlamaForQuestionAnswering"]}, "'LlamaForQuestionAnswering' is not supported"),
     ],
 )
 def test_unsupported_configs(tmp_path, changed, message):

@@ -19,7 +19,7 @@ from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.mistral import Mistral
-from aerogel.architectures.olmo import Olmo2
+from aerogel.architectures.olmo import Olmo2, Olmo3
 from aerogel.architectures.phi3 import Phi3
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
 from aerogel.architectures.qwen import Qwen2, Qwen3
@@ -72,7 +72,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Granite, Llama, Mistral, Olmo2, Phi3, Qwen2, Qwen3, SmolLM3):
+for _family in (Bert, Granite, Llama, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3):
     register(_family)
 
 
