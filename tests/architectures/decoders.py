@@ -126,6 +126,7 @@ def made(folder: Path, model_type: str, changed: dict[str, Any], head: str = "Ca
     kind = {
         "CausalLM": transformers.AutoModelForCausalLM,
         "SequenceClassification": transformers.AutoModelForSequenceClassification,
+        "TokenClassification": transformers.AutoModelForTokenClassification,
         "Model": transformers.AutoModel,
     }[head]
     net = kind.from_config(config).eval()

@@ -29,14 +29,14 @@ LANGUAGE, CLASSIFIER, TOKENS, BARE = "ForCausalLM", "ForSequenceClassification",
 CLASSES = (LANGUAGE, CLASSIFIER, TOKENS, BARE)
 
 
-def saved_names(base_class: str, classifier: str | None = None) -> SavedNames:
-    """How Transformers names the parameters of a decoder."""
+def saved_names(base_class: str, classifies: bool = True) -> SavedNames:
+    """How Transformers names the parameters of a decoder. `classifies`: whether it has a class that classifies texts."""
     return SavedNames(
         base_class=base_class,
         prefix="model.",
         parts=("embed_tokens.", "layers.", "norm."),
         tied={"lm_head.weight": "embed_tokens.weight"},
-        classifier=classifier,
+        classifier=base_class.removesuffix(BARE) + CLASSIFIER if classifies else None,
     )
 
 
@@ -133,6 +133,8 @@ class Decoder(Architecture):
         self.harmless = dict(type(self).harmless)
         if self.tied:
             self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
+        if not self.has_logits:
+            self.harmless[r"lm_head\.weight"] = "the model is used without its logits"
         self.generates = self.has_logits and self.details.causal
 
     def tensors(self) -> list[Tensor]:

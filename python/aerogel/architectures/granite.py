@@ -28,7 +28,7 @@ class Granite(Decoder):
     """Llama with factors on embeddings, on what blocks add, on scores and on logits."""
 
     model_types: ClassVar = ("granite",)
-    saved: ClassVar = {"granite": saved_names("GraniteModel")}
+    saved: ClassVar = {"granite": saved_names("GraniteModel", classifies=False)}
     settings: ClassVar = (
         DECODER
         | BIASES
