@@ -18,16 +18,22 @@ from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.fused import Fused
+from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
 from aerogel.architectures.jina_bert import JinaBert
 from aerogel.architectures.llama import Llama
+from aerogel.architectures.mistral import Mistral
 from aerogel.architectures.modernbert import ModernBert
 from aerogel.architectures.mpnet import MPNet
 from aerogel.architectures.nomic_bert import NomicBert
+from aerogel.architectures.olmo import Olmo2, Olmo3
+from aerogel.architectures.phi3 import Phi3
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
+from aerogel.architectures.qwen import Qwen2, Qwen3
 from aerogel.architectures.roberta import Roberta
 from aerogel.architectures.settings import Refused, Settings
+from aerogel.architectures.smollm3 import SmolLM3
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
 
@@ -76,7 +82,9 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, Llama):
+_ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert)
+_DECODERS = (Llama, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
+for _family in (*_ENCODERS, *_DECODERS):
     register(_family)
 
 

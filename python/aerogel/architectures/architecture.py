@@ -141,14 +141,16 @@ class Architecture(ABC):
         """The layers that have tensors of their own."""
         return range(1 if self.shares_layers else self.layers)
 
+    def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        """What the config of a model with only the layers `kept` says otherwise, beside widths."""
+        kinds = config.get("layer_types")
+        if not isinstance(kinds, list) or len(kinds) != self.layers:
+            return {}
+        return {"layer_types": [kinds[i] for i in kept]}
+
     def hidden_widths(self) -> dict[str, int]:
         """The config's keys that get smaller with the hidden states, by one a channel."""
         return {"hidden_size": 1}
-
-    def layer_settings(self, config: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """The config's keys with one entry a layer, widths aside."""
-        kinds = config.get("layer_types")
-        return {"layer_types": kinds} if isinstance(kinds, list) and len(kinds) == self.layers else {}
 
     def least_width(self, block: str) -> int:
         """0 if a layer can do without its "attention" or "ffn", else 1."""

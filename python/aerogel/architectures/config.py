@@ -57,8 +57,12 @@ class Config:
             )
         return tuple(values)
 
-    def head_dim(self, hidden_size: int) -> int:
-        """The width of an attention head: `head_dim`, or where all layers have the same heads what divides hidden_size."""
+    def head_dim(self, hidden_size: int, default: int | None = None) -> int:
+        """The width of an attention head: `head_dim`, or `default`, or where all layers have the same heads what divides
+        hidden_size.
+        """
+        if "head_dim" not in self.values and default is not None:
+            return default
         if self.values.get(PER_LAYER["num_attention_heads"]) is not None or self.values.get("head_dim") is not None:
             return self.integer("head_dim")
         heads = self.integer("num_attention_heads")

@@ -262,8 +262,8 @@ class ModernBert(GatedEncoder):
     def layer_rotary(self, i: int) -> Rotary | None:
         return self.rotaries[self.kinds[i]]
 
-    def layer_settings(self, config: Mapping[str, Any]) -> dict[str, list[Any]]:
-        return {"layer_types": self.kinds}
+    def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        return {"layer_types": [self.kinds[i] for i in kept]}
 
     def finish(self, p: Program, w: Parameters, h: Value) -> Value:
         return self._normed(p, w, "norm", h, "final_norm")

@@ -27,8 +27,7 @@ def without_layers(architecture: Architecture, config: Mapping[str, Any], kept: 
     """The config of the layers `kept`."""
     widths = {key: [values[i] for i in kept] for key, values in widths_of(architecture).items()}
     found = {**config, architecture.config_names.get("num_hidden_layers", "num_hidden_layers"): len(kept)}
-    for key, entries in architecture.layer_settings(config).items():
-        found[key] = [entries[i] for i in kept]
+    found |= architecture.layer_settings(config, kept)
     return with_widths(architecture, found, widths)
 
 
