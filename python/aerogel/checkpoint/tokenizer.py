@@ -21,6 +21,8 @@ from aerogel.errors import AerogelError, ConfigError, TokenizerError
 if TYPE_CHECKING:
     import tokenizers
 
+_CONVERTED = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.json", "tekken.json")
+
 
 class Tokenizer:
     """A model's tokenizer with its special tokens. Immutable: threads may share it.
@@ -205,9 +207,12 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
         settings.check_class()
         backend = _wordpiece_from_vocab(path, settings)
     else:
+        # SentencePiece's own file, or the two of a byte-level BPE.
+        other = next((name for name in _CONVERTED if (folder / name).exists()), None)
         raise TokenizerError(
-            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found neither. "
-            "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one"
+            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found "
+            + ("neither. " if other is None else f"only {other}, which Transformers converts. ")
+            + "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one"
         )
     if lowercase:
         steps = [tokenizers.normalizers.Lowercase()]

@@ -55,6 +55,9 @@ FILE = Settings(
             (f"tokenizer.ggml.{key}" for key in ("*_token_id", "add_bos_token", "add_eos_token")), "special tokens"
         ),
         "tokenizer.ggml.add_space_prefix": "whether a text begins with a space",
+        "tokenizer.ggml.add_sep_token": "a separator between the texts of a pair",
+        "tokenizer.ggml.remove_extra_whitespaces": "whether spaces in a row become one, in a Unigram vocabulary",
+        "tokenizer.ggml.precompiled_charsmap": "characters that stand for others, in a Unigram vocabulary",
     },
     harmless={
         "general.*": _NOTES,
@@ -69,9 +72,6 @@ FILE = Settings(
     },
     refused={
         "general.type": Refused("this is no model: merge an adapter into its base model first", ("model",)),
-        "tokenizer.ggml.remove_extra_whitespaces": Refused("spaces in a row become one"),
-        "tokenizer.ggml.add_sep_token": Refused("a separator after the text", (False, True)),
-        "tokenizer.ggml.precompiled_charsmap": Refused("characters are replaced before", ()),
     },
 )
 
