@@ -11,7 +11,9 @@
 #include "runtime/ops/linear.h"
 #include "runtime/ops/norm.h"
 #include "runtime/ops/pool.h"
+#include "runtime/ops/qk_norm.h"
 #include "runtime/ops/rope.h"
+#include "runtime/ops/scale.h"
 #include "runtime/ops/select_last.h"
 
 namespace aerogel {
@@ -40,6 +42,14 @@ std::shared_ptr<Table> make_table(const std::string& name, const py::array& valu
   }
   table->owner = keep_alive(py::make_tuple(values, scale));
   return table;
+}
+
+// [heads, distances]; a transposed array will do, as tables of biases have the heads last.
+Floats copy_biases(const py::object& bias, std::int64_t heads, const std::string& name) {
+  if (bias.is_none()) return nullptr;
+  const py::array rows = py::module_::import("numpy").attr("ascontiguousarray")(bias);
+  Array<float>(rows, name, 2).expect(0, heads, name);
+  return copy_floats(rows, name, 2);
 }
 
 }  // namespace
@@ -71,16 +81,27 @@ void bind_program(py::module_& module) {
            "the fixed scale limit / 127 instead of one a token; 0: none.")
       .def("add", [](Program& self, int x, int y) { return self.add<Add>(x, y); }, py::arg("x"), py::arg("y"))
       .def("activation", [](Program& self, int x, const std::string& kind) { return self.add<Activation>(x, kind); }, py::arg("x"), py::arg("kind"))
-      .def("silu_gate", [](Program& self, int x) { return self.add<SiluGate>(x); }, py::arg("x"), "[T, 2F] (gate | up) -> silu(gate) * up, [T, F].")
+      .def("gate", [](Program& self, int x, const std::string& kind) { return self.add<Gate>(x, kind); }, py::arg("x"), py::arg("kind"),
+           "[T, 2F] (gate | up) -> activation(gate) * up, [T, F].")
+      .def("scale", [](Program& self, int x, float factor) { return self.add<Scale>(x, factor); }, py::arg("x"), py::arg("factor"))
+      .def("qk_norm", [](Program& self, const std::string& name, int x, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
+                         const py::object& query_gamma, const py::object& key_gamma, float eps) {
+        return self.add<QkNorm>(name, x, heads, kv_heads, head_dim, copy_floats(query_gamma, name + " query_gamma", 1),
+                                copy_floats(key_gamma, name + " key_gamma", 1), eps);
+      }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("kv_heads"), py::arg("head_dim"), py::arg("query_gamma"),
+           py::arg("key_gamma"), py::arg("eps"), "RMS norms of the queries and keys of [T, (heads + 2 kv_heads) d] = q | k | v.")
       .def("rope", [](Program& self, int x, std::int64_t heads, std::int64_t head_dim, const std::shared_ptr<Rotary>& rotary) {
         return self.add<Rope>(x, heads, head_dim, rotary);
       }, py::arg("x"), py::arg("heads"), py::arg("head_dim"), py::arg("rotary"))
       .def("attention", [](Program& self, const std::string& name, int x, std::int64_t heads, std::int64_t kv_heads,
-                           std::int64_t head_dim, bool causal, const std::optional<float>& scale) {
+                           std::int64_t head_dim, bool causal, const std::optional<float>& scale,
+                           const std::optional<std::int64_t>& window, float softcap, const py::object& bias, const py::object& slopes) {
+        AttentionOptions options{window, softcap, copy_biases(bias, heads, name + " bias"), copy_floats(slopes, name + " slopes", 1)};
         return self.add<Attention>(name, x, heads, kv_heads, head_dim, causal,
-                              scale ? *scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))));
+                                   scale ? *scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))), std::move(options));
       }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("kv_heads"), py::arg("head_dim"), py::arg("causal"),
-           py::arg("scale") = py::none(), "[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d].")
+           py::arg("scale") = py::none(), py::arg("window") = py::none(), py::arg("softcap") = 0.0f, py::arg("bias") = py::none(),
+           py::arg("slopes") = py::none(), "[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d].")
       .def("select_last", [](Program& self, int x) { return self.add<SelectLast>(x); }, py::arg("x"))
       .def("pool", [](Program& self, int x, const std::vector<std::string>& kinds) { return self.add<Pool>(x, kinds); }, py::arg("x"), py::arg("kinds"))
       .def("l2_normalize", [](Program& self, int x) { return self.add<L2Normalize>(x); }, py::arg("x"))

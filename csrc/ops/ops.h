@@ -53,8 +53,8 @@ struct NormTask {
 //     gelu_erf   x/2 * (1 + erf(x / sqrt 2))
 //     gelu_tanh  x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))
 //     relu       max(x, 0)          tanh_act   tanh(x)         silu   x / (1 + exp(-x))
-//     silu_gate  silu(x[t, f]) * x[t, width + f]               x has 2 * width columns, y has width
-// y may be x (silu_gate: its first half is overwritten).
+//     f_gate     f(x[t, c]) * x[t, width + c]                  x has 2 * width columns, y has width
+// y may be x (a gate: its first half is overwritten).
 struct ActivationTask {
   const float* x;
   std::int64_t ldx;
@@ -72,6 +72,14 @@ struct AddTask {
   const float* b;
   float* y;
   std::int64_t count;
+};
+
+// scale: y = x * factor. y may be x.
+struct ScaleTask {
+  const float* x;
+  float* y;
+  std::int64_t count;
+  float factor;
 };
 
 // embed_f32, embed_bf16: y[t] (+)= table[ids[t]]            embed_q8: y[t] (+)= float(codes[ids[t]]) * scale[ids[t]]
@@ -103,7 +111,13 @@ struct RopeTask {
 
 // attention: some queries of one sequence against its keys; one key/value head and the query heads that share it. For each
 //     s[i,j] = scale * sum_c q[i,c] k[j,c];   p = softmax_j(s);   y[i,c] = sum_j p[i,j] v[j,c]
-// causal: query i sees keys j <= first_key_limit + i only (first_key_limit is the position of query 0 among the keys).
+// With t = j - (position + i), the distance of a key from its query (position is that of query 0 among the keys):
+//     softcap    s becomes softcap * tanh(s / softcap), before what follows
+//     bias       bias[clamp(t, -reach, reach) + reach] is added to s
+//     slopes     slope * |t| is taken from s
+//     causal     a query sees keys with t <= 0 only
+//     window     a query sees keys with |t| <= window only
+// Every query sees a key. What a query does not see does not touch its result, NaNs included.
 struct AttentionTask {
   const float* q;                  // [queries, ldq]: `heads` heads of d columns from column 0
   std::int64_t ldq;
@@ -114,12 +128,17 @@ struct AttentionTask {
   std::int64_t queries, keys, d;   // d <= 256
   std::int64_t heads;
   bool causal;
-  std::int64_t first_key_limit;
+  std::int64_t position;
   float scale;
   const float* next_k;             // keys that the next call will probably read, as many, to be fetched ahead; or null
   float* y;                        // [queries, ldy], heads as in q
   std::int64_t ldy;
   void* scratch;                   // attention_scratch_bytes(queries, keys, d), 64-byte aligned, this call's own
+  std::int64_t window = -1;        // -1: none
+  float softcap = 0.0f;            // 0: none; else positive
+  const float* bias = nullptr;     // [heads, 2 * reach + 1] or null
+  std::int64_t reach = 0;
+  const float* slopes = nullptr;   // [heads] or null
 };
 
 // Enough for any attention kernel here; each documents what it puts there.

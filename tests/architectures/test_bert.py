@@ -109,7 +109,7 @@ def test_the_bias_of_a_masked_language_model(tmp_path):
         ({"hidden_act": "mish"}, "hidden_act: 'mish' is not supported"),
         ({"is_decoder": True}, "is_decoder: True is not supported"),
         ({"add_cross_attention": True}, "add_cross_attention"),
-        ({"architectures": ["BertForQuestionAnswering"]}, "'BertForQuestionAnswering' is not supported"),
+        ({"architectures": ["BertForMultipleChoice"]}, "'BertForMultipleChoice' is not supported"),
         ({"model_type": "banana"}, "model_type 'banana' is not supported, only bert"),
     ],
 )

@@ -72,13 +72,12 @@ def test_greedy_tokens(llama_folder):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"hidden_act": "gelu"}, "hidden_act: 'gelu' is not supported"),
+        ({"hidden_act": "tanh"}, "hidden_act: 'tanh' is not supported"),
         ({"rope_scaling": {"rope_type": "axial"}}, "type 'axial' is not supported"),
         ({"sliding_window": 16}, "sliding_window: 16"),
-        ({"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": True}, "sliding_window: 16"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "only full_attention"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: 0.5 is not supported"),
-        ({"architectures": ["LlamaForSequenceClassification"]}, "'LlamaForSequenceClassification' is not supported"),
+        ({"architectures": ["LlamaForTokenClassification"]}, "'LlamaForTokenClassification' is not supported"),
     ],
 )
 def test_unsupported_configs(tmp_path, changed, message):

@@ -55,8 +55,8 @@ def test_training_knows_every_op():
 
 
 def test_parameters_are_read_from_both_kinds_of_methods():
-    assert methods(_core.Program)["attention"][-2:] == ["causal", "scale="]
-    assert methods(program.Program)["attention"][-2:] == ["causal", "scale="]
+    assert methods(_core.Program)["attention"][5:7] == ["causal", "scale="]
+    assert methods(program.Program)["attention"][5:7] == ["causal", "scale="]
 
 
 def test_every_op_of_the_runtime_is_bound():

@@ -90,7 +90,7 @@ std::shared_ptr<Plan> small_model(bool causal, bool quantized, int percent_zero,
     x = p.add<Add>(x, p.add<Linear>("out", mixed, random_linear(kHidden, kHidden, quantized, percent_zero, random), nullptr));
     const int inner = causal ? p.add<RmsNorm>("n2", x, ones(), 1e-5f) : p.add<LayerNorm>("n2", x, ones(), ones(), 1e-5f);
     const int up = p.add<Linear>("up", inner, random_linear(160, kHidden, quantized, percent_zero, random), nullptr);
-    const int active = causal ? p.add<SiluGate>(up) : p.add<Activation>(up, "gelu");
+    const int active = causal ? p.add<Gate>(up, "silu") : p.add<Activation>(up, "gelu");
     const int down = p.add<Linear>("down", active, random_linear(kHidden, causal ? 80 : 160, quantized, percent_zero, random), nullptr);
     x = p.add<Add>(causal ? x : inner, down);
   }

@@ -44,6 +44,9 @@ void gelu_tanh_avx2(const ActivationTask& task) { activate<GeluTanh>(task); }
 void relu_avx2(const ActivationTask& task) { activate<Relu>(task); }
 void tanh_act_avx2(const ActivationTask& task) { activate<Tanh>(task); }
 void silu_avx2(const ActivationTask& task) { activate<Silu>(task); }
+void gelu_erf_gate_avx2(const ActivationTask& task) { activate<GeluErf, true>(task); }
+void gelu_tanh_gate_avx2(const ActivationTask& task) { activate<GeluTanh, true>(task); }
+void relu_gate_avx2(const ActivationTask& task) { activate<Relu, true>(task); }
 void silu_gate_avx2(const ActivationTask& task) { activate<Silu, true>(task); }
 
 }  // namespace aerogel

@@ -26,6 +26,9 @@ void gelu_tanh_avx512vnni(const ActivationTask& task) { activate<GeluTanh>(task)
 void relu_avx512vnni(const ActivationTask& task) { activate<Relu>(task); }
 void tanh_act_avx512vnni(const ActivationTask& task) { activate<Tanh>(task); }
 void silu_avx512vnni(const ActivationTask& task) { activate<Silu>(task); }
+void gelu_erf_gate_avx512vnni(const ActivationTask& task) { activate<GeluErfInPairs<Power>, true>(task); }
+void gelu_tanh_gate_avx512vnni(const ActivationTask& task) { activate<GeluTanh, true>(task); }
+void relu_gate_avx512vnni(const ActivationTask& task) { activate<Relu, true>(task); }
 void silu_gate_avx512vnni(const ActivationTask& task) { activate<Silu, true>(task); }
 
 }  // namespace aerogel

@@ -20,6 +20,9 @@ void gelu_tanh_neon(const ActivationTask& task) { activate<GeluTanh>(task); }
 void relu_neon(const ActivationTask& task) { activate<Relu>(task); }
 void tanh_act_neon(const ActivationTask& task) { activate<Tanh>(task); }
 void silu_neon(const ActivationTask& task) { activate<Silu>(task); }
+void gelu_erf_gate_neon(const ActivationTask& task) { activate<GeluErfInPairs<Power>, true>(task); }
+void gelu_tanh_gate_neon(const ActivationTask& task) { activate<GeluTanh, true>(task); }
+void relu_gate_neon(const ActivationTask& task) { activate<Relu, true>(task); }
 void silu_gate_neon(const ActivationTask& task) { activate<Silu, true>(task); }
 
 }  // namespace aerogel

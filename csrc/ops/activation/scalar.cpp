@@ -37,6 +37,9 @@ void gelu_tanh_scalar(const ActivationTask& task) { run<gelu_tanh>(task); }
 void relu_scalar(const ActivationTask& task) { run<relu>(task); }
 void tanh_act_scalar(const ActivationTask& task) { run<hyperbolic>(task); }
 void silu_scalar(const ActivationTask& task) { run<silu>(task); }
+void gelu_erf_gate_scalar(const ActivationTask& task) { run<gelu_erf, true>(task); }
+void gelu_tanh_gate_scalar(const ActivationTask& task) { run<gelu_tanh, true>(task); }
+void relu_gate_scalar(const ActivationTask& task) { run<relu, true>(task); }
 void silu_gate_scalar(const ActivationTask& task) { run<silu, true>(task); }
 
 }  // namespace aerogel

@@ -39,7 +39,7 @@ inline std::int64_t padded(std::int64_t n, std::int64_t step) { return (n + step
 
 // Keys that query i sees.
 inline std::int64_t seen(const AttentionTask& task, std::int64_t i) {
-  return task.causal ? at_most(task.keys, task.first_key_limit + i + 1) : task.keys;
+  return task.causal ? at_most(task.keys, task.position + i + 1) : task.keys;
 }
 
 inline void prefetch_row(const float* row, std::int64_t d) {

@@ -1,4 +1,4 @@
-// activation and silu_gate: element by element, as ActivationTask says.
+// activation and gate: element by element, as ActivationTask says.
 #pragma once
 
 #include <string>
@@ -27,10 +27,11 @@ class Activation : public Op {
   std::int64_t in_width_;
 };
 
-// [rows, 2F] (gate | up) -> silu(gate) * up, [rows, F].
-class SiluGate : public Activation {
+// [rows, 2F] (gate | up) -> activation(gate) * up, [rows, F].
+class Gate : public Activation {
  public:
-  SiluGate(const Program& program, int x);
+  // kind: silu, gelu, gelu_tanh or relu. Throws Error for another.
+  Gate(const Program& program, int x, const std::string& kind);
 };
 
 }  // namespace aerogel

@@ -1,6 +1,7 @@
 #include "runtime/ops/attention.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/expect.h"
 #include "runtime/work.h"
@@ -16,13 +17,14 @@ constexpr std::int64_t kSharedQueries = 5;
 }  // namespace
 
 Attention::Attention(const Program& program, const std::string& name, int x, std::int64_t heads, std::int64_t kv_heads,
-                     std::int64_t head_dim, bool causal, float scale)
+                     std::int64_t head_dim, bool causal, float scale, AttentionOptions options)
     : Op("attention", name, {x}, {heads * head_dim, program.value(name, x).rows}),
       heads_(heads),
       kv_heads_(kv_heads),
       head_dim_(head_dim),
       causal_(causal),
       scale_(scale),
+      options_(std::move(options)),
       layer_(static_cast<int>(program.kv_caches().size())) {
   const Value& in = program.value(name, x);
   expect(heads >= 1 && kv_heads >= 1 && heads % kv_heads == 0, name, "a number of heads that kv_heads divides",
@@ -31,14 +33,32 @@ Attention::Attention(const Program& program, const std::string& name, int x, std
   expect(in.width == (heads + 2 * kv_heads) * head_dim, name, std::to_string((heads + 2 * kv_heads) * head_dim) + " columns of q, k and v",
          std::to_string(in.width));
   expect(in.rows == Rows::tokens, name, "a value with a row per token", "one with a row per sequence");
+  if (options_.window) expect(*options_.window >= 0, name + " window", "a distance", std::to_string(*options_.window));
+  expect(options_.softcap >= 0.0f && options_.softcap < INFINITY, name + " softcap", "a positive number, or 0 for none",
+         std::to_string(options_.softcap));
+  if (options_.bias != nullptr) {
+    const std::int64_t size = static_cast<std::int64_t>(options_.bias->size());
+    reach_ = (size / heads - 1) / 2;
+    expect(size == heads * (2 * reach_ + 1), name + " bias", "an odd number of distances for each of " + std::to_string(heads) + " heads",
+           std::to_string(size) + " elements");
+  }
+  if (options_.slopes != nullptr) expect_length(options_.slopes, heads, name + " slopes");
 }
 
 std::optional<KvShape> Attention::kv_cache() const {
   return causal_ ? std::optional<KvShape>({kv_heads_, head_dim_}) : std::nullopt;
 }
 
+std::pair<std::int64_t, std::int64_t> Attention::seen(std::int64_t begin, std::int64_t end, std::int64_t keys) const {
+  const std::int64_t window = options_.window ? std::min(*options_.window, keys) : keys;
+  return {std::max<std::int64_t>(0, begin - window), std::min(keys, causal_ ? end : end + window)};
+}
+
 std::size_t Attention::scratch_bytes(const Extent& extent) const {
-  return attention_scratch_bytes(std::min(extent.longest, kQueryBlock), extent.keys, head_dim_);
+  const std::int64_t queries = std::min(extent.longest, kQueryBlock);
+  // The most keys that queries in the middle see.
+  const std::int64_t window = options_.window ? std::min(*options_.window, extent.keys) : extent.keys;
+  return attention_scratch_bytes(queries, std::min(extent.keys, queries + 2 * window), head_dim_);
 }
 
 void Attention::run(const Work& work) const {
@@ -50,6 +70,8 @@ void Attention::run(const Work& work) const {
   float* const y = work.y();
   const bool cached = !frame.caches.empty() && causal_;
 
+  constexpr std::int64_t kAll = INT64_C(1) << 40;
+  const std::int64_t most_keys = options_.window ? 2 * std::min(*options_.window, kAll) + 1 : kAll;  // that a query sees
   std::int64_t blocks = 0, multiplications = 0;  // query blocks of all sequences
   for (std::int64_t s = 0; s < frame.sequences; ++s) {
     const std::int64_t begin = frame.begin(s), length = frame.begin(s + 1) - begin;
@@ -64,9 +86,11 @@ void Attention::run(const Work& work) const {
         cache.write(layer_, held + t, row, row + kv_width);
       }
     }
-    multiplications += length * keys * q_width * 2;
+    multiplications += length * std::min(keys, most_keys) * q_width * 2;
   }
 
+  const bool plain = !options_.window && options_.softcap == 0.0f && options_.bias == nullptr && options_.slopes == nullptr;
+  const auto kernel = plain ? work.ops.attention : ops_for(Isa::scalar).attention;
   // A part is a head of a query block. Where so few queries are that reading the keys is what takes time, the query heads
   // that share them go together, as the part of the first one.
   const auto run_part = [&](std::int64_t part, int thread) {
@@ -87,25 +111,34 @@ void Attention::run(const Work& work) const {
     task.ldq = ld;
     const KvSequence* cache = cached ? frame.caches[frame.first_sequence + s] : nullptr;
     const std::int64_t held = cached ? cache->length() : 0;
-    const auto keys_of = [&](std::int64_t h) { return cached ? cache->keys(layer_, h) : qkv + begin * ld + q_width + h * d; };
-    task.k = keys_of(kv_head);
-    task.v = cached ? cache->values(layer_, kv_head) : task.k + kv_width;
+    // Keys that none of the queries sees do not exist for the kernel.
+    const std::pair<std::int64_t, std::int64_t> keys = seen(held + first, held + first + queries, held + length);
+    const std::int64_t low = keys.first;
     task.ldk = task.ldv = cached ? d : ld;
+    const auto keys_of = [&](std::int64_t h) {
+      return (cached ? cache->keys(layer_, h) : qkv + begin * ld + q_width + h * d) + low * task.ldk;
+    };
+    task.k = keys_of(kv_head);
+    task.v = cached ? cache->values(layer_, kv_head) + low * d : task.k + kv_width;
     task.queries = queries;
-    // Keys behind the block's last query are never seen.
-    task.keys = causal_ ? held + first + queries : length;
+    task.keys = keys.second - low;
     task.d = d;
     task.heads = shared ? group : 1;
     // This thread's next head, if the threads take turns.
     const std::int64_t next = (head + crew.size()) / group;
     task.next_k = next < kv_heads_ && next != kv_head ? keys_of(next) : nullptr;
     task.causal = causal_;
-    task.first_key_limit = held + first;
+    task.position = held + first - low;
     task.scale = scale_;
+    task.window = options_.window ? *options_.window : -1;
+    task.softcap = options_.softcap;
+    task.reach = reach_;
+    task.bias = options_.bias == nullptr ? nullptr : options_.bias->data() + head * (2 * reach_ + 1);
+    task.slopes = options_.slopes == nullptr ? nullptr : options_.slopes->data() + head;
     task.y = y + (begin + first) * q_width + head * d;
     task.ldy = q_width;
     task.scratch = work.scratch.of(thread);
-    work.ops.attention(task);
+    kernel(task);
   };
   const std::int64_t parts = blocks * heads_;
   if (multiplications < kSerialAttention) {

@@ -14,10 +14,17 @@ from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
+from aerogel.architectures.fused import Fused
+from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
+from aerogel.architectures.mistral import Mistral
+from aerogel.architectures.olmo import Olmo2
+from aerogel.architectures.phi3 import Phi3
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
+from aerogel.architectures.qwen import Qwen2, Qwen3
 from aerogel.architectures.settings import Refused, Settings
+from aerogel.architectures.smollm3 import SmolLM3
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
 
@@ -29,6 +36,7 @@ __all__ = [
     "Config",
     "Dense",
     "Fold",
+    "Fused",
     "GGUFNames",
     "GGUFSource",
     "Group",
@@ -64,7 +72,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Llama):
+for _family in (Bert, Granite, Llama, Mistral, Olmo2, Phi3, Qwen2, Qwen3, SmolLM3):
     register(_family)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aerogel.architectures.files import GGUFNames, SavedNames, TensorSource
 from aerogel.architectures.groups import Group, Part
+from aerogel.architectures.heads import Head
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.settings import CONFIG, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
@@ -39,6 +40,10 @@ class Architecture(ABC):
     wordpiece: ClassVar[bool] = False
     #: What the keys of its config mean.
     settings: ClassVar[Settings] = CONFIG
+    #: Keys of a config as other families call them -> as this one does.
+    config_names: ClassVar[Mapping[str, str]] = {}
+    #: Whether all layers are one: the tensors of the first, used over and over.
+    shares_layers: ClassVar[bool] = False
     #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
     heads_fill_hidden: ClassVar[bool] = False
 
@@ -53,6 +58,9 @@ class Architecture(ABC):
     pooling: Pooling | None
     outputs: tuple[str, ...]  # the first is what `Model.forward` returns unless told otherwise
     labels: int = 0  # of a classifier
+    head: Head | None = None  # None also where a family writes it down itself
+    #: Kinds of tokens that the embeddings tell apart: the second text of a pair is of kind 1 where there are 2.
+    types: int = 0
     #: Also give "residual.0" .. "residual.L" [T, H]: what enters each layer, and what leaves the last one.
     trace: bool = False
 
@@ -96,8 +104,8 @@ class Architecture(ABC):
             )
 
         h = self.hidden_size
-        found = [Group("hidden", "hidden", h, parts(h, "hidden"), {"hidden_size": 1})]
-        for i in range(self.layers):
+        found = [Group("hidden", "hidden", h, parts(h, "hidden"), self.hidden_widths())]
+        for i in self.own_layers():
             n, heads, kv, f = f"layers.{i}.", self.heads[i], self.kv_heads[i], self.ffn[i]
             queries, keys = n + "attention.queries", n + "attention.keys"
             if heads:
@@ -115,6 +123,18 @@ class Architecture(ABC):
                     Group("ffn", n + "ffn", f, parts(f, n + "ffn"), widths, i, minimum=self.least_width("ffn"))
                 )
         return found
+
+    def own_layers(self) -> range:
+        """The layers that have tensors of their own."""
+        return range(1 if self.shares_layers else self.layers)
+
+    def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        """What the config of a model with only the layers `kept` says otherwise, beside widths."""
+        return {}
+
+    def hidden_widths(self) -> dict[str, int]:
+        """The config's keys that get smaller with the hidden states, by one a channel."""
+        return {"hidden_size": 1}
 
     def least_width(self, block: str) -> int:
         """0 if a layer can do without its "attention" or "ffn", else 1."""

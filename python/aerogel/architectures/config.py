@@ -19,15 +19,21 @@ PER_LAYER: Mapping[str, str] = {
 class Config:
     """A model's `config.json`, read with checks: every refusal names the key, what was expected and what was found."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], names: Mapping[str, str] | None = None) -> None:
+        """`names`: what a family calls some of the keys otherwise."""
         self.values = values
+        self._names = names or {}
+
+    def name(self, key: str) -> str:
+        """What the config calls the key."""
+        return self._names.get(key, key)
 
     def integer(self, key: str, default: int | None = None, minimum: int = 1) -> int:
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"config: {key}: expected an integer, got {value!r}")
+            raise ConfigError(f"config: {self.name(key)}: expected an integer, got {value!r}")
         if value < minimum:
-            raise ConfigError(f"config: {key}: expected at least {minimum}, got {value}")
+            raise ConfigError(f"config: {self.name(key)}: expected at least {minimum}, got {value}")
         return value
 
     def per_layer(self, key: str, layers: int, default: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -35,9 +41,9 @@ class Config:
 
         The list wins; `key` beside it has to be its largest entry. 0 is possible in a list only.
         """
-        name = PER_LAYER[key]
+        name, own = PER_LAYER[key], self.name(key)
         if self.values.get(name) is None:
-            if self.values.get(key) is None and default is not None:
+            if self.values.get(own) is None and default is not None:
                 return tuple(default)
             return (self.integer(key),) * layers
         values = self.values[name]
@@ -45,25 +51,32 @@ class Config:
             raise ConfigError(f"config: {name}: expected a list of whole numbers, got {values!r:.80}")
         if len(values) != layers:
             raise ConfigError(f"config: {name}: expected one entry for each of {layers} layers, got {len(values)}")
-        if self.values.get(key) not in (None, max(values)):
+        if self.values.get(own) not in (None, max(values)):
             raise ConfigError(
-                f"config: {key}: expected {max(values)}, the largest of {name}, got {self.values[key]!r:.80}"
+                f"config: {own}: expected {max(values)}, the largest of {name}, got {self.values[own]!r:.80}"
             )
         return tuple(values)
 
-    def head_dim(self, hidden_size: int) -> int:
-        """The width of an attention head: `head_dim`, or where all layers have the same heads what divides hidden_size."""
+    def head_dim(self, hidden_size: int, default: int | None = None) -> int:
+        """The width of an attention head: `head_dim`, or `default`, or where all layers have the same heads what divides
+        hidden_size.
+        """
+        if "head_dim" not in self.values and default is not None:
+            return default
         if self.values.get(PER_LAYER["num_attention_heads"]) is not None or self.values.get("head_dim") is not None:
             return self.integer("head_dim")
         heads = self.integer("num_attention_heads")
         if hidden_size % heads:
-            raise ConfigError(f"config: hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}")
+            raise ConfigError(
+                f"config: {self.name('hidden_size')} {hidden_size} is not a multiple of "
+                f"{self.name('num_attention_heads')} {heads}"
+            )
         return hidden_size // heads
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
-            raise ConfigError(f"config: {key}: expected a number that is not negative, got {value!r:.80}")
+            raise ConfigError(f"config: {self.name(key)}: expected a number that is not negative, got {value!r:.80}")
         return float(value)
 
     def architecture(self, default: str | None) -> str | None:
@@ -78,7 +91,7 @@ class Config:
     def boolean(self, key: str, default: bool) -> bool:
         value = self._get(key, default)
         if not isinstance(value, bool):
-            raise ConfigError(f"config: {key}: expected true or false, got {value!r}")
+            raise ConfigError(f"config: {self.name(key)}: expected true or false, got {value!r}")
         return value
 
     def choice(self, key: str, choices: Mapping[str, str] | Iterable[str], default: str | None = None) -> str:
@@ -86,7 +99,9 @@ class Config:
         value = self._get(key, default)
         known = list(choices)
         if not isinstance(value, str) or value not in known:
-            raise UnsupportedModelError(f"config: {key}: {value!r} is not supported, only {', '.join(known)}")
+            raise UnsupportedModelError(
+                f"config: {self.name(key)}: {value!r} is not supported, only {', '.join(known)}"
+            )
         return choices[value] if isinstance(choices, Mapping) else value
 
     def only(self, key: str, *allowed: Any) -> None:
@@ -96,10 +111,10 @@ class Config:
             raise UnsupportedModelError(f"config: {key}: {value!r} is not supported")
 
     def _get(self, key: str, default: Any) -> Any:
-        value = self.values.get(key)
+        value = self.values.get(self.name(key))
         if value is None:
             if default is None:
-                raise ConfigError(f"config: {key} is missing")
+                raise ConfigError(f"config: {self.name(key)} is missing")
             return default
         return value
 

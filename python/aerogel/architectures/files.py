@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.architectures.fused import Fused
 from aerogel.architectures.pooling import Pooling
 
 
@@ -44,6 +45,7 @@ class SavedNames:
         renamed: endings of names that older versions wrote -> those of today.
         tied: a head's tensor -> the embeddings that it is where the config ties them.
         classifier: the class with a classification head that fine-tuning makes, or None where none is offered.
+        fused: linears that are saved as one, in GGUF too where the name there translates to that one's.
     """
 
     base_class: str
@@ -52,6 +54,7 @@ class SavedNames:
     renamed: Mapping[str, str] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     classifier: str | None = None
+    fused: tuple[Fused, ...] = ()
 
 
 class GGUFSource(Protocol):

@@ -53,8 +53,26 @@ class Program(Protocol):
     def activation(self, x: Value, kind: str) -> Value:
         """`kind`: gelu, gelu_tanh, relu, tanh or silu."""
 
-    def silu_gate(self, x: Value) -> Value:
-        """[rows, 2F] (gate | up) -> silu(gate) * up, [rows, F]."""
+    def gate(self, x: Value, kind: str) -> Value:
+        """[rows, 2F] (gate | up) -> activation(gate) * up, [rows, F]. `kind`: silu, gelu, gelu_tanh or relu."""
+
+    def scale(self, x: Value, factor: float) -> Value:
+        """x * factor."""
+
+    def qk_norm(
+        self,
+        name: str,
+        x: Value,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        query_gamma: Vector,
+        key_gamma: Vector,
+        eps: float,
+    ) -> Value:
+        """RMS norms of the queries and the keys in [T, (heads + 2 kv_heads) d] = q | k | v; values stay as they are. Of each
+        head by itself where a gamma has d elements, of all heads together where it has heads * d (keys: kv_heads * d).
+        """
 
     def rope(self, x: Value, heads: int, head_dim: int, rotary: Rotary) -> Value:
         """[T, width]: of its first `heads` heads, each one's first 2 * rotary.pairs columns are rotated, by position."""
@@ -68,8 +86,18 @@ class Program(Protocol):
         head_dim: int,
         causal: bool,
         scale: float | None = ...,
+        window: int | None = ...,
+        softcap: float = ...,
+        bias: Vector | None = ...,
+        slopes: Vector | None = ...,
     ) -> Value:
-        """[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d]. `scale`: 1 / sqrt(d) unless given."""
+        """[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d]. `scale`: 1 / sqrt(d) unless given.
+
+        A query at position i sees the key at j if, where `causal`, j <= i, and, with a `window`, |j - i| <= window. Scores
+        are scale q k, then, with a `softcap`, softcap * tanh(score / softcap), then + bias[h, clamp(j - i, -R, R) + R]
+        (`bias`: [heads, 2R + 1]; also the transposed view of an array with the heads last), then - slopes[h] * |j - i|
+        (`slopes`: [heads], ALiBi, arXiv 2108.12409).
+        """
 
     def select_last(self, x: Value) -> Value:
         """[T, H] -> [S, H] where a call wants the last token of each sequence only; else x."""

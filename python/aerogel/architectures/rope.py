@@ -23,13 +23,25 @@ _NULLS = ("factor", "truncate")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def rotary(config: Config, head_dim: int, partial: bool = False) -> Rotary:
+def of_layers(config: Config, kind: str) -> Config:
+    """The config for `rotary` of the layers of one kind, where `rope_parameters` has an object a kind of layer."""
+    values = config.values.get("rope_parameters")
+    if not isinstance(values, Mapping) or not any(isinstance(value, Mapping) for value in values.values()):
+        return config
+    # What stands at the top is for all kinds, and only where the kind itself is silent.
+    own = values.get(kind) or {}
+    top = {key: value for key, value in config.values.items() if not (isinstance(own, Mapping) and key in own)}
+    return Config({**top, "rope_parameters": own})
+
+
+def rotary(config: Config, head_dim: int, partial: bool = False, theta: float = 10000.0) -> Rotary:
     """How the heads of a model turn.
 
     Args:
         config: the model's.
         head_dim: the width of a head.
         partial: whether the family can turn a part of a head only (partial_rotary_factor).
+        theta: where the config has no rope_theta.
 
     Returns:
         What `Program.rope` takes. Its `positions` are max_position_embeddings, or where a model is stretched from there
@@ -51,7 +63,7 @@ def rotary(config: Config, head_dim: int, partial: bool = False) -> Rotary:
             f"config: rope_scaling: {unknown[0]!r:.80} is not known for type {kind!r}, expected "
             + (", ".join(own) or "nothing more")
         )
-    given = _given(config, settings, kind, head_dim, partial)
+    given = _given(config, settings, kind, head_dim, partial, theta)
     _check_sections(settings, given.pairs)
     # What overflows or is not a number is refused below, whichever setting it comes from.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -94,8 +106,8 @@ def _settings(config: Config) -> tuple[Config, str]:
     return Config({key: value for key, value in found.items() if value is not None or key in _NULLS}), kinds[0]
 
 
-def _given(config: Config, settings: Config, kind: str, head_dim: int, partial: bool) -> Given:
-    theta = _one_of(config, settings, "rope_theta", 10000.0, Config.number)
+def _given(config: Config, settings: Config, kind: str, head_dim: int, partial: bool, theta: float) -> Given:
+    theta = _one_of(config, settings, "rope_theta", theta, Config.number)
     if not 0 < theta <= _LARGEST:
         raise ConfigError(f"config: rope_theta: expected a positive number that float32 can hold, got {theta!r}")
     part = _one_of(config, settings, "partial_rotary_factor", 1.0, Config.number)

@@ -19,7 +19,7 @@ import numpy as np
 
 from aerogel._core import Plan, Program, Rotary, Session, Table
 from aerogel._util.checks import thread_count
-from aerogel.calibrate.attention import attention
+from aerogel.calibrate.attention import Scores, attention
 from aerogel.calibrate.texts import token_sequences
 from aerogel.calibrate.values import Block, Streams, Value, blocks_of
 from aerogel.calibrate.visitor import Inputs, Stack, Visitor
@@ -168,8 +168,24 @@ class Eager:
     def activation(self, x: Written, kind: str) -> Value | None:
         return self._op(x, lambda p, v: p.activation(v, kind), keep=self._is_small(x))
 
-    def silu_gate(self, x: Written) -> Value | None:
-        return self._op(x, lambda p, v: p.silu_gate(v), keep=self._is_small(x, 2))
+    def gate(self, x: Written, kind: str) -> Value | None:
+        return self._op(x, lambda p, v: p.gate(v, kind), keep=self._is_small(x, 2))
+
+    def scale(self, x: Written, factor: float) -> Value | None:
+        return self._op(x, lambda p, v: p.scale(v, factor))
+
+    def qk_norm(
+        self,
+        name: str,
+        x: Written,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        query_gamma: np.ndarray,
+        key_gamma: np.ndarray,
+        eps: float,
+    ) -> Value | None:
+        return self._op(x, lambda p, v: p.qk_norm(name, v, heads, kv_heads, head_dim, query_gamma, key_gamma, eps))
 
     def rope(self, x: Written, heads: int, head_dim: int, rotary: Rotary) -> Value | None:
         return self._op(x, lambda p, v: p.rope(v, heads, head_dim, rotary))
@@ -183,14 +199,19 @@ class Eager:
         head_dim: int,
         causal: bool,
         scale: float | None = None,
+        window: int | None = None,
+        softcap: float = 0.0,
+        bias: np.ndarray | None = None,
+        slopes: np.ndarray | None = None,
     ) -> Value | None:
         value = self._value(x)
         if value is None:
             return None
         factor = 1 / math.sqrt(head_dim) if scale is None else scale
+        scores = Scores(factor, causal, window, softcap, bias, slopes)
         return self._made(
             lambda block, rows: _each(
-                lambda qkv: attention(qkv, block.offsets, heads, kv_heads, head_dim, causal, factor), rows
+                lambda qkv: attention(qkv, block.offsets, heads, kv_heads, head_dim, scores), rows
             ),
             value,
             keep=True,

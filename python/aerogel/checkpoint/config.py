@@ -11,10 +11,15 @@ from aerogel._util.reading import read_bytes
 from aerogel.errors import ConfigError
 
 _INTEGERS = (
+    "dim",
+    "embedding_size",
     "head_dim",
+    "hidden_dim",
     "hidden_size",
     "intermediate_size",
     "max_position_embeddings",
+    "n_heads",
+    "n_layers",
     "num_attention_heads",
     "num_hidden_layers",
     "num_key_value_heads",
@@ -22,7 +27,7 @@ _INTEGERS = (
     "vocab_size",
 )
 #: Far above any model: what is made of these (a list of layers, rotary frequencies) is made before tensors are looked at.
-_LARGEST = {"head_dim": 2**20, "hidden_size": 2**20, "num_hidden_layers": 1024}
+_LARGEST = {"head_dim": 2**20, "hidden_size": 2**20, "num_hidden_layers": 1024, "n_layers": 1024, "dim": 2**20}
 _NUMBERS = ("layer_norm_eps", "rms_norm_eps", "rope_theta")
 #: A float holds it, and its square root and half are of use; integers of JSON have no end.
 LARGEST_NUMBER = 1e300

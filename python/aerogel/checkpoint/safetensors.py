@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
+from aerogel.checkpoint.fused import split_fused
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
 from aerogel.checkpoint.names import normalize_all, saved_names
 from aerogel.checkpoint.sentence_transformers import Prompts, SentenceTransformer, read_sentence_transformer
@@ -108,6 +109,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             )
         self._stored = normalize_all(self._files, config, folder)
         self._masks = _take_masks(self._stored, self._files, folder)
+        self._stored, self._rows = split_fused(self._stored, self._row_count, self.config, folder)
         self._untie()
 
     def names(self) -> list[str]:
@@ -121,24 +123,27 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         return name in self._stored
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._files.entry(self._find(name)).shape
+        shape = self._files.entry(self._find(name)).shape
+        rows = self._rows.get(name)
+        return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
         stored = self._find(name)
-        values = self._files.float32(stored)
+        rows = self._rows.get(name)
+        values = self._files.float32(stored, rows)
         check_finite(self._files.where(stored), values)
-        mask = self._masks.get(name)
-        return values if mask is None else self._masked(values, mask)
+        mask = self._masks.get(stored)
+        return values if mask is None else self._masked(values, mask, rows)
 
     def weight(self, name: str) -> Weight:
         stored = self._find(name)
         where = self._files.where(stored)
         entry = self._files.entry(stored)
-        shape = check_matrix(where, entry.shape)
+        shape = check_matrix(where, self.shape(name))
         if (
-            entry.dtype == "BF16" and name not in self._masks
+            entry.dtype == "BF16" and stored not in self._masks
         ):  # as it lies in the file: the same numbers in half the memory
-            values = self._files.raw(stored)
+            values = self._files.raw(stored, self._rows.get(name))
             check_finite(where, values)
             return Weight(shape, values)
         return Weight(shape, self.array(name))
@@ -163,8 +168,12 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         alike = self._files.entry(one).shape == self._files.entry(two).shape
         return alike and bool(np.array_equal(self._files.float32(one), self._files.float32(two)))
 
-    def _masked(self, values: NDArray[np.float32], mask: str) -> NDArray[np.float32]:
-        kept = self._files.float32(mask)
+    def _row_count(self, stored: str) -> int:
+        shape = self._files.entry(stored).shape
+        return shape[0] if shape else 0
+
+    def _masked(self, values: NDArray[np.float32], mask: str, rows: slice | None) -> NDArray[np.float32]:
+        kept = self._files.float32(mask, rows)
         if not np.isin(kept, (0, 1)).all():
             raise CheckpointError(f"{self._files.where(mask)}: expected a mask of zeros and ones")
         return np.where(kept != 0, values, np.float32(0))
@@ -177,8 +186,8 @@ class SafetensorsCheckpoint(FolderCheckpoint):
 
 
 def _take_masks(stored: dict[str, str], files: TensorFiles, where: object) -> dict[str, str]:
-    """Renames what `torch.nn.utils.prune` calls `weight_orig` in `stored` to `weight`, and returns the stored name of the
-    mask of each, which its values are multiplied by."""
+    """Renames what `torch.nn.utils.prune` calls `weight_orig` in `stored` to `weight`, and returns the mask that the values
+    of each are multiplied by, both under the file's names."""
     masks: dict[str, str] = {}
     for pruned in [name for name in stored if name.endswith("_orig")]:
         name = pruned.removesuffix("_orig")
@@ -188,5 +197,5 @@ def _take_masks(stored: dict[str, str], files: TensorFiles, where: object) -> di
         if name in stored or files.entry(mask).shape != files.entry(stored[pruned]).shape:
             raise CheckpointError(f"{where}: {pruned}: expected a mask of its shape, and no {name} beside it")
         stored[name] = stored.pop(pruned)
-        masks[name] = stored.pop(name + "_mask")
+        masks[stored[name]] = stored.pop(name + "_mask")
     return masks

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aerogel.errors import DataError, ShapeError
 from aerogel.numbers.bf16 import finite, widen
-from aerogel.numbers.bits import unpack_bits
+from aerogel.numbers.bits import pack_bits, unpack_bits
 from aerogel.numbers.groups import per_column
 
 
@@ -120,6 +120,32 @@ class Weight:
             return scaled
         values = self._dense(self.values)
         return widen(values) if values.dtype == np.uint16 else values
+
+    def rows(self, rows: slice) -> Weight:
+        """Some of its rows, which follow each other, in memory of their own."""
+
+        def some(part: NDArray[Any] | None) -> Any:
+            return None if part is None else part[rows].copy()
+
+        values = self.values
+        if self.mask is not None:  # a vector, row after row
+            counts = self._stored().sum(axis=1)
+            first = int(counts[: rows.start].sum())
+            within = slice(first, first + int(counts[rows].sum()))
+            values = pack_bits(self.indices()[within].copy(), self.bits) if self.bits else values[within].copy()
+        else:
+            values = values[rows].copy()
+        return Weight(
+            (rows.stop - rows.start, self.shape[1]),
+            values,
+            some(self.scale),
+            some(self.mask),
+            self.group,
+            self.levels,
+            self.bits,
+            some(self.multiplier),
+            some(self.zero),
+        )
 
     def _stored(self) -> NDArray[np.bool_]:
         assert self.mask is not None

@@ -32,6 +32,7 @@ from aerogel._util.checks import (
 from aerogel._util.checks import texts as check_texts
 from aerogel._util.progress import Progress
 from aerogel.architectures import Architecture, architecture_of, pooling_of
+from aerogel.architectures.heads import label_names
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
 from aerogel.engine.penalties import Penalties
@@ -247,6 +248,11 @@ class Model:
         return self._architecture.outputs
 
     @property
+    def labels(self) -> list[str]:
+        """The names of a classifier's scores, in their order; none of other models."""
+        return list(label_names(self.config)) if self._architecture.labels else []
+
+    @property
     def hidden_size(self) -> int:
         """The width of hidden states."""
         return self._architecture.hidden_size
@@ -414,7 +420,8 @@ class Model:
             return result
         pairs = [pairs] * len(texts) if isinstance(pairs, str) else check_texts("pairs", pairs)
         ids, types = self.tokenizer.encode_pair(texts, pairs, self.max_tokens)
-        self._run_batches(ids, types, "scores", batch_tokens, result)
+        known = self._architecture.types > 1  # others do not tell the texts of a pair apart
+        self._run_batches(ids, types if known else None, "scores", batch_tokens, result)
         return result
 
     def forward(

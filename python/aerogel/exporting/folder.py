@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence, Set
@@ -18,7 +19,7 @@ from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.config import read_json, write_json
 from aerogel.checkpoint.folder import keep_files
-from aerogel.checkpoint.names import saved_name
+from aerogel.checkpoint.fused import saved_parts
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_writer import plain_names, write_steps
 from aerogel.checkpoint.target import WRITER, check_apart, check_target, writing_model
@@ -110,7 +111,7 @@ def _check_arguments(dtype: str, max_shard_bytes: int | None) -> None:
 def _write_weights(
     folder: Path,
     checkpoint: Checkpoint,
-    shards: Mapping[str, Sequence[str]],
+    shards: Mapping[str, Mapping[str, Sequence[str]]],
     linears: Set[str],
     dtype: str,
     progress: Progress | None,
@@ -120,31 +121,33 @@ def _write_weights(
     size = zeros = weights = 0
     for file, members in shards.items():
         writer = SafetensorsWriter(folder / file)
-        for name in members:
-            array = checkpoint.array(name)
-            if name in linears:
+        for name, parts in members.items():
+            arrays = [checkpoint.array(part) for part in parts]
+            array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            if not linears.isdisjoint(parts):
                 weights += array.size
                 zeros += array.size - int(np.count_nonzero(array))
-            size += writer.add(saved_name(name, checkpoint.config), _converted(name, array, dtype))
+            size += writer.add(name, _converted(name, array, dtype))
             done += 1
             if progress is not None:
                 progress(done, total, name)
         writer.close({"format": "pt", **WRITER})  # Transformers refuses a file that does not say so
     if len(shards) > 1:
-        _write_index(folder, checkpoint, shards, size)
+        where = {name: file for file, members in shards.items() for name in members}
+        write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": where})
     return zeros / weights if weights else 0.0
 
 
-def _shards(checkpoint: Checkpoint, itemsize: int, limit: int | None) -> dict[str, list[str]]:
-    """The names of the tensors of each file."""
-    shards: list[list[str]] = [[]]
+def _shards(checkpoint: Checkpoint, itemsize: int, limit: int | None) -> dict[str, dict[str, list[str]]]:
+    """Of each file the names of its tensors, and of the parameters that each of them has."""
+    shards: list[dict[str, list[str]]] = [{}]
     held = 0
-    for name in plain_names(checkpoint):
-        size = itemsize * int(np.prod(checkpoint.shape(name), dtype=np.int64))
+    for name, parts in saved_parts(plain_names(checkpoint), checkpoint.config).items():
+        size = itemsize * sum(math.prod(checkpoint.shape(part)) for part in parts)
         if limit is not None and shards[-1] and held + size > limit:
-            shards.append([])
+            shards.append({})
             held = 0
-        shards[-1].append(name)
+        shards[-1][name] = parts
         held += size
     if len(shards) == 1:
         return {"model.safetensors": shards[0]}
@@ -161,11 +164,6 @@ def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
             raise DataError(f"{name}: expected at most 65504 for float16, got {np.abs(array).max():g}: use bfloat16")
         return half
     return array
-
-
-def _write_index(folder: Path, checkpoint: Checkpoint, shards: Mapping[str, Sequence[str]], size: int) -> None:
-    where = {saved_name(name, checkpoint.config): file for file, names in shards.items() for name in names}
-    write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": where})
 
 
 def _plain_config(config: dict[str, Any], dtype: str) -> dict[str, Any]:

@@ -121,8 +121,9 @@ class _Filled(Derived):
 
 def _config(config: Mapping[str, Any], architecture: Architecture, widest: Widths) -> dict[str, Any]:
     found = {key: value for key, value in config.items() if key not in PER_LAYER.values()}
-    found["intermediate_size"] = widest.ffn
-    found["num_attention_heads"] = widest.heads * widest.shared
+    names = architecture.config_names
+    found[names.get("intermediate_size", "intermediate_size")] = widest.ffn
+    found[names.get("num_attention_heads", "num_attention_heads")] = widest.heads * widest.shared
     if architecture.heads_fill_hidden:
         found.pop("head_dim", None)  # what the heads leave of the hidden width
     else:

@@ -11,25 +11,24 @@ from aerogel.architectures import PER_LAYER, Architecture, Group
 def without_units(architecture: Architecture, config: Mapping[str, Any], kept: Mapping[Group, int]) -> dict[str, Any]:
     """The config after each group is left with so many units."""
     widths = widths_of(architecture)
-    hidden_size = architecture.hidden_size
+    found = dict(config)
     for group, count in kept.items():
         for key, each in group.widths.items():
             gone = each * (group.count - count)
             if group.layer is None:
-                hidden_size -= gone
-            else:
-                widths[key][group.layer] -= gone
-    return with_widths({**config, "hidden_size": hidden_size}, widths, architecture.head_dim)
+                found[architecture.config_names.get(key, key)] = group.count - gone
+                continue
+            for layer in range(architecture.layers) if architecture.shares_layers else [group.layer]:
+                widths[key][layer] -= gone
+    return with_widths(architecture, found, widths)
 
 
 def without_layers(architecture: Architecture, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
     """The config of the layers `kept`."""
     widths = {key: [values[i] for i in kept] for key, values in widths_of(architecture).items()}
-    found = {**config, "num_hidden_layers": len(kept)}
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list) and len(kinds) == architecture.layers:
-        found["layer_types"] = [kinds[i] for i in kept]
-    return with_widths(found, widths, architecture.head_dim)
+    found = {**config, architecture.config_names.get("num_hidden_layers", "num_hidden_layers"): len(kept)}
+    found |= architecture.layer_settings(config, kept)
+    return with_widths(architecture, found, widths)
 
 
 def widths_of(architecture: Architecture) -> dict[str, list[int]]:
@@ -41,20 +40,23 @@ def widths_of(architecture: Architecture) -> dict[str, list[int]]:
     }
 
 
-def with_widths(config: Mapping[str, Any], widths: Mapping[str, Sequence[int]], head_dim: int) -> dict[str, Any]:
+def with_widths(
+    architecture: Architecture, config: Mapping[str, Any], widths: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
     """The config with these widths: one number where all layers agree, else also the list."""
-    found = dict(config)
+    found, names, head_dim = dict(config), architecture.config_names, architecture.head_dim
     found.pop("quantization_config", None)  # what is cut is no longer packed
     for key, values in widths.items():
-        name = PER_LAYER[key]
+        name, own = PER_LAYER[key], names.get(key, key)
         found.pop(name, None)
         implied = key == "num_key_value_heads" and list(values) == list(widths["num_attention_heads"])
-        if implied and found.get(key) is None:
+        if implied and found.get(own) is None:
             continue  # as many as there are heads: what a config without the key means
-        found[key] = max(values)
+        found[own] = max(values)
         if min(values) != max(values) or not max(values):
             found[name] = list(values)
     plain = PER_LAYER["num_attention_heads"] not in found
-    if not plain or found["hidden_size"] != head_dim * found["num_attention_heads"]:
+    hidden, heads = (found[names.get(key, key)] for key in ("hidden_size", "num_attention_heads"))
+    if not plain or hidden != head_dim * heads:
         found["head_dim"] = head_dim
     return found

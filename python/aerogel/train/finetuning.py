@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from aerogel._util.checks import array, shown
 from aerogel._util.version import __version__
-from aerogel.architectures import FAMILIES, Role, pooling_of
+from aerogel.architectures import FAMILIES, pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.names import saved_names
 from aerogel.checkpoint.target import check_apart
@@ -109,7 +109,7 @@ def finetune(
 
 
 def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Trainee, dict[str, Any]]:
-    """The checkpoint as a classifier, and its config. What it lacks is random: N(0, 0.02), biases 0."""
+    """The checkpoint as a classifier, and its config. What its head lacks is random: N(0, 0.02), biases 0, norms 1."""
     saved = saved_names(checkpoint.config)
     if saved is None or saved.classifier is None:
         raise UnsupportedModelError(
@@ -125,8 +125,8 @@ def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Tra
     config["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
     config["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
     architecture = FAMILIES[config["model_type"]](config, checkpoint.names(), None)
-    heads = {tensor.label for tensor in architecture.tensors() if tensor.role is Role.HEAD}
-    checkpoint.require(t.name for t in architecture.tensors() if t.label.removesuffix(".bias") not in heads)
+    head = {tensor.name for tensor in architecture.head.tensors()} if architecture.head is not None else set()
+    checkpoint.require(t.name for t in architecture.tensors() if t.name not in head)
     student = Trainee(architecture)
     random = np.random.default_rng(seed)
     with torch.no_grad():
@@ -134,8 +134,8 @@ def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Tra
             shape = tuple(parameter.shape)
             if name in checkpoint and tuple(checkpoint.shape(name)) == shape:
                 values = np.array(checkpoint.array(name), np.float32)
-            elif name.endswith("bias"):
-                values = np.zeros(shape, np.float32)
+            elif len(shape) == 1:  # a bias, or the weight of a norm
+                values = np.full(shape, float(name.endswith("weight")), np.float32)
             else:
                 values = (0.02 * random.standard_normal(shape)).astype(np.float32)
             parameter.copy_(torch.from_numpy(values))

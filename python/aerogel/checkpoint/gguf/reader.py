@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aerogel.architectures import GGUFNames, Pooling, gguf_names
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
+from aerogel.checkpoint.fused import split_fused
 from aerogel.checkpoint.gguf.file import GGUFFile
 from aerogel.checkpoint.gguf.settings import check_metadata
 from aerogel.checkpoint.gguf.tokenizer import tokenizer_from_metadata
@@ -73,7 +74,9 @@ class GGUFCheckpoint(Checkpoint):
         config = _Reader(self._file, name).config(names)
         super().__init__(path, config)
         check_metadata(metadata, names, name, path)
-        self._stored = _translate(self._file, names)
+        self._stored, self._rows = split_fused(
+            _translate(self._file, names), lambda stored: self._file.tensors[stored].shape[0], config, path
+        )
         self._zeros = {
             tensor: tuple(config[key] for key in keys)
             for tensor, keys in names.zeros.items()
@@ -95,7 +98,8 @@ class GGUFCheckpoint(Checkpoint):
     def shape(self, name: str) -> tuple[int, ...]:
         if name in self._zeros:
             return self._zeros[name]
-        return self._file.tensors[self._find(name)].shape
+        shape, rows = self._file.tensors[self._find(name)].shape, self._rows.get(name)
+        return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
         if name in self._zeros:
@@ -109,7 +113,7 @@ class GGUFCheckpoint(Checkpoint):
                 raise CheckpointError(f"{self.path}: {stored}: expected {heads} heads, got {flat.size} elements")
             values: NDArray[np.float32] = flat.reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
         else:
-            values = self._file.float32(stored, heads)
+            values = self._file.float32(stored, heads, self._rows.get(name))
         check_finite(f"{self.path}: {stored}", values)
         return values
 

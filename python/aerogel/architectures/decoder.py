@@ -1,0 +1,325 @@
+"""Decoders: rotary embeddings, RMS norms, a gated feed-forward block. Families say what is their own (`Details`)."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from aerogel.architectures.architecture import Architecture
+from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.details import Details
+from aerogel.architectures.files import SavedNames
+from aerogel.architectures.groups import Group
+from aerogel.architectures.heads import Head, label_count, linear, token_head
+from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
+from aerogel.architectures.tensors import Fold, Role, Tensor
+from aerogel.errors import ConfigError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from aerogel.architectures.program import Parameters, Program, Value
+
+log = logging.getLogger("aerogel")
+
+#: How the name of a class ends: what is on top.
+LANGUAGE, CLASSIFIER, TOKENS, BARE = "ForCausalLM", "ForSequenceClassification", "ForTokenClassification", "Model"
+CLASSES = (LANGUAGE, CLASSIFIER, TOKENS, BARE)
+
+
+def saved_names(base_class: str, classifier: str | None = None) -> SavedNames:
+    """How Transformers names the parameters of a decoder."""
+    return SavedNames(
+        base_class=base_class,
+        prefix="model.",
+        parts=("embed_tokens.", "layers.", "norm."),
+        tied={"lm_head.weight": "embed_tokens.weight"},
+        classifier=classifier,
+    )
+
+
+class Decoder(Architecture):
+    """Outputs "logits" [T, V] (or of each sequence's last token only), "scores" [S, labels] of the last token or
+    "token_scores" [T, labels] with such a head, "hidden" [T, H], and with a pooling "pooled" and "embedding" [S, H].
+    """
+
+    harmless = {
+        r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq": "rotary frequencies are computed",
+        r"rope_freqs\.weight": "rotary frequencies are computed",
+    }
+    generates = True
+    layer_prefix: ClassVar = "layers.{}."
+    #: What Transformers takes where a config has none.
+    default_head_dim: ClassVar[int | None] = None
+    default_eps: ClassVar[float] = 1e-6
+
+    @abstractmethod
+    def details_of(self, c: Config) -> Details:
+        """What the config asks for; widths and `head_dim` are known already."""
+
+    def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
+        c = Config(config)
+        self.layers = c.integer("num_hidden_layers")
+        self.hidden_size = c.integer("hidden_size")
+        self.ffn = c.per_layer("intermediate_size", self.layers)
+        self.heads = c.per_layer("num_attention_heads", self.layers)
+        self.kv_heads = c.per_layer("num_key_value_heads", self.layers, self.heads)
+        self.vocab_size = c.integer("vocab_size")
+        self.eps = c.number("rms_norm_eps", self.default_eps)
+        self.head_dim = c.head_dim(self.hidden_size, self.default_head_dim)
+        self.pooling = pooling
+        self._check_heads()
+        self.details = self.details_of(c)
+        self._check_widths()
+        turning = [rotary.positions for rotary in self.details.rotaries if rotary is not None]
+        self.max_positions = min(turning, default=c.integer("max_position_embeddings"))
+        self._read_head(c, names)
+        # Some channels behind a norm or a gate are far larger than the rest: one int8 scale a token cannot hold both (on
+        # SmolLM2-135M it costs 3 % of perplexity). Those inputs are split in two int8 terms, unless compression has moved
+        # their scales into the weights; attention's are tame.
+        self.head_terms = 2
+        self._folded = is_folded(config)
+
+    def _check_heads(self) -> None:
+        if self.head_dim % 2:
+            raise ConfigError(f"config: head_dim {self.head_dim} is odd, which rotary embeddings cannot be")
+        for i, (heads, kv_heads) in enumerate(zip(self.heads, self.kv_heads, strict=True)):
+            if (heads == 0) != (kv_heads == 0) or (kv_heads and heads % kv_heads):
+                raise ConfigError(
+                    f"config: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
+                    f" in layer {i}"
+                )
+        if not any(self.heads):
+            raise ConfigError("config: attention_heads: expected at least one layer with heads, got none")
+
+    def _check_widths(self) -> None:
+        for key, widths, block in (
+            ("num_attention_heads", self.heads, "attention"),
+            ("intermediate_size", self.ffn, "ffn"),
+        ):
+            if min(widths) < self.least_width(block):
+                raise ConfigError(
+                    f"config: {PER_LAYER[key]}: expected at least 1 in every layer, as its output has a bias, got 0"
+                )
+
+    def _read_head(self, c: Config, names: Sequence[str]) -> None:
+        declared = c.architecture(LANGUAGE) or ""
+        ending = next((ending for ending in CLASSES if declared.endswith(ending)), None)
+        if ending is None:
+            raise UnsupportedModelError(
+                f"config: architectures: {declared!r} is not supported, only classes that end in {', '.join(CLASSES)} are"
+            )
+        tied = c.boolean("tie_word_embeddings", "lm_head.weight" not in names)
+        if ending == LANGUAGE and not tied and "lm_head.weight" not in names and self.pooling is not None:
+            log.info("the model has a pooling and no lm_head.weight: it is used for its embeddings")
+            ending = BARE
+        self.has_logits = ending == LANGUAGE
+        # Without a word in the config the tensors decide: what Transformers assumes then is not the same for all families.
+        self.tied = self.has_logits and tied
+        if ending in (CLASSIFIER, TOKENS):
+            self.labels = label_count(c.values)
+            h = (self.hidden_size, "hidden")
+            score = linear("score", "classifier", (self.labels, ""), h, bias=False)
+            self.head = (
+                Head("scores", (score,), "last") if ending == CLASSIFIER else token_head(h, self.labels, "score")
+            )
+        self.outputs = ("logits", "hidden") if self.has_logits else ("hidden",)
+        if self.pooling is not None:
+            self.outputs += ("embedding", "pooled")
+        if self.head is not None:
+            self.outputs += (self.head.output,)
+        self.harmless = dict(type(self).harmless)
+        if self.tied:
+            self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
+        self.generates = self.has_logits and self.details.causal
+
+    def tensors(self) -> list[Tensor]:
+        h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
+        found = [Tensor.over("embed_tokens.weight", "embeddings.tokens", Role.EMBEDDING, v, h)]
+        for i in range(self.layers):
+            found += self._attention_tensors(i, h) if self.heads[i] else []
+            found += self._ffn_tensors(i, h) if self.ffn[i] else []
+        found += _norm("norm", "norm", h)
+        if self.has_logits and not self.tied:
+            found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
+        found += self.head.tensors() if self.head is not None else []
+        return found + pooling_tensors(self.pooling, self.hidden_size)
+
+    def _attention_tensors(self, i: int, h: tuple[int, str]) -> list[Tensor]:
+        t, n, d = f"layers.{i}.", f"layers.{i}.attention.", self.head_dim
+        q, k = (self.heads[i] * d, n + "queries"), (self.kv_heads[i] * d, n + "keys")
+        before, after = self.details.attention_norms
+        found = _norm(t + before, n + "norm", h) if before else []
+        for name, label, rows in (("q", "query", q), ("k", "key", k), ("v", "value", k)):
+            found += _linear(t + f"self_attn.{name}_proj", n + label, rows, h, self.details.qkv_bias)
+        for name, label, rows in (("q", "query", q), ("k", "key", k)) if self.details.qk_norm else ():
+            width = (d, "") if self.details.qk_norm == "head" else rows
+            found += _norm(t + f"self_attn.{name}_norm", n + label + ".norm", width)
+        found += _linear(t + "self_attn.o_proj", n + "out", h, q, self.details.out_bias)
+        return found + (_norm(t + after, n + "after", h) if after else [])
+
+    def _ffn_tensors(self, i: int, h: tuple[int, str]) -> list[Tensor]:
+        t, n = f"layers.{i}.", f"layers.{i}.ffn"
+        f, bias = (self.ffn[i], n), self.details.ffn_bias
+        before, after = self.details.ffn_norms
+        found = _norm(t + before, n + ".norm", h) if before else []
+        found += _linear(t + "mlp.gate_proj", n + ".gate", f, h, bias)
+        found += _linear(t + "mlp.up_proj", n + ".up", f, h, bias)
+        found += _linear(t + "mlp.down_proj", n + ".down", h, f, bias)
+        return found + (_norm(t + after, n + ".after", h) if after else [])
+
+    def least_width(self, block: str) -> int:
+        # A block without heads or channels adds nothing, unless it has a bias or a norm behind it, which is left then.
+        return int(self.details.out_bias if block == "attention" else self.details.ffn_bias)
+
+    def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+        windows = self.details.windows
+        if "layer_types" not in config and len({window is None for window in windows}) < 2:
+            return {}
+        return {"layer_types": ["full_attention" if windows[i] is None else "sliding_attention" for i in kept]}
+
+    def groups(self) -> list[Group]:
+        found = super().groups()
+        # A norm over all heads would see that some are gone.
+        return (
+            [group for group in found if group.kind not in ("heads", "queries")]
+            if self.details.qk_norm == "heads"
+            else found
+        )
+
+    def stacks(self) -> list[tuple[str, ...]]:
+        found: list[tuple[str, ...]] = []
+        for i in range(self.layers):
+            t = f"layers.{i}."
+            if self.heads[i]:
+                found.append(tuple(t + f"self_attn.{x}_proj.weight" for x in "qkv"))
+                found.append((t + "self_attn.o_proj.weight",))
+            if self.ffn[i]:
+                found.append((t + "mlp.gate_proj.weight", t + "mlp.up_proj.weight"))
+                found.append((t + "mlp.down_proj.weight",))
+        if self.has_logits:
+            found.append(("embed_tokens.weight" if self.tied else "lm_head.weight",))
+        return found + pooling_stacks(self.pooling)
+
+    def folds(self) -> list[Fold]:
+        found: list[Fold] = []
+        for i in range(self.layers):
+            t = f"layers.{i}."
+            s, m = t + "self_attn.", t + "mlp."
+            if self.heads[i]:
+                group, channels = self.heads[i] // self.kv_heads[i], np.arange(self.heads[i] * self.head_dim)
+                head, channel = np.divmod(channels, self.head_dim)
+                values = (s + "v_proj.weight", *([s + "v_proj.bias"] if self.details.qkv_bias else []))
+                if self._folds_norm(self.details.attention_norms[0]):
+                    norm = (f"{t}{self.details.attention_norms[0]}.weight",)
+                    found.append(Fold(tuple(s + f"{x}_proj.weight" for x in "qkv"), norm))
+                found.append(Fold((s + "o_proj.weight",), values, head // group * self.head_dim + channel))
+            if self.ffn[i]:
+                ups = (m + "up_proj.weight", *([m + "up_proj.bias"] if self.details.ffn_bias else []))
+                if self._folds_norm(self.details.ffn_norms[0]):
+                    norm = (f"{t}{self.details.ffn_norms[0]}.weight",)
+                    found.append(Fold((m + "gate_proj.weight", m + "up_proj.weight"), norm))
+                found.append(Fold((m + "down_proj.weight",), ups))
+        return found
+
+    def _folds_norm(self, norm: str | None) -> bool:
+        """Whether scales can go into the norm of this name: there is one, and its weight is all that it multiplies with."""
+        return norm is not None and not self.details.norm_offset
+
+    def _terms(self, folds: bool) -> int:
+        """Of a linear's input, which compression can or cannot have rid of its outliers."""
+        return 1 if self._folded and folds else self.head_terms
+
+    def build(self, p: Program, w: Parameters) -> None:
+        d = self.details
+        h = p.embed(w.table("embed_tokens.weight"))  # [T, H]
+        if d.embedding_scale != 1:
+            h = p.scale(h, d.embedding_scale)
+        for i in range(self.layers):
+            self._trace(p, i, h)
+            if self.heads[i]:
+                h = self._add(p, h, self._attend(p, w, i, h))  # [T, H]
+            if self.ffn[i]:
+                h = self._add(p, h, self._feed(p, w, i, h))  # [T, H]
+        self._trace(p, self.layers, h)
+        h = self._normalized(p, w, "norm", h, "norm")  # [T, H]
+        p.output("hidden", h)
+        if self.pooling is not None:
+            add_pooling(p, w, h, self.pooling)
+        if self.has_logits:
+            p.output("logits", self._logits(p, w, h))
+        if self.head is not None:
+            self.head.add(p, w, h)
+        p.set_max_positions(self.max_positions)
+
+    def _attend(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
+        """[T, H] -> [T, H]: what attention adds."""
+        d, A, G, width = self.details, self.heads[i], self.kv_heads[i], self.head_dim
+        t, n = f"layers.{i}.", f"layers.{i}.attention"
+        s = t + "self_attn."
+        before, after = d.attention_norms
+        x = self._normalized(p, w, n + ".norm", h, t + before) if before else h  # [T, H]
+        terms = self._terms(self._folds_norm(before))
+        qkv = self._linear(p, w, n + ".qkv", x, d.qkv_bias, *[s + f"{x}_proj" for x in "qkv"], terms=terms)
+        if d.qk_norm:
+            query, key = (self._gamma(w, s + f"{x}_norm") for x in "qk")
+            qkv = p.qk_norm(n + ".qk_norm", qkv, A, G, width, query, key, self.eps)  # [T, (A+2G)d]
+        rotary = d.rotaries[i]
+        if rotary is not None:
+            qkv = p.rope(qkv, A + G, width, rotary)  # [T, (A+2G)d], queries and keys rotated
+        a = p.attention(n, qkv, A, G, width, d.causal, d.attention_scale, d.windows[i], d.attention_cap)  # [T, A d]
+        y = self._linear(p, w, n + ".out", a, d.out_bias, s + "o_proj")  # [T, H]
+        return self._normalized(p, w, n + ".after", y, t + after) if after else y
+
+    def _feed(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
+        """[T, H] -> [T, H]: what the feed-forward block adds."""
+        d, t, n = self.details, f"layers.{i}.", f"layers.{i}.ffn"
+        m = t + "mlp."
+        before, after = d.ffn_norms
+        x = self._normalized(p, w, n + ".norm", h, t + before) if before else h  # [T, H]
+        terms = self._terms(self._folds_norm(before))
+        f = self._linear(p, w, n + ".gate_up", x, d.ffn_bias, m + "gate_proj", m + "up_proj", terms=terms)  # [T, 2F]
+        f = p.gate(f, d.gate)  # [T, F]
+        y = self._linear(p, w, n + ".down", f, d.ffn_bias, m + "down_proj", terms=self._terms(True))  # [T, H]
+        return self._normalized(p, w, n + ".after", y, t + after) if after else y
+
+    def _logits(self, p: Program, w: Parameters, h: Value) -> Value:
+        """[T, H] -> [T, V], or [S, V] when only the last tokens are wanted."""
+        d, last = self.details, p.select_last(h)
+        if d.logit_scale != 1:
+            last = p.scale(last, d.logit_scale)
+        head = "embed_tokens" if self.tied else "lm_head"
+        y = self._linear(p, w, "head", last, False, head, terms=self.head_terms)
+        if d.logit_cap:
+            y = p.scale(p.activation(p.scale(y, 1 / d.logit_cap), "tanh"), d.logit_cap)
+        return y
+
+    def _add(self, p: Program, h: Value, block: Value) -> Value:
+        r = self.details.residual_scale
+        return p.add(h, block if r == 1 else p.scale(block, r))
+
+    def _gamma(self, w: Parameters, tensor: str) -> Value:
+        gamma = w.vector(tensor + ".weight")
+        return gamma + self.details.norm_offset if self.details.norm_offset else gamma
+
+    def _normalized(self, p: Program, w: Parameters, name: str, x: Value, tensor: str) -> Value:
+        return p.rms_norm(name, x, self._gamma(w, tensor), self.eps)
+
+    def _linear(
+        self, p: Program, w: Parameters, name: str, x: Value, bias: bool, *tensors: str, terms: int = 1
+    ) -> Value:
+        biases = w.vectors(*[t + ".bias" for t in tensors]) if bias else None
+        weights = [t + ".weight" for t in tensors]
+        limit = w.limit(*weights)  # a fixed scale has one term
+        return p.linear(name, x, w.linear(*weights), biases, terms=1 if limit else terms, limit=limit)
+
+
+def _norm(tensor: str, label: str, width: tuple[int, str]) -> list[Tensor]:
+    return [Tensor.over(tensor + ".weight", label, Role.KEPT, width)]
+
+
+def _linear(tensor: str, label: str, n: tuple[int, str], k: tuple[int, str], bias: bool) -> list[Tensor]:
+    found = [Tensor.over(tensor + ".weight", label, Role.LINEAR, n, k)]
+    return found + ([Tensor.over(tensor + ".bias", label + ".bias", Role.KEPT, n)] if bias else [])

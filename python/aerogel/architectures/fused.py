@@ -1,0 +1,91 @@
+"""Linears that files store as one: a weight, and perhaps a bias, whose rows are those of several linears end to end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from aerogel.architectures.config import Config
+from aerogel.errors import ConfigError
+
+_NUMBER = "{n}"
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Several linears of a family that a file stores as one. {n} is the number of a layer.
+
+    Attributes:
+        name: what the file calls the one, without .weight and .bias.
+        parts: what the family calls them, in the order of their rows.
+        shares: (config, layer) -> how the rows are shared out, as whole numbers in proportion; None: each part has as many.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    shares: Callable[[Mapping[str, Any], int], Sequence[int]] | None = None
+
+    def match(self, tensor: str) -> tuple[int, str] | None:
+        """(layer, "weight" or "bias") of the one's tensor; None: it is another tensor."""
+        return _match(self._pattern, tensor)
+
+    def match_part(self, tensor: str) -> tuple[int, str] | None:
+        """As `match`, of a tensor of one of the parts."""
+        return next((found for pattern in self._parts if (found := _match(pattern, tensor))), None)
+
+    def stored(self, layer: int, kind: str) -> str:
+        """The name of the one's tensor."""
+        return f"{self.name}.{kind}".replace(_NUMBER, str(layer))
+
+    def names(self, layer: int, kind: str) -> list[str]:
+        """The names of the parts' tensors."""
+        return [f"{part}.{kind}".replace(_NUMBER, str(layer)) for part in self.parts]
+
+    def rows(self, total: int, config: Mapping[str, Any], layer: int) -> list[slice]:
+        """Which of the one's rows each part has.
+
+        Raises:
+            ConfigError: so many rows cannot be shared out.
+        """
+        shares = [1] * len(self.parts) if self.shares is None else list(self.shares(config, layer))
+        unit, rest = divmod(total, sum(shares) or 1)
+        if rest or not any(shares):
+            raise ConfigError(
+                f"config: {self.stored(layer, 'weight')}: expected rows in the proportion "
+                f"{':'.join(map(str, shares))}, got {total}"
+            )
+        ends = [unit * sum(shares[: i + 1]) for i in range(len(shares))]
+        return [slice(end - unit * share, end) for end, share in zip(ends, shares, strict=True)]
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return _compiled(self.name)
+
+    @cached_property
+    def _parts(self) -> list[re.Pattern[str]]:
+        return [_compiled(part) for part in self.parts]
+
+
+def query_key_value(config: Mapping[str, Any], layer: int) -> tuple[int, int, int]:
+    """How the rows of queries, keys and values share one weight where some query heads share keys and values."""
+    c = Config(config)
+    layers = c.integer("num_hidden_layers")
+    heads = c.per_layer("num_attention_heads", layers)
+    kv_heads = c.per_layer("num_key_value_heads", layers, heads)
+    if layer >= layers:
+        raise ConfigError(
+            f"config: num_hidden_layers: expected more than {layer}, as there are tensors of it, got {layers}"
+        )
+    return heads[layer], kv_heads[layer], kv_heads[layer]
+
+
+def _compiled(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name).replace(re.escape(_NUMBER), r"(?P<layer>\d+)") + r"\.(?P<kind>weight|bias)")
+
+
+def _match(pattern: re.Pattern[str], tensor: str) -> tuple[int, str] | None:
+    found = pattern.fullmatch(tensor)
+    return None if found is None else (int(found.groupdict().get("layer") or 0), found["kind"])

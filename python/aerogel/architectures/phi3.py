@@ -1,0 +1,53 @@
+"""Phi-3 (arXiv 2404.14219) and Phi-4-mini: Llama whose files store queries, keys and values as one, and gate and up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from aerogel.architectures.config import Config
+from aerogel.architectures.decoder import Decoder, saved_names
+from aerogel.architectures.decoder_settings import DECODER, WINDOWS
+from aerogel.architectures.details import Details, gate_kind
+from aerogel.architectures.fused import Fused, query_key_value
+from aerogel.architectures.rope import rotary
+from aerogel.architectures.windows import windows
+
+_FUSED = (
+    Fused(
+        "layers.{n}.self_attn.qkv_proj",
+        tuple(f"layers.{{n}}.self_attn.{part}_proj" for part in "qkv"),
+        query_key_value,
+    ),
+    Fused("layers.{n}.mlp.gate_up_proj", tuple(f"layers.{{n}}.mlp.{part}_proj" for part in ("gate", "up"))),
+)
+_ROPES = ("rope_parameters", "rope_scaling")
+
+
+class Phi3(Decoder):
+    """Llama without biases of which only a part of each head may turn."""
+
+    model_types: ClassVar = ("phi3",)
+    saved: ClassVar = {"phi3": replace(saved_names("Phi3Model"), fused=_FUSED)}
+    settings: ClassVar = DECODER | WINDOWS
+    default_eps: ClassVar = 1e-5
+
+    def details_of(self, c: Config) -> Details:
+        return Details(
+            rotaries=(rotary(Config(_longrope(c.values)), self.head_dim, partial=True),) * self.layers,
+            windows=windows(c, self.layers, [True] * self.layers),
+            gate=gate_kind(c),
+            causal=c.boolean("is_causal", True),
+        )
+
+
+def _longrope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with today's name for what its kind of rotary embeddings was called first."""
+    found = dict(config)
+    for key in _ROPES:
+        values = found.get(key)
+        if isinstance(values, Mapping):
+            kinds = {k: "longrope" for k in ("type", "rope_type") if values.get(k) in ("su", "yarn")}
+            found[key] = {**values, **kinds}
+    return found

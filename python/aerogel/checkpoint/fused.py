@@ -1,0 +1,71 @@
+"""Fused tensors, which a family knows as several: split where they are read, joined where they are written.
+
+A family says which (`SavedNames.fused`). What it calls the parts is in packed models too, so nothing is split there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from aerogel.checkpoint.names import saved_name, saved_names
+from aerogel.errors import CheckpointError, MissingTensorsError
+
+
+def split_fused(
+    stored: Mapping[str, str], rows: Callable[[str], int], config: Mapping[str, Any], where: object
+) -> tuple[dict[str, str], dict[str, slice]]:
+    """Names the parts of fused tensors.
+
+    Args:
+        stored: each parameter's name -> its name in the file.
+        rows: how many a tensor of the file has.
+        config: the model's.
+        where: for messages.
+
+    Returns:
+        `stored` with the parts in place of what is fused, each under the file's name of the whole; and each part's rows.
+
+    Raises:
+        CheckpointError: a part stands in the file by itself too.
+        ConfigError: the config shares the rows out in another way than the file can have.
+    """
+    saved = saved_names(config)
+    names: dict[str, str] = {}
+    slices: dict[str, slice] = {}
+    for name, place in stored.items():
+        fused, found = next(
+            ((one, match) for one in (saved.fused if saved else ()) if (match := one.match(name))), (None, None)
+        )
+        if fused is None or found is None:
+            names[name] = place
+            continue
+        parts = fused.names(*found)
+        twice = next((part for part in parts if part in stored), None)
+        if twice is not None:
+            raise CheckpointError(f"{where}: {stored[twice]!r} and {place!r} both hold the parameter {twice!r}")
+        names.update(dict.fromkeys(parts, place))
+        slices.update(zip(parts, fused.rows(rows(place), config, found[0]), strict=True))
+    return names, slices
+
+
+def saved_parts(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The tensors that Transformers saves for the class that the config names: name -> the parameters whose rows it has.
+
+    Raises:
+        MissingTensorsError: a part of a fused tensor is lacking.
+        UnsupportedModelError: the config names no family.
+    """
+    saved = saved_names(config)
+    names = list(names)
+    joined: dict[str, tuple[str, list[str]]] = {}
+    for fused in saved.fused if saved else ():
+        for name in names:
+            found = fused.match_part(name)
+            if found is not None and name not in joined:
+                parts, whole = fused.names(*found), saved_name(fused.stored(*found), config)
+                missing = sorted(set(parts) - set(names))
+                if missing:
+                    raise MissingTensorsError(whole, missing)
+                joined.update(dict.fromkeys(parts, (whole, parts)))
+    return dict(joined[name] if name in joined else (saved_name(name, config), [name]) for name in names)

@@ -1,0 +1,144 @@
+"""Tiny decoders of every kind, made by Transformers: what the tests of families share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .. import tiny_models
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 10000.0}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+GRANITE = {
+    "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.22,
+    "attention_multiplier": 0.125,
+    "logits_scaling": 8.0,
+}
+
+#: name -> model type, what its config has besides `common`
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama, biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama, llama3": ("llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": True}),
+    "llama, gelu": ("llama", {"hidden_act": "gelu"}),
+    "qwen2": ("qwen2", {}),
+    "qwen2, windows from layer 1": ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "qwen2, layer_types": (
+        "qwen2",
+        {
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
+    "qwen3": ("qwen3", {"head_dim": 16}),
+    "qwen3, tied": ("qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
+    "qwen3, biases": ("qwen3", {"head_dim": 12, "attention_bias": True}),
+    "qwen3, yarn": ("qwen3", {"head_dim": 16, "rope_parameters": YARN}),
+    "qwen3, windows": (
+        "qwen3",
+        {"head_dim": 16, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2},
+    ),
+    "mistral": ("mistral", {"sliding_window": None}),
+    "mistral, window": ("mistral", {"sliding_window": 5, "head_dim": 16}),
+    "mistral, window of two": ("mistral", {"sliding_window": 2}),
+    "ministral": (
+        "ministral",
+        {"sliding_window": 4, "head_dim": 8, "layer_types": ["full_attention"] + ["sliding_attention"] * 2},
+    ),
+    "smollm3": ("smollm3", {"no_rope_layer_interval": 2}),
+    "smollm3, no_rope_layers": ("smollm3", {"no_rope_layers": [0, 1, 0], "tie_word_embeddings": True}),
+    "smollm3, windows": ("smollm3", {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": 4}),
+    "granite": ("granite", GRANITE),
+    "granite, biases": ("granite", {**GRANITE, "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    "olmo2": ("olmo2", {}),
+    "olmo2, all heads alike": ("olmo2", {"num_key_value_heads": 4, "attention_bias": True}),
+}
+
+
+def made(folder: Path, model_type: str, changed: dict[str, Any], head: str = "CausalLM", seed: int = 0) -> Any:
+    """A tiny model of Transformers' own class with lively weights, saved as a folder with a tokenizer. Returns the class's
+    instance.
+    """
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    common = {
+        "vocab_size": 3 + len(tiny_models.WORDS),
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": None,
+    }
+    config = CONFIG_MAPPING[model_type](**{**common, **changed})
+    torch.manual_seed(seed)
+    kind = {
+        "CausalLM": transformers.AutoModelForCausalLM,
+        "SequenceClassification": transformers.AutoModelForSequenceClassification,
+        "Model": transformers.AutoModel,
+    }[head]
+    net = kind.from_config(config).eval()
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            # norms away from 1, biases away from 0, embeddings large enough that layers matter
+            weight.copy_(0.15 * torch.randn_like(weight) + (1.0 if "norm" in name else 0.0))
+    net.save_pretrained(folder)
+    tiny_models.word_level(folder, common["vocab_size"])
+    return net
+
+
+def sequences(lengths: tuple[int, ...] = (1, 7, 20, 2)) -> list[list[int]]:
+    """Ragged token ids."""
+    return [np.random.default_rng(n).integers(3, 3 + len(tiny_models.WORDS), n).tolist() for n in lengths]
+
+
+def logits(net: Any, ids: list[int]) -> np.ndarray:
+    """[T, V] of one sequence, or [labels] of a classifier."""
+    import torch
+
+    with torch.no_grad():
+        found: np.ndarray = net(torch.tensor([ids])).logits[0].numpy()
+    return found
+
+
+def hidden(net: Any, ids: list[int]) -> np.ndarray:
+    """[T, H] of one sequence, behind the last norm."""
+    import torch
+
+    with torch.no_grad():
+        found: np.ndarray = net.base_model(torch.tensor([ids])).last_hidden_state[0].numpy()
+    return found
+
+
+def greedy(net: Any, ids: list[int], count: int) -> list[int]:
+    """The next `count` tokens by Transformers' own generate."""
+    import torch
+
+    # -1: no token ends it
+    out = net.generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=-1,
+        pad_token_id=0,
+    )
+    tokens: list[int] = out[0, len(ids) :].tolist()
+    return tokens
