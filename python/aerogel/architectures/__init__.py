@@ -15,6 +15,8 @@ from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.fused import Fused
+from aerogel.architectures.gemma import Gemma, Gemma2
+from aerogel.architectures.gemma3 import Gemma3
 from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.llama import Llama
@@ -72,7 +74,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Granite, Llama, Mistral, Olmo2, Phi3, Qwen2, Qwen3, SmolLM3):
+for _family in (Bert, Gemma, Gemma2, Gemma3, Granite, Llama, Mistral, Olmo2, Phi3, Qwen2, Qwen3, SmolLM3):
     register(_family)
 
 

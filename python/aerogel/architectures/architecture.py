@@ -69,6 +69,11 @@ class Architecture(ABC):
         """Reads `config`; `names` are the checkpoint's tensors, `pooling` how its tokens become an embedding."""
 
     @classmethod
+    def text_of(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The config of a model's text, where it has more than text: the model is then that of this config."""
+        return config
+
+    @classmethod
     def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
         """How a checkpoint with this config is pooled that does not say it; None: it gives no embeddings."""
         return None

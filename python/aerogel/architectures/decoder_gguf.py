@@ -53,6 +53,7 @@ def decoder_names(
     interleaved: bool = False,
     finish: Callable[[GGUFSource, dict[str, Any]], None] | None = None,
     factors: bool = False,
+    norm_offset: float = 0.0,
 ) -> GGUFNames:
     """How one `general.architecture` of GGUF translates.
 
@@ -65,6 +66,7 @@ def decoder_names(
         interleaved: whether llama.cpp stores the rows of queries and keys interleaved, as it does for its `llama` rotary
             embedding.
         finish: completes the config from the file, after what is done for all decoders.
+        norm_offset: what llama.cpp's converter adds to the weights of norms.
         factors: whether llama.cpp reads factors of rotary frequencies for it.
     """
 
@@ -84,6 +86,7 @@ def decoder_names(
         interleaved={"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"} if interleaved else {},
         finish=complete,
         ignored=ROPE_TENSORS if factors else (),
+        norm_offset=norm_offset,
     )
 
 

@@ -82,6 +82,7 @@ class GGUFCheckpoint(Checkpoint):
             for tensor, keys in names.zeros.items()
             if tensor not in self._stored
         }
+        self._norm_offset = names.norm_offset
         self._pooling = _pooling(self._file, f"{name}.pooling_type")
         self._heads = {tensor: config.get(key, 0) for tensor, key in names.interleaved.items()}
 
@@ -115,7 +116,7 @@ class GGUFCheckpoint(Checkpoint):
         else:
             values = self._file.float32(stored, heads, self._rows.get(name))
         check_finite(f"{self.path}: {stored}", values)
-        return values
+        return values - np.float32(self._norm_offset) if self._norm_offset and name.endswith("norm.weight") else values
 
     def weight(self, name: str) -> Weight:
         shape = check_matrix(f"{self.path}: {name}", self.shape(name))
