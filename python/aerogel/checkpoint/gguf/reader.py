@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.architectures import GGUFNames, Pooling, gguf_names
+from aerogel.architectures import Dense, GGUFNames, Pooling, gguf_names
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
 from aerogel.checkpoint.fused import split_fused
 from aerogel.checkpoint.gguf.file import GGUFFile
 from aerogel.checkpoint.gguf.settings import check_metadata
 from aerogel.checkpoint.gguf.tokenizer import tokenizer_from_metadata
+from aerogel.checkpoint.sentence_modules import STEP
 from aerogel.checkpoint.tokenizer import Tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
@@ -83,7 +84,7 @@ class GGUFCheckpoint(Checkpoint):
             if tensor not in self._stored
         }
         self._norm_offset = names.norm_offset
-        self._pooling = _pooling(self._file, f"{name}.pooling_type")
+        self._pooling = _pooling(self._file, f"{name}.pooling_type", names)
         self._heads = {tensor: config.get(key, 0) for tensor, key in names.interleaved.items()}
 
     def names(self) -> list[str]:
@@ -177,7 +178,7 @@ class _Reader:
         return config
 
 
-def _pooling(file: GGUFFile, key: str) -> Pooling | None:
+def _pooling(file: GGUFFile, key: str, names: GGUFNames) -> Pooling | None:
     kind = file.metadata.get(key, 0)
     if type(kind) is not int:
         raise ConfigError(f"{file.path}: {key}: expected a whole number, got {kind!r:.80}")
@@ -185,7 +186,17 @@ def _pooling(file: GGUFFile, key: str) -> Pooling | None:
         known = ", ".join(f"{number} ({mode or 'none'})" for number, mode in _POOLING.items())
         raise UnsupportedModelError(f"{file.path}: {key}: expected one of {known}, got {kind}")
     mode = _POOLING[kind]
-    return Pooling((mode,), normalize=True) if mode else None
+    return Pooling((mode,), normalize=True, steps=_dense(file, names)) if mode else None
+
+
+def _dense(file: GGUFFile, names: GGUFNames) -> tuple[Dense, ...]:
+    """The linears after the pooling, which sentence-transformers has as modules."""
+    steps = []
+    for stored, name in names.tensors.items():
+        if name.startswith(STEP.partition("{")[0]) and stored in file.tensors:
+            outputs, inputs = check_matrix(f"{file.path}: {stored}", file.tensors[stored].shape)
+            steps.append(Dense(name.removesuffix(".weight"), inputs, outputs, bias=False, activation=None))
+    return tuple(steps)
 
 
 def _translate(file: GGUFFile, names: GGUFNames) -> dict[str, str]:

@@ -20,6 +20,7 @@ MODEL = Settings(
         "vocab_size": "the tensors say it",
         "attention.value_length": "the tensors say it",
         "leading_dense_block_count": "there are no experts",
+        "dense_*_feat_*": "the tensors say it",
         "classifier.output_labels": "rerankers are refused by their pooling",
     },
     refused={
@@ -36,8 +37,6 @@ MODEL = Settings(
         "expert_count": Refused("experts", (0,)),
         "expert_used_count": Refused("experts", (0,)),
         "tensor_data_layout": Refused("another layout of the weights", ("Meta AI original pth",)),
-        "dense_2_feat_out": Refused("linears after the pooling", ()),
-        "dense_3_feat_out": Refused("linears after the pooling", ()),
     },
 )
 FILE = Settings(
