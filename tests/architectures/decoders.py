@@ -19,6 +19,13 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 0.75,
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+    "long_factor": [1.5, 2.0, 3.0, 4.0, 5.0, 6.0],
+}
 GRANITE = {
     "embedding_multiplier": 12.0,
     "residual_multiplier": 0.22,
@@ -56,11 +63,75 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "ministral",
         {"sliding_window": 4, "head_dim": 8, "layer_types": ["full_attention"] + ["sliding_attention"] * 2},
     ),
+    "gemma": ("gemma", {"head_dim": 16, "tie_word_embeddings": True}),
+    "gemma, own head": ("gemma", {"head_dim": 12, "attention_bias": True, "hidden_act": "gelu", "num_key_value_heads": 1}),
+    "gemma2": (
+        "gemma2",
+        {
+            "head_dim": 16,
+            "tie_word_embeddings": True,
+            "sliding_window": 4,
+            "query_pre_attn_scalar": 24,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma2, no caps": (
+        "gemma2",
+        {
+            "head_dim": 12,
+            "sliding_window": 3,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "attention_bias": True,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        },
+    ),
+    "gemma3": (
+        "gemma3_text",
+        {
+            "head_dim": 16,
+            "tie_word_embeddings": True,
+            "sliding_window": 4,
+            "query_pre_attn_scalar": 24,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
+    "gemma3, linear": (
+        "gemma3_text",
+        {
+            "head_dim": 12,
+            "sliding_window": 3,
+            "final_logit_softcapping": 4.0,
+            "attention_bias": True,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 50000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+            },
+        },
+    ),
+    "gemma3, six layers": ("gemma3_text", {"head_dim": 8, "sliding_window": 5, "num_hidden_layers": 7}),
     "smollm3": ("smollm3", {"no_rope_layer_interval": 2}),
     "smollm3, no_rope_layers": ("smollm3", {"no_rope_layers": [0, 1, 0], "tie_word_embeddings": True}),
     "smollm3, windows": ("smollm3", {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": 4}),
     "granite": ("granite", GRANITE),
     "granite, biases": ("granite", {**GRANITE, "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    "phi3": ("phi3", {}),
+    "phi3, window": ("phi3", {"sliding_window": 6, "tie_word_embeddings": True}),
+    "phi3, a part of each head": (
+        "phi3",
+        {"num_key_value_heads": 4, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+    ),
+    "phi3, longrope": (
+        "phi3",
+        {
+            "num_attention_heads": 3,
+            "num_key_value_heads": 1,
+            "rope_parameters": LONGROPE,
+            "original_max_position_embeddings": 30,  # of which 27 are generated: Transformers begins anew when it is passed
+        },
+    ),
     "olmo2": ("olmo2", {}),
     "olmo2, all heads alike": ("olmo2", {"num_key_value_heads": 4, "attention_bias": True}),
 }
@@ -104,9 +175,14 @@ def made(folder: Path, model_type: str, changed: dict[str, Any], head: str = "Ca
     return net
 
 
-def sequences(lengths: tuple[int, ...] = (1, 7, 20, 2)) -> list[list[int]]:
+def sequences(lengths: tuple[int, ...] = (1, 7, 40, 2)) -> list[list[int]]:
     """Ragged token ids."""
     return [np.random.default_rng(n).integers(3, 3 + len(tiny_models.WORDS), n).tolist() for n in lengths]
+
+
+def texts() -> list[str]:
+    """To calibrate on."""
+    return [" ".join(np.random.default_rng(i).choice(tiny_models.WORDS, 5 + i % 9).tolist()) for i in range(40)]
 
 
 def logits(net: Any, ids: list[int]) -> np.ndarray:

@@ -28,3 +28,92 @@ def test_logits_hidden_states_and_tokens(tmp_path: Path, name: str) -> None:
     assert abs(states).max() > 0.5
     ids = batch[1]
     assert list(model.generate_tokens(ids, 20, stop=())) == decoders.greedy(net, ids, 20)
+
+
+#: One of each kind, as compression sees them.
+KINDS = [
+    "llama, biases",
+    "qwen2, windows from layer 1",
+    "qwen3, windows",
+    "mistral, window",
+    "smollm3",
+    "granite, biases",
+    "phi3, a part of each head",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "olmo2",
+]
+
+
+def transformers_logits(folder: Path, ids: list[int]) -> np.ndarray:
+    """Of a folder that aerogel wrote, by Transformers' own classes, which must find every tensor."""
+    import transformers
+
+    net, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return decoders.logits(net.eval(), ids)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_compressed_and_exported(tmp_path: Path, name: str) -> None:
+    decoders.made(tmp_path / "m", *decoders.VARIANTS[name])
+    (tmp_path / "texts.txt").write_text("\n".join(decoders.texts()))
+    batch = decoders.sequences()
+    dense = aerogel.load(tmp_path / "m").forward(batch)
+    for quant, cosine in (("int8", 0.999), ("int4:g32", 0.9)):
+        aerogel.compress(tmp_path / "m", tmp_path / quant, sparsity=0.0, quant=quant)
+        assert mean_cosine(aerogel.load(tmp_path / quant).forward(batch), dense) > cosine
+    recipes = {
+        "sparse": {"sparsity": 0.8, "quant": "none"},
+        "folded": {"sparsity": 0.0, "quant": "int8", "recipe": {"fold": {"alpha": 0.5}}},
+        "smaller": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"ffn": 0.5, "hidden": 40}}},
+        "shorter": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"layers": [1, 2], "ffn": [64, 24]}}},
+    }
+    if name != "olmo2":
+        recipes["fewer heads"] = {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"heads": [1, 2, 1]}}}
+    for kind, options in recipes.items():
+        aerogel.compress(tmp_path / "m", tmp_path / kind, calibrate=tmp_path / "texts.txt", **options)
+        packed = aerogel.load(tmp_path / kind)
+        aerogel.export(tmp_path / kind, tmp_path / (kind + ", plain"))
+        plain = transformers_logits(tmp_path / (kind + ", plain"), batch[2])
+        got = packed.forward(batch[2])
+        if kind == "folded":
+            assert mean_cosine(got, plain) > 0.999 and mean_cosine(packed.forward(batch), dense) > 0.999
+        else:
+            np.testing.assert_allclose(got, plain, atol=1e-4)
+
+
+def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).mean())
+
+
+def test_heads_under_one_norm_stay(tmp_path: Path) -> None:
+    decoders.made(tmp_path / "m", "olmo2", {})
+    with pytest.raises(aerogel.RecipeError, match="heads"):
+        aerogel.compress(tmp_path / "m", tmp_path / "x", sparsity=0.0, recipe={"structure": {"heads": 1}})
+
+
+CLASSIFIERS = ["llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3"]
+
+
+@pytest.mark.parametrize("model_type", CLASSIFIERS)
+@pytest.mark.parametrize("labels", [1, 3])
+def test_classifiers(tmp_path: Path, model_type: str, labels: int) -> None:
+    net = decoders.made(tmp_path / "m", model_type, {"num_labels": labels, "head_dim": 12}, "SequenceClassification")
+    model = aerogel.load(tmp_path / "m")
+    batch = decoders.sequences()
+    expected = np.stack([decoders.logits(net, ids) for ids in batch])
+    np.testing.assert_allclose(model.forward(batch, output="scores"), expected, atol=1e-4)
+    ids = model.tokenizer.encode(["the cat sat"])[0]
+    np.testing.assert_allclose(model.scores("the cat sat"), decoders.logits(net, ids), atol=1e-4)
+    aerogel.compress(tmp_path / "m", tmp_path / "packed", sparsity=0.5, quant="none")
+    aerogel.export(tmp_path / "packed", tmp_path / "plain")
+    peer = type(net).from_pretrained(tmp_path / "plain").eval()
+    np.testing.assert_allclose(
+        aerogel.load(tmp_path / "packed").forward([batch[2]], output="scores")[0],
+        decoders.logits(peer, batch[2]),
+        atol=1e-4,
+    )
+    with pytest.raises(aerogel.UnsupportedModelError, match="not a generating model"):
+        model.generate("the cat")

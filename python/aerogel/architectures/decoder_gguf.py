@@ -54,6 +54,8 @@ def decoder_names(
     finish: Callable[[GGUFSource, dict[str, Any]], None] | None = None,
     factors: bool = False,
     norm_offset: float = 0.0,
+    partial: bool = False,
+    blocks: Mapping[str, str] | None = None,
 ) -> GGUFNames:
     """How one `general.architecture` of GGUF translates.
 
@@ -68,21 +70,24 @@ def decoder_names(
         finish: completes the config from the file, after what is done for all decoders.
         norm_offset: what llama.cpp's converter adds to the weights of norms.
         factors: whether llama.cpp reads factors of rotary frequencies for it.
+        partial: as `add_rope_scaling`.
+        blocks: names of a block's linears that are called otherwise -> names in a layer, both without `.weight`.
     """
 
     def complete(file: GGUFSource, config: dict[str, Any]) -> None:
-        finish_decoder(file, config)
+        _finish(file, config, partial)
         if finish is not None:
             finish(file, config)
 
-    blocks = {f"{short}.weight": f"layers.{{n}}.{long}.weight" for short, long in {**norms, **_LINEARS}.items()}
-    blocks |= {f"{short}.bias": f"layers.{{n}}.{long}.bias" for short, long in _LINEARS.items()}
+    linears = {**_LINEARS, **(blocks or {})}
+    names = {f"{short}.weight": f"layers.{{n}}.{long}.weight" for short, long in {**norms, **linears}.items()}
+    names |= {f"{short}.bias": f"layers.{{n}}.{long}.bias" for short, long in linears.items()}
     common = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu"}
     return GGUFNames(
         keys={**_KEYS, **(keys or {})},
         defaults={**common, **(defaults or {}), "model_type": model_type, "architectures": [architecture]},
         tensors={**_TENSORS, **(tensors or {})},
-        blocks=blocks,
+        blocks=names,
         interleaved={"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"} if interleaved else {},
         finish=complete,
         ignored=ROPE_TENSORS if factors else (),
@@ -90,7 +95,7 @@ def decoder_names(
     )
 
 
-def finish_decoder(file: GGUFSource, config: dict[str, Any]) -> None:
+def _finish(file: GGUFSource, config: dict[str, Any], partial: bool) -> None:
     """Completes the config of any decoder: heads, biases, whether the head is tied, rotary embeddings."""
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     if heads < 1 or hidden % heads and "head_dim" not in config:
@@ -100,4 +105,4 @@ def finish_decoder(file: GGUFSource, config: dict[str, Any]) -> None:
     config["tie_word_embeddings"] = "output.weight" not in file.tensors
     config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
     config["mlp_bias"] = "blk.0.ffn_down.bias" in file.tensors
-    add_rope_scaling(file, config)
+    add_rope_scaling(file, config, partial)

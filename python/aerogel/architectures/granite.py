@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from aerogel.architectures.config import Config
 from aerogel.architectures.decoder import Decoder, saved_names
 from aerogel.architectures.decoder_gguf import decoder_names
 from aerogel.architectures.decoder_settings import BIASES, DECODER, NO_WINDOWS
 from aerogel.architectures.details import Details, gate_kind
+from aerogel.architectures.files import GGUFSource
 from aerogel.architectures.rope import rotary
 from aerogel.architectures.settings import Settings
 from aerogel.architectures.windows import no_windows
 from aerogel.errors import ConfigError
+
+
+def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
+    for key in ("embedding_multiplier", "residual_multiplier", "logits_scaling"):
+        if config.get(key) == 0:  # llama.cpp's word for none
+            del config[key]
+    if config.get("attention_multiplier", 0) == 0:
+        config["attention_multiplier"] = config["head_dim"] ** -0.5
 
 
 class Granite(Decoder):
@@ -46,6 +55,7 @@ class Granite(Decoder):
             },
             interleaved=True,
             factors=True,
+            finish=_finish_gguf,
         )
     }
 

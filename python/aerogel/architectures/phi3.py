@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 from aerogel.architectures.config import Config
 from aerogel.architectures.decoder import Decoder, saved_names
+from aerogel.architectures.decoder_gguf import decoder_names
 from aerogel.architectures.decoder_settings import DECODER, WINDOWS
 from aerogel.architectures.details import Details, gate_kind
+from aerogel.architectures.files import GGUFSource
 from aerogel.architectures.fused import Fused, query_key_value
 from aerogel.architectures.rope import rotary
 from aerogel.architectures.windows import windows
@@ -25,6 +27,14 @@ _FUSED = (
 _ROPES = ("rope_parameters", "rope_scaling")
 
 
+def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
+    if config.get("sliding_window") == 0:  # what converters write for none
+        config["sliding_window"] = None
+    if "rope_scaling" in config:
+        # What the kind is told by, wherever it stands in a config.
+        config["original_max_position_embeddings"] = config["rope_scaling"]["original_max_position_embeddings"]
+
+
 class Phi3(Decoder):
     """Llama without biases of which only a part of each head may turn."""
 
@@ -32,6 +42,18 @@ class Phi3(Decoder):
     saved: ClassVar = {"phi3": replace(saved_names("Phi3Model"), fused=_FUSED)}
     settings: ClassVar = DECODER | WINDOWS
     default_eps: ClassVar = 1e-5
+    gguf: ClassVar = {
+        "phi3": decoder_names(
+            "phi3",
+            "Phi3ForCausalLM",
+            keys={"sliding_window": "attention.sliding_window"},
+            blocks={"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"},
+            defaults={"rms_norm_eps": 1e-5},
+            factors=True,
+            partial=True,
+            finish=_finish_gguf,
+        )
+    }
 
     def details_of(self, c: Config) -> Details:
         return Details(

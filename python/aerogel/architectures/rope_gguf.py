@@ -61,9 +61,14 @@ class _Metadata:
             )
 
 
-def add_rope_scaling(file: GGUFSource, config: dict[str, Any]) -> None:
+def add_rope_scaling(file: GGUFSource, config: dict[str, Any], partial: bool = False) -> None:
     """Gives the config the `rope_scaling` that the file has, if any; `head_dim`, `rope_theta` and
     `max_position_embeddings` have to be there.
+
+    Args:
+        file: the file.
+        config: what it becomes.
+        partial: whether a part of a head may turn, and factors without a type are longrope's, as in Phi-3's files.
 
     Raises:
         ConfigError: a number is impossible.
@@ -71,20 +76,25 @@ def add_rope_scaling(file: GGUFSource, config: dict[str, Any]) -> None:
     """
     m = _Metadata(file, config)
     rotated = m.get("dimension_count", config["head_dim"])
-    if rotated != config["head_dim"]:
+    if partial and type(rotated) is int and 1 < rotated < config["head_dim"]:
+        # Rounded up: as many columns turn as there are whole ones in the part.
+        config["partial_rotary_factor"] = math.nextafter(rotated / config["head_dim"], 1.0)
+    elif rotated != config["head_dim"]:
         raise UnsupportedModelError(
             f"{file.path}: expected rotary embeddings over all {config['head_dim']} dimensions of a head,"
             f" got {rotated!r:.80}"
         )
     # As llama.cpp: a factor without a type scales linearly, 0 means 1, and older files have another key for it.
     factor = m.get("scaling.factor", m.get("scale_linear"))
-    kind = m.get("scaling.type", "none" if factor is None else "linear")
+    has_factors = not file.tensors.keys().isdisjoint(ROPE_TENSORS[1:])
+    unsaid = "longrope" if partial and has_factors else "none" if factor is None else "linear"
+    kind = m.get("scaling.type", unsaid)
     if factor is None or (type(factor) is float and factor == 0.0):
         factor = 1.0
     if kind == "yarn":
         scaling = _yarn(m, factor, config)
     elif kind == "longrope":
-        scaling = _longrope(m, factor, config)
+        scaling = _longrope(m, factor, config, rotated // 2)
     else:
         m.only("scaling.attn_factor", 1.0, 1.0)
         if kind == "none" or (kind == "linear" and factor == 1.0 and type(factor) is float):
@@ -99,7 +109,7 @@ def add_rope_scaling(file: GGUFSource, config: dict[str, Any]) -> None:
                 f"{file.path}: {m.prefix}scaling: expected none beside rope_freqs.weight, got {kind!r:.80}"
             )
         scaling = _llama3(file, config)
-    if kind != "longrope" and not file.tensors.keys().isdisjoint(ROPE_TENSORS[1:]):
+    if kind != "longrope" and has_factors:
         raise UnsupportedModelError(
             f"{file.path}: {m.prefix}scaling.type: expected longrope beside rope_factors_long.weight, got {kind!r:.80}"
         )
@@ -128,7 +138,7 @@ def _yarn(m: _Metadata, factor: Any, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _longrope(m: _Metadata, factor: Any, config: dict[str, Any]) -> dict[str, Any]:
+def _longrope(m: _Metadata, factor: Any, config: dict[str, Any], pairs: int) -> dict[str, Any]:
     """The factors of llama.cpp's two tensors; `factor` slows all pairs alike, on top of them."""
     scaling: dict[str, Any] = {
         "rope_type": "longrope",
@@ -143,8 +153,8 @@ def _longrope(m: _Metadata, factor: Any, config: dict[str, Any]) -> dict[str, An
                 f"{m.file.path}: expected {name} beside {m.prefix}scaling.type longrope, found none"
             )
         factors = m.file.float32(name)
-        if factors.shape != (config["head_dim"] // 2,):
-            raise ConfigError(f"{m.file.path}: {name}: expected [{config['head_dim'] // 2}], got {list(factors.shape)}")
+        if factors.shape != (pairs,):
+            raise ConfigError(f"{m.file.path}: {name}: expected [{pairs}], got {list(factors.shape)}")
         scaling[key] = [float(x) * factor for x in factors]
     return scaling
 

@@ -1,0 +1,136 @@
+"""GGUF files of decoders, as llama.cpp's converter writes them, against the folders that they are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import aerogel
+
+from ..checkpoint.gguf import files
+from ..checkpoint.tiny_files import interleave
+from . import decoders
+
+pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
+pytest.importorskip("transformers", reason="Transformers is not installed")
+
+NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "self_attn.qkv_proj": "attn_qkv",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.gate_up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+#: llama.cpp turns their heads pair by pair, so its converter stores queries and keys that way.
+INTERLEAVED = ("llama", "granite", "smollm3")
+GRANITE = {
+    "embedding_multiplier": "embedding_scale",
+    "residual_multiplier": "residual_scale",
+    "attention_multiplier": "attention.scale",
+    "logits_scaling": "logit_scale",
+}
+
+
+def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Path:
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    tensors = {}
+    for name, array in weights.items():
+        stem, _, part = name.rpartition(".")
+        if stem in WHOLE:
+            tensors[f"{WHOLE[stem]}.{part}"] = array
+            continue
+        _, _, number, inner = stem.split(".", 3)
+        short = {**NAMES, **(POST_NORMS if arch == "olmo2" else {})}[inner]
+        stored = interleave(array, heads[short]) if arch in INTERLEAVED and short in heads else array
+        tensors[f"blk.{number}.{short}.{part}"] = stored
+    rope = config["rope_parameters"]
+    width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    metadata = {
+        "embedding_length": config["hidden_size"],
+        "feed_forward_length": config["intermediate_size"],
+        "block_count": config["num_hidden_layers"],
+        "attention.head_count": config["num_attention_heads"],
+        "attention.head_count_kv": config["num_key_value_heads"],
+        "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+        "context_length": config["max_position_embeddings"],
+        "rope.freq_base": float(rope["rope_theta"]),
+        "rope.dimension_count": int(width * rope.get("partial_rotary_factor", 1.0)),
+        **{key: float(config[name]) for name, key in GRANITE.items() if arch == "granite"},
+    }
+    if arch == "phi3":
+        metadata["rope.scaling.original_context_length"] = config["original_max_position_embeddings"]
+        metadata["attention.sliding_window"] = config["sliding_window"] or 0
+        if rope["rope_type"] == "longrope":
+            stretch = config["max_position_embeddings"] / config["original_max_position_embeddings"]
+            log = np.log(stretch) / np.log(config["original_max_position_embeddings"])
+            metadata["rope.scaling.attn_factor"] = float(np.sqrt(1 + log))
+            for kind in ("long", "short"):
+                tensors[f"rope_factors_{kind}.weight"] = np.array(rope[f"{kind}_factor"], np.float32)
+    elif config.get("head_dim"):
+        metadata["attention.key_length"] = metadata["attention.value_length"] = width
+    entries = {f"{arch}.{key}": value for key, value in metadata.items()}
+    return files.write(path, arch, {**entries, **files.tokenizer_of(arch, config["vocab_size"])}, tensors)
+
+
+CASES = {
+    "llama": "llama, biases",
+    "llama, of mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3, tied",
+    "smollm3": "smollm3",
+    "granite": "granite",
+    "phi3": "phi3, a part of each head",
+    "phi3, window": "phi3, window",
+    "phi3, longrope": "phi3, longrope",
+    "olmo2": "olmo2",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_is_the_folder_that_it_is_made_of(tmp_path: Path, case: str) -> None:
+    model_type, changed = decoders.VARIANTS[CASES[case]]
+    if model_type == "smollm3":
+        changed = {"no_rope_layer_interval": 4, "num_hidden_layers": 4}  # llama.cpp knows no other
+    arch = case.split(",")[0]
+    decoders.made(tmp_path / "m", model_type, {**changed, "vocab_size": 264})
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    path = written(tmp_path / "m.gguf", arch, config, load_file(tmp_path / "m" / "model.safetensors"))
+    file, folder = aerogel.load(path), aerogel.load(tmp_path / "m")
+    batch = decoders.sequences()
+    for output in ("logits", "hidden"):
+        # numbers of the metadata are stored in 32 bits
+        np.testing.assert_allclose(
+            file.forward(batch, output=output), folder.forward(batch, output=output), atol=2e-5, rtol=1e-5
+        )
+    aerogel.compress(path, tmp_path / "packed", sparsity=0.0, quant="int8")
+    aerogel.export(tmp_path / "packed", tmp_path / "plain")
+    aerogel.export(path, tmp_path / "whole")
+    np.testing.assert_allclose(
+        aerogel.load(tmp_path / "whole").forward(batch), folder.forward(batch), atol=2e-5, rtol=1e-5
+    )
+
+
+def test_biases_of_queries_keys_and_values_only(tmp_path: Path) -> None:
+    """In a file of the llama kind: such a model is Qwen2's in everything but name."""
+    decoders.made(tmp_path / "m", "qwen2", {"vocab_size": 264})
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    path = written(tmp_path / "m.gguf", "llama", config, load_file(tmp_path / "m" / "model.safetensors"))
+    np.testing.assert_array_equal(
+        aerogel.load(path).forward([5, 6, 7, 8]), aerogel.load(tmp_path / "m").forward([5, 6, 7, 8])
+    )
