@@ -64,7 +64,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"sliding_window": 4, "head_dim": 8, "layer_types": ["full_attention"] + ["sliding_attention"] * 2},
     ),
     "gemma": ("gemma", {"head_dim": 16, "tie_word_embeddings": True}),
-    "gemma, own head": ("gemma", {"head_dim": 12, "attention_bias": True, "hidden_act": "gelu", "num_key_value_heads": 1}),
+    "gemma, own head": (
+        "gemma",
+        {"head_dim": 12, "attention_bias": True, "hidden_act": "gelu", "num_key_value_heads": 1},
+    ),
     "gemma2": (
         "gemma2",
         {

@@ -24,7 +24,7 @@ from aerogel.architectures.gemma import (
     cap,
     scalar_of_heads,
 )
-from aerogel.architectures.rope import of_layers, rotary
+from aerogel.architectures.rope import rotary
 from aerogel.architectures.settings import Settings
 from aerogel.architectures.windows import KINDS, Windows, layer_kinds, windows
 from aerogel.errors import ConfigError
@@ -74,14 +74,21 @@ def _windows(c: Config, layers: int, windowed: Sequence[bool], causal: bool) -> 
     return tuple(None if window is None else half for window in found)
 
 
+def _rotary(c: Config, head_dim: int, kind: str, theta: float, top: Sequence[str] = ()) -> Rotary:
+    """Of the layers of one kind: what rope_parameters has for it, and where that is silent, the keys `top` of the config."""
+    given = c.values.get("rope_parameters")
+    nested = isinstance(given, Mapping) and any(isinstance(value, Mapping) for value in given.values())
+    own = given.get(kind) if nested else given if top else None
+    known = own if isinstance(own, Mapping) else {}
+    found = {key: c.values[key] for key in ("max_position_embeddings", *top) if key in c.values and key not in known}
+    return rotary(Config({**found, "rope_parameters": own}), head_dim, theta=theta)
+
+
 def _rotaries(c: Config, head_dim: int, windowed: Sequence[bool]) -> tuple[Rotary, ...]:
     """Of each layer. Older configs have the settings of layers without a window at the top, and a theta for the others."""
-    everywhere = rotary(of_layers(c, "full_attention"), head_dim, theta=1e6)
-    theta = c.number("rope_local_base_freq", 10000.0)
-    kinds = c.values.get("rope_parameters")
-    own = kinds.get("sliding_attention") if isinstance(kinds, Mapping) else None
-    rest = {key: value for key, value in c.values.items() if key not in ("rope_theta", "rope_scaling")}
-    near = rotary(Config({**rest, "rope_parameters": own}), head_dim, theta=theta)
+    top = ("rope_theta", "rope_scaling", "original_max_position_embeddings", "partial_rotary_factor")
+    everywhere = _rotary(c, head_dim, "full_attention", 1e6, top)
+    near = _rotary(c, head_dim, "sliding_attention", c.number("rope_local_base_freq", 10000.0))
     return tuple(near if flag else everywhere for flag in windowed)
 
 
