@@ -63,6 +63,58 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "ministral",
         {"sliding_window": 4, "head_dim": 8, "layer_types": ["full_attention"] + ["sliding_attention"] * 2},
     ),
+    "gemma": ("gemma", {"head_dim": 16, "tie_word_embeddings": True}),
+    "gemma, own head": (
+        "gemma",
+        {"head_dim": 12, "attention_bias": True, "hidden_act": "gelu", "num_key_value_heads": 1},
+    ),
+    "gemma2": (
+        "gemma2",
+        {
+            "head_dim": 16,
+            "tie_word_embeddings": True,
+            "sliding_window": 4,
+            "query_pre_attn_scalar": 24,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma2, no caps": (
+        "gemma2",
+        {
+            "head_dim": 12,
+            "sliding_window": 3,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "attention_bias": True,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        },
+    ),
+    "gemma3": (
+        "gemma3_text",
+        {
+            "head_dim": 16,
+            "tie_word_embeddings": True,
+            "sliding_window": 4,
+            "query_pre_attn_scalar": 24,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
+    "gemma3, linear": (
+        "gemma3_text",
+        {
+            "head_dim": 12,
+            "sliding_window": 3,
+            "final_logit_softcapping": 4.0,
+            "attention_bias": True,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 50000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+            },
+        },
+    ),
+    "gemma3, six layers": ("gemma3_text", {"head_dim": 8, "sliding_window": 5, "num_hidden_layers": 7}),
     "smollm3": ("smollm3", {"no_rope_layer_interval": 2}),
     "smollm3, no_rope_layers": ("smollm3", {"no_rope_layers": [0, 1, 0], "tie_word_embeddings": True}),
     "smollm3, windows": ("smollm3", {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": 4}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -87,3 +89,57 @@ def sentencepiece(text: str, tokens: Sequence[str], scores: Sequence[float], unk
             found.append(unknown)
         lost = piece not in ids and not all(name in ids for name in data)
     return found
+
+
+def unigram(text: str, tokens: Sequence[str], scores: Sequence[float], unknown: int, prefix: bool) -> list[int]:
+    """SentencePiece's Unigram: the pieces whose scores have the largest sum; what no piece spells is unknown."""
+    ids = {token: index for index, token in enumerate(tokens)}
+    text = ("\u2581" if prefix and text else "") + text.replace(" ", "\u2581")
+    lost = min(scores) - 10
+    best: list[tuple[float, list[int]]] = [(0.0, [])]
+    for end in range(1, len(text) + 1):
+        ways = [(best[end - 1][0] + lost, [*best[end - 1][1], unknown])] if text[end - 1] not in ids else []
+        for begin in range(end):
+            index = ids.get(text[begin:end])
+            if index is not None and math.isfinite(best[begin][0]):
+                ways.append((best[begin][0] + scores[index], [*best[begin][1], index]))
+        best.append(max(ways, key=lambda way: way[0]))
+    found: list[int] = []
+    for index in best[-1][1]:
+        if index != unknown or not found or found[-1] != unknown:
+            found.append(index)
+    return found
+
+
+def charsmap(substitutes: Mapping[str, str]) -> bytes:
+    """SentencePiece's precompiled charsmap: a double-array trie over UTF-8, then the texts that its leaves point at."""
+    texts, at = b"", {}
+    for old, new in substitutes.items():
+        at[old.encode()] = len(texts)
+        texts += new.encode() + b"\0"
+    units, bases = {0: 0}, set()
+
+    def place(node: int, keys: list[bytes]) -> None:
+        labels = sorted({key[0] if key else 0 for key in keys})
+        free = (b for b in range(1, 1 << 20) if b not in bases and not any((b ^ label) in units for label in labels))
+        base = next(free)
+        bases.add(base)
+        units[node] |= (node ^ base) << 10 | (1 << 8 if b"" in keys else 0)
+        for label in labels:
+            units[base ^ label] = label
+        for label in labels:
+            if label == 0:
+                units[base] = 1 << 31 | values[node]
+            else:
+                below = [key[1:] for key in keys if key and key[0] == label]
+                if b"" in below:
+                    values[base ^ label] = at[words[node] + bytes([label])]
+                words[base ^ label] = words[node] + bytes([label])
+                place(base ^ label, below)
+
+    values: dict[int, int] = {}
+    words = {0: b""}
+    place(0, list(at))
+    size = (max(units) // 256 + 1) * 256  # a node and a byte stay inside
+    array = struct.pack(f"<{size}I", *(units.get(i, 0) for i in range(size)))
+    return struct.pack("<I", len(array)) + array + texts

@@ -18,6 +18,8 @@ from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.fused import Fused
+from aerogel.architectures.gemma import Gemma, Gemma2
+from aerogel.architectures.gemma3 import Gemma3
 from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
@@ -83,7 +85,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
 
 
 _ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert)
-_DECODERS = (Llama, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
+_DECODERS = (Llama, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
 for _family in (*_ENCODERS, *_DECODERS):
     register(_family)
 

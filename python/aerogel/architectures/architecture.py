@@ -82,6 +82,11 @@ class Architecture(ABC):
         return model_type if isinstance(model_type, str) and model_type in cls.model_types else None
 
     @classmethod
+    def text_of(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The config of a model's text, where it has more than text: the model is then that of this config."""
+        return config
+
+    @classmethod
     def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
         """How a checkpoint with this config is pooled that does not say it; None: it gives no embeddings."""
         return None

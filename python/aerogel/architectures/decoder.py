@@ -214,21 +214,19 @@ class Decoder(Architecture):
                 group, channels = self.heads[i] // self.kv_heads[i], np.arange(self.heads[i] * self.head_dim)
                 head, channel = np.divmod(channels, self.head_dim)
                 values = (s + "v_proj.weight", *([s + "v_proj.bias"] if self.details.qkv_bias else []))
-                if self._folds_norm(self.details.attention_norms[0]):
+                if self.details.attention_norms[0]:
                     norm = (f"{t}{self.details.attention_norms[0]}.weight",)
-                    found.append(Fold(tuple(s + f"{x}_proj.weight" for x in "qkv"), norm))
+                    readers = tuple(s + f"{x}_proj.weight" for x in "qkv")
+                    found.append(Fold(readers, norm, offset=self.details.norm_offset))
                 found.append(Fold((s + "o_proj.weight",), values, head // group * self.head_dim + channel))
             if self.ffn[i]:
                 ups = (m + "up_proj.weight", *([m + "up_proj.bias"] if self.details.ffn_bias else []))
-                if self._folds_norm(self.details.ffn_norms[0]):
+                if self.details.ffn_norms[0]:
                     norm = (f"{t}{self.details.ffn_norms[0]}.weight",)
-                    found.append(Fold((m + "gate_proj.weight", m + "up_proj.weight"), norm))
+                    readers = (m + "gate_proj.weight", m + "up_proj.weight")
+                    found.append(Fold(readers, norm, offset=self.details.norm_offset))
                 found.append(Fold((m + "down_proj.weight",), ups))
         return found
-
-    def _folds_norm(self, norm: str | None) -> bool:
-        """Whether scales can go into the norm of this name: there is one, and its weight is all that it multiplies with."""
-        return norm is not None and not self.details.norm_offset
 
     def _terms(self, folds: bool) -> int:
         """Of a linear's input, which compression can or cannot have rid of its outliers."""
@@ -263,7 +261,7 @@ class Decoder(Architecture):
         s = t + "self_attn."
         before, after = d.attention_norms
         x = self._normalized(p, w, n + ".norm", h, t + before) if before else h  # [T, H]
-        terms = self._terms(self._folds_norm(before))
+        terms = self._terms(before is not None)
         qkv = self._linear(p, w, n + ".qkv", x, d.qkv_bias, *[s + f"{x}_proj" for x in "qkv"], terms=terms)
         if d.qk_norm:
             query, key = (self._gamma(w, s + f"{x}_norm") for x in "qk")
@@ -281,7 +279,7 @@ class Decoder(Architecture):
         m = t + "mlp."
         before, after = d.ffn_norms
         x = self._normalized(p, w, n + ".norm", h, t + before) if before else h  # [T, H]
-        terms = self._terms(self._folds_norm(before))
+        terms = self._terms(before is not None)
         f = self._linear(p, w, n + ".gate_up", x, d.ffn_bias, m + "gate_proj", m + "up_proj", terms=terms)  # [T, 2F]
         f = p.gate(f, d.gate)  # [T, F]
         y = self._linear(p, w, n + ".down", f, d.ffn_bias, m + "down_proj", terms=self._terms(True))  # [T, H]

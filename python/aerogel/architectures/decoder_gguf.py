@@ -53,6 +53,7 @@ def decoder_names(
     interleaved: bool = False,
     finish: Callable[[GGUFSource, dict[str, Any]], None] | None = None,
     factors: bool = False,
+    norm_offset: float = 0.0,
     partial: bool = False,
     blocks: Mapping[str, str] | None = None,
 ) -> GGUFNames:
@@ -67,6 +68,7 @@ def decoder_names(
         interleaved: whether llama.cpp stores the rows of queries and keys interleaved, as it does for its `llama` rotary
             embedding.
         finish: completes the config from the file, after what is done for all decoders.
+        norm_offset: what llama.cpp's converter adds to the weights of norms.
         factors: whether llama.cpp reads factors of rotary frequencies for it.
         partial: as `add_rope_scaling`.
         blocks: names of a block's linears that are called otherwise -> names in a layer, both without `.weight`.
@@ -89,6 +91,7 @@ def decoder_names(
         interleaved={"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"} if interleaved else {},
         finish=complete,
         ignored=ROPE_TENSORS if factors else (),
+        norm_offset=norm_offset,
     )
 
 

@@ -44,6 +44,7 @@ class SavedNames:
         parts: how the names of the base model's parameters begin.
         renamed: endings of names that older versions wrote -> those of today.
         tied: a head's tensor -> the embeddings that it is where the config ties them.
+        around: what a model of more than text puts before its names, longest first.
         classifier: the class with a classification head that fine-tuning makes, or None where none is offered.
         fused: linears that are saved as one, in GGUF too where the name there translates to that one's.
     """
@@ -54,6 +55,7 @@ class SavedNames:
     renamed: Mapping[str, str] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     classifier: str | None = None
+    around: tuple[str, ...] = ()
     fused: tuple[Fused, ...] = ()
 
 
@@ -91,6 +93,7 @@ class GGUFNames:
             their heads.
         finish: completes the config from the file.
         zeros: Hugging Face name of a tensor that a file may lack -> the config keys of its axes: then it is zeros.
+        norm_offset: what the file has added to the weights of norms.
         ignored: tensors that `finish` has used up.
         whole: name inside block N -> (another one, Hugging Face name with {n} where the block lacks that one): what is two
             tensors in some files, and one in others.
@@ -105,3 +108,4 @@ class GGUFNames:
     ignored: tuple[str, ...] = ()
     zeros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     whole: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    norm_offset: float = 0.0

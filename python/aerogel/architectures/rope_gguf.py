@@ -34,11 +34,13 @@ _KNOWN = {
 class _Metadata:
     """What stands below `<architecture>.rope.`."""
 
-    def __init__(self, file: GGUFSource) -> None:
+    def __init__(self, file: GGUFSource, config: dict[str, Any]) -> None:
         self.file = file
         self.prefix = f"{file.metadata['general.architecture']}.rope."
         keys = (key.removeprefix(self.prefix) for key in file.metadata if key.startswith(self.prefix))
-        unknown = sorted(set(keys) - _KNOWN)
+        # The theta of layers with a window is a key of the families that have one.
+        known = _KNOWN | ({"freq_base_swa"} if "rope_local_base_freq" in config else set())
+        unknown = sorted(set(keys) - known)
         if unknown:
             raise UnsupportedModelError(f"{file.path}: {self.prefix}{unknown[0]}: not known, so it cannot be heeded")
 
@@ -72,7 +74,7 @@ def add_rope_scaling(file: GGUFSource, config: dict[str, Any], partial: bool = F
         ConfigError: a number is impossible.
         UnsupportedModelError: what the file asks for cannot be done.
     """
-    m = _Metadata(file)
+    m = _Metadata(file, config)
     rotated = m.get("dimension_count", config["head_dim"])
     if partial and type(rotated) is int and 1 < rotated < config["head_dim"]:
         # Rounded up: as many columns turn as there are whole ones in the part.

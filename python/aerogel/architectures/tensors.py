@@ -46,8 +46,10 @@ class Fold:
         makers: tensors whose entries along their first axis make the channels of x: a norm's vectors, or the weight and bias
             of a linear.
         columns: int64 [K]: the entry that makes channel k; None: entry k.
+        offset: what the model adds to the makers' entries, where they are a norm's: (maker + offset) is what is divided.
     """
 
     readers: tuple[str, ...]
     makers: tuple[str, ...]
     columns: np.ndarray | None = None
+    offset: float = 0.0

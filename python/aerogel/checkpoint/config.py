@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aerogel._util.reading import read_bytes
+from aerogel.architectures import family_of
 from aerogel.errors import ConfigError
 
 _INTEGERS = (
@@ -71,6 +72,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError(f"{folder}: expected a config.json beside the weights, found none")
     config = read_json(path)
+    family = family_of(config)
+    if family is not None:
+        config = dict(family.text_of(config))
     check_config(config, path)
     return config
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class StreamDecoder:
     """Incremental decoding: the pieces that `push` and `flush` return join to what `decode` gives for all ids at once.
 
-    A character whose bytes are not all there yet is held back, so half a character is never printed.
+    A character whose bytes are not all there yet is held back, so half a character is never printed. Where a tokenizer falls
+    back to bytes and a run of them is no UTF-8, `decode` gives up the whole run; here, what came before stays.
     """
 
     _begin: int
@@ -40,6 +41,8 @@ class StreamDecoder:
         old, new = self._window()
         # A trailing U+FFFD may be the beginning of a character, of which at most 3 bytes can be here already.
         unfinished = new.endswith("\ufffd") and len(self._ids) - self._done < 4
+        if new == old:  # a token without text begins no character
+            self._done = len(self._ids)
         if unfinished or len(new) <= len(old):
             return ""
         self._begin, self._done = self._done, len(self._ids)

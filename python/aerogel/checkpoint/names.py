@@ -28,7 +28,7 @@ def normalize(name: str, saved: SavedNames | None) -> str:
         if name.startswith(wrapper):
             name = name[len(wrapper) :]
         name = name.replace("." + wrapper, ".")
-    for prefix in (_WRAPPER,) if saved is None else (saved.prefix, _WRAPPER):
+    for prefix in (_WRAPPER,) if saved is None else (*saved.around, saved.prefix, _WRAPPER):
         if name.startswith(prefix):
             name = name[len(prefix) :]
             break

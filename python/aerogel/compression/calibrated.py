@@ -141,7 +141,8 @@ class _Compressing(Visitor):
             if made is not None:
                 made.weight = divided_rows(made.weight, s)
             else:
-                self.found.vectors[name] = self.found.vectors.get(name, self._checkpoint.array(name)) / s
+                vector = self.found.vectors.get(name, self._checkpoint.array(name))
+                self.found.vectors[name] = (vector + np.float32(fold.offset)) / s - np.float32(fold.offset)
         return s if fold.columns is None else s[fold.columns]
 
     def _limit(self, names: Sequence[str], inputs: Inputs, s: np.ndarray | None) -> None:

@@ -209,7 +209,6 @@ def test_bert_without_token_types(tmp_path: Path) -> None:
         ("qwen2", "qwen2.attn_logit_softcapping", 50.0),
         ("bert", "bert.attention.max_alibi_bias", 8.0),
         ("llama", "general.type", "adapter"),
-        ("llama", "tokenizer.ggml.remove_extra_whitespaces", True),
     ],
 )
 def test_what_would_change_the_answer_is_refused(tmp_path: Path, arch: str, key: str, value: Any) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import aerogel.checkpoint.gguf.tokenizer as module
 from aerogel.checkpoint import Tokenizer, open_checkpoint
+from aerogel.checkpoint.gguf.splits import SPLITS as KNOWN
 from aerogel.checkpoint.gguf.tokenizer import tokenizer_from_metadata
 from aerogel.errors import AerogelError, TokenizerError, UnsupportedModelError
 
 from ...reference import tokenizers as reference
+from ...reference.gguf_splits import ALIASES, SPLITS
 from . import files
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -48,6 +49,13 @@ TEXTS = [
     "<s>x</s> <unk> <tool>",
     "ﬁ ① Ⅷ ﷺ",
     "tail\u2581underline",
+    "helloWorld HTTPServer ÉCOLE École Straße ǅungla OCaml's",
+    "漢字 hello漢字hello 한국어 텍스트 ㄅㄆ ไทย देवनागरी",
+    "a/b//c/\n://x\n\n  \n 1,234,567.89 (12)34",
+    "'tis 'TWAS o'er",
+    "a  12 b\n\n\nc  \n\n  3",
+    "x         y                 z\t\t  w   ",
+    "he said “hello”, it’s—… ok ~~ ``` `` _x_ -y @z #12 'Q",
 ]
 
 
@@ -94,68 +102,6 @@ def bpe_vocabulary(**more: Any) -> dict[str, Any]:
     return {**entries, **more}
 
 
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-#: As llama.cpp's unicode_regex_split has them: pre-tokenizer -> patterns, and what else it does.
-SPLITS: dict[str, tuple[tuple[str, ...], dict[str, bool]]] = {
-    "gpt-2": ((GPT2,), {}),
-    "smollm": ((r"\p{N}", GPT2), {}),
-    "qwen2": (
-        (
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        {"nfc": True},
-    ),
-    "llama-bpe": (
-        (
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        {"whole_words": True},
-    ),
-    "dbrx": (
-        (
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        {},
-    ),
-    "default": (
-        (r"[\p{P}\$\+<=>\^~\|]+", GPT2.removesuffix(r"|\s+"), r"\p{N}+", "[0-9][0-9][0-9]"),
-        {},
-    ),
-}
-#: Other names of the same splittings in llama.cpp.
-ALIASES = {
-    "phi-2": "gpt-2",
-    "jina-es": "gpt-2",
-    "jina-de": "gpt-2",
-    "jina-v2-es": "gpt-2",
-    "jina-v2-de": "gpt-2",
-    "gigachat": "gpt-2",
-    "a.x-4.0": "gpt-2",
-    "mellum": "gpt-2",
-    "exaone4": "gpt-2",
-    "starcoder": "smollm",
-    "refact": "smollm",
-    "command-r": "smollm",
-    "codeshell": "smollm",
-    "exaone": "smollm",
-    "minerva-7b": "smollm",
-    "deepseek-r1-qwen": "qwen2",
-    "kormo": "qwen2",
-    "megrez": "qwen2",
-    "llama3": "llama-bpe",
-    "llama-v3": "llama-bpe",
-    "falcon3": "llama-bpe",
-    "falcon-h1": "llama-bpe",
-    "pixtral": "llama-bpe",
-    "midm-2.0": "llama-bpe",
-    "lfm2": "llama-bpe",
-    "smaug-bpe": "dbrx",
-}
-
-
 def expected_bytes(pre: str, entries: dict[str, Any], text: str) -> list[int]:
     patterns, options = SPLITS[pre]
     ids = {token: index for index, token in enumerate(entries["tokens"])}
@@ -168,7 +114,7 @@ def expected_bytes(pre: str, entries: dict[str, Any], text: str) -> list[int]:
 
 
 def test_every_split_has_a_reference() -> None:
-    assert {*SPLITS, *ALIASES} == set(module._SPLITS)
+    assert {*SPLITS, *ALIASES} == set(KNOWN)
 
 
 @pytest.mark.parametrize(("alias", "pre"), ALIASES.items())
@@ -219,16 +165,34 @@ def test_byte_level_on_random_text(pre: str) -> None:
 
 
 def test_the_splits_differ() -> None:
-    """Otherwise the tests above would not tell them apart."""
+    """Otherwise the tests would not tell them apart."""
     texts = [*TEXTS, " unmerged 345 unmerged", "1234 a1b22 $$x"]
-    found = {pre: json.dumps(encoded(built(**bpe_vocabulary(pre=pre, add_bos_token=False)), texts)) for pre in SPLITS}
-    assert len(set(found.values())) == len(SPLITS)
+    found = {}
+    for pre, (_, options) in SPLITS.items():
+        tokenizer = built(**bpe_vocabulary(pre=pre, add_bos_token=False))
+        found[pre] = json.dumps([pieces_of(tokenizer, text) for text in texts] + [sorted(options)])
+    same = [(a, b) for a in found for b in found if a < b and found[a] == found[b]]
+    assert not same
 
 
-@pytest.mark.parametrize("pre", ["llama4", "tekken", "deepseek-llm", "GPT-2", "", 3, ["gpt-2"], None])
+def pieces_of(tokenizer: Tokenizer, text: str) -> list[str]:
+    return [piece for piece, _ in tokenizer._backend.pre_tokenizer.pre_tokenize_str(text)]
+
+
+@pytest.mark.parametrize("pre", SPLITS)
+def test_where_text_is_split(pre: str) -> None:
+    pytest.importorskip("regex")
+    alphabet = reference.bytes_as_characters()
+    tokenizer = built(**bpe_vocabulary(pre=pre, add_bos_token=False))
+    for text in TEXTS:
+        expected = reference.split(text, SPLITS[pre][0])
+        assert pieces_of(tokenizer, text) == ["".join(alphabet[b] for b in piece.encode()) for piece in expected], text
+
+
+@pytest.mark.parametrize("pre", ["gemma4", "superbpe", "chameleon", "GPT-2", "", 3, ["gpt-2"], None])
 def test_other_splits_are_refused_by_name(pre: Any) -> None:
     with pytest.raises(
-        UnsupportedModelError, match="tokenizer.ggml.pre: expected one of default, gpt-2, .*, smaug-bpe, got"
+        UnsupportedModelError, match="tokenizer.ggml.pre: expected one of default, gpt-2, .*, laguna, got"
     ):
         built(**bpe_vocabulary(pre=pre))
 
@@ -403,6 +367,150 @@ def test_scores_are_needed() -> None:
         built(**{**pieces(), "scores": [float("nan"), *scores[1:]]})
 
 
+# -- Unigram
+
+
+def unigram(**more: Any) -> dict[str, Any]:
+    """A vocabulary as SentencePiece trains one, with letters that stand for others."""
+    words = ["hello", "hell", "he", "lo", "world", "wor", "ld", "fi", "12", "'s", "ll", "oo", "日本", "aaa", "aa"]
+    words = [*words, *(SPACE + word for word in ("hello", "world", "a", "the", "t", "1", "日"))]
+    single = [SPACE, *"abcdefghijklmnopqrstuvwxyz0123456789'.,!?é日本", "Å"]
+    special = ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]
+    rng = np.random.default_rng(3)
+    tokens = [*special, *words, *single]
+    scores = [0.0] * len(special) + [float(np.float32(x)) for x in -rng.uniform(2, 9, len(words) + len(single))]
+    types = [CONTROL, CONTROL, UNKNOWN, CONTROL, CONTROL] + [NORMAL] * (len(tokens) - len(special))
+    entries = {
+        "model": "t5",
+        "tokens": tokens,
+        "scores": scores,
+        "token_type": types,
+        "bos_token_id": 3,
+        "eos_token_id": 1,
+        "unknown_token_id": 2,
+        "precompiled_charsmap": list(reference.charsmap(SUBSTITUTES)),
+        "remove_extra_whitespaces": True,
+    }
+    return {**entries, **more}
+
+
+SUBSTITUTES = {
+    "ﬁ": "fi",
+    "①": "1",
+    "\u00a0": " ",
+    "\t": " ",
+    "\n": " ",
+    "A\u030a": "Å",
+    "Å": "Å",
+    "ａ": "a",
+    "\u200b": "",
+}
+
+
+def expected_unigram(entries: dict[str, Any], text: str) -> list[int]:
+    special = {token: index for index, token in enumerate(entries["tokens"][:5])}
+    found: list[int] = []
+    for part in reference.split(text, [r"\s*<mask>|" + "|".join(token for token in special if token != "<mask>")]):
+        if part.strip() in special:
+            found.append(special[part.strip()])
+            continue
+        if entries.get("precompiled_charsmap"):
+            for old, new in SUBSTITUTES.items():
+                part = part.replace(old, new)
+        if entries.get("remove_extra_whitespaces"):
+            part = " ".join(word for word in part.split(" ") if word)
+        prefix = entries.get("add_space_prefix", True)
+        found += reference.unigram(part, entries["tokens"], entries["scores"], 2, prefix)
+    return found
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("extra", [True, False])
+@pytest.mark.parametrize("substitutes", [True, False])
+@pytest.mark.parametrize("across", [False, True])
+def test_unigram(prefix: bool, extra: bool, substitutes: bool, across: bool) -> None:
+    pytest.importorskip("regex")
+    entries = unigram(add_space_prefix=prefix, remove_extra_whitespaces=extra, add_eos_token=False)
+    if not substitutes:
+        del entries["precompiled_charsmap"]
+    if across:  # a piece that goes on into the next word
+        entries = with_token(entries, f"lo{SPACE}w", NORMAL, -0.5)
+    parts = [
+        "hello",
+        " world",
+        "12",
+        "a",
+        "x",
+        " ",
+        "  ",
+        "\n",
+        "é",
+        "ñ",
+        "日",
+        "本",
+        "🙂",
+        "'s",
+        "<s>",
+        " <mask>",
+        "lo",
+        "ﬁ",
+        "①",
+    ]
+    rng = np.random.default_rng(6)
+    texts = [*TEXTS, *("".join(rng.choice(parts, rng.integers(0, 14))) for _ in range(200))]
+    texts = [text for text in texts if SPACE not in text]  # a space in disguise: SentencePiece's own affair
+    tokenizer = built(**entries)
+    for text, ids in zip(texts, encoded(tokenizer, texts), strict=True):
+        assert ids == expected_unigram(entries, text), text
+    plain = "hello world the lo 12"
+    assert tokenizer.decode(tokenizer.encode([plain])[0]) == plain
+
+
+def test_unigram_as_a_tokenizer_json_has_it() -> None:
+    """What XLM-R's own files do, from the same vocabulary."""
+    import tokenizers
+    from tokenizers import Regex, models, normalizers, pre_tokenizers
+
+    entries = unigram(add_bos_token=True)
+    peer = tokenizers.Tokenizer(models.Unigram(list(zip(entries["tokens"], entries["scores"], strict=True)), 2))
+    peer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Precompiled(bytes(entries["precompiled_charsmap"])),
+            normalizers.Strip(),
+            normalizers.Replace(Regex(" {2,}"), " "),
+        ]
+    )
+    peer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
+    special = [t for t in entries["tokens"][:5] if t != "<mask>"]
+    peer.add_special_tokens([*special, tokenizers.AddedToken("<mask>", lstrip=True, normalized=False, special=True)])
+    texts = [text for text in TEXTS if SPACE not in text]
+    tokenizer = built(**entries)
+    for text, ids in zip(texts, encoded(tokenizer, texts), strict=True):
+        assert ids == [3, *peer.encode(text).ids, 1], text
+
+
+def test_a_separator_between_texts() -> None:
+    """As XLM-R's rerankers have it."""
+    entries = unigram(add_bos_token=True, add_eos_token=True, add_sep_token=True, seperator_token_id=1)
+    tokenizer = built(**entries)
+    a, b = (tokenizer.encode([text])[0][1:-1] for text in ("hello", "the world"))
+    assert tokenizer.encode_pair(["hello"], ["the world"])[0] == [[3, *a, 1, 1, *b, 1]]
+
+
+@pytest.mark.parametrize("values", [[1, 300], [-200]])
+def test_substitutes_that_are_no_bytes(values: list[int]) -> None:
+    with pytest.raises(TokenizerError, match="precompiled_charsmap: expected bytes"):
+        built(**unigram(precompiled_charsmap=values))
+    with pytest.raises(TokenizerError, match=r"m.gguf: the tokenizer cannot be built"):
+        built(**unigram(precompiled_charsmap=[1, 2, 3]))
+
+
+@pytest.mark.parametrize("key", ["precompiled_charsmap", "remove_extra_whitespaces"])
+def test_what_only_unigram_has(key: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"tokenizer.ggml.{key}: expected none with"):
+        built(**pieces(**{key: [1] if key == "precompiled_charsmap" else True}))
+
+
 # -- WordPiece
 
 WORDS = [
@@ -562,9 +670,16 @@ def test_a_flag_without_its_token(key: str) -> None:
 
 
 def test_a_family_that_adds_what_the_file_does_not_have() -> None:
-    tokenizer = built(**pieces(bos_token_id=None))
+    tokenizer = built(**pieces(bos_token_id=2**32 - 1))
     assert tokenizer.bos_id is None
     assert tokenizer.encode(["hello"]) == [[tokenizer.id_of(SPACE + "hello")]]
+
+
+@pytest.mark.parametrize(("make", "bos", "eos"), [(pieces, 1, (2,)), (lambda **m: unigram(**m), None, (1,))])
+def test_special_tokens_that_go_without_saying(make: Any, bos: int | None, eos: tuple[int, ...]) -> None:
+    """As llama.cpp has them."""
+    tokenizer = built(**make(**dict.fromkeys(("bos_token_id", "eos_token_id", "unknown_token_id"))))
+    assert (tokenizer.bos_id, tokenizer.eos_ids) == (bos, eos)
 
 
 def test_the_beginning_stays_in_front_where_no_letter_is_known() -> None:
@@ -587,15 +702,18 @@ def test_the_beginning_stays_in_front_where_no_letter_is_known() -> None:
 KINDS = {
     "gpt2": bpe_vocabulary,
     "llama": pieces,
+    "t5": unigram,
     "bert": lambda **more: {k: v for k, v in bert_vocabulary(**more).items() if k != "plain"},
 }
 
 
-@pytest.mark.parametrize("model", [None, "t5", "rwkv", "no_vocab", "none", 3, ["gpt2"]])
+@pytest.mark.parametrize("model", [None, "plamo2", "rwkv", "no_vocab", "none", 3, ["gpt2"]])
 def test_other_families_are_named(model: Any) -> None:
     error = TokenizerError if model is None else UnsupportedModelError
     message = (
-        "the file has no tokenizer" if model is None else "tokenizer.ggml.model: expected one of gpt2, llama, bert, got"
+        "the file has no tokenizer"
+        if model is None
+        else "tokenizer.ggml.model: expected one of gpt2, llama, t5, bert, got"
     )
     with pytest.raises(error, match=message):
         built(**bpe_vocabulary(model=model))
@@ -649,7 +767,7 @@ def test_ids_outside_the_vocabulary(kind: str, key: str, value: Any) -> None:
         built(**{**KINDS[kind](), key: value})
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])
 @pytest.mark.parametrize("key", ["add_bos_token", "add_eos_token"])
 @pytest.mark.parametrize("value", [1, 0, "true", [True]])
 def test_flags_that_are_none(kind: str, key: str, value: Any) -> None:

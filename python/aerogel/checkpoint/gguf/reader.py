@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.architectures import GGUFNames, Pooling, gguf_names
+from aerogel.architectures import Dense, GGUFNames, Pooling, gguf_names
 from aerogel.checkpoint.chat import ChatTemplates, gguf_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
@@ -22,6 +22,7 @@ from aerogel.checkpoint.fused import split_fused
 from aerogel.checkpoint.gguf.file import GGUFFile
 from aerogel.checkpoint.gguf.settings import check_metadata
 from aerogel.checkpoint.gguf.tokenizer import tokenizer_from_metadata
+from aerogel.checkpoint.sentence_modules import STEP
 from aerogel.checkpoint.tokenizer import Tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
@@ -85,7 +86,8 @@ class GGUFCheckpoint(Checkpoint):
             for tensor, keys in names.zeros.items()
             if tensor not in self._stored
         }
-        self._pooling = _pooling(self._file, f"{name}.pooling_type")
+        self._norm_offset = names.norm_offset
+        self._pooling = _pooling(self._file, f"{name}.pooling_type", names)
         self._heads = {tensor: config.get(key, 0) for tensor, key in names.interleaved.items()}
 
     def names(self) -> list[str]:
@@ -118,7 +120,7 @@ class GGUFCheckpoint(Checkpoint):
         else:
             values = self._file.float32(stored, heads, self._rows.get(name))
         check_finite(f"{self.path}: {stored}", values)
-        return values
+        return values - np.float32(self._norm_offset) if self._norm_offset and name.endswith("norm.weight") else values
 
     def weight(self, name: str) -> Weight:
         shape = check_matrix(f"{self.path}: {name}", self.shape(name))
@@ -183,7 +185,7 @@ class _Reader:
         return config
 
 
-def _pooling(file: GGUFFile, key: str) -> Pooling | None:
+def _pooling(file: GGUFFile, key: str, names: GGUFNames) -> Pooling | None:
     kind = file.metadata.get(key, 0)
     if type(kind) is not int:
         raise ConfigError(f"{file.path}: {key}: expected a whole number, got {kind!r:.80}")
@@ -193,7 +195,17 @@ def _pooling(file: GGUFFile, key: str) -> Pooling | None:
         known = ", ".join(f"{number} ({mode or 'none'})" for number, mode in _POOLING.items())
         raise UnsupportedModelError(f"{file.path}: {key}: expected one of {known}, got {kind}")
     mode = _POOLING[kind]
-    return Pooling((mode,), normalize=True) if mode else None
+    return Pooling((mode,), normalize=True, steps=_dense(file, names)) if mode else None
+
+
+def _dense(file: GGUFFile, names: GGUFNames) -> tuple[Dense, ...]:
+    """The linears after the pooling, which sentence-transformers has as modules."""
+    steps = []
+    for stored, name in names.tensors.items():
+        if name.startswith(STEP.partition("{")[0]) and stored in file.tensors:
+            outputs, inputs = check_matrix(f"{file.path}: {stored}", file.tensors[stored].shape)
+            steps.append(Dense(name.removesuffix(".weight"), inputs, outputs, bias=False, activation=None))
+    return tuple(steps)
 
 
 def _translate(file: GGUFFile, names: GGUFNames) -> dict[str, str]:

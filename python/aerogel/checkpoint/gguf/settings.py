@@ -21,6 +21,7 @@ MODEL = Settings(
         "vocab_size": "the tensors say it",
         "attention.value_length": "the tensors say it",
         "leading_dense_block_count": "there are no experts",
+        "dense_*_feat_*": "the tensors say it",
     },
     refused={
         "attention.sliding_window": Refused("windowed attention", (0,)),
@@ -36,8 +37,6 @@ MODEL = Settings(
         "expert_count": Refused("experts", (0,)),
         "expert_used_count": Refused("experts", (0,)),
         "tensor_data_layout": Refused("another layout of the weights", ("Meta AI original pth",)),
-        "dense_2_feat_out": Refused("linears after the pooling", ()),
-        "dense_3_feat_out": Refused("linears after the pooling", ()),
     },
 )
 FILE = Settings(
@@ -56,6 +55,9 @@ FILE = Settings(
         ),
         **dict.fromkeys(("tokenizer.chat_template", "tokenizer.chat_template.*"), "how a conversation is written"),
         "tokenizer.ggml.add_space_prefix": "whether a text begins with a space",
+        "tokenizer.ggml.add_sep_token": "a separator between the texts of a pair",
+        "tokenizer.ggml.remove_extra_whitespaces": "whether spaces in a row become one, in a Unigram vocabulary",
+        "tokenizer.ggml.precompiled_charsmap": "characters that stand for others, in a Unigram vocabulary",
     },
     harmless={
         "general.*": _NOTES,
@@ -70,9 +72,6 @@ FILE = Settings(
     },
     refused={
         "general.type": Refused("this is no model: merge an adapter into its base model first", ("model",)),
-        "tokenizer.ggml.remove_extra_whitespaces": Refused("spaces in a row become one"),
-        "tokenizer.ggml.add_sep_token": Refused("a separator after the text", (False, True)),
-        "tokenizer.ggml.precompiled_charsmap": Refused("characters are replaced before", ()),
     },
 )
 

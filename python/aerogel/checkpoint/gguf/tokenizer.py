@@ -1,72 +1,30 @@
 """The tokenizer inside a GGUF file, rebuilt from its metadata.
 
-`tokenizer.ggml.model` names the family: "gpt2" (byte-level BPE), "llama" (SentencePiece BPE with byte fallback), "bert"
-(WordPiece). For "gpt2", `tokenizer.ggml.pre` names how text is split before merging; an unknown name is an error, because
-a wrong split gives plausible, wrong tokens. BOS and EOS are added only where the metadata says so, or, where it is silent,
-where the family always does.
+`tokenizer.ggml.model` names the family: "gpt2" (byte-level BPE), "llama" (SentencePiece BPE with byte fallback), "t5"
+(SentencePiece Unigram), "bert" (WordPiece). For "gpt2", `tokenizer.ggml.pre` names how text is split before merging; an
+unknown name is an error, because a wrong split gives plausible, wrong tokens. BOS and EOS are added only where the metadata
+says so, or, where it is silent, where the family always does.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel.checkpoint.gguf.splits import SPLITS
+from aerogel.checkpoint.gguf.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary
 from aerogel.checkpoint.tokenizer import Tokenizer, named, wordpiece
 from aerogel.errors import TokenizerError, UnsupportedModelError
 
 if TYPE_CHECKING:
     import tokenizers
 
-# Token types, as llama.cpp numbers them.
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
-
-
-@dataclass(frozen=True)
-class _Split:
-    """How a byte-level BPE splits text. `patterns` are applied one after another; none: GPT-2's own."""
-
-    patterns: tuple[str, ...] = ()
-    digits: bool = False  # every digit alone, first
-    nfc: bool = False
-    add_bos: bool = False  # where add_bos_token is absent
-    ignore_merges: bool = False  # a whole word in the vocabulary is one token
-
-
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-# What llama.cpp falls back to; files that name it were made with it in mind.
-_DEFAULT = (
-    r"[\p{P}\$\+<=>\^~\|]+",
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
-    r"\p{N}+",
-    r"[0-9][0-9][0-9]",
-)
-_GPT2, _DIGITS = _Split(), _Split(digits=True)
-_QWEN2 = _Split((_LLAMA3.replace("{1,3}", ""),), nfc=True)
-_LLAMA_BPE = _Split((_LLAMA3,), add_bos=True, ignore_merges=True)
-#: `tokenizer.ggml.pre` -> split. Many names are one splitting in llama.cpp too.
-_SPLITS = {
-    "default": _Split(_DEFAULT),
-    **dict.fromkeys(("gpt-2", "phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "gigachat"), _GPT2),
-    **dict.fromkeys(("a.x-4.0", "mellum", "exaone4"), _GPT2),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), _DIGITS),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "kormo", "megrez"), _QWEN2),
-    **dict.fromkeys(
-        ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"), _LLAMA_BPE
-    ),
-    **dict.fromkeys(("dbrx", "smaug-bpe"), _Split((_LLAMA3,))),
-}
+_MASKS = ("<mask>", "[MASK]")
 #: Tokens that end a turn, whatever the metadata says: converters often name the base model's end of text only.
 _ENDS = frozenset(
     ("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>")
     + ("<EOT>", "_<EOT>", "<|end_of_text|>", "<end_of_utterance>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
 )
-#: What some converters write for a token that there is not: -1 as an unsigned number.
-_ABSENT = 0xFFFFFFFF
 
 
 def tokenizer_from_metadata(metadata: dict[str, Any], path: Path) -> Tokenizer:
@@ -84,7 +42,13 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: Path) -> Tokenizer:
         raise UnsupportedModelError(
             f"{path}: tokenizer.ggml.model: expected one of {', '.join(_FAMILIES)}, got {family!r:.80}"
         )
-    vocabulary = _Vocabulary(metadata, path)
+    vocabulary = Vocabulary(metadata, path, _DEFAULTS.get(family, {}))
+    if family != "t5":
+        for key in ("precompiled_charsmap", "remove_extra_whitespaces"):
+            if vocabulary.get(key):
+                raise UnsupportedModelError(
+                    f"{path}: tokenizer.ggml.{key}: expected none with tokenizer.ggml.model {family!r}"
+                )
     with named(f"{path}: the tokenizer cannot be built"):
         backend = build(vocabulary)
     eos = [vocabulary.special(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")]
@@ -97,75 +61,19 @@ def tokenizer_from_metadata(metadata: dict[str, Any], path: Path) -> Tokenizer:
     )
 
 
-class _Vocabulary:
-    """The tokenizer's metadata, checked."""
-
-    def __init__(self, metadata: dict[str, Any], path: Path) -> None:
-        self.path = path
-        self._metadata = metadata
-        self.tokens: list[str] = self._list("tokens", (str,), "strings")
-        if not self.tokens:
-            raise TokenizerError(f"{path}: tokenizer.ggml.tokens: expected a list of tokens, got none")
-        self.types: list[int] = self._list("token_type", (int,), "whole numbers") or [1] * len(self.tokens)
-        self.scores: list[float] = self._list("scores", (float, int), "numbers")
-        self.merges: list[str] = self._list("merges", (str,), "strings")
-        for key, values in (("token_type", self.types), ("scores", self.scores)):
-            if values and len(values) != len(self.tokens):
-                raise TokenizerError(
-                    f"{path}: tokenizer.ggml.{key}: expected {len(self.tokens)}, one per token, got {len(values)}"
-                )
-        if any(math.isnan(score) for score in self.scores):
-            raise TokenizerError(f"{path}: tokenizer.ggml.scores: expected numbers, got NaN")
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self._metadata.get(f"tokenizer.ggml.{key}", default)
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.get(key, default)
-        if not isinstance(value, bool):
-            raise TokenizerError(f"{self.path}: tokenizer.ggml.{key}: expected true or false, got {value!r:.80}")
-        return value
-
-    def special(self, key: str) -> int | None:
-        index = self.get(key)
-        if index is None or index == _ABSENT:
-            return None
-        if type(index) is not int or not 0 <= index < len(self.tokens):
-            raise TokenizerError(
-                f"{self.path}: tokenizer.ggml.{key}: expected a token id below {len(self.tokens)}, got {index!r:.80}"
-            )
-        return index
-
-    def ids(self, tokens: list[str] | None = None) -> dict[str, int]:
-        """Token -> id, of `tokens` instead of the file's own where they are given."""
-        ids: dict[str, int] = {}
-        for index, token in enumerate(self.tokens if tokens is None else tokens):
-            if ids.setdefault(token, index) != index:
-                raise TokenizerError(f"{self.path}: tokenizer.ggml.tokens: {token!r} is both {ids[token]} and {index}")
-        return ids
-
-    def _list(self, key: str, kinds: tuple[type, ...], expected: str) -> list[Any]:
-        values = self.get(key, [])
-        if not isinstance(values, list) or not all(type(value) in kinds for value in values):
-            raise TokenizerError(
-                f"{self.path}: tokenizer.ggml.{key}: expected a list of {expected}, got {values!r:.80}"
-            )
-        return values
-
-
-def _byte_level(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
+def _byte_level(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     import tokenizers
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
     pre = vocabulary.get("pre")
-    split = _SPLITS.get(pre) if isinstance(pre, str) else None
+    split = SPLITS.get(pre) if isinstance(pre, str) else None
     if split is None:
         raise UnsupportedModelError(
-            f"{vocabulary.path}: tokenizer.ggml.pre: expected one of {', '.join(_SPLITS)}, got {pre!r:.80}"
+            f"{vocabulary.path}: tokenizer.ggml.pre: expected one of {', '.join(SPLITS)}, got {pre!r:.80}"
         )
     ids = vocabulary.ids()
     # Without merges every text is single bytes: right only where the vocabulary has nothing longer.
-    longer = any(kind == _NORMAL and len(token) > 1 for token, kind in zip(ids, vocabulary.types, strict=True))
+    longer = any(kind == NORMAL and len(token) > 1 for token, kind in zip(ids, vocabulary.types, strict=True))
     if longer and not vocabulary.merges:
         raise TokenizerError(f"{vocabulary.path}: tokenizer.ggml.merges: expected a list of pairs of tokens, got none")
     backend = tokenizers.Tokenizer(
@@ -179,11 +87,11 @@ def _byte_level(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
         backend.normalizer = normalizers.NFC()
     backend.decoder = decoders.ByteLevel()
     _add_special(backend, vocabulary)
-    _add_ends(backend, vocabulary, bos=split.add_bos)
+    _add_ends(backend, vocabulary, bos=split.add_bos, sep=split.add_sep)
     return backend
 
 
-def _sentencepiece(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
+def _sentencepiece(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     import tokenizers
     from tokenizers import decoders, models, normalizers
 
@@ -210,11 +118,40 @@ def _sentencepiece(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
     return backend
 
 
-def _wordpiece(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
+def _unigram(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+    """The most probable pieces (Kudo, arXiv 1804.10959), after a table of characters that stand for others."""
+    import tokenizers
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+
+    vocabulary.ids()  # refuses duplicates
+    if not vocabulary.scores:
+        raise TokenizerError(f"{vocabulary.path}: tokenizer.ggml.scores: expected one per token, got none")
+    pieces = [(token, float(score)) for token, score in zip(vocabulary.tokens, vocabulary.scores, strict=True)]
+    backend = tokenizers.Tokenizer(
+        models.Unigram(pieces, vocabulary.special("unknown_token_id"), byte_fallback=BYTE in vocabulary.types)
+    )
+    space = vocabulary.flag("add_space_prefix", True)
+    charsmap = vocabulary.charsmap()
+    steps: list[Any] = [normalizers.Precompiled(charsmap)] if charsmap else []
+    if vocabulary.flag("remove_extra_whitespaces", False):
+        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    steps += [normalizers.Prepend("\u2581")] if space else []
+    backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "\u2581")])
+    # Word by word is as probable as all at once, and faster, unless a piece goes on into the next word.
+    if not any("\u2581" in token[1:] for token in vocabulary.tokens):
+        backend.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
+    spaces = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*spaces, decoders.Strip(" ", 1, 0)] if space else spaces)
+    _add_special(backend, vocabulary)
+    _add_ends(backend, vocabulary, bos=False, eos=True)
+    return backend
+
+
+def _wordpiece(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     # GGUF marks the beginning of a word ("▁word", "piece"), BERT its continuation ("word", "##piece").
     tokens = [
         token
-        if kind in (_UNKNOWN, _CONTROL) or (token.startswith("[") and token.endswith("]"))
+        if kind in (UNKNOWN, CONTROL) or (token.startswith("[") and token.endswith("]"))
         else token[1:]
         if token.startswith("\u2581")
         else "##" + token
@@ -226,16 +163,21 @@ def _wordpiece(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
     words = [
         token
         for token, kind in zip(tokens, vocabulary.types, strict=True)
-        if kind == _NORMAL and not token.startswith("[") and token.lower() != token.upper()
+        if kind == NORMAL and not token.startswith("[") and token.lower() != token.upper()
     ]
     cased = sum(token != token.lower() for token in words) > len(words) / 10
     return wordpiece(tokens, not cased, vocabulary.path)
 
 
-_FAMILIES = {"gpt2": _byte_level, "llama": _sentencepiece, "bert": _wordpiece}
+_FAMILIES = {"gpt2": _byte_level, "llama": _sentencepiece, "t5": _unigram, "bert": _wordpiece}
+#: What llama.cpp takes for special tokens where a file does not name them.
+_DEFAULTS = {
+    "llama": {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0},
+    "t5": {"eos_token_id": 1, "unknown_token_id": 2},
+}
 
 
-def _merges(vocabulary: _Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
+def _merges(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
     merges = []
     for merge in vocabulary.merges:
         # A space inside a token is written as another character, so the first one after the first character separates.
@@ -246,27 +188,28 @@ def _merges(vocabulary: _Vocabulary, ids: dict[str, int]) -> list[tuple[str, str
     return merges
 
 
-def _merges_by_score(vocabulary: _Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
+def _merges_by_score(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
     """SentencePiece merges the neighbours whose union scores best: every way to cut a token in two, best token first."""
     merges = []
     for token, index in ids.items():
-        if vocabulary.types[index] not in (1, _USER_DEFINED):
+        if vocabulary.types[index] not in (NORMAL, USER_DEFINED):
             continue
         for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
-            if left in ids and right in ids:
+            left = token[:cut]
+            if left in ids and (right := token[cut:]) in ids:
                 merges.append((-vocabulary.scores[index], ids[left], ids[right], left, right))
     merges.sort()
     return [(left, right) for *_, left, right in merges]
 
 
-def _add_special(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary) -> None:
+def _add_special(backend: tokenizers.Tokenizer, vocabulary: Vocabulary) -> None:
     """Control tokens are special; user-defined ones are only never split."""
     import tokenizers
 
-    for kinds, special in (((_UNKNOWN, _CONTROL), True), ((_USER_DEFINED,), False)):
+    for kinds, special in (((UNKNOWN, CONTROL), True), ((USER_DEFINED,), False)):
         added = [
-            tokenizers.AddedToken(token, normalized=False, special=special)
+            # A mask takes the space before it along: it stands for the word with its space.
+            tokenizers.AddedToken(token, normalized=False, special=special, lstrip=token in _MASKS)
             for token, kind in zip(vocabulary.tokens, vocabulary.types, strict=True)
             if kind in kinds and token
         ]
@@ -276,16 +219,19 @@ def _add_special(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary) -> None
             backend.add_tokens(added)
 
 
-def _add_ends(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary, bos: bool) -> None:
+def _add_ends(
+    backend: tokenizers.Tokenizer, vocabulary: Vocabulary, bos: bool, eos: bool = False, sep: bool = False
+) -> None:
+    """What stands around a text, and between the texts of a pair; `bos`, `eos`, `sep`: where the file is silent."""
     from tokenizers import processors
 
     ids: dict[str, int] = {}
-    for key, default in (("bos", bos), ("eos", False)):
+    for key, default in (("bos", bos), ("eos", eos), ("sep", sep)):
         if vocabulary.flag(f"add_{key}_token", default):
-            index = vocabulary.special(f"{key}_token_id")
+            index = vocabulary.special("seperator_token_id" if key == "sep" else f"{key}_token_id")
             if index is not None:
                 ids[key] = index
-            elif vocabulary.get(f"add_{key}_token") is not None:
+            elif vocabulary.get(f"add_{key}_token") is not None and key != "sep":
                 raise TokenizerError(
                     f"{vocabulary.path}: tokenizer.ggml.{key}_token_id: expected a token id, "
                     f"as add_{key}_token is true, got none"
@@ -294,12 +240,12 @@ def _add_ends(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary, bos: bool)
         return
 
     # The template's own names, as a token may be written with the colon or dollar of its syntax.
-    def template(text: str, type_id: int) -> list[str]:
-        return [f"{part}:{type_id}" for part in ("bos", text, "eos") if part == text or part in ids]
+    def template(parts: str, type_id: int) -> list[str]:
+        return [f"{part}:{type_id}" for part in parts.split() if part.startswith("$") or part in ids]
 
     backend.post_processor = processors.TemplateProcessing(
-        single=template("$A", 0),
-        pair=[*template("$A", 0), *template("$B", 1)],
+        single=template("bos $A eos", 0),
+        pair=[*template("bos $A eos", 0), *template("sep $B eos" if "sep" in ids else "bos $B eos", 1)],
         special_tokens=[
             {"id": key, "ids": [index], "tokens": [vocabulary.tokens[index]]} for key, index in ids.items()
         ],
