@@ -71,8 +71,8 @@ class SafetensorsFile:
         _check_layout(path, self.entries, len(self._bytes) - self._data_begin)
         self._checksums = tensor_checksums(path, self.metadata.get(KEY), list(self.entries)) if verify else {}
 
-    def raw(self, name: str) -> NDArray[Any]:
-        """The tensor as it is stored, read anew. BF16 comes as uint16, 8-bit floats as uint8.
+    def raw(self, name: str, rows: slice | None = None) -> NDArray[Any]:
+        """The tensor as it is stored, or these of its rows, read anew. BF16 comes as uint16, 8-bit floats as uint8.
 
         Raises:
             CheckpointError: it is damaged, or the file is shorter by now.
@@ -82,10 +82,19 @@ class SafetensorsFile:
         dtype = _DTYPES.get(entry.dtype)
         if dtype is None:
             raise UnsupportedModelError(f"{self.path}: {name}: dtype {entry.dtype} is not supported")
-        return self._read(name, entry).view(dtype).reshape(entry.shape)
+        values: NDArray[Any]
+        if rows is None:
+            values = self._read(name, entry).view(dtype).reshape(entry.shape)
+        elif name in self._checksums:  # of the whole
+            values = self._read(name, entry).view(dtype).reshape(entry.shape)[rows].copy()
+        else:
+            size = math.prod(entry.shape[1:]) * dtype.itemsize
+            begin, count = self._data_begin + entry.begin + rows.start * size, rows.stop - rows.start
+            values = self._bytes.read(begin, count * size).view(dtype).reshape(count, *entry.shape[1:])
+        return values
 
-    def float32(self, name: str) -> NDArray[np.float32]:
-        """The tensor as float32, rounded if it is stored in float64.
+    def float32(self, name: str, rows: slice | None = None) -> NDArray[np.float32]:
+        """The tensor, or these of its rows, as float32, rounded if it is stored in float64.
 
         Raises:
             UnsupportedModelError: it is not stored as F32, F16, BF16 or F64.
@@ -93,11 +102,15 @@ class SafetensorsFile:
         dtype = self.entries[name].dtype
         if dtype not in _FLOATS:
             raise UnsupportedModelError(f"{self.path}: {name}: expected one of {', '.join(_FLOATS)}, got {dtype}")
-        array = self.raw(name)
+        array = self.raw(name, rows)
         if dtype == "BF16":
             return widen(array)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as that
             return array.astype(np.float32, copy=False)
+
+    def checked(self, name: str) -> bool:
+        """Whether the tensor is held against a checksum, which is that of the whole."""
+        return name in self._checksums
 
     def require_checksums(self) -> None:
         """Raises CheckpointError if the file was written without checksums."""

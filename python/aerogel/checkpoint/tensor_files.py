@@ -85,15 +85,20 @@ class TensorFiles:
         file, stored = self._places[name]
         return f"{file.path}: {stored}"
 
-    def raw(self, name: str) -> NDArray[Any]:
+    def checked(self, name: str) -> bool:
+        """Whether the tensor is held against a checksum, which is that of the whole."""
+        file, stored = self._places[name]
+        return file.checked(stored)
+
+    def raw(self, name: str, rows: slice | None = None) -> NDArray[Any]:
         """See `SafetensorsFile.raw`."""
         file, stored = self._places[name]
-        return file.raw(stored)
+        return file.raw(stored, rows)
 
-    def float32(self, name: str) -> NDArray[np.float32]:
+    def float32(self, name: str, rows: slice | None = None) -> NDArray[np.float32]:
         """See `SafetensorsFile.float32`."""
         file, stored = self._places[name]
-        return file.float32(stored)
+        return file.float32(stored, rows)
 
 
 def _sharded(folder: Path, verify: bool) -> tuple[dict[str, SafetensorsFile], dict[str, str]]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,10 +36,12 @@ from aerogel.architectures import Architecture, architecture_of, pooling_of
 from aerogel.architectures.pooling import MODES, Pooling
 from aerogel.checkpoint import open_checkpoint
 from aerogel.engine.penalties import Penalties
+from aerogel.engine.quantized import say_what_int8_saves
 from aerogel.engine.sampling import Sampling
 from aerogel.engine.sessions import Sessions
 from aerogel.engine.weights import PackedParameters
 from aerogel.errors import AerogelError, CheckpointError, DataError, ShapeError, TokenizerError, UnsupportedModelError
+from aerogel.quantize import scheme
 from aerogel.tuning import Tuner, cache_bytes
 
 if TYPE_CHECKING:
@@ -62,8 +65,9 @@ def load(
     pooling: str | None = None,
     verify: bool = True,
     progress: Progress | None = None,
+    quant: str | None = None,
 ) -> Model:
-    """Loads a packed model, or any supported checkpoint as it is (uncompressed).
+    """Loads a packed model, or any supported checkpoint: as it is (exact), or quantized on the way with `quant`.
 
     Args:
         path: a packed model, a Hugging Face or sentence-transformers folder, a .gguf file, or a model id on the hub.
@@ -80,11 +84,16 @@ def load(
         verify: hold a packed model's files against their checksums while they are read, which costs next to nothing; False
             loads them as they are.
         progress: called as progress(done, total, kind of layer) while kernels are measured.
+        quant: a scheme of `aerogel.quantize` ("int8", "int4:g64", "codebook:16", "bf16" ...): weights are quantized while
+            they are read, a few rows at a time, to the very values that `compress` with this scheme and without
+            calibration texts would write, embeddings and heads as by its default. Unless given, or with "none", they stay
+            what the file has. Not for packed models, whose weights are quantized already.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
+        RecipeError: there is no such scheme, or the model is a packed one.
     """
     workers = thread_count(threads)
     verify = flag("verify", verify)
@@ -94,7 +103,9 @@ def load(
         number("memory", memory, 0, above=True)
     if pooling is not None:
         one_of("pooling", pooling, MODES)
-    arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify)
+    if quant is not None:
+        quant = scheme(quant).name  # refuses an unknown one before any work
+    arguments = _Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant)
     checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
     used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
@@ -103,7 +114,8 @@ def load(
     purpose = "generate" if architecture.generates else "encode"
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
-    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress) as weights:
+    rounded = None if quant == "none" else quant
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress, rounded) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     if tuner.measured:
@@ -117,7 +129,10 @@ def load(
     if not _announced.is_set():
         _announced.set()
         log.info("aerogel runs on %s with %d threads (%s)", active_isa(), plan.threads, cpu_name())
-    return Model(_Loaded(checkpoint, architecture, used, plan, tuner, weights.table_bytes), arguments)
+    model = Model(_Loaded(checkpoint, architecture, used, plan, tuner, weights.table_bytes), arguments)
+    if quant is None:
+        say_what_int8_saves(checkpoint, architecture, model.quantization, model.nbytes)
+    return model
 
 
 def _lasting(path: str | os.PathLike[str]) -> str:
@@ -142,6 +157,7 @@ class _Arguments(NamedTuple):
     memory: float | None
     pooling: str | None
     verify: bool
+    quant: str | None
 
 
 @dataclass(frozen=True)
@@ -197,7 +213,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
         self._open  # noqa: B018
-        return load, tuple(self._arguments)
+        return partial(load, **self._arguments._asdict()), ()
 
     def __copy__(self) -> Model:
         return Model(self._open, self._arguments)
@@ -240,6 +256,20 @@ class Model:
     def nbytes(self) -> int:
         """Bytes of weights: packed linears and embedding tables."""
         return int(self._plan.nbytes) + self._open.table_bytes
+
+    @property
+    def quantization(self) -> str:
+        """How the weights of linears are stored: the scheme of `quant` or of a packed model's recipe; or else the numbers
+        that they are, such as "float32", "float16", "bf16" or "int8"; "mixed" where they differ."""
+        if self._arguments.quant not in (None, "none"):
+            return str(self._arguments.quant)
+        packed = self.config.get("quantization_config")
+        recipe = packed.get("recipe") if isinstance(packed, dict) and self._checkpoint.kind == "packed" else None
+        said = recipe["quantize"].get("weights") if isinstance(recipe, dict) and "quantize" in recipe else None
+        if isinstance(said, str) and said != "none":
+            return scheme(said).name
+        numbers = {str(step["numbers"]) for step in self.describe() if "numbers" in step}
+        return numbers.pop() if len(numbers) == 1 else "mixed"
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -616,7 +646,8 @@ class Model:
     def __repr__(self) -> str:
         if self.closed:
             return f"<aerogel model {self._arguments.path!r}: closed>"
-        return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {self.nbytes / 1e6:.1f} MB>"
+        size = f"{self.quantization}, {self.nbytes / 1e6:.1f} MB"
+        return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {size}>"
 
 
 def _ragged(

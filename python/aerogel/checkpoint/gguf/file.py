@@ -63,13 +63,14 @@ class GGUFFile:
         self.tensors: dict[str, GGUFTensor] = {}
         _Parser(path, self._bytes, self.metadata, self.tensors).parse()
 
-    def float32(self, name: str, heads: int = 0) -> NDArray[np.float32]:
-        """The tensor, decoded.
+    def float32(self, name: str, heads: int = 0, rows: slice | None = None) -> NDArray[np.float32]:
+        """The tensor, or these of its rows, decoded.
 
         Args:
             name: one of `tensors`.
             heads: not 0: undo the row order of GGUF's llama family. There the two halves of each of this many heads
                 are interleaved (row pairs rotate together); the result has them one after the other, as Hugging Face.
+            rows: None: all of them.
 
         Raises:
             UnsupportedModelError: the block type cannot be decoded.
@@ -78,13 +79,20 @@ class GGUFFile:
 
         tensor = self.tensors[name]
         block, size = _block(self.path, name, tensor.type)
-        rows, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
-        data = self._bytes.read(tensor.begin, tensor.end - tensor.begin).reshape(rows, columns // block * size)
+        if rows is not None and len(tensor.shape) == 1:  # one row to the file
+            some: NDArray[np.float32] = self.float32(name, heads)[rows].copy()
+            return some
+        if rows is not None:
+            each = (tensor.end - tensor.begin) // tensor.shape[0]
+            begin, end = (tensor.begin + each * row for row in (rows.start, rows.stop))
+            tensor = GGUFTensor((rows.stop - rows.start, *tensor.shape[1:]), tensor.type, begin, end)
+        count, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
+        data = self._bytes.read(tensor.begin, tensor.end - tensor.begin).reshape(count, columns // block * size)
         if heads:
-            if rows % (2 * heads):
+            if count % (2 * heads):
                 raise CheckpointError(f"{self.path}: {name}: expected rows for {heads} heads, got {list(tensor.shape)}")
             # Whole rows move, so they can do so before they are decoded.
-            data = data.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows, -1)
+            data = data.reshape(heads, count // heads // 2, 2, -1).swapaxes(1, 2).reshape(count, -1)
         kind = _types()[0](tensor.type)
         if kind.name == "F32":
             return data.reshape(-1).view("<f4").reshape(tensor.shape).astype(np.float32, copy=False)

@@ -7,6 +7,7 @@ table of the model family (`Architecture.gguf`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,18 @@ class GGUFCheckpoint(Checkpoint):
     def weight(self, name: str) -> Weight:
         shape = check_matrix(f"{self.path}: {name}", self.shape(name))
         return Weight(shape, self.array(name))
+
+    def blocks(self, name: str, rows: int) -> Iterator[NDArray[np.float32]]:
+        stored = "" if name in self._zeros else self._find(name)
+        if not stored or self._heads.get(stored.split(".")[-2], 0):  # its rows stand in another order
+            yield from super().blocks(name, rows)
+            return
+        where = f"{self.path}: {name}"
+        count, _ = check_matrix(where, self.shape(name))
+        for begin in range(0, count, rows):
+            block = self._file.float32(stored, rows=slice(begin, min(begin + rows, count)))
+            check_finite(where, block)
+            yield block
 
     @property
     def pooling(self) -> Pooling | None:

@@ -50,8 +50,8 @@ class SmallSafetensorsFile(SafetensorsFile):
             self._coded[name] = entry
             self.entries[name] = Entry(dtype, shape, entry.begin, entry.end)
 
-    def raw(self, name: str) -> NDArray[Any]:
-        """The tensor, read anew, and decoded where it is compressed.
+    def raw(self, name: str, rows: slice | None = None) -> NDArray[Any]:
+        """The tensor, or these of its rows, read anew, and decoded where it is compressed.
 
         Raises:
             CheckpointError: it is damaged, or the file is shorter by now.
@@ -59,11 +59,12 @@ class SmallSafetensorsFile(SafetensorsFile):
             UnsupportedModelError: NumPy has no such type (8-bit floats and the like).
         """
         if name not in self._coded:
-            return super().raw(name)
+            return super().raw(name, rows)
         entry = self.entries[name]
         threads = default_threads() if math.prod(entry.shape) >= _SHARED_BYTES else 1
         blob = self._read(name + SUFFIX, self._coded[name])
-        return decode_bytes(f"{self.path}: {name}{SUFFIX}", blob, threads)
+        values = decode_bytes(f"{self.path}: {name}{SUFFIX}", blob, threads)
+        return values if rows is None else values[rows].copy()
 
     def stored_bytes(self, name: str) -> int:
         """Bytes of the tensor in the file."""
