@@ -6,7 +6,7 @@
 //
 // A unit is a panel of P output rows, interleaved along k as in dense_f32, with 2 bytes an element: w[p*P + lane][k] is code
 // (p*K + k) * P + lane. Lanes beyond row N-1 are 0; panels follow one another without gaps and start on cache lines. P and the tiles
-// are those of dense_f32; scratch holds its copies of x and then, for more tokens than a tile, a chunk of a panel as floats.
+// are those of dense_f32; scratch holds its copies of x and then, for more tokens than a tile, space for a chunk of a panel as floats.
 #pragma once
 
 #include <cstddef>
