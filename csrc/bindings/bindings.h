@@ -54,6 +54,12 @@ class Array {
   py::array array_;
 };
 
+// Whether the elements are IEEE half precision, for which C++ has no type.
+bool is_float16(const py::array& array);
+
+// The codes of such an array; an empty one may have no address, but what is returned is never null.
+const std::uint16_t* float16_codes(const py::array& array, const std::string& name, py::ssize_t ndim);
+
 // A Python object kept alive by C++ that may be dropped on any thread.
 std::shared_ptr<const void> keep_alive(py::object object);
 

@@ -21,6 +21,14 @@ Floats copy_floats(const py::object& array, const std::string& name, py::ssize_t
   return copy;
 }
 
+bool is_float16(const py::array& array) { return array.dtype().kind() == 'f' && array.dtype().itemsize() == 2; }
+
+const std::uint16_t* float16_codes(const py::array& array, const std::string& name, py::ssize_t ndim) {
+  static const std::uint16_t kNothing = 0;
+  const Array<std::uint16_t> codes(py::cast<py::array>(array.attr("view")("uint16")), name, ndim);  // the same memory, which `array` owns
+  return codes.data() == nullptr ? &kNothing : codes.data();
+}
+
 }  // namespace aerogel
 
 PYBIND11_MODULE(_core, module) {

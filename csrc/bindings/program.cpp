@@ -29,6 +29,8 @@ std::shared_ptr<Table> make_table(const std::string& name, const py::array& valu
     throw ShapeError(name + ": expected at least one row and column, got " + shape_text(table->entries, table->width));
   if (scale.is_none() && values.dtype().equal(py::dtype::of<std::uint16_t>())) {
     table->bf16 = Array<std::uint16_t>(values, name, 2).data();
+  } else if (scale.is_none() && is_float16(values)) {
+    table->f16 = float16_codes(values, name, 2);
   } else if (scale.is_none()) {
     table->f32 = Array<float>(values, name, 2).data();
   } else {
@@ -55,7 +57,7 @@ Floats copy_biases(const py::object& bias, std::int64_t heads, const std::string
 }  // namespace
 
 void bind_program(py::module_& module) {
-  py::class_<Table, std::shared_ptr<Table>>(module, "Table", "An embedding table: float32 [V, H], uint16 [V, H] that are bf16, or int8 [V, H] with float32 [V]. Not copied.")
+  py::class_<Table, std::shared_ptr<Table>>(module, "Table", "An embedding table: float32 [V, H], float16, uint16 that are bf16, or int8 [V, H] with float32 [V]. Not copied.")
       .def(py::init(&make_table), py::arg("name"), py::arg("values"), py::arg("scale") = py::none())
       .def_property_readonly("shape", [](const Table& self) { return py::make_tuple(self.entries, self.width); });
 

@@ -42,6 +42,9 @@ void add_part(WeightSource& source, const std::string& name, WeightSource::Part 
   } else if (part.bf16 != nullptr) {
     (void)Array<std::uint16_t>(values, name, ndim);
     if (!scale.is_none()) throw DataError(name + ": bf16 values take no scale");
+  } else if (is_float16(values)) {
+    part.f16 = float16_codes(values, name, ndim);
+    if (!scale.is_none()) throw DataError(name + ": float16 values take no scale");
   } else {
     (void)Array<float>(values, name, ndim);
     part.f32 = elements_or_null<float>(values);
@@ -143,7 +146,7 @@ void bind_weight(py::module_& module) {
       .def(py::init<std::int64_t>(), py::arg("k"))
       .def("add_dense", [](WeightSource& self, const std::string& name, const py::array& values) {
         add_dense(self, name, values, py::none(), 0);
-      }, py::arg("name"), py::arg("values"), py::keep_alive<1, 3>(), "float32 [N, K], or uint16 [N, K] that are bf16.")
+      }, py::arg("name"), py::arg("values"), py::keep_alive<1, 3>(), "float32 or float16 [N, K], or uint16 [N, K] that are bf16.")
       .def("add_dense_q8", &add_dense, py::arg("name"), py::arg("codes"), py::arg("scale"), py::arg("group") = 0,
            py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), "int8 [N, K] and float32 [N]; [N, ceil(K/group)] where there are groups.")
       .def("add_bitmask", [](WeightSource& self, const std::string& name, std::int64_t rows, const py::array& mask,
@@ -154,7 +157,7 @@ void bind_weight(py::module_& module) {
         add_part(self, name, std::move(part), values, 1, scale, group);
       }, py::arg("name"), py::arg("rows"), py::arg("mask"), py::arg("values"), py::arg("scale") = py::none(), py::arg("group") = 0,
            py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
-           "uint8 [N, ceil(K/8)], least significant bit first; the nonzeros row by row, float32, uint16 (bf16) or int8; float32 [N] for "
+           "uint8 [N, ceil(K/8)], least significant bit first; the nonzeros row by row, float32, float16, uint16 (bf16) or int8; float32 [N] for "
            "int8, [N, ceil(K/group)] where there are groups.")
       .def("add_indexed", &add_indexed, py::arg("name"), py::arg("rows"), py::arg("index"), py::arg("bits"), py::arg("levels"),
            py::arg("scale"), py::arg("mask") = py::none(), py::arg("multiplier") = py::none(), py::arg("zero") = py::none(),
@@ -166,7 +169,7 @@ void bind_weight(py::module_& module) {
       .def_property_readonly("n", &WeightSource::n)
       .def_property_readonly("k", &WeightSource::k)
       .def_property_readonly("sparsity", &WeightSource::sparsity)
-      .def_property_readonly("numbers", &WeightSource::numbers, "\"int8\", \"int8g\" (a scale each group), \"bf16\" or \"float32\".")
+      .def_property_readonly("numbers", &WeightSource::numbers, "\"int8\", \"int8g\" (a scale each group), \"bf16\", \"float16\" or \"float32\".")
       .def_property_readonly("four_bit", &WeightSource::four_bit, "Whether all of it is indices of at most 16 levels.")
       .def("holds", [](const WeightSource& self, const std::string& format) {
         const LinearKernel* kernel = linear_kernel(format, Isa::scalar);

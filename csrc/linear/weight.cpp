@@ -7,6 +7,7 @@
 
 #include "base/bf16.h"
 #include "base/error.h"
+#include "base/f16.h"
 #include "base/stop.h"
 
 namespace aerogel {
@@ -199,13 +200,13 @@ WeightSource::WeightSource(std::int64_t k) : k_(k) {
 
 void WeightSource::add(const std::string& name, Part part, std::int64_t values) {
   if (part.rows < 1) throw ShapeError(name + ": expected at least 1 row, got " + std::to_string(part.rows));
-  if ((part.q8 != nullptr) + (part.bf16 != nullptr) + (part.f32 != nullptr) + (part.index != nullptr) != 1)
-    throw DataError(name + ": expected either float or bf16 values or int8 codes, or indices");
+  if ((part.q8 != nullptr) + (part.bf16 != nullptr) + (part.f16 != nullptr) + (part.f32 != nullptr) + (part.index != nullptr) != 1)
+    throw DataError(name + ": expected either float, bf16 or f16 values or int8 codes, or indices");
   const bool codes = part.q8 != nullptr || part.index != nullptr;
-  const Kind kind = part.f32 != nullptr ? Kind::f32 : part.bf16 != nullptr ? Kind::bf16
+  const Kind kind = part.f32 != nullptr ? Kind::f32 : part.bf16 != nullptr ? Kind::bf16 : part.f16 != nullptr ? Kind::f16
                     : part.q8 != nullptr && part.group != 0 ? Kind::grouped : Kind::q8;
   if (!parts_.empty() && (kind != kind_ || (kind == Kind::grouped && part.group != group_)))
-    throw DataError(name + ": stacked weights must all be float, all bf16 or all int8, and all with scales of rows or of equal groups");
+    throw DataError(name + ": stacked weights must all be float, all bf16, all f16 or all int8, and all with scales of rows or of equal groups");
   if (codes && part.scale == nullptr) throw DataError(name + ": int8 codes need a scale per row");
   if (codes && k_ > kMaxQuantizedK)
     throw ShapeError(name + ": at most " + std::to_string(kMaxQuantizedK) + " columns keep int32 sums exact, got " +
@@ -233,6 +234,7 @@ void WeightSource::add(const std::string& name, Part part, std::int64_t values) 
   if (part.index != nullptr) nonzeros_ += check_indices(name, part, k_);
   if (part.q8 != nullptr) nonzeros_ += check_codes(name, part.q8, values);
   if (part.bf16 != nullptr) nonzeros_ += check_finite(name, part.bf16, values, bf16_to_float);
+  if (part.f16 != nullptr) nonzeros_ += check_finite(name, part.f16, values, f16_to_float);
   if (part.f32 != nullptr) nonzeros_ += check_finite(name, part.f32, values, kAsItIs);
   kind_ = kind;
   group_ = part.group;
@@ -245,6 +247,7 @@ const char* WeightSource::numbers() const {
     case Kind::q8: return "int8";
     case Kind::grouped: return "int8g";
     case Kind::bf16: return "bf16";
+    case Kind::f16: return "float16";
     case Kind::f32: return "float32";
   }
   return "";
@@ -326,11 +329,18 @@ void WeightSource::row_bf16(std::int64_t n, std::uint16_t* out) const {
   for (std::int64_t i = 0; i < k_; ++i) out[i] = bf16_from_float(row[static_cast<std::size_t>(i)]);
 }
 
+void WeightSource::row_f16(std::int64_t n, std::uint16_t* out) const {
+  std::int64_t r = 0;
+  const Part& part = part_of(n, &r);
+  decode(part, part.f16, r, k_, out, [](std::uint16_t code) { return code; });
+}
+
 void WeightSource::row_f32(std::int64_t n, float* out) const {
   std::int64_t r = 0;
   const Part& part = part_of(n, &r);
   if (part.f32 != nullptr) return decode(part, part.f32, r, k_, out, kAsItIs);
   if (part.bf16 != nullptr) return decode(part, part.bf16, r, k_, out, bf16_to_float);
+  if (part.f16 != nullptr) return decode(part, part.f16, r, k_, out, f16_to_float);
   if (part.q8 == nullptr) {
     if (part.mask != nullptr) std::fill(out, out + k_, 0.0f);
     const float scale = part.scale[r];

@@ -15,7 +15,7 @@ namespace aerogel {
 // must outlive the packing, nothing longer. Parts are stacked along N, so that Q, K and V become one linear.
 class WeightSource {
  public:
-  // One stacked part: float or bf16 values, int8 codes, or indices of a table of int8 levels; dense, or only what is stored behind
+  // One stacked part: float, bf16 or f16 values, int8 codes, or indices of a table of int8 levels; dense, or only what is stored behind
   // a bit mask (the rest is 0; what is stored may be 0 too).
   //
   // Codes have a float scale each row; q8 with group > 0 has one each group of a row instead. Indices decode to int8 codes exactly:
@@ -27,6 +27,7 @@ class WeightSource {
     std::int64_t rows = 0;
     const float* f32 = nullptr;          // values, or null
     const std::uint16_t* bf16 = nullptr; // values, or null
+    const std::uint16_t* f16 = nullptr;  // values, or null
     const std::int8_t* q8 = nullptr;     // codes, or null
     const std::uint8_t* index = nullptr; // or null: `index_bits` each, least significant first, in storage order. Dense: each row
                                          // starts on a byte; behind a mask: one stream without gaps. 4 bits: low nibble first
@@ -56,32 +57,34 @@ class WeightSource {
   // Checks everything that kernels trust and throws DataError or ShapeError, with `name` in the message: values and
   // scales finite, codes in [-127, 127] (decoded ones too), indices below the number of levels, mask bits beyond K clear, `values`
   // (elements of the array of values; bytes of indices) as many as the shape or the mask asks for. Stacked parts: all float, all
-  // bf16, all int8 with a scale each row (codes and indices may mix), or all int8 with a scale each group of the same size.
+  // bf16, all f16, all int8 with a scale each row (codes and indices may mix), or all int8 with a scale each group of the same size.
   void add(const std::string& name, Part part, std::int64_t values);
 
   std::int64_t n() const { return n_; }
   std::int64_t k() const { return k_; }
   bool quantized() const { return kind_ == Kind::q8; }     // int8 codes, or what decodes to them, with a scale each row
   bool bf16() const { return kind_ == Kind::bf16; }
+  bool f16() const { return kind_ == Kind::f16; }
   bool grouped() const { return kind_ == Kind::grouped; }  // int8 codes with a scale each group
-  const char* numbers() const;                             // "int8", "bf16", "float32", or "int8g" if grouped
+  const char* numbers() const;                             // "int8", "bf16", "float16", "float32", or "int8g" if grouped
   std::int64_t group() const { return group_; }            // grouped only: columns a group
   bool four_bit() const;                                   // every part has indices of at most 16 levels, at least one part is there
   std::int64_t nonzeros() const { return nonzeros_; }  // values that are not zero
   double sparsity() const;
 
-  // Row n, decoded to K elements. row_q8 needs quantized(), row_q8g grouped() (and gives ceil(K/group) scales too), row_q4
+  // Row n, decoded to K elements. row_q8 needs quantized(), row_f16 f16(), row_q8g grouped() (and gives ceil(K/group) scales too), row_q4
   // four_bit() (kNotStored where the mask has no value); the others work for all (codes times scale). row_bf16 rounds what is
   // not bf16 to the nearest, ties to even.
   void row_q8(std::int64_t n, std::int8_t* out) const;
   void row_bf16(std::int64_t n, std::uint16_t* out) const;
+  void row_f16(std::int64_t n, std::uint16_t* out) const;
   void row_f32(std::int64_t n, float* out) const;
   void row_q8g(std::int64_t n, std::int8_t* codes, float* scales) const;
   RowQ4 row_q4(std::int64_t n, std::uint8_t* index) const;
   float scale(std::int64_t n) const;  // quantized() only
 
  private:
-  enum class Kind { f32, bf16, q8, grouped };
+  enum class Kind { f32, bf16, f16, q8, grouped };
   const Part& part_of(std::int64_t n, std::int64_t* row) const;
 
   std::int64_t n_ = 0, k_ = 0, nonzeros_ = 0, group_ = 0;

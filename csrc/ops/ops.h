@@ -82,7 +82,7 @@ struct ScaleTask {
   float factor;
 };
 
-// embed_f32, embed_bf16: y[t] (+)= table[ids[t]]            embed_q8: y[t] (+)= float(codes[ids[t]]) * scale[ids[t]]
+// embed_f32, embed_bf16, embed_f16: y[t] (+)= table[ids[t]]            embed_q8: y[t] (+)= float(codes[ids[t]]) * scale[ids[t]]
 // ids are in range: the caller has checked them.
 struct EmbedTask {
   const std::int32_t* ids;    // [rows]
@@ -92,7 +92,7 @@ struct EmbedTask {
   const float* scale;         // [entries], embed_q8
   bool accumulate;            // add to y instead of overwriting it
   float* y;                   // [rows, width]
-  const std::uint16_t* bf16 = nullptr;  // [entries, width], embed_bf16
+  const std::uint16_t* half = nullptr;  // [entries, width], embed_bf16 and embed_f16
 };
 
 // rope, "half split" (the layout of Hugging Face Llama): for every head of d columns and i < pairs

@@ -109,6 +109,11 @@ static inline void store_codes(std::int8_t* q, const Bits (&codes)[kCodeVectors]
   _mm256_store_si256(reinterpret_cast<__m256i*>(q), _mm256_permutevar8x32_epi32(words, order));
 }
 
+static inline Vector load_bf16(const std::uint16_t* p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+}
+static inline Vector load_f16(const std::uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+
 static inline void load_codes(const std::int8_t* q, Vector (&out)[2]) {
   for (int i = 0; i < 2; ++i)
     out[i] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(q + 8 * i))));

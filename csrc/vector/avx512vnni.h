@@ -116,6 +116,11 @@ static inline void store_codes(std::int8_t* q, const Bits (&codes)[kCodeVectors]
   _mm_store_si128(reinterpret_cast<__m128i*>(q), _mm512_cvtepi32_epi8(codes[0]));
 }
 
+static inline Vector load_bf16(const std::uint16_t* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+}
+static inline Vector load_f16(const std::uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+
 static inline void load_codes(const std::int8_t* q, Vector (&out)[2]) {
   for (int i = 0; i < 2; ++i)
     out[i] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + 16 * i))));

@@ -115,6 +115,9 @@ static inline void store_codes(std::int8_t* q, const Bits (&codes)[kCodeVectors]
   vst1q_s8(q, vreinterpretq_s8_u8(vcombine_u8(vmovn_u16(low), vmovn_u16(high))));
 }
 
+static inline Vector load_bf16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+static inline Vector load_f16(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+
 static inline void load_codes(const std::int8_t* q, Vector (&out)[2]) {
   const int16x8_t codes = vmovl_s8(vld1_s8(q));
   out[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(codes)));

@@ -9,6 +9,7 @@
 //     splat, broadcast, fma, fnma, mul_sub, max, min, magnitude, with_sign_of, power_of
 //     load_first, store_first, select_first, keep_first: the first n lanes, or All{}
 //     sum_lanes, max_lanes, store_sums_of_four
+//     load_bf16, load_f16: kLanes elements of 16 bits, widened
 //     magnitude_bits, codes_of, store_codes, load_codes: what quantization needs
 //     transpose, broadcast_four, gather_four: what packing and sparse rows need
 #pragma once

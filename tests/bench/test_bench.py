@@ -13,8 +13,9 @@ from aerogel.bench.contestants import Peers
 from aerogel.bench.limits import rates
 from aerogel.bench.noise import Turn
 from aerogel.bench.peers import PEERS, Engine
+from aerogel.cli.bench import command as bench_command
 from aerogel.cli.bench import shape_of
-from aerogel.errors import AerogelError, UnsupportedModelError
+from aerogel.errors import AerogelError, RecipeError, UnsupportedModelError
 
 from .. import tiny_models
 
@@ -369,3 +370,17 @@ def test_a_packed_model_is_named_by_its_scheme(source, tmp_path, quant, name):
     (tmp_path / "work").mkdir()
     *_, packed = model_variants(tmp_path / "m", source, tmp_path / "work", 1)
     assert packed.name == name and packed.precision == ("fp32" if quant == "none" else "int8")
+
+
+def test_a_checkpoint_is_measured_in_the_scheme_that_was_asked_for(bert_folder, tmp_path):
+    from aerogel.bench.variants import model_variants
+
+    *_, asked = model_variants(bert_folder, None, tmp_path, 1, "int4:g32")
+    assert (asked.name, asked.precision, asked.format) == ("int4:g32", "int8", "auto")
+    assert aerogel.load(asked.path).quantization == "int4:g32"
+    with pytest.raises(RecipeError, match="'int3' is unknown"):
+        model_variants(bert_folder, None, tmp_path, 1, "int3")
+    with pytest.raises(RecipeError, match="packed model is run as it was packed"):
+        model_variants(asked.path, None, tmp_path, 1, "int8")
+    with pytest.raises(AerogelError, match="--quant goes with a model"):
+        bench_command("32x64", quant="int8")

@@ -17,7 +17,7 @@ from aerogel.architectures import FAMILIES, Fused, SavedNames, register
 from aerogel.architectures.fused import query_key_value
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.qwen import Qwen2
-from aerogel.checkpoint import open_checkpoint
+from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.fused import saved_parts, split_fused
 from aerogel.checkpoint.weight import Weight
 from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError
@@ -100,7 +100,14 @@ def test_parts_are_parameters_of_their_own(folders: tuple[Path, Path]) -> None:
     assert "layers.0.self_attn.qkv_proj.weight" not in fused
     name = "layers.1.self_attn.k_proj.weight"
     np.testing.assert_array_equal(fused.weight(name).dense(), plain.weight(name).dense())
+    _same_blocks(fused, plain)
     np.testing.assert_array_equal(*(aerogel.load(folder).forward(IDS) for folder in folders))
+
+
+def _same_blocks(fused: Checkpoint, plain: Checkpoint) -> None:
+    for name in plain.names():
+        if len(plain.shape(name)) == 2:
+            np.testing.assert_array_equal(np.concatenate(list(fused.blocks(name, 7))), plain.array(name))
 
 
 def test_export_joins_them_under_their_name(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -185,6 +192,7 @@ def test_gguf_is_split_by_the_same_table(folders: tuple[Path, Path], tmp_path: P
     for name in plain.names():
         assert read.shape(name) == plain.shape(name)
         np.testing.assert_array_equal(read.array(name), plain.array(name))
+    _same_blocks(read, plain)
 
 
 def test_training_joins_them_too(folders: tuple[Path, Path], tmp_path: Path) -> None:

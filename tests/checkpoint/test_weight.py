@@ -29,7 +29,7 @@ def test_dense_of_every_form(n: int, k: int, keep: float, quantized: bool, seed:
     ("arguments", "message"),
     [
         ({"values": np.zeros((2, 3), np.float32)}, r"values: expected \[2, 4\], got \[2, 3\]"),
-        ({"values": np.zeros((2, 4))}, r"expected float32, uint16 \(bf16\) or int8 values, got float64"),
+        ({"values": np.zeros((2, 4))}, r"expected float32, float16, uint16 \(bf16\) or int8 values, got float64"),
         ({"values": np.zeros((2, 4), np.int8)}, "a scale goes with int8"),
         ({"values": np.zeros((2, 4), np.float32), "scale": np.ones(2, np.float32)}, "a scale goes with int8"),
         ({"values": np.zeros((2, 4), np.uint16), "scale": np.ones(2, np.float32)}, "a scale goes with int8"),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import aerogel
 from aerogel.cli import app as cli
 from aerogel.cli.app import app
-from aerogel.errors import AerogelError
+from aerogel.errors import AerogelError, RecipeError
 
 runner = CliRunner()
 
@@ -147,6 +147,25 @@ def test_generate(llama_folder):
         run("generate", llama_folder, "-p", "the cat", "--temperature", 1.2, "--seed", 3).stdout for _ in range(2)
     ]
     assert sampled[0] == sampled[1]
+
+
+def test_quant_runs_a_float_model_in_another_scheme(bert_folder, llama_folder, packed, tmp_path):
+    exact, rounded = aerogel.load(bert_folder), aerogel.load(bert_folder, quant="int4")
+    printed = np.array([run("embed", bert_folder, "--quant", "int4", input=b"the cat\n").stdout.split()], np.float32)
+    assert np.array_equal(printed, rounded.encode(["the cat"])) and not np.array_equal(
+        printed, exact.encode(["the cat"])
+    )
+    text = aerogel.load(llama_folder, quant="codebook:16").generate("the cat", max_new_tokens=6)
+    assert run("generate", llama_folder, "-p", "the cat", "-n", 6, "--quant", "codebook:16").stdout == text + "\n"
+    sts = tmp_path / "sts.csv"
+    sts.write_text("".join(f"the cat sat,the {w} ran,{i}\n" for i, w in enumerate(["cat", "dog", "mat", "tree"])))
+    run("eval", bert_folder, "--sts", sts, "--quant", "int8", "--json", tmp_path / "score.json")
+    assert json.loads((tmp_path / "score.json").read_text())["quantization"] == "int8"
+    for command in (["embed"], ["generate", "-p", "x"], ["bench", "--peers", "none"], ["eval", "--sts", sts]):
+        with pytest.raises(RecipeError, match="packed model is run as it was packed"):
+            run(command[0], packed, *command[1:], "--quant", "int8", input=b"")
+    assert "not compressed, float32 weights" in run("info", bert_folder).stdout
+    assert json.loads(run("info", packed, "--json").stdout)["quantization"] == "int8"
 
 
 def test_usage_errors_exit_with_2(packed):

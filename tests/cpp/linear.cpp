@@ -1,11 +1,12 @@
 // Every linear kernel of the table against plain loops over the unpacked weights, on awkward shapes and patterns.
-// q8: y bit for bit. f32, also of bf16 weights: within the bound that linear.h states.
+// q8: y bit for bit. f32, also of bf16 and f16 weights: within the bound that linear.h states.
 #include <cmath>
 #include <cstring>
 #include <set>
 
 #include "base/aligned.h"
 #include "base/bf16.h"
+#include "base/f16.h"
 #include "check.h"
 #include "isas.h"
 #include "kernels/table.h"
@@ -122,10 +123,14 @@ void check_f32(const LinearKernel& kernel, const Case& c, bool with_bias) {
   std::vector<float> w(codes.size()), bias(c.n);
   // A bf16 format is given floats that it has to round; what it is measured by are the rounded ones.
   const bool bf16 = std::strstr(kernel.format, "bf16") != nullptr;
+  // Floats are not rounded to f16: its format is given codes.
+  const bool f16 = std::strstr(kernel.format, "_f16") != nullptr;
   std::vector<float> given(codes.size());
+  std::vector<std::uint16_t> halves(codes.size());
   for (std::size_t i = 0; i < w.size(); ++i) {
     given[i] = codes[i] * random.uniform(0.001f, 0.02f);
-    w[i] = bf16 ? bf16_to_float(bf16_from_float(given[i])) : given[i];
+    halves[i] = codes[i] == 0 ? 0 : static_cast<std::uint16_t>(random.below(2) << 15 | random.below(0x4400));  // up to 4
+    w[i] = f16 ? f16_to_float(halves[i]) : bf16 ? bf16_to_float(bf16_from_float(given[i])) : given[i];
   }
   for (float& b : bias) b = random.uniform(-1.0f, 1.0f);
   const std::int64_t ldx = c.k + random.below(2) * 5;
@@ -135,7 +140,8 @@ void check_f32(const LinearKernel& kernel, const Case& c, bool with_bias) {
   WeightSource source(c.k);
   WeightSource::Part part;
   part.rows = c.n;
-  part.f32 = given.data();
+  part.f32 = f16 ? nullptr : given.data();
+  part.f16 = f16 ? halves.data() : nullptr;
   source.add("w", part, c.n * c.k);
   const std::unique_ptr<Weight> weight = kernel.pack(source);
   std::vector<float> row(c.k);

@@ -1,4 +1,6 @@
 // add, scale, embed, pools: bit for bit. rope, l2_normalize: within their rounding.
+#include "base/bf16.h"
+#include "base/f16.h"
 #include "ops_support.h"
 
 namespace aerogel {
@@ -62,6 +64,35 @@ TEST(ops_embed) {
               wanted = accumulate ? before[i] + value : value;
             }
             CHECK(same_bits(y[i], wanted), "embed " << isa_name(isa) << " q8=" << q8 << " width " << width << " at " << i);
+          }
+        }
+}
+
+TEST(ops_embed_of_16_bits) {
+  Random random(4);
+  for (Isa isa : tested_isas())
+    for (std::int64_t width : kWidths)
+      for (bool accumulate : {false, true})
+        for (bool bf16 : {false, true}) {
+          const std::int64_t entries = 6;
+          const std::vector<std::int32_t> ids = {5, 0, 3, 3, 1};
+          const std::int64_t rows = static_cast<std::int64_t>(ids.size());
+          std::vector<std::uint16_t> table(static_cast<std::size_t>(entries * width));
+          for (std::uint16_t& code : table)
+            do code = static_cast<std::uint16_t>(random.below(0x10000));
+            while (!(bf16 ? bf16_is_finite(code) : f16_is_finite(code)));
+          std::vector<float> y = random_floats(random, rows * width + 8);
+          const std::vector<float> before = y;
+          const EmbedTask task{ids.data(), rows, width, nullptr, nullptr, nullptr, accumulate, y.data(), table.data()};
+          (bf16 ? ops_for(isa).embed_bf16 : ops_for(isa).embed_f16)(task);
+          for (std::int64_t i = 0; i < rows * width + 8; ++i) {
+            float wanted = before[i];
+            if (i < rows * width) {
+              const std::uint16_t code = table[static_cast<std::size_t>(ids[i / width] * width + i % width)];
+              const float value = bf16 ? bf16_to_float(code) : f16_to_float(code);
+              wanted = accumulate ? before[i] + value : value;
+            }
+            CHECK(same_bits(y[i], wanted), "embed " << isa_name(isa) << " bf16=" << bf16 << " width " << width << " at " << i);
           }
         }
 }

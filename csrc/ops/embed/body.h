@@ -20,6 +20,22 @@ void embed_f32(const EmbedTask& task) {
   }
 }
 
+// Entries of 16 bits each, which `widen` makes floats of, exactly.
+template <Vector (*widen)(const std::uint16_t*)>
+void embed_half(const EmbedTask& task) {
+  for (std::int64_t t = 0; t < task.rows; ++t) {
+    const std::uint16_t* entry = task.half + task.ids[t] * task.width;
+    float* y = task.y + t * task.width;
+    std::int64_t k = 0;
+    for (; k + kLanes <= task.width; k += kLanes) put(y + k, widen(entry + k), All{}, task.accumulate);
+    if (k < task.width) {  // nothing says that more can be read
+      std::uint16_t codes[kLanes] = {};
+      __builtin_memcpy(codes, entry + k, static_cast<std::size_t>(task.width - k) * sizeof codes[0]);
+      put(y + k, widen(codes), task.width - k, task.accumulate);
+    }
+  }
+}
+
 void embed_q8(const EmbedTask& task) {
   constexpr std::int64_t kStep = 2 * kLanes;
   for (std::int64_t t = 0; t < task.rows; ++t) {

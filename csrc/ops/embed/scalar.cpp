@@ -1,4 +1,5 @@
 #include "base/bf16.h"
+#include "base/f16.h"
 #include "ops/ops.h"
 
 namespace aerogel {
@@ -11,14 +12,21 @@ void embed_f32_scalar(const EmbedTask& task) {
   }
 }
 
-// For every instruction set: a shift an element, which compilers turn into vectors of the baseline.
-void embed_bf16_scalar(const EmbedTask& task) {
+namespace {
+
+template <float (&widen)(std::uint16_t)>
+void embed_half(const EmbedTask& task) {
   for (std::int64_t t = 0; t < task.rows; ++t) {
-    const std::uint16_t* entry = task.bf16 + task.ids[t] * task.width;
+    const std::uint16_t* entry = task.half + task.ids[t] * task.width;
     float* y = task.y + t * task.width;
-    for (std::int64_t k = 0; k < task.width; ++k) y[k] = task.accumulate ? y[k] + bf16_to_float(entry[k]) : bf16_to_float(entry[k]);
+    for (std::int64_t k = 0; k < task.width; ++k) y[k] = task.accumulate ? y[k] + widen(entry[k]) : widen(entry[k]);
   }
 }
+
+}  // namespace
+
+void embed_bf16_scalar(const EmbedTask& task) { embed_half<bf16_to_float>(task); }
+void embed_f16_scalar(const EmbedTask& task) { embed_half<f16_to_float>(task); }
 
 void embed_q8_scalar(const EmbedTask& task) {
   for (std::int64_t t = 0; t < task.rows; ++t) {

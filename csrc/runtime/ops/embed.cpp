@@ -61,8 +61,13 @@ void Embed::run(const Work& work) const {
     for (std::int64_t r = begin; r < begin + count; r += kBlock) {
       const std::int64_t block = std::min(kBlock, begin + count - r);
       const auto sum = [&](const Table& table, const std::int32_t* rows_ids, bool accumulate) {
-        const EmbedTask task{rows_ids, block, width, table.f32, table.q8, table.scale, accumulate, y + r * width, table.bf16};
-        table.q8 != nullptr ? ops.embed_q8(task) : table.bf16 != nullptr ? ops.embed_bf16(task) : ops.embed_f32(task);
+        const std::uint16_t* const half = table.bf16 != nullptr ? table.bf16 : table.f16;
+        const EmbedTask task{rows_ids, block, width, table.f32, table.q8, table.scale, accumulate, y + r * width, half};
+        const auto embed = table.q8 != nullptr     ? ops.embed_q8
+                           : table.bf16 != nullptr ? ops.embed_bf16
+                           : table.f16 != nullptr  ? ops.embed_f16
+                                                   : ops.embed_f32;
+        embed(task);
       };
       sum(*tokens_, frame.batch.tokens + frame.first_token + r, false);
       if (positions_ != nullptr) {

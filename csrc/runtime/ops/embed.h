@@ -8,12 +8,13 @@
 
 namespace aerogel {
 
-// An embedding table: float, bf16, or int8 with one scale per row. Borrows its arrays; `owner` keeps them alive.
+// An embedding table: float, bf16, f16, or int8 with one scale per row. Borrows its arrays; `owner` keeps them alive.
 struct Table {
   std::string name;
   std::int64_t entries = 0, width = 0;
   const float* f32 = nullptr;
   const std::uint16_t* bf16 = nullptr;
+  const std::uint16_t* f16 = nullptr;
   const std::int8_t* q8 = nullptr;
   const float* scale = nullptr;
   std::shared_ptr<const void> owner;

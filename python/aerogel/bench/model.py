@@ -34,6 +34,7 @@ def bench_model(
     rounds: int = ROUNDS,
     peers: str | Peers = "none",
     progress: Progress | None = None,
+    quant: str | None = None,
 ) -> dict[str, Any]:
     """Measures a model beside dense fp32 and dense int8.
 
@@ -47,10 +48,11 @@ def bench_model(
         rounds: interleaved rounds in each case.
         peers: see `Peers`.
         progress: called as progress(done, total, what).
+        quant: a scheme of `aerogel.quantize`, which a checkpoint is measured in; int8 unless given. Not for packed models.
     """
     workers = thread_count(threads)
     with tempfile.TemporaryDirectory(prefix="aerogel-bench-") as work:
-        variants = model_variants(folder, dense, Path(work), threads)
+        variants = model_variants(folder, dense, Path(work), threads, quant)
         return bench_variants(
             variants,
             batches=batches,

@@ -11,6 +11,8 @@ from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.packed.format import is_packed
 from aerogel.compression import pack
 from aerogel.compression.recipe import Prune, Quantize, Recipe
+from aerogel.errors import RecipeError
+from aerogel.quantize import scheme
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,26 @@ def dense_variants(source: str | os.PathLike[str], work: Path, threads: int | No
 
 
 def model_variants(
-    folder: str | os.PathLike[str], dense: str | os.PathLike[str] | None, work: Path, threads: int | None
+    folder: str | os.PathLike[str],
+    dense: str | os.PathLike[str] | None,
+    work: Path,
+    threads: int | None,
+    quant: str | None = None,
 ) -> list[Variant]:
-    """Dense fp32, dense int8 and the packed model itself, "sparse" or named by its scheme, or int8 of a checkpoint with
-    the zeros that it has."""
-    variants = dense_variants(dense or folder, work, threads)
+    """Dense fp32, dense int8 and the packed model itself, "sparse" or named by its scheme, or a checkpoint in the scheme
+    `quant` (int8 unless given) with the zeros that it has.
+
+    Raises:
+        RecipeError: there is no such scheme, or the model is packed already.
+    """
+    if quant is not None:
+        scheme(quant)
     checkpoint = open_checkpoint(folder)
-    if is_packed(checkpoint.path):
+    packed = is_packed(checkpoint.path)
+    if packed and quant is not None:
+        raise RecipeError(f"{checkpoint.path}: a packed model is run as it was packed: leave --quant out")
+    variants = dense_variants(dense or folder, work, threads)
+    if packed:
         recipe = checkpoint.config["quantization_config"].get("recipe") or {}
         weights = recipe.get("quant") or (recipe.get("quantize") or {}).get(
             "weights"
@@ -56,8 +71,9 @@ def model_variants(
         name = "sparse" if weights in (None, "int8", "none") else f"packed {weights}"
         return [*variants, Variant(name, os.fspath(folder), "auto", precision)]
     path = work / "sparse"
-    pack(checkpoint, path, _unpruned("int8"), threads=threads)
-    return [*variants, Variant("sparse", str(path))]
+    pack(checkpoint, path, _unpruned(quant or "int8"), threads=threads)
+    precision = "fp32" if quant in ("none", "bf16") else "int8"
+    return [*variants, Variant(quant or "sparse", str(path), precision=precision)]
 
 
 def _unpruned(quant: str) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,13 @@ class Checkpoint(ABC):
     @abstractmethod
     def weight(self, name: str) -> Weight:
         """The matrix in its stored form. Raises ShapeError if it is not a matrix."""
+
+    def blocks(self, name: str, rows: int) -> Iterator[NDArray[np.float32]]:
+        """The matrix as float32, so many rows at a time; the last block has those that are left. Where the file allows it no
+        more than a block is in memory."""
+        dense = self.weight(name).dense()
+        for begin in range(0, len(dense), rows):
+            yield dense[begin : begin + rows]
 
     def input_limit(self, name: str) -> float | None:
         """The largest |x| that int8 codes stand for at the input of the linear whose weight is `name`, where it is fixed

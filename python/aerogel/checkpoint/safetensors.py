@@ -6,6 +6,7 @@ sentence-transformers folders are the same with modules.json on top.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         entry = self._files.entry(stored)
         shape = check_matrix(where, self.shape(name))
         if (
-            entry.dtype == "BF16" and stored not in self._masks
+            entry.dtype in ("BF16", "F16") and stored not in self._masks
         ):  # as it lies in the file: the same numbers in half the memory
             values = self._files.raw(stored, self._rows.get(name))
             check_finite(where, values)
@@ -193,6 +194,20 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         for name, values in found.arrays.items():
             check_finite(f"{folder}: {name}", values)
         return found.arrays
+
+    def blocks(self, name: str, rows: int) -> Iterator[NDArray[np.float32]]:
+        stored = None if name in self._beside else self._find(name)
+        if stored is None or stored in self._masks or self._files.checked(stored):  # what is read is the whole
+            yield from super().blocks(name, rows)
+            return
+        where = self._files.where(stored)
+        count, _ = check_matrix(where, self.shape(name))
+        part = self._rows.get(name)
+        first = 0 if part is None else part.start
+        for begin in range(0, count, rows):
+            block = self._files.float32(stored, slice(first + begin, first + min(begin + rows, count)))
+            check_finite(where, block)
+            yield block
 
     def _untie(self) -> None:
         """Where the config ties tensors that are both in the file, and differ, the file counts, as in Transformers 5."""

@@ -108,6 +108,10 @@ class SafetensorsFile:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as that
             return array.astype(np.float32, copy=False)
 
+    def checked(self, name: str) -> bool:
+        """Whether the tensor is held against a checksum, which is that of the whole."""
+        return name in self._checksums
+
     def require_checksums(self) -> None:
         """Raises CheckpointError if the file was written without checksums."""
         if KEY not in self.metadata:

@@ -85,6 +85,11 @@ class TensorFiles:
         file, stored = self._places[name]
         return f"{file.path}: {stored}"
 
+    def checked(self, name: str) -> bool:
+        """Whether the tensor is held against a checksum, which is that of the whole."""
+        file, stored = self._places[name]
+        return file.checked(stored)
+
     def raw(self, name: str, rows: slice | None = None) -> NDArray[Any]:
         """See `SafetensorsFile.raw`."""
         file, stored = self._places[name]

@@ -18,16 +18,16 @@ from aerogel.numbers.groups import per_column
 class Weight:
     """A matrix w[N,K] in canonical form; dense, or only what is stored behind a bit mask. With g = k // group, w is
 
-        float32, bf16      the value
+        float32, 16 bits   the value
         int8               code * scale[n], or scale[n,g] where there are groups
         indices of levels  (levels[index] - zero[n,g]) * multiplier[n,g] * scale[n]; all but scale[n] is an int8 code
 
     Attributes:
         shape: (N, K).
-        values: float32, uint16 that are bf16, int8 codes in [-127, 127], or, with levels, uint8: indices of `bits` each
-            as `aerogel.numbers.bits` packs them. Without a mask [N,K] (indices: [N, ceil(K*bits/8)]); with one, a vector of
-            what is stored in row-major order.
-        scale: float32 [N] for int8 and for levels, [N, ceil(K/group)] for int8 with groups. None for float32 and bf16.
+        values: float32, float16, uint16 that are bf16, int8 codes in [-127, 127], or, with levels, uint8: indices of `bits`
+            each as `aerogel.numbers.bits` packs them. Without a mask [N,K] (indices: [N, ceil(K*bits/8)]); with one, a
+            vector of what is stored in row-major order.
+        scale: float32 [N] for int8 and for levels, [N, ceil(K/group)] for int8 with groups. None for floats.
         mask: uint8 [N, ceil(K/8)]; bit k%8 of byte k//8 says that column k is stored. None: all are.
         group: columns a group, a multiple of 8; 0: the row is one.
         levels: int8 [at most 2^bits], or None.
@@ -49,9 +49,9 @@ class Weight:
     def __post_init__(self) -> None:
         n, k = self.shape
         indices = self.levels is not None
-        expected = (np.uint8,) if indices else (np.float32, np.uint16, np.int8)
+        expected = (np.uint8,) if indices else (np.float32, np.float16, np.uint16, np.int8)
         if self.values.dtype not in expected:
-            what = "uint8 indices" if indices else "float32, uint16 (bf16) or int8 values"
+            what = "uint8 indices" if indices else "float32, float16, uint16 (bf16) or int8 values"
             raise ShapeError(f"weight: expected {what}, got {self.values.dtype}")
         if self.group < 0 or self.group % 8:
             raise ShapeError(f"weight: group: expected a multiple of 8 columns, got {self.group}")
@@ -85,9 +85,9 @@ class Weight:
 
     @property
     def numbers(self) -> str:
-        """What its kernels compute with: "int8", "int8g" (a scale each group), "bf16" or "float32"."""
+        """What its kernels compute with: "int8", "int8g" (a scale each group), "bf16", "float16" or "float32"."""
         if self.levels is None and self.values.dtype != np.int8:
-            return "bf16" if self.values.dtype == np.uint16 else "float32"
+            return "bf16" if self.values.dtype == np.uint16 else str(self.values.dtype)
         return "int8g" if self.group and self.levels is None else "int8"
 
     def indices(self) -> NDArray[np.uint8]:
@@ -119,7 +119,7 @@ class Weight:
             )
             return scaled
         values = self._dense(self.values)
-        return widen(values) if values.dtype == np.uint16 else values
+        return widen(values) if values.dtype == np.uint16 else values.astype(np.float32, copy=False)
 
     def rows(self, rows: slice) -> Weight:
         """Some of its rows, which follow each other, in memory of their own."""
@@ -180,8 +180,11 @@ def _expect(what: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
 
 def check_finite(where: str, values: NDArray[Any]) -> None:
     """Raises DataError, with the count, if `values`, floats or bf16 codes, hold NaN or infinity."""
-    if values.dtype == np.uint16:
-        _refuse(where, values.size - int(np.count_nonzero(finite(values))), values.size)
+    if values.itemsize == 2:
+        flat, some = values.reshape(-1), 1 << 20  # so many at once, for a table is large
+        parts = (flat[begin : begin + some] for begin in range(0, flat.size, some))
+        tell = finite if values.dtype == np.uint16 else np.isfinite
+        _refuse(where, sum(part.size - int(np.count_nonzero(tell(part))) for part in parts), values.size)
         return
     # A sum passes NaN and infinity on, so one pass without temporaries clears nearly every tensor; an overflow of the
     # sum itself is told apart below.

@@ -10,7 +10,7 @@ import typer
 
 from aerogel.cli.console import check_outputs, progress_bar, results, write_json
 from aerogel.cli.figures import show
-from aerogel.cli.options import FILES, JsonFile, Overwrite, Threads, counts, fractions, paths_by_name
+from aerogel.cli.options import FILES, JsonFile, Overwrite, Quant, Threads, counts, fractions, paths_by_name
 from aerogel.errors import AerogelError
 
 SHAPE = re.compile(r"(\d+)[x×](\d+)")
@@ -69,6 +69,7 @@ def command(
             metavar="SOURCE", help="The uncompressed model to compare with. \\[default: DIR's weights, unpacked]"
         ),
     ] = None,
+    quant: Quant = None,
     peers: Annotated[
         str,
         typer.Option(
@@ -118,9 +119,9 @@ def command(
     common = {"threads": threads, "rounds": rounds, "peers": Peers(peers, pythons)}
     shape = shape_of(target)
     if shape is None:
-        result = _measure_model(target, dense, sparsities, lists, common)
+        result = _measure_model(target, dense, quant, sparsities, lists, common)
     else:
-        result = _measure_layer(shape, dense, sparsities, lists, common)
+        result = _measure_layer(shape, dense, quant, sparsities, lists, common)
     show(result)
     write_json(json_file, result)
     if csv_file is not None:
@@ -132,6 +133,7 @@ def command(
 def _measure_model(
     target: str,
     dense: str | None,
+    quant: str | None,
     sparsities: list[float] | None,
     lists: dict[str, list[int] | None],
     common: dict[str, Any],
@@ -148,6 +150,7 @@ def _measure_model(
             lengths=lists["lengths"],
             prompts=lists["prompts"],
             news=lists["news"],
+            quant=quant,
             **common,
             progress=progress,
         )
@@ -156,13 +159,19 @@ def _measure_model(
 def _measure_layer(
     shape: tuple[int, int],
     dense: str | None,
+    quant: str | None,
     sparsities: list[float] | None,
     lists: dict[str, list[int] | None],
     common: dict[str, Any],
 ) -> dict[str, Any]:
     from aerogel.bench import LINEAR_TOKENS, bench_linear
 
-    for name, value in (("--dense", dense), ("--prompt", lists["prompts"]), ("--new", lists["news"])):
+    for name, value in (
+        ("--dense", dense),
+        ("--quant", quant),
+        ("--prompt", lists["prompts"]),
+        ("--new", lists["news"]),
+    ):
         if value is not None:
             raise AerogelError(f"{name} goes with a model, not with a shape")
     batches, lengths = lists["batches"], lists["lengths"]

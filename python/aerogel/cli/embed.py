@@ -13,7 +13,7 @@ import typer
 
 from aerogel._util.files import writing
 from aerogel.cli.console import check_outputs, console, loaded, stream_lines
-from aerogel.cli.options import Folder, Overwrite, Threads
+from aerogel.cli.options import Folder, Overwrite, Quant, Threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,7 @@ def command(
             help="mean, cls, max, last, mean_sqrt_len or weightedmean. \\[default: what the model's files say]",
         ),
     ] = None,
+    quant: Quant = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
@@ -51,7 +52,7 @@ def command(
 
     check_outputs(npy, overwrite=overwrite, inputs=(file,))
     texts = stream_lines(file)
-    model = loaded(folder, threads, pooling=pooling)
+    model = loaded(folder, threads, pooling=pooling, quant=quant)
     if npy is not None:
         rows, width = write_npy(npy, (model.encode(part) for part in parts(texts)), model)
         console.print(f"{npy}: float32 {[rows, width]}", markup=False)

@@ -13,6 +13,7 @@ from aerogel.cli.options import (
     Folder,
     JsonFile,
     Overwrite,
+    Quant,
     Retrieval,
     Sts,
     TextFile,
@@ -33,6 +34,7 @@ def command(
         str | None,
         typer.Option(metavar="DENSE", help="The uncompressed model: also show how much of its score is kept."),
     ] = None,
+    quant: Quant = None,
     json_file: JsonFile = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
@@ -42,9 +44,11 @@ def command(
     task = chosen_task(sts, classify, text, retrieval, context)
     assert task is not None
     check_outputs(json_file, overwrite=overwrite, inputs=(sts, classify, text, *(retrieval or ())))
-    model = loaded(folder, threads)
+    model = loaded(folder, threads, quant=quant)
     dense = None if against is None else loaded(against, threads)
     with console.status(f"Evaluating: {task.name}"):
         score = task.evaluate(model, dense)
     show(score)
-    write_json(json_file, {"model": folder, "against_model": against, **score.as_dict()})
+    write_json(
+        json_file, {"model": folder, "quantization": model.quantization, "against_model": against, **score.as_dict()}
+    )

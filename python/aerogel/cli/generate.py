@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aerogel.cli.console import loaded, read_lines
-from aerogel.cli.options import Folder, Threads
+from aerogel.cli.options import Folder, Quant, Threads
 
 
 def command(
@@ -32,11 +32,12 @@ def command(
             help="Above 1: tokens that are there already come less. \\[default: what the model's files say]",
         ),
     ] = None,
+    quant: Quant = None,
     threads: Threads = None,
 ) -> None:
     """Continue a text."""
     text = "\n".join(read_lines("-")) if prompt == "-" else prompt
-    loaded(folder, threads).generate(
+    loaded(folder, threads, quant=quant).generate(
         text, count, temperature, top_k, top_p, seed, stream=True, repetition_penalty=repetition_penalty
     )
     sys.stdout.write("\n")

@@ -42,10 +42,8 @@ def command(
 def show(folder: str, facts: Mapping[str, Any]) -> None:
     """Prints the layers in a table, and what the model takes on disk and in memory."""
     out = results()
-    out.print(
-        f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {recipe_text(facts['recipe'])}",
-        markup=False,
-    )
+    done = recipe_text(facts["recipe"], facts["quantization"])
+    out.print(f"{folder}: {facts['model_type']}, {', '.join(facts['outputs'])}; {done}", markup=False)
     table = Table(
         names_column("layer"), "shape", "sparsity", "formats", "ISA", "bits/weight in memory", box=None, pad_edge=False
     )
@@ -73,10 +71,10 @@ def show(folder: str, facts: Mapping[str, Any]) -> None:
     )
 
 
-def recipe_text(recipe: Mapping[str, Any] | None) -> str:
+def recipe_text(recipe: Mapping[str, Any] | None, quantization: str) -> str:
     """What was decided, in a line; recipes of older packed models are shown as they are."""
     if not recipe:
-        return "not compressed"
+        return f"not compressed, {quantization} weights"
     if "prune" not in recipe:
         return str(dict(recipe))
     prune, quantize = recipe["prune"], recipe["quantize"]
@@ -139,6 +137,7 @@ def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "model_type": model.config.get("model_type"),
         "outputs": list(model.outputs),
+        "quantization": model.quantization,
         "recipe": (model.config.get("quantization_config") or {}).get("recipe"),
         "layers": list(layers.values()),
         "stored": stored_facts(checkpoint),

@@ -26,6 +26,14 @@ Memory = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", "-t", min=1, help="Worker threads. \\[default: all available cores]")
 ]
+Quant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCHEME",
+        help="Quantize a float model while it is loaded: int8, int8:g64, int4:g64, int4:g64:asym, codebook:16 or bf16. "
+        "\\[default: weights as the file has them]",
+    ),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.", rich_help_panel=FILES)
 ]

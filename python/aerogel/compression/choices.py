@@ -10,6 +10,7 @@ from aerogel.compression.matrix import Choice
 from aerogel.compression.recipe import Prune, Recipe
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, Pattern, parse_pattern
+from aerogel.quantize import of_tables
 
 #: Without calibration texts more than this goes only where a method was named: by magnitude alone a model that was not
 #: trained for it loses most of its quality there.
@@ -54,7 +55,7 @@ def resolved(recipe: Recipe) -> Recipe:
         raise RecipeError(
             "quantize.activations: static needs calibration texts (calibration.files, or --calibrate FILE)"
         )
-    embeddings = quantize.embeddings or (weights if weights in ("none", "bf16") else "int8")
+    embeddings = quantize.embeddings or of_tables(weights)
     return dataclasses.replace(
         recipe,
         prune=dataclasses.replace(prune, method=name, sparsity=sparsity),

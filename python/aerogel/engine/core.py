@@ -18,6 +18,7 @@ from aerogel.engine.sessions import Sessions
 from aerogel.engine.text_runner import TextRunner
 from aerogel.engine.token_ids import ragged
 from aerogel.errors import AerogelError, DataError, UnsupportedModelError
+from aerogel.quantize import scheme
 from aerogel.tuning import Tuner
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Arguments(NamedTuple):
     memory: float | None
     pooling: str | None
     verify: bool
+    quant: str | None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,20 @@ class Core:
     def nbytes(self) -> int:
         """Bytes of weights: packed linears and embedding tables."""
         return int(self._plan.nbytes) + self._open.table_bytes
+
+    @property
+    def quantization(self) -> str:
+        """How the weights of linears are stored: the scheme of `quant` or of a packed model's recipe; or else the numbers
+        that they are, such as "float32", "float16", "bf16" or "int8"; "mixed" where they differ."""
+        if self._arguments.quant not in (None, "none"):
+            return str(self._arguments.quant)
+        packed = self.config.get("quantization_config")
+        recipe = packed.get("recipe") if isinstance(packed, dict) and self._checkpoint.kind == "packed" else None
+        said = recipe["quantize"].get("weights") if isinstance(recipe, dict) and "quantize" in recipe else None
+        if isinstance(said, str) and said != "none":
+            return scheme(said).name
+        numbers = {str(step["numbers"]) for step in self.describe() if "numbers" in step}
+        return numbers.pop() if len(numbers) == 1 else "mixed"
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -292,4 +308,5 @@ class Core:
     def __repr__(self) -> str:
         if self.closed:
             return f"<aerogel model {self._arguments.path!r}: closed>"
-        return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {self.nbytes / 1e6:.1f} MB>"
+        size = f"{self.quantization}, {self.nbytes / 1e6:.1f} MB"
+        return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {size}>"

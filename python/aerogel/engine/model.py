@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,11 +34,13 @@ from aerogel.engine.embedder import Embedder
 from aerogel.engine.generation.chat import chat_text, chat_tokens
 from aerogel.engine.generation.run import generate_text, generate_tokens
 from aerogel.engine.generation.source import Source
+from aerogel.engine.quantized import say_what_int8_saves
 from aerogel.engine.scorer import Scorer
 from aerogel.engine.sparse_embedder import SparseEmbedder
 from aerogel.engine.token_reader import TokenReader
 from aerogel.engine.weights import PackedParameters
 from aerogel.errors import CheckpointError
+from aerogel.quantize import scheme
 from aerogel.tuning import Tuner, cache_bytes
 
 if TYPE_CHECKING:
@@ -56,8 +59,9 @@ def load(
     pooling: str | None = None,
     verify: bool = True,
     progress: Progress | None = None,
+    quant: str | None = None,
 ) -> Model:
-    """Loads a packed model, or any supported checkpoint as it is (uncompressed).
+    """Loads a packed model, or any supported checkpoint: as it is (exact), or quantized on the way with `quant`.
 
     Args:
         path: a packed model, a Hugging Face or sentence-transformers folder, a .gguf file, or a model id on the hub.
@@ -74,11 +78,16 @@ def load(
         verify: hold a packed model's files against their checksums while they are read, which costs next to nothing; False
             loads them as they are.
         progress: called as progress(done, total, kind of layer) while kernels are measured.
+        quant: a scheme of `aerogel.quantize` ("int8", "int4:g64", "codebook:16", "bf16" ...): weights are quantized while
+            they are read, a few rows at a time, to the very values that `compress` with this scheme and without
+            calibration texts would write, embeddings and heads as by its default. Unless given, or with "none", they stay
+            what the file has. Not for packed models, whose weights are quantized already.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
     Raises:
         AerogelError: a subclass that names what is wrong with the files or not supported.
+        RecipeError: there is no such scheme, or the model is a packed one.
     """
     workers = thread_count(threads)
     verify = flag("verify", verify)
@@ -88,7 +97,9 @@ def load(
         number("memory", memory, 0, above=True)
     if pooling is not None:
         one_of("pooling", pooling, MODES)
-    arguments = Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify)
+    if quant is not None:
+        quant = scheme(quant).name  # refuses an unknown one before any work
+    arguments = Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant)
     checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
     used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
@@ -97,7 +108,8 @@ def load(
     purpose = "generate" if architecture.generates else "encode"
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
-    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress) as weights:
+    rounded = None if quant == "none" else quant
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress, rounded) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     if tuner.measured:
@@ -111,7 +123,10 @@ def load(
     if not _announced.is_set():
         _announced.set()
         log.info("aerogel runs on %s with %d threads (%s)", active_isa(), plan.threads, cpu_name())
-    return Model(Loaded(checkpoint, architecture, used, plan, tuner, weights.table_bytes), arguments)
+    model = Model(Loaded(checkpoint, architecture, used, plan, tuner, weights.table_bytes), arguments)
+    if quant is None:
+        say_what_int8_saves(checkpoint, architecture, model.quantization, model.nbytes)
+    return model
 
 
 def _lasting(path: str | os.PathLike[str]) -> str:
@@ -136,7 +151,7 @@ class Model(Embedder, SparseEmbedder, Scorer, TokenReader):
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
         self._open  # noqa: B018
-        return load, tuple(self._arguments)
+        return partial(load, **self._arguments._asdict()), ()
 
     def __copy__(self) -> Model:
         return Model(self._open, self._arguments)

@@ -16,6 +16,7 @@ from aerogel._util.progress import Progress
 from aerogel.architectures import Tensor
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.weight import Weight, check_finite
+from aerogel.engine.quantized import QuantizedWeights
 from aerogel.errors import AerogelError
 from aerogel.tuning import Forms, Layer, Tuner, dense_format, in_turn, numbers_of
 
@@ -28,7 +29,8 @@ class PackedParameters:
     Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
 
     `format` is "auto": `tuner` picks; the name of a kernel format; or "dense": the dense format of whatever the values are.
-    `progress` hears of kinds of layers that are measured.
+    `progress` hears of kinds of layers that are measured. `quant`: matrices are quantized so while they are read, see
+    `QuantizedWeights`; None: they are what the checkpoint has.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class PackedParameters:
         tuner: Tuner,
         format: str = "auto",
         progress: Progress | None = None,
+        quant: str | None = None,
     ) -> None:
+        self._quantized = None if quant is None else QuantizedWeights(checkpoint, tensors, quant)
         self._checkpoint = checkpoint
         self._tensors = {t.name: t for t in tensors}
         self._tuner = tuner
@@ -98,6 +102,7 @@ class PackedParameters:
             source, alive = self._source(stacks[layer])
             if self._tuner.known(source) is None:  # it may follow from those before
                 self._tuner.measure(source)
+            self._keep(stacks[layer], alive)
             del source, alive  # so that a model is never in memory twice
         if self._progress is not None:
             self._progress(len(kinds), len(kinds), "")
@@ -105,12 +110,14 @@ class PackedParameters:
 
     def limit(self, *names: str) -> float:
         """What bounds the codes of the input that the named parameters share; 0: each token's own largest value does."""
+        if self._quantized is not None:  # of other codes
+            return 0.0
         limits = [self._checkpoint.input_limit(name) for name in names]
         return max((limit for limit in limits if limit is not None), default=0.0)
 
     def table(self, name: str) -> Table:
-        """An embedding table, in the numbers that the file has."""
-        weight = self._checkpoint.weight(name)
+        """An embedding table, in the numbers that the file has, or quantized."""
+        weight = self._weight(name)
         label = self._tensors[name].label
         if weight.levels is not None:  # decoded once, exactly
             values, scale = np.ascontiguousarray(weight.codes()), weight.scale
@@ -145,14 +152,26 @@ class PackedParameters:
         elif formats == "dense":
             formats = dense_format(numbers_of(source))
         packed = self._tuner.kind(source) if formats is None else pack_weight(source, formats)
+        if formats is None:  # packed after it was measured
+            self._keep(names, alive)
         del source, alive  # so that a model is never in memory twice
         return packed
 
     def _source(self, names: tuple[str, ...]) -> tuple[WeightSource, list[Any]]:
         """The named parameters stacked, and what must live as long."""
-        parts = [self._checkpoint.weight(name) for name in names]
+        parts = [self._weight(name) for name in names]
         source, alive = weight_source([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)])
         return source, [*alive, *parts]
+
+    def _weight(self, name: str) -> Weight:
+        return self._checkpoint.weight(name) if self._quantized is None else self._quantized.weight(name)
+
+    def _keep(self, names: Sequence[str], alive: Sequence[Any]) -> None:
+        """Holds what was quantized for a stack: rounding takes longer than reading again."""
+        if self._quantized is not None:
+            parts = [part for part in alive if isinstance(part, Weight)]
+            for name, part in zip(names, parts, strict=True):
+                self._quantized.hold(name, part)
 
 
 def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[WeightSource, list[np.ndarray]]:

@@ -35,11 +35,11 @@ def advice(
 
 
 def _floats(layers: Sequence[LayerReport], total: float) -> list[str]:
-    floats = [layer for layer in layers if layer.numbers == "float32"]
+    floats = [layer for layer in layers if layer.numbers in ("float32", "float16")]
     if not floats:
         return []
     share = sum(layer.measured_ms for layer in floats) / total
-    return [f"{_names(floats)}: float32 weights, {share:.0%} of the time: compress with --quant int8 first"]
+    return [f"{_names(floats)}: {floats[0].numbers} weights, {share:.0%} of the time: compress with --quant int8 first"]
 
 
 def _too_few_zeros(layers: Sequence[LayerReport], curves: Mapping[Shape, Curve]) -> Iterator[Gain]:

@@ -29,7 +29,7 @@ from aerogel.quantize.int4 import Int4
 from aerogel.quantize.int8 import Int8
 from aerogel.quantize.none import Unquantized
 
-__all__ = ["SCHEMES", "Grid", "Quantized", "Scheme", "bf16", "int8", "none", "quantize", "scheme"]
+__all__ = ["SCHEMES", "Grid", "Quantized", "Scheme", "bf16", "int8", "none", "of_tables", "quantize", "scheme"]
 
 #: Columns that may share a scale.
 GROUPS = (32, 64, 128)
@@ -88,6 +88,12 @@ def scheme(name: str) -> Scheme:
     if options:
         raise RecipeError(f"quantization scheme {name!r}: {':'.join(options)!r} is unknown")
     return found
+
+
+def of_tables(name: str) -> str:
+    """The scheme that embeddings, and the heads that often share them, get by default where linears have the one called
+    `name`: int8 where those have integers, else the same."""
+    return name if name in ("none", "bf16") else "int8"
 
 
 def quantize(name: str, weight: np.ndarray) -> Quantized:

@@ -66,6 +66,8 @@ class Codebook(Scheme):
 
     entries: int = 16
 
+    by_rows = False
+
     @property
     def name(self) -> str:
         return f"codebook:{self.entries}"

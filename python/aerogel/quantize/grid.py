@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -66,7 +67,14 @@ class Grid(ABC):
 
 
 class Scheme(ABC):
-    """A way to store weights in few bits."""
+    """A way to store weights in few bits.
+
+    Attributes:
+        by_rows: the grid of a row, and so its codes, follow from that row alone: a part of a matrix may be quantized by
+            itself.
+    """
+
+    by_rows: ClassVar[bool] = True
 
     @property
     @abstractmethod

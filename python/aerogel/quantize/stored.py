@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from aerogel.checkpoint.weight import Weight
 from aerogel.numbers.bits import bits_for, mask_pays, pack_bits
 from aerogel.numbers.groups import per_column
-from aerogel.quantize.grid import Quantized
+from aerogel.quantize.grid import Quantized, Scheme
+
+#: Elements that are worked on at once: what stands beside a matrix meanwhile is small.
+BLOCK = 1 << 15
+
+
+def block_rows(columns: int) -> int:
+    """Rows of a block."""
+    return max(1, BLOCK // columns)
+
+
+def quantized_by_rows(scheme: Scheme, shape: tuple[int, int], blocks: Iterable[np.ndarray]) -> Quantized:
+    """What the scheme makes of a matrix that comes a few rows at a time, which it does not need together.
+
+    Args:
+        scheme: one that goes `by_rows`.
+        shape: (N, K).
+        blocks: float32, the rows in turn.
+    """
+    done, values, tables = 0, None, []
+    for block in blocks:
+        part = scheme(block)
+        if values is None:
+            values = np.empty(shape, part.values.dtype)
+        values[done : done + len(block)] = part.values
+        done += len(block)
+        tables.append((part.scale, part.multiplier, part.zero))
+    assert values is not None and done == len(values)
+    scale, multiplier, zero = (None if each[0] is None else np.concatenate(each) for each in zip(*tables, strict=True))
+    return Quantized(values, scale, part.group, part.levels, multiplier, zero)
 
 
 def to_weight(quantized: Quantized, sparse: bool | None = None) -> Weight:
@@ -18,31 +49,35 @@ def to_weight(quantized: Quantized, sparse: bool | None = None) -> Weight:
     """
     values = quantized.values
     n, k = values.shape
-    stored = values != 0
     levels = quantized.levels
     bits = 8 * values.itemsize if levels is None else bits_for(len(levels))
+    zeros = values.size - int(np.count_nonzero(values))
     if sparse is None:
-        sparse = mask_pays((n, k), values.size - int(np.count_nonzero(stored)), bits)
-    mask = np.packbits(stored, axis=1, bitorder="little") if sparse else None
+        sparse = mask_pays((n, k), zeros, bits)
+    mask = np.packbits(values != 0, axis=1, bitorder="little") if sparse else None
     if levels is None:
-        kept = values[stored] if sparse else np.ascontiguousarray(values)
+        kept = values[values != 0] if sparse else np.ascontiguousarray(values)
         return Weight((n, k), kept, quantized.scale, mask, quantized.group)
-    if not sparse and not stored.all() and quantized.zero is None and 0 not in levels:  # the mask would have told
+    if not sparse and zeros and quantized.zero is None and 0 not in levels:  # the mask would have told
         levels = np.union1d(levels, np.int8(0))
         bits = bits_for(len(levels))
-    index = _indices(quantized, levels)
-    packed = pack_bits(index[stored] if sparse else index, bits)
+    if sparse:
+        packed = pack_bits(_indices(quantized, levels, 0, n)[values != 0], bits)
+    else:
+        rows = block_rows(k)
+        indices = (_indices(quantized, levels, begin, begin + rows) for begin in range(0, n, rows))
+        packed = np.concatenate([pack_bits(part, bits) for part in indices])
     table = (levels, bits, quantized.multiplier, quantized.zero)
     return Weight((n, k), packed, quantized.scale, mask, quantized.group, *table)
 
 
-def _indices(quantized: Quantized, levels: np.ndarray) -> np.ndarray:
-    """The codes as indices, uint8 [N,K]; of no meaning where a code 0 is not in the table."""
-    steps = quantized.values.astype(np.int16)
+def _indices(quantized: Quantized, levels: np.ndarray, begin: int, end: int) -> np.ndarray:
+    """The codes of some rows as indices, uint8 [rows,K]; of no meaning where a code 0 is not in the table."""
+    steps = quantized.values[begin:end].astype(np.int16)
     if quantized.multiplier is not None:
-        steps //= np.maximum(per_column(quantized.multiplier, quantized.group, steps.shape[1]), 1)
+        steps //= np.maximum(per_column(quantized.multiplier[begin:end], quantized.group, steps.shape[1]), 1)
     if quantized.zero is not None:
-        steps += per_column(quantized.zero, quantized.group, steps.shape[1])
+        steps += per_column(quantized.zero[begin:end], quantized.group, steps.shape[1])
     table = np.zeros(512, np.uint8)
     table[levels.astype(int) + 256] = np.arange(len(levels))
     return table[steps + 256]

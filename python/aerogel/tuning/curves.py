@@ -71,6 +71,10 @@ def random_source(
         codes = (w.view(np.uint32) >> 16).astype(np.uint16)
         source.add_dense("random", codes)
         return source, [codes]
+    if numbers == "float16":
+        half = w.astype(np.float16)
+        source.add_dense("random", half)
+        return source, [half]
     if numbers == "float32":
         source.add_dense("random", w)
         return source, [w]

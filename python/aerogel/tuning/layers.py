@@ -21,6 +21,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "sparse codebook4": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
     "int8g": ("grouped_q8", "dense_f32", "csr_f32"),
     "bf16": ("dense_bf16", "masked_bf16", "csr_f32"),
+    "float16": ("dense_f16", "csr_f32"),
     "float32": ("dense_f32", "csr_f32"),
 }
 

@@ -7,6 +7,7 @@ table of the model family (`Architecture.gguf`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,20 @@ class GGUFCheckpoint(Checkpoint):
     @cached_property
     def chat_templates(self) -> ChatTemplates:
         return gguf_templates(self._file.metadata, self.path)
+
+    def blocks(self, name: str, rows: int) -> Iterator[NDArray[np.float32]]:
+        stored = "" if name in self._zeros else self._find(name)
+        if not stored or self._heads.get(stored.split(".")[-2], 0):  # its rows stand in another order
+            yield from super().blocks(name, rows)
+            return
+        where = f"{self.path}: {name}"
+        count, _ = check_matrix(where, self.shape(name))
+        part = self._rows.get(name)
+        first = 0 if part is None else part.start
+        for begin in range(0, count, rows):
+            block = self._file.float32(stored, rows=slice(first + begin, first + min(begin + rows, count)))
+            check_finite(where, block)
+            yield block
 
     @property
     def pooling(self) -> Pooling | None:
