@@ -16,6 +16,7 @@ from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
+from aerogel.architectures.eurobert import EuroBert
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.gemma import Gemma, Gemma2
@@ -36,6 +37,7 @@ from aerogel.architectures.qwen import Qwen2, Qwen3
 from aerogel.architectures.roberta import Roberta
 from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.smollm3 import SmolLM3
+from aerogel.architectures.t5 import T5
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
 
@@ -84,8 +86,8 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-_ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert)
-_DECODERS = (Llama, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
+_ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, T5)
+_DECODERS = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
 for _family in (*_ENCODERS, *_DECODERS):
     register(_family)
 

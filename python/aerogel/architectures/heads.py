@@ -76,7 +76,14 @@ class Normalized:
     """Every row to length 1."""
 
 
-Step = Linear | Norm | Activation | Normalized
+@dataclass(frozen=True)
+class Pool:
+    """[T, n] -> [S, n], by one of the engine's poolings."""
+
+    kind: str
+
+
+Step = Pool | Linear | Norm | Activation | Normalized
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,8 @@ def _add(p: Program, w: Parameters, x: Value, step: Step) -> Value:
         return p.activation(x, step.kind)
     if isinstance(step, Normalized):
         return p.l2_normalize(x)
+    if isinstance(step, Pool):
+        return p.pool(x, (step.kind,))
     if isinstance(step, Norm):
         beta = w.vector(step.tensor + ".bias") if step.bias else None
         return p.layer_norm(step.label, x, w.vector(step.tensor + ".weight"), beta, step.eps)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from aerogel.architectures.buckets import distance_buckets
 from aerogel.architectures.config import Config
 from aerogel.architectures.encoder import SETTINGS, Encoder, Names
 from aerogel.architectures.files import SavedNames
@@ -29,7 +28,7 @@ from aerogel.errors import UnsupportedModelError
 if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value
 
-#: Half of the buckets are for keys before the query, half for those after it. Distances from _FAR on are in the last one.
+#: See `distance_buckets`.
 _BUCKETS, _FAR = 32, 128
 _BIAS = "encoder.relative_attention_bias.weight"
 #: The row of the padding token, before which nothing is: positions are counted from the next one on.
@@ -97,23 +96,5 @@ class MPNet(Encoder):
 
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
         a, d = self.heads[i], self.head_dim
-        bias: Any = w.vector(_BIAS)[_buckets()].T  # [A, 2 * 128 + 1]
+        bias: Any = w.vector(_BIAS)[distance_buckets(_BUCKETS, _FAR)].T  # [A, 2 * 128 + 1]
         return p.attention(f"layers.{i}.attention", qkv, a, a, d, causal=False, bias=bias)
-
-
-def _buckets() -> np.ndarray:
-    """int64 [2 R + 1]: the bucket of a key that stands -R .. R places after the query, R = 128.
-
-    As T5's (arXiv 1910.10683), of which half of a side are single distances and half grow by a root of 2, but with keys
-    before the query in the first half: n < 8: n, else 8 + floor(2 log2(n / 8)), at most 15.
-    """
-    side = _BUCKETS // 2
-    exact = side // 2
-    found = []
-    for offset in range(-_FAR, _FAR + 1):
-        n = abs(offset)
-        wide = sum(
-            n * n >= (exact * exact) << k for k in range(1, side - exact)
-        )  # whole numbers: no rounding to worry about
-        found.append((side if offset > 0 else 0) + (n if n < exact else exact + wide))
-    return np.array(found)
