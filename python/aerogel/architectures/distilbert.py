@@ -58,6 +58,7 @@ class DistilBert(Encoder):
         )
     }
     wordpiece: ClassVar = True
+    fixed_eps: ClassVar = 1e-12
     settings: ClassVar = SETTINGS | Settings(
         "config.json",
         used={
@@ -77,9 +78,6 @@ class DistilBert(Encoder):
             "layer_norm_eps": "it is always 1e-12",
         },
     )
-
-    def configure(self, c: Config) -> None:
-        self.eps = 1e-12
 
     def make_head(self, kind: str, c: Config, names: Sequence[str]) -> Head:
         h = (self.hidden_size, "hidden")
