@@ -70,6 +70,7 @@ class DistilBert(Encoder):
         },
         harmless={
             "sinusoidal_pos_embds": "the tensors hold the positions, however they were made",
+            "tie_weights_": "an early name of tie_word_embeddings, which nothing reads",
             "hidden_size": "dim says it",
             "num_hidden_layers": "n_layers says it",
             "num_attention_heads": "n_heads says it",

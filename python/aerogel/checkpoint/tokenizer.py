@@ -122,7 +122,7 @@ class Tokenizer:
         given = _texts([first] if second is None else [first, second])
         room = self._room(max_tokens, self._backend.num_special_tokens_to_add(is_pair=len(given) > 1))
         with named(self._where):
-            whole = pieces_of(self._backend.encode(*given))
+            whole = pieces_of(self._backend.encode(given[0], given[1] if len(given) > 1 else None))
         others = sum(source == 0 for source in whole.sources) if len(given) > 1 else 0
         if room is not None and room <= others:
             raise TokenizerError(
