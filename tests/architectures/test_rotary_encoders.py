@@ -540,3 +540,28 @@ def test_what_other_words_say_is_declared(tmp_path: Path) -> None:
         assert key in {**NomicBert.settings.used, **NomicBert.settings.refused} or any(
             fnmatchcase(key, name) for name in NomicBert.settings.harmless
         )
+
+
+def test_finetuned_as_transformers_saves_it(tmp_path: Path) -> None:
+    """A classifier on top of an encoder that had none, fused tensors joined again; slopes and biases have gradients."""
+    pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
+    from aerogel.train import Options, distill, finetune
+
+    peers.save(tmp_path / "modern", "ModernBertModel", **MODERN)
+    peers.tokenizer(tmp_path / "modern")
+    options = Options(steps=2, sparsity=0.0, batch_tokens=64, threads=1)
+    finetune(tmp_path / "modern", tmp_path / "tuned", TEXTS[:12], [i % 3 for i in range(12)], options=options)
+    net = peers.reload(tmp_path / "tuned", "ModernBertForSequenceClassification")
+    scores = aerogel.load(tmp_path / "tuned").forward(peers.SEQUENCES, output="scores")
+    np.testing.assert_allclose(scores, peers.outputs(net)["logits"], atol=1e-4)
+    peers.save(tmp_path / "mpnet", "MPNetModel", **FAMILIES["MPNet"][0])
+    for folder in (tmp_path / "mpnet", jina(tmp_path / "jina")):
+        peers.tokenizer(folder)
+        out = tmp_path / f"{folder.name} trained"
+        distill(folder, out, TEXTS[:12], options=Options(steps=2, sparsity=0.5, batch_tokens=64, threads=1))
+        before, after = (load_file(place / "model.safetensors") for place in (folder, out))
+        before = {name.removeprefix("bert."): array for name, array in before.items()}
+        assert before.keys() >= after.keys()
+        changed = {name for name in after if not np.array_equal(after[name], before[name])}
+        assert any("relative_attention_bias" in name or "gated_layers" in name for name in changed)
+        assert aerogel.load(out).forward(peers.SEQUENCES).shape[0] == 29

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aerogel._core import Rotary
 from aerogel.architectures.config import PER_LAYER, Config
+from aerogel.architectures.encoder import SETTINGS as ENCODER
 from aerogel.architectures.encoder import Names
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames
 from aerogel.architectures.fused import Fused
@@ -28,7 +29,7 @@ from aerogel.architectures.heads import (
 )
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.rope import rotary
-from aerogel.architectures.settings import CONFIG, Settings
+from aerogel.architectures.settings import Settings
 from aerogel.architectures.tensors import Fold, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
 
@@ -97,14 +98,9 @@ GGUF = GGUFNames(
     finish=_finish_gguf,
 )
 
-SETTINGS = CONFIG | Settings(
+SETTINGS = ENCODER | Settings(
     "config.json",
     used={
-        "num_hidden_layers": "layers",
-        "hidden_size": "width",
-        "num_attention_heads": "heads",
-        "head_dim": "aerogel's: width of a head where heads were pruned",
-        "intermediate_size": "width of the feed-forward blocks",
         "max_position_embeddings": "the longest sequence",
         "norm_eps": "layer norms",
         "norm_bias": "biases of the layer norms",
@@ -123,14 +119,8 @@ SETTINGS = CONFIG | Settings(
         "rope_parameters": "rotary embeddings of both, as Transformers 5 writes them",
         "rope_scaling": "rotary embeddings of both",
         "position_embedding_type": "only absolute, which ModernBERT's configs say and do not mean",
-        "is_decoder": "only false",
-        "add_cross_attention": "only false",
-        "id2label": "names of a classifier's scores",
-        "num_labels": "how many scores a classifier has",
-        "label2id": "names of classes in evaluations",
     },
     harmless={
-        "problem_type": "the loss of training: scores are returned as they are",
         "layer_norm_eps": "norm_eps says it",
         "sparse_pred*": "training only",
         "deterministic_flash_attn": "how fast, not what",
