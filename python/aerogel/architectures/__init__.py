@@ -14,6 +14,7 @@ from aerogel.architectures.albert import Albert
 from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.deberta import Deberta
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
@@ -68,7 +69,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Roberta, DistilBert, Electra, Albert, Llama):
+for _family in (Bert, Roberta, DistilBert, Electra, Albert, Deberta, Llama):
     register(_family)
 
 
