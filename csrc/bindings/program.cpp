@@ -6,6 +6,7 @@
 #include "runtime/ops/activation.h"
 #include "runtime/ops/add.h"
 #include "runtime/ops/attention.h"
+#include "runtime/ops/disentangled_attention.h"
 #include "runtime/ops/embed.h"
 #include "runtime/ops/l2_normalize.h"
 #include "runtime/ops/linear.h"
@@ -104,6 +105,17 @@ void bind_program(py::module_& module) {
       }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("kv_heads"), py::arg("head_dim"), py::arg("causal"),
            py::arg("scale") = py::none(), py::arg("window") = py::none(), py::arg("softcap") = 0.0f, py::arg("bias") = py::none(),
            py::arg("slopes") = py::none(), "[T, (heads + 2 kv_heads) d] = q | k | v -> [T, heads d].")
+      .def("disentangled_attention", [](Program& self, const std::string& name, int x, std::int64_t heads, std::int64_t head_dim,
+                                        float scale, const py::array& rows, const py::object& position_keys,
+                                        const py::object& position_queries) {
+        const Array<std::int32_t> by_distance(rows, name + " rows", 1);
+        return self.add<DisentangledAttention>(name, x, heads, head_dim, scale,
+                                               std::vector<std::int32_t>(by_distance.data(), by_distance.data() + by_distance.size()),
+                                               copy_floats(position_keys, name + " position_keys", 2),
+                                               copy_floats(position_queries, name + " position_queries", 2));
+      }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("head_dim"), py::arg("scale"), py::arg("rows"),
+           py::arg("position_keys") = py::none(), py::arg("position_queries") = py::none(),
+           "[T, 3 heads d] = q | k | v -> [T, heads d], with products of contents and positions.")
       .def("select_last", [](Program& self, int x) { return self.add<SelectLast>(x); }, py::arg("x"))
       .def("pool", [](Program& self, int x, const std::vector<std::string>& kinds) { return self.add<Pool>(x, kinds); }, py::arg("x"), py::arg("kinds"))
       .def("l2_normalize", [](Program& self, int x) { return self.add<L2Normalize>(x); }, py::arg("x"))

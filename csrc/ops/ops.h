@@ -150,6 +150,37 @@ static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int
   return 4 * (block * (padded_keys + 32) + block * padded_d + 2 * padded_keys * padded_d) + 256;
 }
 
+// disentangled_attention: of some queries of one sequence and one head, over all of its keys, with products of contents and
+// positions (arXiv 2006.03654). With t = j - (position + i) and m = rows[clamp(t, -reach, reach) + reach]:
+//     s[i,j] = scale * (sum_c q[i,c] k[j,c] + sum_c q[i,c] position_keys[m,c] + sum_c k[j,c] position_queries[m,c])
+//     p = softmax_j(s);   y[i,c] = sum_j p[i,j] v[j,c]
+struct DisentangledTask {
+  const float* q;                  // [queries, ld], and so on: slices of the same rows
+  const float* k;                  // [keys, ld]
+  const float* v;                  // [keys, ld]
+  std::int64_t ld;
+  std::int64_t queries, keys, d;   // d <= 256
+  std::int64_t position;           // of query 0 among the keys
+  float scale;
+  const float* position_keys;      // [.., ldp] or null
+  const float* position_queries;   // [.., ldp] or null
+  std::int64_t ldp;
+  const std::int32_t* rows;        // [2 * reach + 1], not decreasing
+  std::int64_t reach;
+  float* y;                        // [queries, ldy]
+  std::int64_t ldy;
+  void* scratch;                   // disentangled_scratch_bytes(queries, keys, d, rows from the first to the last), 64-byte aligned
+};
+
+static inline std::size_t disentangled_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, std::int64_t rows) {
+  const auto padded = [](std::int64_t n) { return static_cast<std::size_t>((n + 31) / 32 * 32); };
+  const std::size_t n = static_cast<std::size_t>(keys), width = static_cast<std::size_t>(d);
+  // keys, values and positions as panels, scaled keys, their products with positions; a block of queries, with both its products;
+  // rows by distance
+  return 4 * (padded(keys) * width + n * padded(d) + 2 * padded(rows) * width + n * width + n * padded(rows) +
+              48 * (padded(keys) + 32 + padded(rows) + width) + n + static_cast<std::size_t>(queries)) + 256;
+}
+
 // mean_pool: y[c] = mean_t x[t,c]       max_pool: y[c] = max_t x[t,c]       (rows >= 1)
 struct PoolTask {
   const float* x;                  // [rows, ldx]

@@ -173,6 +173,17 @@ class Program:
         bias: NDArray[np.float32] | None = None,
         slopes: NDArray[np.float32] | None = None,
     ) -> int: ...
+    def disentangled_attention(
+        self,
+        name: str,
+        x: int,
+        heads: int,
+        head_dim: int,
+        scale: float,
+        rows: NDArray[np.int32],
+        position_keys: NDArray[np.float32] | None = None,
+        position_queries: NDArray[np.float32] | None = None,
+    ) -> int: ...
     def select_last(self, x: int) -> int: ...
     def pool(self, x: int, kinds: Sequence[str]) -> int: ...
     def l2_normalize(self, x: int) -> int: ...

@@ -122,6 +122,31 @@ def test_gate(run, kind):
 
 
 @PROGRAMS
+@pytest.mark.parametrize(("to_queries", "to_keys"), [(True, True), (True, False), (False, True), (False, False)])
+def test_disentangled_attention(run, to_queries, to_keys):
+    rng, heads, d = np.random.default_rng(5), 3, 8
+    x = random_rows(3 * heads * d) / 2
+    rows = np.sort(rng.integers(0, 20, 2 * 30 + 1)).astype(np.int32)
+    keys, queries = (rng.standard_normal((20, heads * d), np.float32) if on else None for on in (to_queries, to_keys))
+    got = run(x, lambda p, v: p.disentangled_attention("a", v, heads, d, 0.2, rows, keys, queries))
+
+    q, k, v = (part.reshape(-1, heads, d) for part in np.split(x.astype(np.float64), 3, axis=1))
+    wanted = np.zeros((len(x), heads, d))
+    for begin, end in zip(OFFSETS, OFFSETS[1:]):
+        for t in range(begin, end):
+            m = rows[np.clip(np.arange(begin, end) - t, -30, 30) + 30]
+            for h in range(heads):
+                scores = k[begin:end, h] @ q[t, h]
+                if keys is not None:
+                    scores = scores + keys.reshape(-1, heads, d)[m, h] @ q[t, h]
+                if queries is not None:
+                    scores = scores + (queries.reshape(-1, heads, d)[m, h] * k[begin:end, h]).sum(1)
+                p = np.exp(0.2 * (scores - scores.max()))
+                wanted[t, h] = p / p.sum() @ v[begin:end, h]
+    np.testing.assert_allclose(got, wanted.reshape(len(x), -1), atol=2e-5)
+
+
+@PROGRAMS
 def test_scale(run):
     x = random_rows(13)
     np.testing.assert_array_equal(run(x, lambda p, v: p.scale(v, 0.3)), x * np.float32(0.3))
@@ -155,11 +180,35 @@ def test_a_table_of_biases_may_be_transposed():
             lambda p, v: p.qk_norm("n", v, 4, 2, 8, SLOPES, SLOPES, 1e-5),
             r"n query_gamma: expected \[8\] or \[32\]",
         ),
+        (
+            lambda p, v: p.disentangled_attention("a", v, 4, 8, 1, np.int32([0])),
+            "a: expected 96 columns of q, k and v, got 64",
+        ),
+        (
+            lambda p, v: p.disentangled_attention("a", p.scale(v, 1), 1, 8, 1, np.int32([0, 1])),
+            "a: expected 24 columns",
+        ),
     ],
 )
 def test_wrong_parameters_are_refused(write, message):
     with pytest.raises(_core.ShapeError, match=message):
         engine(random_rows(64), write)
+
+
+@pytest.mark.parametrize(
+    ("rows", "positions", "message"),
+    [
+        ([0, 1], 2, "a rows: expected an odd number of distances, got 2"),
+        ([], 2, "a rows: expected an odd number of distances, got 0"),
+        ([2, 1, 0], 3, "a rows: expected rows that do not decrease"),
+        ([-1, 0, 0], 3, "a rows: expected rows that do not decrease"),
+        ([0, 1, 2], 2, "a positions: expected more than 2 rows of 16, got 32 elements"),
+    ],
+)
+def test_wrong_positions_are_refused(rows, positions, message):
+    table = np.zeros((positions, 16), np.float32)
+    with pytest.raises(_core.ShapeError, match=message):
+        engine(random_rows(48), lambda p, v: p.disentangled_attention("a", v, 2, 8, 1, np.int32(rows), table, table))
 
 
 def test_an_unknown_gate_is_refused():

@@ -14,6 +14,7 @@ from aerogel.architectures.albert import Albert
 from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.deberta import Deberta
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.eurobert import EuroBert
@@ -86,7 +87,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-_ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, T5)
+_ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, Deberta, T5)
 _DECODERS = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
 for _family in (*_ENCODERS, *_DECODERS):
     register(_family)

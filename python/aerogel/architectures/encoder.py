@@ -68,7 +68,7 @@ class Names:
 
     Attributes:
         words: the token embeddings.
-        positions: the position embeddings.
+        positions: the position embeddings, or None.
         types: the token type embeddings, or None.
         norm: the norm of their sum.
         projection: the linear from them to the hidden states, where they are narrower.
@@ -76,7 +76,7 @@ class Names:
     """
 
     words: str = "embeddings.word_embeddings"
-    positions: str = "embeddings.position_embeddings"
+    positions: str | None = "embeddings.position_embeddings"
     types: str | None = "embeddings.token_type_embeddings"
     norm: str = "embeddings.LayerNorm"
     projection: str = "embeddings_project"
@@ -178,7 +178,9 @@ class Encoder(Architecture):
 
     def tensors(self) -> list[Tensor]:
         h, m = (self.hidden_size, "hidden"), self.modules
-        tables = [(m.words, self.vocab_size, "tokens"), (m.positions, self.positions, "positions")]
+        tables = [(m.words, self.vocab_size, "tokens")]
+        if m.positions is not None:
+            tables.append((m.positions, self.positions, "positions"))
         if m.types is not None:
             tables.append((m.types, self.types, "types"))
         found = [
@@ -262,7 +264,8 @@ class Encoder(Architecture):
     def _embed(self, p: Program, w: Parameters) -> Value:
         m = self.modules
         types = w.table(m.types + ".weight") if m.types is not None else None
-        h = p.embed(w.table(m.words + ".weight"), w.table(m.positions + ".weight"), types, self.offset)
+        positions = w.table(m.positions + ".weight") if m.positions is not None else None
+        h = p.embed(w.table(m.words + ".weight"), positions, types, self.offset)
         if not self.narrow:
             return self._norm(p, w, "embeddings.norm", h, m.norm, self._without_heads(0))  # [T, H]
         h = self._norm(p, w, "embeddings.norm", h, m.norm, [])  # [T, E]

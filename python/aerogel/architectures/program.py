@@ -16,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aerogel._core import Rotary
 
 #: What stands for a value: its number in a program, an array, a tensor. Families only hand it on.
@@ -99,6 +102,26 @@ class Program(Protocol):
         (`slopes`: [heads], ALiBi, arXiv 2108.12409).
         """
 
+    def disentangled_attention(
+        self,
+        name: str,
+        x: Value,
+        heads: int,
+        head_dim: int,
+        scale: float,
+        rows: NDArray[np.int32],
+        position_keys: Vector | None = ...,
+        position_queries: Vector | None = ...,
+    ) -> Value:
+        """[T, 3 heads d] = q | k | v -> [T, heads d], where contents and positions are multiplied with each other (DeBERTa,
+        arXiv 2006.03654). The score of the query at position i and the key at j is, of each head,
+
+            scale * (q k + q position_keys[m] + k position_queries[m]),  m = rows[clamp(j - i, -R, R) + R]
+
+        `rows`: int32 [2R + 1], not decreasing. `position_keys`, `position_queries`: [P, heads d], from `Parameters.product`,
+        or None.
+        """
+
     def select_last(self, x: Value) -> Value:
         """[T, H] -> [S, H] where a call wants the last token of each sequence only; else x."""
 
@@ -132,3 +155,6 @@ class Parameters(Protocol):
 
     def vectors(self, *names: str) -> Vector:
         """Biases laid end to end, as stacked linears want them."""
+
+    def product(self, rows: Vector, *names: str) -> Vector:
+        """[R, K] -> [R, N]: constant rows times the transposed weights of the named linears, stacked along N; in float32."""

@@ -11,6 +11,40 @@ SCORES = 1 << 21
 
 
 @dataclass(frozen=True)
+class Positions:
+    """What is multiplied with queries and keys by distance; `Program.disentangled_attention` says how.
+
+    Args:
+        rows: int32 [2R+1], by distance.
+        keys: float32 [P, heads d], or None.
+        queries: float32 [P, heads d], or None.
+    """
+
+    rows: np.ndarray
+    keys: np.ndarray | None
+    queries: np.ndarray | None
+
+    def products(self, q: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """[B, heads, L, d] twice -> [B, heads, L, L], of queries and keys."""
+        _, heads, length, d = q.shape
+        reach = len(self.rows) // 2
+        index = self.rows[np.clip(_away(length), -reach, reach) + reach]  # [L, L]: query, key
+        found = np.zeros((*q.shape[:3], length), np.float32)
+        if self.keys is not None:
+            by_query = q @ self.keys.reshape(-1, heads, d).transpose(1, 2, 0)  # [B, heads, L, P]
+            found += np.take_along_axis(by_query, index[None, None], axis=3)
+        if self.queries is not None:
+            by_key = k @ self.queries.reshape(-1, heads, d).transpose(1, 2, 0)
+            found += np.take_along_axis(by_key, index.T[None, None], axis=3).swapaxes(2, 3)
+        return found
+
+
+def _away(length: int) -> np.ndarray:
+    """[L, L]: how far a key is behind a query."""
+    return np.arange(length)[None, :] - np.arange(length)[:, None]
+
+
+@dataclass(frozen=True)
 class Scores:
     """What becomes of the products of queries and keys; `Program.attention` says how.
 
@@ -21,6 +55,7 @@ class Scores:
         softcap: 0: none.
         bias: float32 [heads, 2R+1], by distance.
         slopes: float32 [heads].
+        positions: what else is multiplied; then every head has keys of its own.
     """
 
     scale: float
@@ -29,10 +64,11 @@ class Scores:
     softcap: float = 0.0
     bias: np.ndarray | None = None
     slopes: np.ndarray | None = None
+    positions: Positions | None = None
 
     def added(self, length: int) -> np.ndarray | None:
         """What is added to the scores of a sequence, [heads or 1, L, L]: -inf where a token does not see another."""
-        away = np.arange(length)[None, :] - np.arange(length)[:, None]  # [L, L]: key - query
+        away = _away(length)
         parts = []
         if self.causal or self.window is not None:
             window = length if self.window is None else self.window
@@ -72,6 +108,8 @@ def attention(qkv: np.ndarray, offsets: np.ndarray, heads: int, kv_heads: int, h
             q = q.reshape(len(rows), kv_heads, heads // kv_heads, length, head_dim)
             products = (q * np.float32(by.scale)) @ k[:, :, None].swapaxes(-1, -2)  # [B, kv_heads, group, L, L]
             scores = products.reshape(len(rows), heads, length, length)
+            if by.positions is not None:
+                scores += np.float32(by.scale) * by.positions.products(x[:, :heads], k)
             if by.softcap:
                 scores = np.float32(by.softcap) * np.tanh(scores / np.float32(by.softcap))
             if added is not None:

@@ -20,10 +20,11 @@ import numpy as np
 
 from aerogel._core import Plan, Program, Rotary, Session, Table
 from aerogel._util.checks import thread_count
-from aerogel.calibrate.attention import Scores, attention
+from aerogel.calibrate.attention import Positions, Scores, attention
 from aerogel.calibrate.texts import token_sequences
 from aerogel.calibrate.values import Block, Streams, Value, blocks_of
 from aerogel.calibrate.visitor import Inputs, Stack, Visitor
+from aerogel.checkpoint.weight import dense_product
 
 if TYPE_CHECKING:
     from aerogel.architectures import Architecture, Tensor
@@ -77,6 +78,9 @@ class EagerParameters:
 
     def vectors(self, *names: str) -> np.ndarray:
         return np.concatenate([self.vector(name) for name in names])
+
+    def product(self, rows: np.ndarray, *names: str) -> np.ndarray:
+        return dense_product(rows, [self._checkpoint.weight(name) for name in names])
 
 
 class Eager:
@@ -227,6 +231,30 @@ class Eager:
         return self._made(
             lambda block, rows: _each(
                 lambda qkv: attention(qkv, block.offsets, heads, kv_heads, head_dim, scores), rows
+            ),
+            value,
+            keep=True,
+        )
+
+    def disentangled_attention(
+        self,
+        name: str,
+        x: Written,
+        heads: int,
+        head_dim: int,
+        scale: float,
+        rows: np.ndarray,
+        position_keys: np.ndarray | None = None,
+        position_queries: np.ndarray | None = None,
+    ) -> Value | None:
+        value = self._value(x)
+        if value is None:
+            return None
+        positions = Positions(rows, position_keys, position_queries)
+        return self._made(
+            lambda block, values: _each(
+                lambda qkv: attention(qkv, block.offsets, heads, heads, head_dim, Scores(scale, positions=positions)),
+                values,
             ),
             value,
             keep=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +177,11 @@ class Weight:
 def _expect(what: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if got != expected:
         raise ShapeError(f"weight: {what}: expected {list(expected)}, got {list(got)}")
+
+
+def dense_product(rows: NDArray[np.float32], weights: Sequence[Weight]) -> NDArray[np.float32]:
+    """[R, K] times the transposed weights, stacked along N: float32 [R, N]."""
+    return np.concatenate([np.asarray(rows @ weight.dense().T, np.float32) for weight in weights], axis=1)
 
 
 def check_finite(where: str, values: NDArray[Any]) -> None:

@@ -15,7 +15,7 @@ from aerogel._core import pack as pack_weight
 from aerogel._util.progress import Progress
 from aerogel.architectures import Tensor
 from aerogel.checkpoint import Checkpoint
-from aerogel.checkpoint.weight import Weight, check_finite
+from aerogel.checkpoint.weight import Weight, check_finite, dense_product
 from aerogel.engine.quantized import QuantizedWeights
 from aerogel.errors import AerogelError
 from aerogel.tuning import Forms, Layer, Tuner, dense_format, in_turn, numbers_of
@@ -142,6 +142,10 @@ class PackedParameters:
     def vectors(self, *names: str) -> np.ndarray:
         """Biases laid end to end, as stacked linears want them."""
         return np.concatenate([self.vector(name) for name in names])
+
+    def product(self, rows: np.ndarray, *names: str) -> np.ndarray:
+        """Constant rows [R, K] times the transposed weights of the named linears as they are in the file, float32 [R, N]."""
+        return dense_product(rows, [self._checkpoint.weight(name) for name in names])
 
     def _pack(self, names: tuple[str, ...]) -> PackedWeight | Layer:
         """Stacked and packed; the kind of layer if its kernels have not been measured yet."""

@@ -62,6 +62,9 @@ class RaggedParameters:
     def vectors(self, *names: str) -> torch.Tensor:
         return torch.cat([self._named[name] for name in names])
 
+    def product(self, rows: torch.Tensor, *names: str) -> torch.Tensor:
+        return F.linear(rows, torch.cat([self._named[name] for name in names]))
+
 
 class Ragged:
     """A `Program` that computes what it is told, for one batch.
@@ -219,6 +222,39 @@ class Ragged:
             else:
                 y = F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
         y = y.transpose(1, 2).reshape(-1, heads * head_dim)  # [S L, heads d]
+        y = y[self._place] if self._padded else y
+        self.attention_outputs.append(y)
+        return y
+
+    def disentangled_attention(
+        self,
+        name: str,
+        x: torch.Tensor,
+        heads: int,
+        head_dim: int,
+        scale: float,
+        rows: NDArray[np.int32],
+        position_keys: torch.Tensor | None = None,
+        position_queries: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if self._padded:
+            x = x.new_zeros(self._sequences * self._longest, x.shape[1]).index_copy(0, self._place, x)
+        by_head = x.view(self._sequences, self._longest, 3 * heads, head_dim).transpose(1, 2)
+        q, k, v = torch.split(by_head, heads, dim=1)  # [S, heads, L, d]
+        place = np.arange(self._longest)
+        reach = len(rows) // 2
+        picked = rows[np.clip(place[None, :] - place[:, None], -reach, reach) + reach].astype(np.int64)
+        index = torch.from_numpy(picked).to(x.device)[None, None].expand(self._sequences, heads, -1, -1)  # query, key
+        scores = q @ k.transpose(2, 3)
+        if position_keys is not None:
+            by_query = q @ _tensor(position_keys, x).view(-1, heads, head_dim).permute(1, 2, 0)  # [S, heads, L, P]
+            scores = scores + by_query.gather(3, index)
+        if position_queries is not None:
+            by_key = k @ _tensor(position_queries, x).view(-1, heads, head_dim).permute(1, 2, 0)
+            scores = scores + by_key.gather(3, index.transpose(2, 3)).transpose(2, 3)
+        added = self._added(x, False, None, None, None)
+        y = torch.softmax(scores * scale + added, dim=3) @ v
+        y = y.transpose(1, 2).reshape(-1, heads * head_dim)
         y = y[self._place] if self._padded else y
         self.attention_outputs.append(y)
         return y

@@ -1,0 +1,191 @@
+"""DeBERTa encoders of the second and third version (arXiv 2006.03654, 2111.09543): attention of contents and positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerogel.architectures.config import Config
+from aerogel.architectures.encoder import ACTIVATIONS, SETTINGS, Encoder, Names, linear_tensors, norm_tensors
+from aerogel.architectures.files import SavedNames
+from aerogel.architectures.heads import SEQUENCE, SPANS, TOKENS, Head, classes, sequence_head, span_head, token_head
+from aerogel.architectures.settings import Refused, Settings
+from aerogel.architectures.tensors import Role, Tensor
+from aerogel.errors import ConfigError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from aerogel.architectures.program import Parameters, Program, Value, Vector
+
+_POSITIONS, _NORM = "encoder.rel_embeddings.weight", "encoder.LayerNorm"
+
+
+class Deberta(Encoder):
+    """Outputs as `Encoder`."""
+
+    model_types: ClassVar = ("deberta-v2",)
+    classes: ClassVar = {name: kind for name, kind in classes("DebertaV2").items() if name != "DebertaV2ForMaskedLM"}
+    modules: ClassVar = Names(
+        positions=None,
+        types=None,
+        query="attention.self.query_proj",
+        key="attention.self.key_proj",
+        value="attention.self.value_proj",
+    )
+    harmless = {
+        **Encoder.harmless,
+        r"embeddings\.position_embeddings\..*": "positions are not added to the embeddings",
+        r"(lm_predictions|mask_predictions|cls)\..*": "what it was trained with; it is an encoder here",
+    }
+    saved: ClassVar = {
+        "deberta-v2": SavedNames(
+            base_class="DebertaV2Model",
+            prefix="deberta.",
+            parts=("embeddings.", "encoder."),
+            classifier="DebertaV2ForSequenceClassification",
+        )
+    }
+    settings: ClassVar = SETTINGS | Settings(
+        "config.json",
+        used={
+            "relative_attention": "only true",
+            "position_biased_input": "only false",
+            "type_vocab_size": "only 0",
+            "pos_att_type": "which products of contents and positions attention has",
+            "share_att_key": "whether positions have projections of their own",
+            "max_relative_positions": "distances that are told apart",
+            "position_buckets": "how many buckets stand for the distances of a side; not positive: none",
+            "norm_rel_ebd": "whether the embeddings of distances are normalized",
+            "pooler_hidden_act": "activation of a classifier of texts",
+            "pooler_hidden_size": "only that of the hidden states",
+        },
+        harmless={
+            "pooler_dropout": "dropout, which inference has none of",
+            "legacy": "the masked language model head, which is not offered",
+            "summary_*": "classifiers of texts read the first token",
+        },
+        refused={
+            "conv_kernel_size": Refused("a convolution beside the first layer", (0,)),
+            "attention_head_size": Refused("heads of another size than their share of the hidden states", ()),
+        },
+    )
+
+    def configure(self, c: Config) -> None:
+        for key, default, wanted in (("relative_attention", False, True), ("position_biased_input", True, False)):
+            if c.boolean(key, default) != wanted:
+                raise UnsupportedModelError(
+                    f"config: {key}: expected {str(wanted).lower()}, got {str(not wanted).lower()}"
+                )
+        if c.integer("type_vocab_size", 0, minimum=0) != 0:
+            raise UnsupportedModelError(
+                "config: type_vocab_size: expected 0, token type embeddings are not supported here"
+            )
+        self.eps = c.number("layer_norm_eps", 1e-7)
+        self.products = _products(c)
+        self.shared = c.boolean("share_att_key", False)
+        self.far = c.integer("max_relative_positions", -1, minimum=-1)
+        if self.far < 1:
+            self.far = self.positions
+        self.buckets = c.integer("position_buckets", -1, minimum=-1)
+        if self.buckets > 0 and (self.buckets < 4 or self.far <= self.buckets // 2 + 1):
+            raise ConfigError(
+                f"config: position_buckets: expected at least 4, and fewer than twice the {self.far} positions, "
+                f"got {self.buckets}"
+            )
+        #: Rows of the embeddings of distances that are for one side.
+        self.span = self.buckets if self.buckets > 0 else self.far
+        self.normalized = "layer_norm" in _words(c, "norm_rel_ebd", "none")
+
+    def make_head(self, kind: str, c: Config, names: Sequence[str]) -> Head:
+        h = (self.hidden_size, "hidden")
+        if kind == SEQUENCE:
+            if c.integer("pooler_hidden_size", self.hidden_size) != self.hidden_size:
+                raise UnsupportedModelError(f"config: pooler_hidden_size: expected {self.hidden_size}")
+            activation = c.choice("pooler_hidden_act", ACTIVATIONS, "gelu")
+            return sequence_head(h, self.labels, first="pooler.dense", activation=activation)
+        assert kind in (TOKENS, SPANS)
+        return token_head(h, self.labels) if kind == TOKENS else span_head(h)
+
+    def hidden_widths(self) -> dict[str, int]:
+        return {**super().hidden_widths(), "pooler_hidden_size": 1}
+
+    def tensors(self) -> list[Tensor]:
+        h = (self.hidden_size, "hidden")
+        found = [*super().tensors(), Tensor.over(_POSITIONS, "attention.positions", Role.KEPT, (2 * self.span, ""), h)]
+        return found + (norm_tensors(_NORM, h, "attention.positions.norm") if self.normalized else [])
+
+    def layer_tensors(self, i: int) -> list[Tensor]:
+        found = super().layer_tensors(i)
+        if not self.shared and self.heads[i]:
+            h, k = (self.hidden_size, "hidden"), (self.heads[i] * self.head_dim, f"layers.{i}.attention.keys")
+            for name in self.products.values():
+                tensor = self.layer_prefix.format(i) + f"attention.self.pos_{name}_proj"
+                found += linear_tensors(tensor, k, h, f"layers.{i}.attention.position_{name}", Role.KEPT)
+        return found
+
+    def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
+        distances, rows = self._distances(w), self._rows()
+
+        def positions(kind: str) -> Vector | None:
+            if kind not in self.products:
+                return None
+            name = ("" if self.shared else "pos_") + self.products[kind] + "_proj"
+            tensor = f"{self.layer_prefix.format(i)}attention.self.{name}"
+            return w.product(distances, tensor + ".weight") + w.vector(tensor + ".bias")  # [2 span, A d]
+
+        scale = 1 / math.sqrt(self.head_dim * (1 + len(self.products)))
+        keys, queries = positions("c2p"), positions("p2c")
+        name = f"layers.{i}.attention"
+        return p.disentangled_attention(name, qkv, self.heads[i], self.head_dim, scale, rows, keys, queries)
+
+    def _distances(self, w: Parameters) -> Vector:
+        """[2 span, H]: the embeddings of distances, the least first; in the file it is that of a query far behind a key."""
+        x: Any = w.vector(_POSITIONS)[np.arange(2 * self.span)[::-1].copy()]
+        if not self.normalized:
+            return x
+        x = x - x.mean(axis=1, keepdims=True)
+        variance = (x * x).mean(axis=1, keepdims=True)
+        return x / (variance + self.eps) ** 0.5 * w.vector(_NORM + ".weight") + w.vector(_NORM + ".bias")
+
+    def _rows(self) -> NDArray[np.int32]:
+        """int32 [2 R + 1]: the row of `_distances` for a key that stands -R .. R places behind the query."""
+        reach = 2 * self.far  # beyond, all are the last
+        behind = np.arange(-reach, reach + 1)
+        before = np.sign(-behind) * bucket_of(np.abs(behind), self.buckets, self.far)
+        return (2 * self.span - 1 - np.clip(before + self.span, 0, 2 * self.span - 1)).astype(np.int32)
+
+
+def bucket_of(distance: NDArray[np.int64], buckets: int, far: int) -> NDArray[np.int64]:
+    """The bucket of a distance: itself up to half of `buckets`, beyond that growing with its logarithm; itself without."""
+    if buckets <= 0:
+        return distance
+    middle = buckets // 2
+    # In float32, as it was trained: a rounding decides between two buckets.
+    share = np.maximum(distance, middle).astype(np.float32) / np.float32(middle)
+    whole = np.log(np.float32((far - 1) / middle))
+    beyond = np.ceil(np.log(share) / whole * np.float32(middle - 1)).astype(np.int64) + middle
+    return np.where(distance <= middle, distance, beyond)
+
+
+def _words(c: Config, key: str, default: str) -> list[str]:
+    """A setting that is a list of words, or has them between |."""
+    value: Any = c.values.get(key)
+    value = default if value is None else value
+    words = value.lower().split("|") if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ConfigError(f"config: {key}: expected words, or a list of them, got {value!r:.80}")
+    return [word.strip() for word in words if word.strip()]
+
+
+def _products(c: Config) -> dict[str, str]:
+    """Kinds of products -> the projection of the positions in it."""
+    known = {"c2p": "key", "p2c": "query"}
+    named = _words(c, "pos_att_type", "")
+    if not set(named) <= set(known):
+        raise UnsupportedModelError(
+            f"config: pos_att_type: expected some of {', '.join(known)}, got {', '.join(named)}"
+        )
+    return {kind: name for kind, name in known.items() if kind in named}
