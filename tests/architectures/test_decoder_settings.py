@@ -101,6 +101,25 @@ def test_phi3s_older_names_of_longrope(kind: str) -> None:
     assert found.frequencies(64)[0] == pytest.approx(found.frequencies(16)[0] / 2)
 
 
+def test_olmo3s_older_configs_stretch_full_attention_only() -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "attention_factor": 1.5}
+    old = details("olmo3", rope_scaling=yarn, rope_theta=5e5).rotaries
+    plain = {"rope_type": "default", "rope_theta": 5e5}
+    given = {key: value for key, value in tiny_models.LLAMA.items() if key != "rope_theta"}
+    config = {**given, "num_hidden_layers": 4, "model_type": "olmo3"}
+    config["rope_parameters"] = {FULL: {**yarn, "rope_theta": 5e5}, SLIDING: plain}
+    new = FAMILIES["olmo3"](config, ["lm_head.weight"], None).details.rotaries
+    for one, two in zip(old, new, strict=True):
+        assert list(one.frequencies(9)) == list(two.frequencies(9))
+    assert list(old[0].frequencies(9)) != list(old[3].frequencies(9))
+
+
+def test_phi3s_own_code_is_not_needed() -> None:
+    FAMILIES["phi3"].settings.check({"auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}}, "config")
+    with pytest.raises(UnsupportedModelError, match="lm_head_bias"):
+        FAMILIES["phi3"].settings.check({"lm_head_bias": True}, "config")
+
+
 def test_rotary_settings_by_the_kind_of_layer() -> None:
     nested = {FULL: {"rope_type": "default", "rope_theta": 5.0}, SLIDING: {"rope_type": "default"}}
     config = Config({"rope_parameters": nested, "rope_theta": 7.0})
