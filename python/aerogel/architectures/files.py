@@ -92,6 +92,8 @@ class GGUFNames:
         finish: completes the config from the file.
         zeros: Hugging Face name of a tensor that a file may lack -> the config keys of its axes: then it is zeros.
         ignored: tensors that `finish` has used up.
+        whole: name inside block N -> (another one, Hugging Face name with {n} where the block lacks that one): what is two
+            tensors in some files, and one in others.
     """
 
     keys: Mapping[str, str]
@@ -102,3 +104,4 @@ class GGUFNames:
     finish: Callable[[GGUFSource, dict[str, Any]], None] = _unchanged
     ignored: tuple[str, ...] = ()
     zeros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    whole: Mapping[str, tuple[str, str]] = field(default_factory=dict)

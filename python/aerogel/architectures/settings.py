@@ -55,7 +55,7 @@ class Settings:
     def __or__(self, more: Settings) -> Settings:
         """These and those of `more`, which wins where both name a key."""
         rest = {key: why for key, why in self.refused.items() if not (key in more.used or key in more.harmless)}
-        used = {key: why for key, why in self.used.items() if key not in more.refused}
+        used = {key: why for key, why in self.used.items() if not (key in more.refused or key in more.harmless)}
         harmless = {key: why for key, why in self.harmless.items() if key not in more.refused and key not in more.used}
         return Settings(
             more.file, {**used, **more.used}, {**harmless, **more.harmless}, {**rest, **more.refused}, more.unknown
