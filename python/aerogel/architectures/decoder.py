@@ -74,6 +74,7 @@ class Decoder(Architecture):
         self._check_heads()
         self.details = self.details_of(c)
         self._check_widths()
+        self.fillable_heads = self.details.qk_norm != "heads"
         turning = [rotary.positions for rotary in self.details.rotaries if rotary is not None]
         self.max_positions = min(turning, default=c.integer("max_position_embeddings"))
         self._read_head(c, names)
@@ -153,7 +154,7 @@ class Decoder(Architecture):
         return found + pooling_tensors(self.pooling, self.hidden_size)
 
     def least_width(self, block: str) -> int:
-        # A block without heads or channels adds nothing, unless it has a bias or a norm behind it, which is left then.
+        # A block without heads or channels adds nothing, unless its output has a bias.
         return int(self.details.out_bias if block == "attention" else self.details.ffn_bias)
 
     def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
