@@ -11,6 +11,7 @@ import numpy as np
 
 from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.decoder_tensors import attention_tensors, ffn_tensors, norm_tensors
 from aerogel.architectures.details import Details
 from aerogel.architectures.files import SavedNames
 from aerogel.architectures.groups import Group
@@ -73,8 +74,10 @@ class Decoder(Architecture):
         self._check_heads()
         self.details = self.details_of(c)
         self._check_widths()
-        turning = [rotary.positions for rotary in self.details.rotaries if rotary is not None]
-        self.max_positions = min(turning, default=c.integer("max_position_embeddings"))
+        self.fillable_heads = self.details.qk_norm != "heads"
+        self.rotaries = self.details.rotaries  # where any architecture's are looked for
+        reach = [rotary.positions for rotary in self.rotaries if rotary is not None]
+        self.max_positions = min(reach, default=c.integer("max_position_embeddings"))
         self._read_head(c, names)
         # Some channels behind a norm or a gate are far larger than the rest: one int8 scale a token cannot hold both (on
         # SmolLM2-135M it costs 3 % of perplexity). Those inputs are split in two int8 terms, unless compression has moved
@@ -141,39 +144,18 @@ class Decoder(Architecture):
         h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
         found = [Tensor.over("embed_tokens.weight", "embeddings.tokens", Role.EMBEDDING, v, h)]
         for i in range(self.layers):
-            found += self._attention_tensors(i, h) if self.heads[i] else []
-            found += self._ffn_tensors(i, h) if self.ffn[i] else []
-        found += _norm("norm", "norm", h)
+            if self.heads[i]:
+                found += attention_tensors(self.details, i, self.heads[i], self.kv_heads[i], self.head_dim, h)
+            if self.ffn[i]:
+                found += ffn_tensors(self.details, i, self.ffn[i], h)
+        found += norm_tensors("norm", "norm", h)
         if self.has_logits and not self.tied:
             found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
         found += self.head.tensors() if self.head is not None else []
         return found + pooling_tensors(self.pooling, self.hidden_size)
 
-    def _attention_tensors(self, i: int, h: tuple[int, str]) -> list[Tensor]:
-        t, n, d = f"layers.{i}.", f"layers.{i}.attention.", self.head_dim
-        q, k = (self.heads[i] * d, n + "queries"), (self.kv_heads[i] * d, n + "keys")
-        before, after = self.details.attention_norms
-        found = _norm(t + before, n + "norm", h) if before else []
-        for name, label, rows in (("q", "query", q), ("k", "key", k), ("v", "value", k)):
-            found += _linear(t + f"self_attn.{name}_proj", n + label, rows, h, self.details.qkv_bias)
-        for name, label, rows in (("q", "query", q), ("k", "key", k)) if self.details.qk_norm else ():
-            width = (d, "") if self.details.qk_norm == "head" else rows
-            found += _norm(t + f"self_attn.{name}_norm", n + label + ".norm", width)
-        found += _linear(t + "self_attn.o_proj", n + "out", h, q, self.details.out_bias)
-        return found + (_norm(t + after, n + "after", h) if after else [])
-
-    def _ffn_tensors(self, i: int, h: tuple[int, str]) -> list[Tensor]:
-        t, n = f"layers.{i}.", f"layers.{i}.ffn"
-        f, bias = (self.ffn[i], n), self.details.ffn_bias
-        before, after = self.details.ffn_norms
-        found = _norm(t + before, n + ".norm", h) if before else []
-        found += _linear(t + "mlp.gate_proj", n + ".gate", f, h, bias)
-        found += _linear(t + "mlp.up_proj", n + ".up", f, h, bias)
-        found += _linear(t + "mlp.down_proj", n + ".down", h, f, bias)
-        return found + (_norm(t + after, n + ".after", h) if after else [])
-
     def least_width(self, block: str) -> int:
-        # A block without heads or channels adds nothing, unless it has a bias or a norm behind it, which is left then.
+        # A block without heads or channels adds nothing, unless its output has a bias.
         return int(self.details.out_bias if block == "attention" else self.details.ffn_bias)
 
     def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
@@ -266,7 +248,7 @@ class Decoder(Architecture):
         if d.qk_norm:
             query, key = (self._gamma(w, s + f"{x}_norm") for x in "qk")
             qkv = p.qk_norm(n + ".qk_norm", qkv, A, G, width, query, key, self.eps)  # [T, (A+2G)d]
-        rotary = d.rotaries[i]
+        rotary = self.rotaries[i]
         if rotary is not None:
             qkv = p.rope(qkv, A + G, width, rotary)  # [T, (A+2G)d], queries and keys rotated
         a = p.attention(n, qkv, A, G, width, d.causal, d.attention_scale, d.windows[i], d.attention_cap)  # [T, A d]
@@ -314,12 +296,3 @@ class Decoder(Architecture):
         weights = [t + ".weight" for t in tensors]
         limit = w.limit(*weights)  # a fixed scale has one term
         return p.linear(name, x, w.linear(*weights), biases, terms=1 if limit else terms, limit=limit)
-
-
-def _norm(tensor: str, label: str, width: tuple[int, str]) -> list[Tensor]:
-    return [Tensor.over(tensor + ".weight", label, Role.KEPT, width)]
-
-
-def _linear(tensor: str, label: str, n: tuple[int, str], k: tuple[int, str], bias: bool) -> list[Tensor]:
-    found = [Tensor.over(tensor + ".weight", label, Role.LINEAR, n, k)]
-    return found + ([Tensor.over(tensor + ".bias", label + ".bias", Role.KEPT, n)] if bias else [])

@@ -1,4 +1,4 @@
-"""Granite 3 and 4 without experts: Llama with four factors (maximal update parametrization, arXiv 2203.03466)."""
+"""Granite 3: Llama with four factors (maximal update parametrization, arXiv 2203.03466)."""
 
 from __future__ import annotations
 

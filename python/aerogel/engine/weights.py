@@ -144,8 +144,8 @@ class PackedParameters:
         return np.concatenate([self.vector(name) for name in names])
 
     def product(self, rows: np.ndarray, *names: str) -> np.ndarray:
-        """Constant rows [R, K] times the transposed weights of the named linears as they are in the file, float32 [R, N]."""
-        return dense_product(rows, [self._checkpoint.weight(name) for name in names])
+        """Constant rows [R, K] times the transposed weights of the named linears, rounded as they are, float32 [R, N]."""
+        return dense_product(rows, [self._weight(name) for name in names])
 
     def _pack(self, names: tuple[str, ...]) -> PackedWeight | Layer:
         """Stacked and packed; the kind of layer if its kernels have not been measured yet."""
