@@ -119,6 +119,12 @@ def llama_weights(config, seed=0):
             shapes[t + f"self_attn.{p}_proj.weight"] = (n, h)
             if config["model_type"] == "qwen2" or config.get("attention_bias"):
                 shapes[t + f"self_attn.{p}_proj.bias"] = (n,)
+        if config["model_type"] in ("qwen3", "olmo2"):
+            each = config["model_type"] == "qwen3"  # each head by itself, or all of them together
+            for p, n in (("q", a * d), ("k", g * d)):
+                shapes[t + f"self_attn.{p}_norm.weight"] = (d if each else n,)
+        if config["model_type"] == "olmo2":
+            shapes[t + "post_feedforward_layernorm.weight"] = shapes.pop(t + "input_layernorm.weight")
         shapes[t + "self_attn.o_proj.weight"] = (h, a * d)
         if config.get("attention_bias"):
             shapes[t + "self_attn.o_proj.bias"] = (h,)

@@ -136,6 +136,18 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "olmo2": ("olmo2", {}),
+    "olmo3": ("olmo3", {"sliding_window": 4}),
+    "olmo3, layer_types": (
+        "olmo3",
+        {
+            "sliding_window": 4,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": YARN,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        },
+    ),
     "olmo2, all heads alike": ("olmo2", {"num_key_value_heads": 4, "attention_bias": True}),
 }
 
@@ -166,6 +178,7 @@ def made(folder: Path, model_type: str, changed: dict[str, Any], head: str = "Ca
     kind = {
         "CausalLM": transformers.AutoModelForCausalLM,
         "SequenceClassification": transformers.AutoModelForSequenceClassification,
+        "TokenClassification": transformers.AutoModelForTokenClassification,
         "Model": transformers.AutoModel,
     }[head]
     net = kind.from_config(config).eval()

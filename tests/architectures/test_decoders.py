@@ -43,6 +43,7 @@ KINDS = [
     "gemma2",
     "gemma3",
     "olmo2",
+    "olmo3, layer_types",
 ]
 
 
@@ -70,7 +71,7 @@ def test_compressed_and_exported(tmp_path: Path, name: str) -> None:
         "smaller": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"ffn": 0.5, "hidden": 40}}},
         "shorter": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"layers": [1, 2], "ffn": [64, 24]}}},
     }
-    if name != "olmo2":
+    if "olmo" not in name:
         recipes["fewer heads"] = {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"heads": [1, 2, 1]}}}
     for kind, options in recipes.items():
         aerogel.compress(tmp_path / "m", tmp_path / kind, calibrate=tmp_path / "texts.txt", **options)
@@ -117,3 +118,46 @@ def test_classifiers(tmp_path: Path, model_type: str, labels: int) -> None:
     )
     with pytest.raises(aerogel.UnsupportedModelError, match="not a generating model"):
         model.generate("the cat")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_is_trained_as_it_is_run(tmp_path: Path, name: str) -> None:
+    import torch
+
+    from aerogel.checkpoint import open_checkpoint
+    from aerogel.train.batches import Sequences
+    from aerogel.train.trainee import open_trainee
+
+    decoders.made(tmp_path, *decoders.VARIANTS[name])
+    rows = decoders.sequences()
+    with torch.no_grad():
+        ours = open_trainee(open_checkpoint(tmp_path)).eval()(Sequences(rows).batch(np.arange(len(rows))))
+    np.testing.assert_allclose(ours.logits.numpy(), aerogel.load(tmp_path).forward(rows), atol=1e-4)
+
+
+def test_a_language_model_becomes_a_classifier(tmp_path: Path) -> None:
+    from aerogel.train import Options, finetune
+
+    decoders.made(tmp_path / "m", *decoders.VARIANTS["qwen3"])
+    texts = decoders.texts()
+    labels = [int("cat" in text.split()) for text in texts]
+    options = Options(steps=60, lr=3e-3, batch_tokens=128, threads=1)
+    finetune(tmp_path / "m", tmp_path / "out", texts, labels, options=options)
+    scores = aerogel.load(tmp_path / "out").scores(texts)
+    assert (scores.argmax(1) == labels).mean() > 0.85
+    import transformers
+
+    peer, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    ids = aerogel.load(tmp_path / "out").tokenizer.encode(texts[:1])[0]
+    np.testing.assert_allclose(decoders.logits(peer.eval(), ids), scores[0], atol=1e-4)
+
+
+def test_classes_of_tokens(tmp_path: Path) -> None:
+    net = decoders.made(tmp_path, "qwen3", {"num_labels": 3, "head_dim": 12}, "TokenClassification")
+    model = aerogel.load(tmp_path)
+    batch = decoders.sequences()
+    expected = np.concatenate([decoders.logits(net, ids) for ids in batch])
+    np.testing.assert_allclose(model.forward(batch, output="token_scores"), expected, atol=1e-4)

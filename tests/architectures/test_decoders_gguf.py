@@ -47,7 +47,8 @@ GRANITE = {
 }
 
 
-def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Path:
+def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[str, np.ndarray], **more: Any) -> Path:
+    """The file of a folder; `more` metadata below the architecture's name."""
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     tensors = {}
     for name, array in weights.items():
@@ -62,6 +63,7 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
     rope = config["rope_parameters"]
     width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     metadata = {
+        **more,
         "embedding_length": config["hidden_size"],
         "feed_forward_length": config["intermediate_size"],
         "block_count": config["num_hidden_layers"],
@@ -134,3 +136,14 @@ def test_biases_of_queries_keys_and_values_only(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         aerogel.load(path).forward([5, 6, 7, 8]), aerogel.load(tmp_path / "m").forward([5, 6, 7, 8])
     )
+
+
+def test_an_embedding_model(tmp_path: Path) -> None:
+    """As Qwen3-Embedding's files are: a language model with a pooling of the last token."""
+    net = decoders.made(tmp_path / "m", "qwen3", {"vocab_size": 264, "head_dim": 16, "tie_word_embeddings": True})
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    model = aerogel.load(written(tmp_path / "m.gguf", "qwen3", config, weights, pooling_type=3))
+    ids = model.tokenizer.encode(["ab c"])[0]
+    expected = decoders.hidden(net, list(ids))[-1]
+    np.testing.assert_allclose(model.encode("ab c"), expected / np.linalg.norm(expected), atol=1e-5)

@@ -26,6 +26,13 @@ CONFIGS = {
     "wide heads": {"head_dim": 16},
     "biases": {"attention_bias": True, "mlp_bias": True},
     "qwen2": {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]},
+    "qwen3": {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]},
+    "mistral": {"model_type": "mistral", "sliding_window": 6, "windows": [5, 5]},
+    "smollm3": {"model_type": "smollm3", "no_rope_layers": [1, 0], "sliding_window": 3, "use_sliding_window": True}
+    | {"windows": [None, 2]},
+    "granite": {"model_type": "granite", "embedding_multiplier": 3.0, "residual_multiplier": 0.3}
+    | {"attention_multiplier": 0.2, "logits_scaling": 4.0},
+    "olmo2": {"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]},
 }
 
 
@@ -77,7 +84,7 @@ def test_greedy_tokens(llama_folder):
         ({"sliding_window": 16}, "sliding_window: 16"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "only full_attention"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: 0.5 is not supported"),
-        ({"architectures": ["LlamaForTokenClassification"]}, "'LlamaForTokenClassification' is not supported"),
+        ({"architectures": ["LlamaForQuestionAnswering"]}, "'LlamaForQuestionAnswering' is not supported"),
     ],
 )
 def test_unsupported_configs(tmp_path, changed, message):

@@ -44,6 +44,35 @@ def test_what_a_family_reads_is_declared(fixture: str, request: pytest.FixtureRe
     assert not config.asked - set(family.settings.used)
 
 
+#: Of decoders, what makes a family read all that it knows.
+DECODERS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 4},
+    "qwen3": {"use_sliding_window": True, "sliding_window": 4},
+    "mistral": {"sliding_window": 4},
+    "ministral": {"sliding_window": 4},
+    "smollm3": {"use_sliding_window": True, "sliding_window": 4},
+    "granite": {},
+    "phi3": {"sliding_window": 4, "partial_rotary_factor": 0.5},
+    "olmo2": {},
+    "olmo3": {"sliding_window": 4},
+}
+
+
+@pytest.mark.parametrize("head", ["ForCausalLM", "ForSequenceClassification"])
+@pytest.mark.parametrize("model_type", DECODERS)
+def test_what_a_decoder_reads_is_declared(model_type: str, head: str) -> None:
+    values = {**tiny_models.LLAMA, **DECODERS[model_type], "model_type": model_type, "architectures": [f"X{head}"]}
+    family = FAMILIES[model_type]
+    family.settings.check(values, "config")
+    config = Recorded(values)
+    made = family(config, ["lm_head.weight"], None)
+    assert {"hidden_size", "hidden_act", "is_causal"} <= config.asked
+    undeclared = config.asked - set(family.settings.used) - set(family.settings.harmless)
+    assert not undeclared, undeclared
+    assert len(made.details.rotaries) == len(made.details.windows) == 2
+
+
 @pytest.mark.parametrize("family", dict.fromkeys(FAMILIES.values()), ids=lambda family: family.__name__)
 def test_no_key_means_two_things(family: type[Architecture]) -> None:
     settings = family.settings

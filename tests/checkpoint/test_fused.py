@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 import aerogel
 from aerogel.architectures import FAMILIES, Fused, SavedNames, register
 from aerogel.architectures.fused import query_key_value
-from aerogel.architectures.llama import GGUF, Llama
+from aerogel.architectures.llama import Llama
+from aerogel.architectures.qwen import Qwen2
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.fused import saved_parts, split_fused
 from aerogel.checkpoint.weight import Weight
@@ -28,12 +29,16 @@ from ..reference import compressed_tensors as ct
 
 ATTENTION = "layers.{n}.self_attn."
 BLOCKS = {
-    **{short: long for short, long in GGUF["qwen2"].blocks.items() if short[:6] not in ("attn_q", "attn_k", "attn_v")},
+    **{
+        short: long
+        for short, long in Qwen2.gguf["qwen2"].blocks.items()
+        if short[:6] not in ("attn_q", "attn_k", "attn_v")
+    },
     "attn_qkv.weight": ATTENTION + "qkv_proj.weight",
     "attn_qkv.bias": ATTENTION + "qkv_proj.bias",
     "ffn_up.weight": "layers.{n}.mlp.gate_up_proj.weight",
 }
-DEFAULTS = {**GGUF["qwen2"].defaults, "model_type": "packed_llama", "architectures": ["PackedForCausalLM"]}
+DEFAULTS = {**Qwen2.gguf["qwen2"].defaults, "model_type": "packed_llama", "architectures": ["PackedForCausalLM"]}
 FUSED = (
     Fused(ATTENTION + "qkv_proj", tuple(ATTENTION + f"{x}_proj" for x in "qkv"), query_key_value),
     Fused("layers.{n}.mlp.gate_up_proj", ("layers.{n}.mlp.gate_proj", "layers.{n}.mlp.up_proj")),
@@ -47,7 +52,7 @@ class Packed(Llama):
     saved: ClassVar = {
         "packed_llama": SavedNames("PackedModel", "model.", ("embed_tokens.", "layers.", "norm."), fused=FUSED)
     }
-    gguf: ClassVar = {"packed": replace(GGUF["qwen2"], defaults=DEFAULTS, blocks=BLOCKS)}
+    gguf: ClassVar = {"packed": replace(Qwen2.gguf["qwen2"], defaults=DEFAULTS, blocks=BLOCKS)}
 
 
 CONFIG = {

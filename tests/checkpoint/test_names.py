@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from aerogel.checkpoint.names import is_buffer, normalize, normalize_all, saved_name, saved_names
+from aerogel.architectures import saved_names
+from aerogel.checkpoint.names import is_buffer, normalize, normalize_all, saved_name
 from aerogel.errors import CheckpointError, UnsupportedModelError
 
 CASES = {

@@ -1,4 +1,4 @@
-"""Llama and Qwen2 in float64, sentence by sentence."""
+"""Llama and the decoders like it in float64, sentence by sentence."""
 
 from __future__ import annotations
 
@@ -52,36 +52,52 @@ def hidden(config, weights, ids):
         y = x @ w[name + ".weight"].T
         return y + w[name + ".bias"] if name + ".bias" in w else y
 
+    def norm(name, x):
+        """Where there are such weights: of the whole row, or of each head by itself where they are as wide as one."""
+        gamma = w.get(name + ".weight")
+        if gamma is None:
+            return x
+        return rms_norm(x.reshape(len(x), -1, len(gamma)), gamma, eps).reshape(x.shape)
+
     T = len(ids)
     angles = np.arange(T)[:, None] * frequencies(config, d)
-    visible = np.tril(np.ones((T, T), bool))
-    x = w["embed_tokens.weight"][ids]
+    distance = np.arange(T)[:, None] - np.arange(T)
+    scale = config.get("attention_multiplier", d**-0.5)
+    turns = config.get("no_rope_layers", [1] * config["num_hidden_layers"])
+    windows = config.get("windows", [None] * config["num_hidden_layers"])  # the test's own word
+    residual = config.get("residual_multiplier", 1.0)
+    post = "layers.0.post_feedforward_layernorm.weight" in w  # norms behind the blocks
+    x = w["embed_tokens.weight"][ids] * config.get("embedding_multiplier", 1.0)
     for i in range(config["num_hidden_layers"]):
         t = f"layers.{i}."
         heads = config.get("attention_heads", [config["num_attention_heads"]] * (i + 1))[i]
         groups = config.get("key_value_heads", [config["num_key_value_heads"]] * (i + 1))[i]
         if heads:
-            n = rms_norm(x, w[t + "input_layernorm.weight"], eps)
+            n = norm(t + "input_layernorm", x)
             q, k, v = (linear(t + f"self_attn.{p}_proj", n) for p in "qkv")
+            q, k = norm(t + "self_attn.q_norm", q), norm(t + "self_attn.k_norm", k)
+            visible = (distance >= 0) & (distance <= (T if windows[i] is None else windows[i]))
             mixed = np.empty((T, heads * d))
             for h in range(heads):
                 g = h // (heads // groups)
-                qh = rotate(q[:, h * d : (h + 1) * d], angles)
-                kh = rotate(k[:, g * d : (g + 1) * d], angles)
-                s = np.where(visible, qh @ kh.T / math.sqrt(d), -np.inf)
+                qh = rotate(q[:, h * d : (h + 1) * d], angles * turns[i])
+                kh = rotate(k[:, g * d : (g + 1) * d], angles * turns[i])
+                s = np.where(visible, qh @ kh.T * scale, -np.inf)
                 mixed[:, h * d : (h + 1) * d] = softmax(s) @ v[:, g * d : (g + 1) * d]
-            x = x + linear(t + "self_attn.o_proj", mixed)
+            y = linear(t + "self_attn.o_proj", mixed)
+            x = x + residual * (norm(t + "post_attention_layernorm", y) if post else y)
         if config.get("intermediate_sizes", [1] * (i + 1))[i]:
-            n = rms_norm(x, w[t + "post_attention_layernorm.weight"], eps)
+            n = x if post else norm(t + "post_attention_layernorm", x)
             gate, up = linear(t + "mlp.gate_proj", n), linear(t + "mlp.up_proj", n)
-            x = x + linear(t + "mlp.down_proj", gate / (1 + np.exp(-gate)) * up)
+            y = linear(t + "mlp.down_proj", gate / (1 + np.exp(-gate)) * up)
+            x = x + residual * norm(t + "post_feedforward_layernorm", y)
     return rms_norm(x, w["norm.weight"], eps)
 
 
 def logits(config, weights, ids):
     """float64 [T, V] of one sequence."""
     head = weights.get("lm_head.weight", weights["embed_tokens.weight"])
-    return hidden(config, weights, ids) @ np.asarray(head, np.float64).T
+    return hidden(config, weights, ids) @ np.asarray(head, np.float64).T / config.get("logits_scaling", 1.0)
 
 
 def greedy(config, weights, ids, count):

@@ -79,10 +79,12 @@ def test_bad_data_are_named(bert_folder: Path, tmp_path: Path, texts, labels, me
         finetune(bert_folder, tmp_path / "out", texts, labels, options=Options(steps=1, **QUICK))
 
 
-def test_models_that_do_not_fit_are_named(classifier: Path, llama_folder: Path, tmp_path: Path) -> None:
+def test_models_that_do_not_fit_are_named(classifier: Path, tmp_path: Path) -> None:
     options = Options(steps=1, **QUICK)
+    granite = {**tiny_models.LLAMA, "model_type": "granite", "architectures": ["GraniteForCausalLM"]}
+    without = tiny_models.write(tmp_path / "granite", granite, tiny_models.llama_weights(granite), prefix="model.")
     with pytest.raises(UnsupportedModelError, match="has no classifier that is trained here"):
-        finetune(llama_folder, tmp_path / "out", TEXTS, LABELS, options=options)
+        finetune(without, tmp_path / "out", TEXTS, LABELS, options=options)
     with pytest.raises(DataError, match="labels: expected 0 to 1, got 2"):
         finetune(classifier, tmp_path / "out", TEXTS[:3], [0, 1, 2], options=options)
     three = {

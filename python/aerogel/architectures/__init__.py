@@ -10,21 +10,30 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from aerogel.architectures.albert import Albert
 from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.distilbert import DistilBert
+from aerogel.architectures.electra import Electra
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.gemma import Gemma, Gemma2
 from aerogel.architectures.gemma3 import Gemma3
 from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
+from aerogel.architectures.gte import Gte
+from aerogel.architectures.jina_bert import JinaBert
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.mistral import Mistral
-from aerogel.architectures.olmo import Olmo2
+from aerogel.architectures.modernbert import ModernBert
+from aerogel.architectures.mpnet import MPNet
+from aerogel.architectures.nomic_bert import NomicBert
+from aerogel.architectures.olmo import Olmo2, Olmo3
 from aerogel.architectures.phi3 import Phi3
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
 from aerogel.architectures.qwen import Qwen2, Qwen3
+from aerogel.architectures.roberta import Roberta
 from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.smollm3 import SmolLM3
 from aerogel.architectures.tensors import Fold, Role, Tensor
@@ -59,6 +68,7 @@ __all__ = [
     "is_folded",
     "pooling_of",
     "register",
+    "saved_names",
 ]
 
 log = logging.getLogger("aerogel")
@@ -74,14 +84,23 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-for _family in (Bert, Gemma, Gemma2, Gemma3, Granite, Llama, Mistral, Olmo2, Phi3, Qwen2, Qwen3, SmolLM3):
-    register(_family)
+for _encoder in (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert):
+    register(_encoder)
+for _decoder in (Llama, Qwen2, Qwen3, Mistral, Gemma, Gemma2, Gemma3, SmolLM3, Granite, Phi3, Olmo2, Olmo3):
+    register(_decoder)
 
 
 def family_of(config: Mapping[str, Any]) -> type[Architecture] | None:
     """The family that a config names, or None if there is no such."""
-    model_type = config.get("model_type")
-    return FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    families = dict.fromkeys(reversed(FAMILIES.values()))
+    return next((family for family in families if family.claims(config) is not None), None)
+
+
+def saved_names(config: Mapping[str, Any]) -> SavedNames | None:
+    """How Transformers names the parameters of the model type in the config; None for a type that is not supported."""
+    family = family_of(config)
+    kind = None if family is None else family.claims(config)
+    return None if family is None or kind is None else family.saved[kind]
 
 
 def gguf_names() -> dict[str, GGUFNames]:

@@ -32,18 +32,22 @@ class Architecture(ABC):
     generates: bool = False
     #: How the names of a layer's tensors begin; {} is its number.
     layer_prefix: ClassVar[str]
-    #: model_type -> how Transformers names the parameters.
+    #: model_type, or what `claims` says in its place -> how Transformers names the parameters.
     saved: ClassVar[Mapping[str, SavedNames]]
     #: `general.architecture` of GGUF -> how it translates; none: GGUF has no such family.
     gguf: ClassVar[Mapping[str, GGUFNames]] = {}
     #: Whether a vocab.txt alone says how to tokenize: WordPiece, with BERT's special tokens.
     wordpiece: ClassVar[bool] = False
+    #: Whether vocab.json and merges.txt alone say how to tokenize: byte-level BPE, with RoBERTa's special tokens.
+    byte_level: ClassVar[bool] = False
     #: What the keys of its config mean.
     settings: ClassVar[Settings] = CONFIG
     #: Keys of a config as other families call them -> as this one does.
-    config_names: ClassVar[Mapping[str, str]] = {}
+    config_names: Mapping[str, str] = {}
     #: Whether all layers are one: the tensors of the first, used over and over.
     shares_layers: ClassVar[bool] = False
+    #: Whether attention's heads are told apart by their numbers, each with a bias or slope of its own: none can be removed.
+    numbered_heads: ClassVar[bool] = False
     #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
     heads_fill_hidden: ClassVar[bool] = False
 
@@ -72,6 +76,15 @@ class Architecture(ABC):
     def text_of(cls, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The config of a model's text, where it has more than text: the model is then that of this config."""
         return config
+
+    @classmethod
+    def claims(cls, config: Mapping[str, Any]) -> str | None:
+        """The key of `saved` that a config means: mostly its model_type; None: the config is another family's.
+
+        Some code on the hub calls its models what another family is called: the family that is registered last goes first.
+        """
+        model_type = config.get("model_type")
+        return model_type if isinstance(model_type, str) and model_type in cls.model_types else None
 
     @classmethod
     def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
@@ -113,11 +126,11 @@ class Architecture(ABC):
         for i in self.own_layers():
             n, heads, kv, f = f"layers.{i}.", self.heads[i], self.kv_heads[i], self.ffn[i]
             queries, keys = n + "attention.queries", n + "attention.keys"
-            if heads:
+            if heads and not self.numbered_heads:
                 widths = {"num_attention_heads": heads // kv, "num_key_value_heads": 1}
                 least = self.least_width("attention")
                 found.append(Group("heads", n + "attention", kv, parts(kv, queries, keys), widths, i, minimum=least))
-            if heads > kv:
+            if heads > kv and not self.numbered_heads:
                 widths = {"num_attention_heads": 1}
                 found.append(
                     Group("queries", n + "attention", heads, parts(heads, queries), widths, i, sections=kv, minimum=kv)
@@ -135,7 +148,10 @@ class Architecture(ABC):
 
     def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
         """What the config of a model with only the layers `kept` says otherwise, beside widths."""
-        return {}
+        kinds = config.get("layer_types")
+        return (
+            {"layer_types": [kinds[i] for i in kept]} if isinstance(kinds, list) and len(kinds) == self.layers else {}
+        )
 
     def hidden_widths(self) -> dict[str, int]:
         """The config's keys that get smaller with the hidden states, by one a channel."""

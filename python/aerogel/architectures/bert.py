@@ -20,11 +20,26 @@ from aerogel.architectures.heads import (
     span_head,
     token_head,
 )
+from aerogel.errors import UnsupportedModelError
 
 
 def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
     types = file.tensors.get("token_types.weight")
     config["type_vocab_size"] = 1 if types is None else types.shape[0]  # llama.cpp adds none then, which is zeros
+    last = file.tensors.get("cls.output.weight")
+    if last is None:
+        return
+    # llama.cpp writes a RoBERTa down as a BERT, without the positions that nothing has; a BERT's classifier it writes
+    # without the pooler before it.
+    if "cls.weight" not in file.tensors:
+        raise UnsupportedModelError(
+            f"{file.path}: cls.output.weight: expected cls.weight beside it: the file has a classifier without the linear "
+            "that stands before it in the original, so its scores are others"
+        )
+    labels = file.metadata.get("bert.classifier.output_labels")
+    names = labels if isinstance(labels, list) and len(labels) == last.shape[0] else None
+    config["id2label"] = {str(i): names[i] if names else f"LABEL_{i}" for i in range(last.shape[0])}
+    config.update(model_type="roberta", architectures=["RobertaForSequenceClassification"], pad_token_id=-1)
 
 
 _GGUF_BLOCKS = {
@@ -59,6 +74,11 @@ GGUF = GGUFNames(
         "token_types.weight": "embeddings.token_type_embeddings.weight",
         "token_embd_norm.weight": "embeddings.LayerNorm.weight",
         "token_embd_norm.bias": "embeddings.LayerNorm.bias",
+        **{
+            f"{short}.{part}": f"classifier.{long}.{part}"
+            for short, long in {"cls": "dense", "cls.output": "out_proj"}.items()
+            for part in ("weight", "bias")
+        },
     },
     blocks={
         f"{short}.{part}": f"encoder.layer.{{n}}.{long}.{part}"
@@ -74,7 +94,7 @@ class Bert(Encoder):
     """Classifiers read the first token through the pooler."""
 
     model_types: ClassVar = ("bert",)
-    classes: ClassVar = classes("Bert", more={"BertForPreTraining": MASKED})
+    classes: ClassVar = classes("Bert", more={"BertForPreTraining": MASKED, "HF_ColBERT": None})
     harmless = {
         **Encoder.harmless,
         r"cls\.seq_relationship\..*": "next sentence prediction is not offered",

@@ -11,6 +11,7 @@ import numpy as np
 
 from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
+from aerogel.architectures.decoder_tensors import attention_tensors, ffn_tensors, norm_tensors
 from aerogel.architectures.details import Details
 from aerogel.architectures.files import SavedNames
 from aerogel.architectures.groups import Group
@@ -29,14 +30,14 @@ LANGUAGE, CLASSIFIER, TOKENS, BARE = "ForCausalLM", "ForSequenceClassification",
 CLASSES = (LANGUAGE, CLASSIFIER, TOKENS, BARE)
 
 
-def saved_names(base_class: str, classifier: str | None = None) -> SavedNames:
-    """How Transformers names the parameters of a decoder."""
+def saved_names(base_class: str, classifies: bool = True) -> SavedNames:
+    """How Transformers names the parameters of a decoder. `classifies`: whether it has a class that classifies texts."""
     return SavedNames(
         base_class=base_class,
         prefix="model.",
         parts=("embed_tokens.", "layers.", "norm."),
         tied={"lm_head.weight": "embed_tokens.weight"},
-        classifier=classifier,
+        classifier=base_class.removesuffix(BARE) + CLASSIFIER if classifies else None,
     )
 
 
@@ -133,42 +134,23 @@ class Decoder(Architecture):
         self.harmless = dict(type(self).harmless)
         if self.tied:
             self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
+        if not self.has_logits:
+            self.harmless[r"lm_head\.weight"] = "the model is used without its logits"
         self.generates = self.has_logits and self.details.causal
 
     def tensors(self) -> list[Tensor]:
         h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
         found = [Tensor.over("embed_tokens.weight", "embeddings.tokens", Role.EMBEDDING, v, h)]
         for i in range(self.layers):
-            found += self._attention_tensors(i, h) if self.heads[i] else []
-            found += self._ffn_tensors(i, h) if self.ffn[i] else []
-        found += _norm("norm", "norm", h)
+            if self.heads[i]:
+                found += attention_tensors(self.details, i, self.heads[i], self.kv_heads[i], self.head_dim, h)
+            if self.ffn[i]:
+                found += ffn_tensors(self.details, i, self.ffn[i], h)
+        found += norm_tensors("norm", "norm", h)
         if self.has_logits and not self.tied:
             found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
         found += self.head.tensors() if self.head is not None else []
         return found + pooling_tensors(self.pooling, self.hidden_size)
-
-    def _attention_tensors(self, i: int, h: tuple[int, str]) -> list[Tensor]:
-        t, n, d = f"layers.{i}.", f"layers.{i}.attention.", self.head_dim
-        q, k = (self.heads[i] * d, n + "queries"), (self.kv_heads[i] * d, n + "keys")
-        before, after = self.details.attention_norms
-        found = _norm(t + before, n + "norm", h) if before else []
-        for name, label, rows in (("q", "query", q), ("k", "key", k), ("v", "value", k)):
-            found += _linear(t + f"self_attn.{name}_proj", n + label, rows, h, self.details.qkv_bias)
-        for name, label, rows in (("q", "query", q), ("k", "key", k)) if self.details.qk_norm else ():
-            width = (d, "") if self.details.qk_norm == "head" else rows
-            found += _norm(t + f"self_attn.{name}_norm", n + label + ".norm", width)
-        found += _linear(t + "self_attn.o_proj", n + "out", h, q, self.details.out_bias)
-        return found + (_norm(t + after, n + "after", h) if after else [])
-
-    def _ffn_tensors(self, i: int, h: tuple[int, str]) -> list[Tensor]:
-        t, n = f"layers.{i}.", f"layers.{i}.ffn"
-        f, bias = (self.ffn[i], n), self.details.ffn_bias
-        before, after = self.details.ffn_norms
-        found = _norm(t + before, n + ".norm", h) if before else []
-        found += _linear(t + "mlp.gate_proj", n + ".gate", f, h, bias)
-        found += _linear(t + "mlp.up_proj", n + ".up", f, h, bias)
-        found += _linear(t + "mlp.down_proj", n + ".down", h, f, bias)
-        return found + (_norm(t + after, n + ".after", h) if after else [])
 
     def least_width(self, block: str) -> int:
         # A block without heads or channels adds nothing, unless it has a bias or a norm behind it, which is left then.
@@ -312,12 +294,3 @@ class Decoder(Architecture):
         weights = [t + ".weight" for t in tensors]
         limit = w.limit(*weights)  # a fixed scale has one term
         return p.linear(name, x, w.linear(*weights), biases, terms=1 if limit else terms, limit=limit)
-
-
-def _norm(tensor: str, label: str, width: tuple[int, str]) -> list[Tensor]:
-    return [Tensor.over(tensor + ".weight", label, Role.KEPT, width)]
-
-
-def _linear(tensor: str, label: str, n: tuple[int, str], k: tuple[int, str], bias: bool) -> list[Tensor]:
-    found = [Tensor.over(tensor + ".weight", label, Role.LINEAR, n, k)]
-    return found + ([Tensor.over(tensor + ".bias", label + ".bias", Role.KEPT, n)] if bias else [])

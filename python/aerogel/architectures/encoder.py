@@ -13,6 +13,8 @@ from aerogel.architectures.heads import MASKED, SEQUENCE, TOKENS, Axis, Head, he
 from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.settings import CONFIG, Refused, Settings
 from aerogel.architectures.tensors import Fold, Role, Tensor
+from aerogel.architectures.token_heads import KEY, token_heads
+from aerogel.errors import ConfigError
 
 if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value
@@ -48,6 +50,7 @@ SETTINGS = CONFIG | Settings(
         "id2label": "names of a classifier's scores",
         "num_labels": "how many scores a classifier has",
         "label2id": "names of classes in evaluations",
+        KEY: "aerogel's: linears that make a vector of each token",
     },
     harmless={"problem_type": "the loss of training: scores are returned as they are"},
     refused={
@@ -100,32 +103,44 @@ class Encoder(Architecture):
         r"embeddings\.position_ids": "positions are counted",
         r"pooler\..*": "nothing asks for the pooler's output",
     }
+    #: A config's word for the activation -> the engine's.
+    activations: ClassVar[Mapping[str, str]] = ACTIVATIONS
+    #: The kinds of position embeddings that are the family's.
+    position_kinds: ClassVar[Sequence[str]] = ("absolute",)
+    #: Kinds of tokens where the config is silent, and the fewest there may be.
+    type_counts: ClassVar[tuple[int, int]] = (2, 1)
     #: The tensors of heads that are not loaded where a pooling says what the model is for, as regular expressions.
     masked_tensors: ClassVar[str] = r"cls\.predictions\..*"
 
     @classmethod
     def default_pooling(cls, config: Mapping[str, Any]) -> Pooling | None:
         # a head says what the model is for; without one it is an encoder
-        base = next(iter(cls.classes))
-        return Pooling(("mean",), normalize=False) if Config(config).architecture(base) == base else None
+        declared = Config(config).architecture(None)
+        plain = declared is None or cls.classes.get(declared, "unknown") is None
+        plain = plain and not any(head.output == "tokens" for head in token_heads(config, (1, "hidden")))
+        return Pooling(("mean",), normalize=False) if plain else None
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config, self.config_names)
         self.layers = c.integer("num_hidden_layers")
         self.hidden_size = c.integer("hidden_size")
         self.heads = self.kv_heads = c.per_layer("num_attention_heads", self.layers)
+        if self.numbered_heads and len(set(self.heads)) > 1:
+            raise ConfigError(
+                f"config: attention_heads: expected as many in every layer, as they are told apart, got {self.heads}"
+            )
         self.head_dim = c.head_dim(self.hidden_size)
         self.ffn = c.per_layer("intermediate_size", self.layers)
         self.vocab_size = c.integer("vocab_size")
         self.positions = c.integer("max_position_embeddings")
         #: Rows of the position embeddings before that of the first token.
         self.offset = 0
-        self.types = c.integer("type_vocab_size", 2) if self.modules.types else 0
+        self.types = c.integer("type_vocab_size", *self.type_counts) if self.modules.types else 0
         self.eps = c.number("layer_norm_eps", 1e-12)
-        self.activation = c.choice("hidden_act", ACTIVATIONS, "gelu")
+        self.activation = c.choice("hidden_act", self.activations, "gelu")
         #: The width of the embeddings.
         self.width: Axis = (self.hidden_size, "hidden")
-        c.choice("position_embedding_type", ["absolute"], "absolute")
+        c.choice("position_embedding_type", self.position_kinds, self.position_kinds[0])
         c.only("is_decoder", False)
         c.only("add_cross_attention", False)
         self.harmless = dict(type(self).harmless)
@@ -140,7 +155,8 @@ class Encoder(Architecture):
             self.harmless[self.masked_tensors] = "masked language model head; the model is used for its embeddings"
         self.labels = label_count(config) if kind in (SEQUENCE, TOKENS) else 0
         self.head = None if kind is None else self.make_head(kind, c, names)
-        self.outputs = ("hidden",)
+        self.token_heads = token_heads(config, (self.hidden_size, "hidden"))
+        self.outputs = ("hidden", *(head.output for head in self.token_heads))
         if pooling is not None:
             self.outputs += ("embedding", "pooled")
         if self.head is not None:
@@ -173,6 +189,8 @@ class Encoder(Architecture):
         for i in self.own_layers():
             found += self.layer_tensors(i)
         found += pooling_tensors(self.pooling, self.hidden_size)
+        for head in self.token_heads:
+            found += head.tensors()
         return found + (self.head.tensors() if self.head is not None else [])
 
     def layer_tensors(self, i: int) -> list[Tensor]:
@@ -221,9 +239,12 @@ class Encoder(Architecture):
             self._trace(p, i, h)
             h = self._layer(p, w, i, h)  # [T, H]
         self._trace(p, self.layers, h)
+        h = self.finish(p, w, h)  # [T, H]
         p.output("hidden", h)  # [T, H]
         if self.pooling is not None:
             add_pooling(p, w, h, self.pooling)
+        for head in self.token_heads:
+            head.add(p, w, h)
         if self.head is not None:
             self.head.add(p, w, h)
         p.set_max_positions(self.max_positions)
@@ -231,6 +252,10 @@ class Encoder(Architecture):
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
         """[T, 3 A d] -> [T, A d] of layer i."""
         return p.attention(f"layers.{i}.attention", qkv, self.heads[i], self.heads[i], self.head_dim, causal=False)
+
+    def finish(self, p: Program, w: Parameters, h: Value) -> Value:
+        """[T, H] -> [T, H]: what stands behind the layers."""
+        return h
 
     def _embed(self, p: Program, w: Parameters) -> Value:
         m = self.modules

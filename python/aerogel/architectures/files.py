@@ -95,6 +95,8 @@ class GGUFNames:
         zeros: Hugging Face name of a tensor that a file may lack -> the config keys of its axes: then it is zeros.
         norm_offset: what the file has added to the weights of norms.
         ignored: tensors that `finish` has used up.
+        whole: name inside block N -> (another one, Hugging Face name with {n} where the block lacks that one): what is two
+            tensors in some files, and one in others.
     """
 
     keys: Mapping[str, str]
@@ -106,3 +108,4 @@ class GGUFNames:
     ignored: tuple[str, ...] = ()
     zeros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     norm_offset: float = 0.0
+    whole: Mapping[str, tuple[str, str]] = field(default_factory=dict)

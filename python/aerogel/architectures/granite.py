@@ -1,4 +1,4 @@
-"""Granite 3 and 4 without experts: Llama with four factors (maximal update parametrization, arXiv 2203.03466)."""
+"""Granite 3: Llama with four factors (maximal update parametrization, arXiv 2203.03466)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Granite(Decoder):
     """Llama with factors on embeddings, on what blocks add, on scores and on logits."""
 
     model_types: ClassVar = ("granite",)
-    saved: ClassVar = {"granite": saved_names("GraniteModel")}
+    saved: ClassVar = {"granite": saved_names("GraniteModel", classifies=False)}
     settings: ClassVar = (
         DECODER
         | BIASES

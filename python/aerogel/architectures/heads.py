@@ -71,7 +71,12 @@ class Activation:
     kind: str
 
 
-Step = Linear | Norm | Activation
+@dataclass(frozen=True)
+class Normalized:
+    """Every row to length 1."""
+
+
+Step = Linear | Norm | Activation | Normalized
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ class Head:
 def _add(p: Program, w: Parameters, x: Value, step: Step) -> Value:
     if isinstance(step, Activation):
         return p.activation(x, step.kind)
+    if isinstance(step, Normalized):
+        return p.l2_normalize(x)
     if isinstance(step, Norm):
         beta = w.vector(step.tensor + ".bias") if step.bias else None
         return p.layer_norm(step.label, x, w.vector(step.tensor + ".weight"), beta, step.eps)

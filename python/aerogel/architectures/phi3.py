@@ -14,6 +14,7 @@ from aerogel.architectures.details import Details, gate_kind
 from aerogel.architectures.files import GGUFSource
 from aerogel.architectures.fused import Fused, query_key_value
 from aerogel.architectures.rope import rotary
+from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.windows import windows
 
 _FUSED = (
@@ -40,7 +41,20 @@ class Phi3(Decoder):
 
     model_types: ClassVar = ("phi3",)
     saved: ClassVar = {"phi3": replace(saved_names("Phi3Model"), fused=_FUSED)}
-    settings: ClassVar = DECODER | WINDOWS
+    settings: ClassVar = (
+        DECODER
+        | WINDOWS
+        | Settings(
+            "config.json",
+            used={},
+            harmless={"auto_map": "Transformers has the family, and uses that code only where it is told to"},
+            refused={
+                "lm_head_bias": Refused("a bias of the logits"),
+                "full_attn_mod": Refused("layers that differ", (1,)),
+                "interpolate_factor": Refused("positions that are scaled", (1,)),
+            },
+        )
+    )
     default_eps: ClassVar = 1e-5
     gguf: ClassVar = {
         "phi3": decoder_names(

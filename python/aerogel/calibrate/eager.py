@@ -11,9 +11,10 @@ them, see `values.py`. Ops other than linears and attention run in the engine, e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -42,6 +43,13 @@ class _Linear:
     x: Value | None
     bias: np.ndarray | None
     value: Value | None = None
+
+
+class _Visited(NamedTuple):
+    """What a visitor says of a linear, of each stream."""
+
+    parts: Sequence[Sequence[np.ndarray]]
+    biases: Sequence[np.ndarray | None]
 
 
 #: What stands for a value while the model is written down; None: it is not computed.
@@ -80,6 +88,8 @@ class Eager:
         visitor: sees the linears.
         tensors: the architecture's, by name.
         threads: of the engine.
+        shared: the linears that are run more than once. The visitor sees such a one where it is run first, and what it
+            returns is gone on with everywhere.
     """
 
     def __init__(
@@ -89,6 +99,7 @@ class Eager:
         visitor: Visitor,
         tensors: Mapping[str, Tensor],
         threads: int,
+        shared: Set[tuple[str, ...]] = frozenset(),
     ) -> None:
         self._checkpoint = checkpoint
         self._blocks = blocks
@@ -98,6 +109,7 @@ class Eager:
         self._rows = visitor.streams * sum(len(block.tokens) for block in blocks)
         self._model = sum(math.prod(tensor.shape) for tensor in tensors.values())
         self.outputs: dict[str, Value | None] = {}
+        self._shared: dict[tuple[str, ...], _Visited | None] = dict.fromkeys(shared)
 
     def embed(
         self,
@@ -142,14 +154,17 @@ class Eager:
         if linear.value is None and linear.x is not None:
             stack, x, bias = linear.stack, linear.x, linear.bias
             linear.x = None  # the inputs are not needed any more, whoever still holds the result
-            parts = self._visitor.visit(stack, Inputs(x, residual, 0.0 if residual is None else self._gain(stack)))
+            visited = self._shared.get(stack.names) or self._visit(stack, x, bias, residual)
+            if stack.names in self._shared:
+                self._shared[stack.names] = visited
             if sum(stack.outputs) <= MOST_OUTPUTS:
-                streams = self._visitor.streams
-                biases = [None] * streams if bias is None else self._visitor.bias(stack, bias)
-                linear.value = self._made(
-                    lambda _, rows: [_product(*of) for of in zip(rows, parts, biases, strict=True)], x
-                )
+                linear.value = self._made(lambda _, rows: [_product(*of) for of in zip(rows, *visited, strict=True)], x)
         return linear.value
+
+    def _visit(self, stack: Stack, x: Value, bias: np.ndarray | None, residual: Value | None) -> _Visited:
+        parts = self._visitor.visit(stack, Inputs(x, residual, 0.0 if residual is None else self._gain(stack)))
+        biases = [None] * self._visitor.streams if bias is None else self._visitor.bias(stack, bias)
+        return _Visited(parts, biases)
 
     def _gain(self, stack: Stack) -> float:
         """Mean square of what comes out for 1 that goes in, if inputs were independent: |W|^2 / N."""
@@ -295,6 +310,7 @@ def walk(
     workers = thread_count(threads)
     rows = token_sequences(sequences, architecture.max_positions)
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    eager = Eager(checkpoint, blocks_of(rows), visitor, tensors, workers)
+    shared = {stack for stack, uses in Counter(architecture.stacks()).items() if uses > 1}
+    eager = Eager(checkpoint, blocks_of(rows), visitor, tensors, workers, shared)
     architecture.build(eager, EagerParameters(checkpoint, tensors))
     return eager.outputs

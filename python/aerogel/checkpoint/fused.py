@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from aerogel.checkpoint.names import saved_name, saved_names
+from aerogel.architectures import saved_names
+from aerogel.checkpoint.names import saved_name
 from aerogel.errors import CheckpointError, MissingTensorsError
 
 

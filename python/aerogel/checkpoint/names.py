@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aerogel.architectures import SavedNames, family_of
+from aerogel.architectures import SavedNames, saved_names
 from aerogel.errors import CheckpointError, UnsupportedModelError
 
 #: What a class around a base model may call it, whatever the family.
@@ -20,12 +20,6 @@ _WRAPPER = "model."
 #: What tools put around a model or a layer: sentence-transformers, torch.compile, DataParallel and SparseML.
 _AROUND = ("0.auto_model.", "_orig_mod.", "module.")
 _BUFFERS = ("position_ids", "token_type_ids", "rotary_emb.inv_freq", "attn.masked_bias")
-
-
-def saved_names(config: Mapping[str, Any]) -> SavedNames | None:
-    """How Transformers names the parameters of the model type in the config; None for a type that is not supported."""
-    family = family_of(config)
-    return None if family is None else family.saved[config["model_type"]]
 
 
 def normalize(name: str, saved: SavedNames | None) -> str:

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.architectures import saved_names
 from aerogel.architectures.pooling import Pooling
+from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.fused import split_fused
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
-from aerogel.checkpoint.names import normalize_all, saved_names
+from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.sentence_transformers import Prompts, SentenceTransformer, read_sentence_transformer
 from aerogel.checkpoint.tensor_files import TensorFiles
+from aerogel.checkpoint.token_heads import read_token_heads
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
@@ -110,6 +113,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         self._stored = normalize_all(self._files, config, folder)
         self._masks = _take_masks(self._stored, self._files, folder)
         self._stored, self._rows = split_fused(self._stored, self._row_count, self.config, folder)
+        self._beside = self._take_token_heads(folder)
         self._untie()
 
     def names(self) -> list[str]:
@@ -117,17 +121,21 @@ class SafetensorsCheckpoint(FolderCheckpoint):
 
     @cached_property
     def _names(self) -> list[str]:
-        return sorted(self._stored)
+        return sorted([*self._stored, *self._beside])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._stored
+        return name in self._stored or name in self._beside
 
     def shape(self, name: str) -> tuple[int, ...]:
+        if name in self._beside:
+            return self._beside[name].shape
         shape = self._files.entry(self._find(name)).shape
         rows = self._rows.get(name)
         return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
+        if name in self._beside:
+            return self._beside[name]
         stored = self._find(name)
         rows = self._rows.get(name)
         values = self._files.float32(stored, rows)
@@ -136,6 +144,8 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         return values if mask is None else self._masked(values, mask, rows)
 
     def weight(self, name: str) -> Weight:
+        if name in self._beside:
+            return Weight(check_matrix(name, self.shape(name)), self.array(name))
         stored = self._find(name)
         where = self._files.where(stored)
         entry = self._files.entry(stored)
@@ -147,6 +157,18 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             check_finite(where, values)
             return Weight(shape, values)
         return Weight(shape, self.array(name))
+
+    def _take_token_heads(self, folder: Path) -> dict[str, NDArray[np.float32]]:
+        """Enters linears of tokens into the config, and returns the tensors that stand in files of their own."""
+        shapes = {name: self._files.entry(stored).shape for name, stored in self._stored.items()}
+        found = read_token_heads(folder, self.config, shapes, self._sentence.tokens if self._sentence else ())
+        for old, new in found.renamed.items():
+            self._stored[new] = self._stored.pop(old)
+        if found.entries:
+            self.config = {**self.config, KEY: found.entries}
+        for name, values in found.arrays.items():
+            check_finite(f"{folder}: {name}", values)
+        return found.arrays
 
     def _untie(self) -> None:
         """Where the config ties tensors that are both in the file, and differ, the file counts, as in Transformers 5."""

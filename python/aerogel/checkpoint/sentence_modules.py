@@ -25,6 +25,8 @@ ACTIVATIONS = {"Identity": None, "Tanh": "tanh", "GELU": "gelu", "ReLU": "relu",
 #: How the tensors of steps with weights are named in a checkpoint; {} counts the steps.
 STEP = "sentence.{}"
 
+#: What a module of tokens reads and writes; PyLate does not say it.
+_TOKENS = ("token_embeddings", "sentence_embedding")
 _PLACES = {
     "module_input_name": Refused("the sentence's embedding is what a module changes", ("sentence_embedding",)),
     "module_output_name": Refused("the sentence's embedding is what a module changes", ("sentence_embedding",)),
@@ -57,7 +59,22 @@ DENSE = Settings(
     refused={**_PLACES, "use_residual": Refused("the input added to the output")},
     unknown="refuse",
 )
+#: The same without a pooling before it: of every token.
+TOKEN_DENSE = DENSE | Settings(
+    "1_Dense/config.json",
+    used={},
+    refused=dict.fromkeys(_PLACES, Refused("a module changes what the one before it gives", _TOKENS)),
+    unknown="refuse",
+)
 NORM = Settings("2_LayerNorm/config.json", used={"dimension": "width of the embedding"}, unknown="refuse")
+
+
+@dataclass(frozen=True)
+class TokenDense:
+    """A linear of every token: its folder, and what it is."""
+
+    place: Path
+    dense: Dense
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,7 @@ class Modules:
         steps: what follows the pooling, a last Normalize excepted.
         normalize: whether a Normalize comes last.
         pooled: whether the tokens of a prompt count in the embedding.
+        tokens: of linears that stand before any pooling, and so make a vector of each token.
         files: parameter of a step -> the folder of its module, and its name there.
     """
 
@@ -78,6 +96,7 @@ class Modules:
     steps: tuple[Step, ...]
     normalize: bool
     pooled: bool
+    tokens: tuple[TokenDense, ...]
     files: Mapping[str, tuple[Path, str]]
 
 
@@ -91,12 +110,17 @@ def read_modules(folder: Path) -> Modules:
     path = folder / "modules.json"
     model, modes, pooled = folder, None, True
     steps: list[Step] = []
+    tokens: list[TokenDense] = []
     files: dict[str, tuple[Path, str]] = {}
     for entry in read_json_list(path):
         kind, place = _module(path, folder, entry)
         if kind == "Transformer":
             model = place
-        elif kind == "Pooling" and modes is None:
+        elif kind == "Dense" and modes is None:
+            tokens.append(TokenDense(place, _dense(place, "", TOKEN_DENSE)))
+        elif kind == "MultiVectorMask" or (kind == "Normalize" and tokens):
+            continue  # vectors of tokens always have length 1, and all of them are given
+        elif kind == "Pooling" and modes is None and not tokens:
             config = _read(POOLING, place)
             modes = _modes(config, place / "config.json")
             pooled = config.get("include_prompt") is not False
@@ -115,7 +139,9 @@ def read_modules(folder: Path) -> Modules:
                 f"{path}: module {kind!r}: expected a Transformer, one Pooling, and Dense, LayerNorm or Normalize after it"
             )
     normalize = bool(steps) and isinstance(steps[-1], Normalize)
-    return Modules(model, modes or (), tuple(steps[:-1] if normalize else steps), normalize, pooled, files)
+    return Modules(
+        model, modes or (), tuple(steps[:-1] if normalize else steps), normalize, pooled, tuple(tokens), files
+    )
 
 
 def _module(path: Path, folder: Path, module: Any) -> tuple[str, Path]:
@@ -160,9 +186,9 @@ def _width(config: Mapping[str, Any], key: str, path: Path) -> int:
     return value
 
 
-def _dense(place: Path, name: str) -> Dense:
+def _dense(place: Path, name: str, settings: Settings = DENSE) -> Dense:
     path = place / "config.json"
-    config = _read(DENSE, place)
+    config = _read(settings, place)
     bias = config.get("bias", True)
     if not isinstance(bias, bool):
         raise ConfigError(f"{path}: bias: expected true or false, got {bias!r:.80}")

@@ -9,11 +9,14 @@ from typing import Any
 
 from aerogel.architectures import Pooling, Refused, Settings
 from aerogel.checkpoint.config import read_json, read_optional_json
-from aerogel.checkpoint.sentence_modules import read_modules
+from aerogel.checkpoint.sentence_modules import TokenDense, read_modules
 from aerogel.errors import ConfigError
 
 #: The file of the prompts, beside modules.json.
 PROMPTS = "config_sentence_transformers.json"
+_COLBERT = (
+    "vectors of tokens are those of the text as it is given: without markers, tokens beside it, or words left out"
+)
 SENTENCE_TRANSFORMERS = Settings(
     PROMPTS,
     used={
@@ -26,6 +29,8 @@ SENTENCE_TRANSFORMERS = Settings(
         "similarity_fn_name": "embeddings are returned, not compared",
         "model_type": "the modules say it",
         "activation_fn": "a classifier's scores are returned as they are",
+        **dict.fromkeys(("query_prefix", "document_prefix", "query_length", "document_length"), _COLBERT),
+        **dict.fromkeys(("do_query_expansion", "attend_to_expansion_tokens", "skiplist_words"), _COLBERT),
     },
 )
 TRANSFORMER = Settings(
@@ -39,6 +44,7 @@ TRANSFORMER = Settings(
         "model_kwargs": "how weights are loaded",
         "cache_dir": "where files are kept",
         "model_name_or_path": "the model is that of the folder",
+        **dict.fromkeys(("query_length", "document_length", "query_expansion"), _COLBERT),
     },
     refused={
         "transformer_task": Refused(
@@ -50,9 +56,6 @@ TRANSFORMER = Settings(
         **dict.fromkeys(
             ("tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs"),
             Refused("arguments for other files: write them there", ()),
-        ),
-        **dict.fromkeys(
-            ("query_length", "document_length", "query_expansion"), Refused("one vector a token is not offered", ())
         ),
     },
 )
@@ -79,6 +82,7 @@ class SentenceTransformer:
 
     Attributes:
         files: parameter of a module after the pooling -> the folder of the module, and its name there.
+        tokens: linears that make a vector of each token.
     """
 
     model_folder: Path
@@ -87,6 +91,7 @@ class SentenceTransformer:
     lowercase: bool
     prompts: Prompts
     files: Mapping[str, tuple[Path, str]]
+    tokens: tuple[TokenDense, ...] = ()
 
 
 def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
@@ -112,7 +117,13 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
     pooling = Pooling(modules.modes, modules.normalize, modules.steps, dimensions) if modules.modes else None
     lowercase = settings.get("do_lower_case") is True
     return SentenceTransformer(
-        modules.model, pooling, max_tokens, lowercase, _prompts(said, path, modules.pooled), modules.files
+        modules.model,
+        pooling,
+        max_tokens,
+        lowercase,
+        _prompts(said, path, modules.pooled),
+        modules.files,
+        modules.tokens,
     )
 
 

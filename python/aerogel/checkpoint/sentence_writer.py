@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from aerogel.architectures import Dense, Norm, Normalize, Step
+from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import write_json
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_modules import ACTIVATIONS, FLAGS, STEP
 
+_TRANSFORMER = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
 _INSIDE = {Dense: "linear", Norm: "norm"}
 _KINDS = {Dense: "Dense", Norm: "LayerNorm", Normalize: "Normalize"}
 #: Everything that is written here, as paths inside the model's folder.
@@ -31,6 +33,8 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
     """
     pooling = checkpoint.pooling
     if pooling is None:
+        if checkpoint.config.get(KEY):  # the prompts are read where there are modules only
+            write_json(folder / "modules.json", [_TRANSFORMER])
         return
     steps = [*pooling.steps, *([Normalize()] if pooling.normalize else [])]
     kinds = ["Transformer", "Pooling", *(_KINDS[type(step)] for step in steps)]

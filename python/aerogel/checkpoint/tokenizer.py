@@ -15,13 +15,16 @@ from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.checkpoint.decoding import ByteLevelDecoder, StreamDecoder, token_id
+from aerogel.checkpoint.pieces import Pieces, pieces_of
+from aerogel.checkpoint.tokenizer_bpe import FILES, byte_level_bpe
 from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
 from aerogel.errors import AerogelError, ConfigError, TokenizerError
 
 if TYPE_CHECKING:
     import tokenizers
 
-_CONVERTED = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.json", "tekken.json")
+#: SentencePiece's files, which Transformers makes a tokenizer.json of.
+_SENTENCEPIECE = ("sentencepiece*.model", "spiece.model", "spm.model", "tokenizer.model")
 
 
 class Tokenizer:
@@ -32,6 +35,7 @@ class Tokenizer:
         eos_ids: the tokens that end a generation; may be empty.
         cuts_left: long texts lose their beginning, not their end.
         types: the texts of a pair have the types 0 and 1; otherwise both have 0.
+        unk_id: the token that stands for what the vocabulary lacks, or None.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Tokenizer:
         where: object = "",
         cuts_left: bool = False,
         types: bool = True,
+        unk_id: int | None = None,
     ) -> None:
         # Files often carry the truncation and padding of their training run: batches here are ragged and uncut.
         backend.no_truncation()
@@ -55,6 +60,7 @@ class Tokenizer:
         self.eos_ids = tuple(eos_ids)
         self.cuts_left = cuts_left
         self.types = types
+        self.unk_id = unk_id
 
     @property
     def vocab_size(self) -> int:
@@ -96,6 +102,48 @@ class Tokenizer:
                 ids.append(pair.ids)
                 types.append(pair.type_ids if self.types else [0] * len(pair.ids))
         return ids, types
+
+    def pieces(
+        self, first: str, second: str | None = None, max_tokens: int | None = None, stride: int | None = None
+    ) -> list[Pieces]:
+        """A text or a pair in tokens that know where they stand in it.
+
+        Args:
+            first: the text.
+            second: what goes with it.
+            max_tokens: the most tokens of one window, special ones included; None: no limit.
+            stride: so many tokens of a window are the end of the one before: as many windows are made as the (second) text
+                needs. None: one, cut.
+
+        Raises:
+            TokenizerError: `max_tokens` leaves no room for text, or no more than `stride`.
+        """
+        first, *rest = _texts([first] if second is None else [first, second])
+        special = self._backend.num_special_tokens_to_add(is_pair=bool(rest))
+        with named(self._where):
+            long, *before = [
+                self._backend.encode(text, add_special_tokens=False) for text in ([*rest, first] if rest else [first])
+            ]
+            room = self._room(max_tokens, special + sum(len(one) for one in before))
+            if room is not None and len(long) > room:
+                if stride is not None and stride >= room:
+                    raise TokenizerError(
+                        f"{self._where}: stride: expected less than {room} tokens of a window, got {stride}"
+                    )
+                long.truncate(room, stride=stride or 0, direction=self._side)
+            windows = [long] if stride is None else [long, *long.overflowing]
+            post = self._backend.post_process
+            return [pieces_of(post(before[0], window) if before else post(window)) for window in windows]
+
+    @property
+    def around(self) -> frozenset[int]:
+        """The tokens that stand around every text."""
+        return frozenset(self._prefix + self._suffix)
+
+    @property
+    def marks_parts(self) -> bool:
+        """Whether the vocabulary tells tokens inside a word from those that begin one."""
+        return bool(getattr(self._backend.model, "continuing_subword_prefix", None))
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of the tokens."""
@@ -183,7 +231,8 @@ def _tokens_around(processor: dict[str, Any], where: object) -> tuple[list[int],
 
 
 def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False) -> Tokenizer:
-    """The tokenizer of a Hugging Face style folder: tokenizer.json, or vocab.txt for BERT.
+    """The tokenizer of a Hugging Face style folder: tokenizer.json, or vocab.txt for BERT, or vocab.json and merges.txt
+    for RoBERTa.
 
     Args:
         folder: where the files are.
@@ -206,13 +255,15 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
         path = folder / "vocab.txt"
         settings.check_class()
         backend = _wordpiece_from_vocab(path, settings)
+    elif all((folder / name).exists() for name in FILES) and family is not None and family.byte_level:
+        path = folder / FILES[0]
+        with named(path):
+            backend = byte_level_bpe(folder, settings)
     else:
-        # SentencePiece's own file, or the two of a byte-level BPE.
-        other = next((name for name in _CONVERTED if (folder / name).exists()), None)
+        found = next((f"a {file.name} alone" for name in _SENTENCEPIECE for file in folder.glob(name)), "neither")
         raise TokenizerError(
-            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found "
-            + ("neither. " if other is None else f"only {other}, which Transformers converts. ")
-            + "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one"
+            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found {found}. "
+            "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one"
         )
     if lowercase:
         steps = [tokenizers.normalizers.Lowercase()]
@@ -220,9 +271,10 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
             steps if backend.normalizer is None else [*steps, backend.normalizer]
         )
     cuts_left = settings.cuts_left(backend.truncation)
-    return Tokenizer(
-        backend, *_special_ids(folder, config, settings, backend), path, cuts_left=cuts_left, types=settings.types()
-    )
+    bos, eos = _special_ids(folder, config, settings, backend)
+    unknown = settings.token("unk_token") or getattr(backend.model, "unk_token", None)
+    unk_id = None if unknown is None else backend.token_to_id(unknown)
+    return Tokenizer(backend, bos, eos, path, cuts_left, settings.types(), unk_id)
 
 
 def wordpiece(tokens: Sequence[str], lowercase: bool, where: object, **normalizer: Any) -> tokenizers.Tokenizer:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
-_BERT = ("BertTokenizer", "BertTokenizerFast")
+#: BERT's tokenizer, by the names that other families give it too.
+_BERT = tuple(
+    name + end for name in ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer") for end in ("", "Fast")
+)
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _SLOW = "read by Transformers' tokenizers in Python only, not by those that read tokenizer.json"
 _PADDED = "batches are ragged: nothing is padded"
@@ -39,6 +42,7 @@ TOKENIZER_CONFIG = Settings(
         "model_max_length": "the most tokens of a text",
         "model_input_names": "without token_type_ids, or with Transformers 5's TokenizersBackend and without the key, both "
         "texts of a pair are of type 0",
+        "add_prefix_space": "with vocab.json and merges.txt: whether a text begins as after a space",
         "split_special_tokens": "whether special tokens in a text are plain text",
         "tokenizer_class": "BERT's lower-case by default; without a tokenizer.json only they are known",
     },
@@ -47,7 +51,7 @@ TOKENIZER_CONFIG = Settings(
         **dict.fromkeys(("max_length", "stride", "truncation", "truncation_strategy", "max_len"), _CUT),
         **dict.fromkeys(("do_basic_tokenize", "never_split", "sp_model_kwargs", "legacy", "from_slow"), _SLOW),
         **dict.fromkeys(("use_fast", "errors", "keep_accents", "remove_space", "wordpieces_prefix"), _SLOW),
-        **dict.fromkeys(("add_bos_token", "add_eos_token", "add_prefix_space", "clean_text"), _JSON),
+        **dict.fromkeys(("add_bos_token", "add_eos_token", "clean_text"), _JSON),
         **dict.fromkeys(("vocab_file", "merges_file", "tokenizer_file", "special_tokens_map_file"), _JSON),
         **dict.fromkeys(("name_or_path", "processor_class", "backend", "is_local", "local_files_only"), "notes"),
         **dict.fromkeys(("init_inputs", "_commit_hash", "full_tokenizer_file", "return_tensors"), "notes"),

@@ -57,6 +57,7 @@ def compress_calibrated(
     With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make
     its results of the compressed inputs closest to the dense model's.
     """
+    static = static and not architecture.shares_layers  # the inputs of the first layer do not bound those of the others
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
     vectors = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.KEPT}
     visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -38,6 +38,8 @@ from aerogel.checkpoint import open_checkpoint
 from aerogel.engine.penalties import Penalties
 from aerogel.engine.sampling import Sampling
 from aerogel.engine.sessions import Sessions
+from aerogel.engine.token_tasks import AGGREGATIONS, Answer, Run, TokenSpan, answer, classify_tokens
+from aerogel.engine.token_vectors import LEXICAL, VECTORS, lexical_weights
 from aerogel.engine.weights import PackedParameters
 from aerogel.errors import AerogelError, CheckpointError, DataError, ShapeError, TokenizerError, UnsupportedModelError
 from aerogel.tuning import Tuner, cache_bytes
@@ -130,7 +132,7 @@ def _lasting(path: str | os.PathLike[str]) -> str:
 
 def _is_streamed(architecture: Architecture, checkpoint: Checkpoint) -> bool:
     """Whether the linears are too big for the caches, taken as dense int8."""
-    weights = sum(math.prod(checkpoint.shape(name)) for stack in architecture.stacks() for name in stack)
+    weights = sum(math.prod(checkpoint.shape(name)) for stack in dict.fromkeys(architecture.stacks()) for name in stack)
     return weights > cache_bytes()
 
 
@@ -424,6 +426,124 @@ class Model:
         self._run_batches(ids, types if known else None, "scores", batch_tokens, result)
         return result
 
+    @overload
+    def classify_tokens(  # type: ignore[overload-overlap]  # a str is a sequence of them too
+        self, texts: str, aggregation: str = ..., batch_tokens: int = ...
+    ) -> list[TokenSpan]: ...
+
+    @overload
+    def classify_tokens(
+        self, texts: Sequence[str], aggregation: str = ..., batch_tokens: int = ...
+    ) -> list[list[TokenSpan]]: ...
+
+    def classify_tokens(
+        self, texts: str | Sequence[str], aggregation: str = "simple", batch_tokens: int = BATCH_TOKENS
+    ) -> list[TokenSpan] | list[list[TokenSpan]]:
+        """Runs a token classifier, such as one of named entities, as Transformers' pipeline of that name does.
+
+        Args:
+            texts: one text or many; what is behind `max_tokens` of a text is not looked at.
+            aggregation: "none": a span is a token. "simple": neighbours of one label are one span, and B- begins another.
+                "first", "max", "average": words first, by their first token, their surest, or the mean of all; then spans.
+            batch_tokens: tokens that are run at once.
+
+        Returns:
+            The spans of each text, in its order, without those of the label O: label, score, and which characters; a list
+            of them for a single string.
+        """
+        if isinstance(texts, str):
+            return self.classify_tokens([texts], aggregation, batch_tokens)[0]
+        run = self._token_runner("token_scores", "not a classifier of tokens", batch_tokens)
+        known, texts = one_of("aggregation", aggregation, AGGREGATIONS), check_texts("texts", texts)
+        return classify_tokens(texts, self.tokenizer, run, self.labels, known, self.max_tokens)
+
+    def answer(self, question: str, context: str, max_answer_tokens: int = 15, impossible: bool = False) -> Answer:
+        """Answers a question with a part of the context, as Transformers' pipeline for question answering does.
+
+        Args:
+            question: a text.
+            context: a text of any length: it is read in windows that overlap.
+            max_answer_tokens: the most tokens of an answer.
+            impossible: whether there may be no answer, which a model has to be trained for; then the text is empty.
+
+        Returns:
+            The likeliest answer: text, score, and which characters of the context.
+
+        Raises:
+            DataError: no text.
+            TokenizerError: the question leaves no room for the context.
+        """
+        run = self._token_runner("spans", "not a model for question answering", BATCH_TOKENS)
+        question, context = check_texts("question and context", [question, context])
+        longest = whole_number("max_answer_tokens", max_answer_tokens, 1)
+        may = flag("impossible", impossible)
+        return answer(question, context, self.tokenizer, run, longest, may, self.max_tokens)
+
+    def encode_tokens(
+        self,
+        texts: str | Sequence[str],
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> Any:
+        """A vector of each token of texts, for late interaction (ColBERT; see `token_vectors.maxsim`).
+
+        Markers of queries and documents are the caller's, as prompts; queries are not filled up with mask tokens, and no
+        token of a text is left out (BGE-M3's first, which it does not use, excepted).
+
+        Args:
+            texts: one text or many; longer ones than `max_tokens` are cut there.
+            prompt: as `encode`.
+            prompt_name: as `encode`.
+            batch_tokens: tokens that are run at once.
+
+        Returns:
+            float32 [t, d] of each text, rows of length 1; one such array for a single string.
+        """
+        if isinstance(texts, str):
+            return self.encode_tokens([texts], prompt, prompt_name, batch_tokens)[0]
+        output = next((name for name in VECTORS if name in self.outputs), next(iter(VECTORS)))
+        run = self._token_runner(output, "not a model that makes a vector of each token", batch_tokens)
+        before = self._prompt(prompt, prompt_name)
+        ids = self._tokenize([before + text for text in check_texts("texts", texts)])
+        return [rows[VECTORS[output] :] for rows in run(ids, [[0] * len(one) for one in ids])]
+
+    def lexical_weights(self, texts: str | Sequence[str], batch_tokens: int = BATCH_TOKENS) -> Any:
+        """How much each token of a text counts in a search by words (BGE-M3, arXiv 2402.03216).
+
+        Args:
+            texts: one text or many.
+            batch_tokens: tokens that are run at once.
+
+        Returns:
+            Of each text {token id: weight above 0}; one such mapping for a single string.
+        """
+        if isinstance(texts, str):
+            return self.lexical_weights([texts], batch_tokens)[0]
+        run = self._token_runner(LEXICAL, "not a model that weighs tokens", batch_tokens)
+        ids = self._tokenize(check_texts("texts", texts))
+        rest = {self.tokenizer.unk_id, self.tokenizer.bos_id, *self.tokenizer.eos_ids, self.config.get("pad_token_id")}
+        unused = self.tokenizer.around | {token for token in rest if token is not None}
+        return lexical_weights(ids, run(ids, [[0] * len(one) for one in ids]), unused)
+
+    def _token_runner(self, output: str, otherwise: str, batch_tokens: int) -> Run:
+        """Runs sequences for what `output` says of their tokens."""
+        if output not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: {otherwise}")
+        most = whole_number("batch_tokens", batch_tokens, 1)
+
+        def run(ids: list[list[int]], types: list[list[int]]) -> list[np.ndarray]:
+            known = types if self._architecture.types > 1 else None
+            found: list[np.ndarray] = []
+            with self._session() as session:
+                for begin, end in batches([len(sequence) for sequence in ids], most):
+                    flat, ends = _ragged(ids[begin:end], None)
+                    kinds = None if known is None else _ragged(known[begin:end], None)[0]
+                    found += np.split(session.run(flat, ends, output, type_ids=kinds), ends[1:-1])
+            return found
+
+        return run
+
     def forward(
         self,
         token_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray,
@@ -599,16 +719,10 @@ class Model:
     ) -> None:
         """Fills result [n, width], one row a sequence, some sequences at a time."""
         with self._session() as session:
-            begin = 0
-            while begin < len(ids):
-                end, tokens = begin + 1, len(ids[begin])
-                while end < len(ids) and tokens + len(ids[end]) <= batch_tokens:
-                    tokens += len(ids[end])
-                    end += 1
+            for begin, end in batches([len(sequence) for sequence in ids], batch_tokens):
                 flat, ends = _ragged(ids[begin:end], None)
                 kinds = None if types is None else _ragged(types[begin:end], None)[0]
                 result[begin:end] = session.run(flat, ends, output, type_ids=kinds)
-                begin = end
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[Session]:
@@ -624,6 +738,18 @@ class Model:
         if self.closed:
             return f"<aerogel model {self._arguments.path!r}: closed>"
         return f"<aerogel model {str(self._checkpoint.path)!r}: {', '.join(self.outputs)}; {self.nbytes / 1e6:.1f} MB>"
+
+
+def batches(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of sequences with `most` tokens together, or one sequence that is longer."""
+    begin = 0
+    while begin < len(lengths):
+        end, tokens = begin + 1, lengths[begin]
+        while end < len(lengths) and tokens + lengths[end] <= most:
+            tokens += lengths[end]
+            end += 1
+        yield begin, end
+        begin = end
 
 
 def _ragged(

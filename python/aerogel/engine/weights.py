@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -45,6 +46,7 @@ class PackedParameters:
         self._progress = progress
         self._executor = ThreadPoolExecutor(max_workers=tuner.threads, thread_name_prefix="aerogel-pack")
         self._packing: dict[tuple[str, ...], Future[PackedWeight | Layer]] = {}
+        self._uses: Counter[tuple[str, ...]] = Counter()  # that are still to come
         self.table_bytes = 0
 
     def __enter__(self) -> PackedParameters:
@@ -55,7 +57,12 @@ class PackedParameters:
         self._executor.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
 
     def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
-        """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear."""
+        """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear, which is packed once
+        however often it stands there."""
+        self._uses.update(stacks := list(stacks))
+        self._start(dict.fromkeys(stacks))
+
+    def _start(self, stacks: Iterable[tuple[str, ...]]) -> None:
         for stack in stacks:
             try:
                 self._packing[stack] = self._executor.submit(self._pack, stack)
@@ -73,7 +80,9 @@ class PackedParameters:
             self._measure()
             packed = self._packing[names].result()
         assert not isinstance(packed, Layer)
-        del self._packing[names]
+        self._uses[names] -= 1
+        if not self._uses[names]:
+            del self._packing[names]
         return packed
 
     def _measure(self) -> None:
@@ -92,7 +101,7 @@ class PackedParameters:
             del source, alive  # so that a model is never in memory twice
         if self._progress is not None:
             self._progress(len(kinds), len(kinds), "")
-        self.prepare(stack for stack, layer in waiting.items() if isinstance(layer, Layer))
+        self._start(stack for stack, layer in waiting.items() if isinstance(layer, Layer))
 
     def limit(self, *names: str) -> float:
         """What bounds the codes of the input that the named parameters share; 0: each token's own largest value does."""

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from aerogel._util.checks import array, shown
 from aerogel._util.version import __version__
-from aerogel.architectures import FAMILIES, pooling_of
+from aerogel.architectures import family_of, pooling_of, saved_names
 from aerogel.checkpoint import Checkpoint, open_checkpoint
-from aerogel.checkpoint.names import saved_names
 from aerogel.checkpoint.target import check_apart
 from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
@@ -124,7 +123,9 @@ def open_classifier(checkpoint: Checkpoint, labels: int, seed: int) -> tuple[Tra
     config["architectures"] = [saved.classifier]
     config["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
     config["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
-    architecture = FAMILIES[config["model_type"]](config, checkpoint.names(), None)
+    family = family_of(config)
+    assert family is not None
+    architecture = family(config, checkpoint.names(), None)
     head = {tensor.name for tensor in architecture.head.tensors()} if architecture.head is not None else set()
     checkpoint.require(t.name for t in architecture.tensors() if t.name not in head)
     student = Trainee(architecture)

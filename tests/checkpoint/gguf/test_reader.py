@@ -250,7 +250,14 @@ def test_bert_with_any_number_of_token_types(tmp_path: Path, count: int) -> None
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize(
     "name",
-    ["cls.weight", "blk.0.attn_q_norm.weight", "blk.0.ffn_gate_exps.weight", "blk.x.attn_q.weight", "token_embd", "a"],
+    [
+        "cls.norm.weight",
+        "blk.0.attn_q_norm.weight",
+        "blk.0.ffn_gate_exps.weight",
+        "blk.x.attn_q.weight",
+        "token_embd",
+        "a",
+    ],
 )
 def test_unknown_tensors_are_refused(tmp_path: Path, arch: str, name: str) -> None:
     with pytest.raises(UnsupportedModelError, match=f"1 tensors of unknown meaning: {re.escape(name)}$"):

@@ -26,8 +26,10 @@ from aerogel.checkpoint.tokenizer import Tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
 
-#: llama.cpp's pooling types; 0 says that there is none. 4 is the score of a reranker.
+#: llama.cpp's pooling types; 0 says that there is none.
 _POOLING = {0: None, 1: "mean", 2: "cls", 3: "last"}
+#: The one of a reranker, whose classifier ends in this tensor.
+_RANK, _LAST = 4, "cls.output.weight"
 
 
 def detect(path: Path) -> bool:
@@ -182,6 +184,8 @@ def _pooling(file: GGUFFile, key: str, names: GGUFNames) -> Pooling | None:
     kind = file.metadata.get(key, 0)
     if type(kind) is not int:
         raise ConfigError(f"{file.path}: {key}: expected a whole number, got {kind!r:.80}")
+    if kind == _RANK and _LAST in file.tensors:
+        return None
     if kind not in _POOLING:
         known = ", ".join(f"{number} ({mode or 'none'})" for number, mode in _POOLING.items())
         raise UnsupportedModelError(f"{file.path}: {key}: expected one of {known}, got {kind}")
@@ -206,6 +210,9 @@ def _translate(file: GGUFFile, names: GGUFNames) -> dict[str, str]:
     for name in file.tensors:
         block = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
         target = names.blocks.get(block[2]) if block else names.tensors.get(name)
+        if block and block[2] in names.whole:
+            part, whole = names.whole[block[2]]
+            target = target if f"blk.{block[1]}.{part}" in file.tensors else whole
         if target is not None:
             result[target.format(n=block[1]) if block else target] = name
         elif name not in names.ignored:

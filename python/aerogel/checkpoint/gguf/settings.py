@@ -15,13 +15,13 @@ MODEL = Settings(
         "pooling_type": "how hidden states become an embedding",
         "rope.*": "rotary embeddings",
         "attention.causal": "false: each token also attends to what comes after it",
+        "classifier.output_labels": "names of a classifier's scores",
     },
     harmless={
         "vocab_size": "the tensors say it",
         "attention.value_length": "the tensors say it",
         "leading_dense_block_count": "there are no experts",
         "dense_*_feat_*": "the tensors say it",
-        "classifier.output_labels": "rerankers are refused by their pooling",
     },
     refused={
         "attention.sliding_window": Refused("windowed attention", (0,)),
