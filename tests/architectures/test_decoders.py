@@ -95,7 +95,7 @@ def test_heads_under_one_norm_stay(tmp_path: Path) -> None:
         aerogel.compress(tmp_path / "m", tmp_path / "x", sparsity=0.0, recipe={"structure": {"heads": 1}})
 
 
-CLASSIFIERS = ["llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3"]
+CLASSIFIERS = ["llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "gemma", "gemma2", "gemma3_text"]
 
 
 @pytest.mark.parametrize("model_type", CLASSIFIERS)
