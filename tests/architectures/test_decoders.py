@@ -120,7 +120,7 @@ def test_a_width_that_heads_under_one_norm_do_not_divide(tmp_path: Path) -> None
         uniform(open_checkpoint(tmp_path / "x"), architecture)
 
 
-CLASSIFIERS = ["llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3"]
+CLASSIFIERS = ["llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "gemma", "gemma2", "gemma3_text"]
 
 
 @pytest.mark.parametrize("model_type", CLASSIFIERS)

@@ -1,6 +1,6 @@
-"""Gemma (arXiv 2403.08295) and Gemma 2 (arXiv 2408.00118): norms that multiply with 1 + weight, embeddings scaled by the root
-of their width, a gate of tanh's GELU. Gemma 2 has norms behind its blocks too, windows in every other layer, and capped
-scores and logits.
+"""Gemma (arXiv 2403.08295) and Gemma 2 (arXiv 2408.00118): norms that multiply with 1 + weight, embeddings scaled by the
+root of their width, a gate of tanh's GELU. Gemma 2 has norms behind its blocks too, windows in every other layer, and
+capped scores and logits.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def attention_scale(c: Config) -> float:
         raise ConfigError(
             f"config: query_pre_attn_scalar: expected a positive number that float32 can hold, got {scalar}"
         )
-    return scalar**-0.5
+    return 1 / math.sqrt(scalar)
 
 
 def cap(c: Config, key: str, default: float = 0.0) -> float:

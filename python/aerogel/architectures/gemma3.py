@@ -77,8 +77,10 @@ def _windows(c: Config, layers: int, windowed: Sequence[bool], causal: bool) -> 
 def _rotary(c: Config, head_dim: int, kind: str, theta: float, top: Sequence[str] = ()) -> Rotary:
     """Of the layers of one kind: what rope_parameters has for it, and where that is silent, the keys `top` of the config."""
     given = c.values.get("rope_parameters")
-    nested = isinstance(given, Mapping) and any(isinstance(value, Mapping) for value in given.values())
-    own = given.get(kind) if nested else given if top else None
+    if isinstance(given, Mapping) and any(isinstance(value, Mapping) for value in given.values()):
+        own = given.get(kind)
+    else:
+        own = given if top else None
     known = own if isinstance(own, Mapping) else {}
     found = {key: c.values[key] for key in ("max_position_embeddings", *top) if key in c.values and key not in known}
     return rotary(Config({**found, "rope_parameters": own}), head_dim, theta=theta)
@@ -96,7 +98,7 @@ class Gemma3(Decoder):
     """Gemma 2 with norms of queries and keys. Of a model of text and images, the text."""
 
     model_types: ClassVar = ("gemma3_text", "gemma3")
-    harmless: Mapping[str, str] = {
+    harmless = {
         **Decoder.harmless,
         r"(vision_tower|multi_modal_projector)\..*": "the part that sees images",
     }

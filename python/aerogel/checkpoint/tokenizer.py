@@ -23,8 +23,8 @@ from aerogel.errors import AerogelError, ConfigError, TokenizerError
 if TYPE_CHECKING:
     import tokenizers
 
-#: Files of other tokenizers, which Transformers makes a tokenizer.json of.
-_CONVERTED = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model", "vocab.json", "tekken.json")
+#: SentencePiece's files, which Transformers makes a tokenizer.json of.
+_SENTENCEPIECE = ("sentencepiece*.model", "spiece.model", "spm.model", "tokenizer.model")
 
 
 class Tokenizer:
@@ -266,12 +266,10 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
         with named(path):
             backend = byte_level_bpe(folder, settings)
     else:
-        # SentencePiece's own file, or the two of a byte-level BPE.
-        other = next((name for name in _CONVERTED if (folder / name).exists()), None)
+        found = next((f"a {file.name} alone" for name in _SENTENCEPIECE for file in folder.glob(name)), "neither")
         raise TokenizerError(
-            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found "
-            + ("neither. " if other is None else f"only {other}, which Transformers converts. ")
-            + "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one"
+            f"{folder}: expected a tokenizer.json (or, for BERT, a vocab.txt), found {found}. "
+            "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one"
         )
     if lowercase:
         steps = [tokenizers.normalizers.Lowercase()]
