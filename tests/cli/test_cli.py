@@ -152,7 +152,9 @@ def test_generate(llama_folder):
 def test_quant_runs_a_float_model_in_another_scheme(bert_folder, llama_folder, packed, tmp_path):
     exact, rounded = aerogel.load(bert_folder), aerogel.load(bert_folder, quant="int4")
     printed = np.array([run("embed", bert_folder, "--quant", "int4", input=b"the cat\n").stdout.split()], np.float32)
-    assert np.array_equal(printed, rounded.encode(["the cat"])) and not np.array_equal(printed, exact.encode(["the cat"]))
+    assert np.array_equal(printed, rounded.encode(["the cat"])) and not np.array_equal(
+        printed, exact.encode(["the cat"])
+    )
     text = aerogel.load(llama_folder, quant="codebook:16").generate("the cat", max_new_tokens=6)
     assert run("generate", llama_folder, "-p", "the cat", "-n", 6, "--quant", "codebook:16").stdout == text + "\n"
     sts = tmp_path / "sts.csv"
