@@ -160,6 +160,18 @@ def test_memory_while_it_loads(quant, dtype, bert_folder, tmp_path):
     assert peak <= (1.3 if quant else 1.2) * size
 
 
+def test_a_tied_head_is_read_once(llama_folder, monkeypatch):
+    from aerogel.checkpoint.safetensors import SafetensorsCheckpoint
+
+    asked = []
+    blocks = SafetensorsCheckpoint.blocks
+    monkeypatch.setattr(
+        SafetensorsCheckpoint, "blocks", lambda self, name, n: asked.append(name) or blocks(self, name, n)
+    )
+    aerogel.load(llama_folder, quant="int8")
+    assert sorted(asked) == sorted(set(asked)) and "embed_tokens.weight" in asked
+
+
 def test_blocks_are_the_matrix(llama_folder, tmp_path):
     aerogel.compress(llama_folder, tmp_path / "packed", quant="bf16")  # with checksums: read as a whole
     for path in (llama_folder, tmp_path / "packed"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -13,7 +14,7 @@ import numpy as np
 from aerogel._core import PackedWeight, Table, WeightSource
 from aerogel._core import pack as pack_weight
 from aerogel._util.progress import Progress
-from aerogel.architectures import Tensor
+from aerogel.architectures import Role, Tensor
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.weight import Weight, check_finite, dense_product
 from aerogel.engine.quantized import QuantizedWeights
@@ -51,6 +52,8 @@ class PackedParameters:
         self._executor = ThreadPoolExecutor(max_workers=tuner.threads, thread_name_prefix="aerogel-pack")
         self._packing: dict[tuple[str, ...], Future[PackedWeight | Layer]] = {}
         self._uses: Counter[tuple[str, ...]] = Counter()  # that are still to come
+        self._embeddings: dict[str, Weight] = {}
+        self._reading = threading.Lock()
         self.table_bytes = 0
 
     def __enter__(self) -> PackedParameters:
@@ -168,7 +171,13 @@ class PackedParameters:
         return source, [*alive, *parts]
 
     def _weight(self, name: str) -> Weight:
-        return self._checkpoint.weight(name) if self._quantized is None else self._quantized.weight(name)
+        read = self._checkpoint.weight if self._quantized is None else self._quantized.weight
+        if self._tensors[name].role is not Role.EMBEDDING:
+            return read(name)
+        with self._reading:  # once, also where a head is tied to it: its table stays in memory anyway
+            if name not in self._embeddings:
+                self._embeddings[name] = read(name)
+            return self._embeddings[name]
 
     def _keep(self, names: Sequence[str], alive: Sequence[Any]) -> None:
         """Holds what was quantized for a stack: rounding takes longer than reading again."""

@@ -100,6 +100,8 @@ def _lines(w: World) -> dict[str, list[str]]:
             "2",
             "--seed",
             "1",
+            "--quant",
+            "int8",
         ],
         "compress": [
             "compress",
