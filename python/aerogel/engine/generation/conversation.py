@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aerogel._util.checks import text as check_text
@@ -69,7 +69,7 @@ class Conversation:
         """The model's answer to what the user says, or to a message such as a tool's. Both are added to `messages`."""
         return "".join(self.stream(message))
 
-    def stream(self, message: str | Mapping[str, Any]) -> Iterator[str]:
+    def stream(self, message: str | Mapping[str, Any]) -> Generator[str, None, None]:
         """`say`, piece by piece. An answer that is not read to its end is added as far as it was."""
         said = (
             message
@@ -88,7 +88,7 @@ class Conversation:
         self.messages.append(said)
         return self._pieces(source, writer)
 
-    def _pieces(self, source: Source, writer: Writer) -> Iterator[str]:
+    def _pieces(self, source: Source, writer: Writer) -> Generator[str, None, None]:
         self._running = True
         answer: list[str] = []
         session = self._session = self._session or self._new_session()

@@ -57,7 +57,12 @@ class Lookup:
         for size in range(min(_LONGEST, len(ids)), 0, -1):
             place = self._ends.get(tuple(ids[len(ids) - size :]))
             if place is not None:
-                return ids[place : place + min(self._count, most)]
+                guessed: list[int] = []
+                for at in range(
+                    place, place + min(self._count, most)
+                ):  # at the end it goes on with what it has guessed
+                    guessed.append(ids[at] if at < len(ids) else guessed[at - len(ids)])
+                return guessed
         return []
 
 
