@@ -208,6 +208,8 @@ def test_messages_of_other_kinds(with_template):
         (["hi"], {}, DataError, "messages: expected dicts such as .*, got 'hi' at 0"),
         ([{"content": "hi"}], {}, DataError, "messages: expected a role"),
         ([HI], {"tools": [3]}, DataError, "tools: expected dicts, got 3 at 0"),
+        ([HI], {"template_arguments": [3]}, DataError, "template_arguments: expected a dict, got"),
+        ([HI], {"template_arguments": {3: 3}}, DataError, "template_arguments: expected a string, got 3"),
         ([HI], {"template": 3}, ChatTemplateError, "template: expected a string"),
         ([HI], {"template": "{{ raise_exception('no') }}"}, ChatTemplateError, "chat template: no"),
         ([HI], {"continue_final_message": True, "add_generation_prompt": True}, DataError, "expected one of"),

@@ -101,6 +101,7 @@ def _lines(w: World) -> dict[str, list[str]]:
             "--seed",
             "1",
         ],
+        "chat": ["chat", str(w.llama), "--system", "the cat", "--max-new-tokens", "2", "--min-p", "0.1", "--stop", "a"],
         "compress": [
             "compress",
             bert,

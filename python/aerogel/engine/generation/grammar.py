@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from aerogel.checkpoint.tokenizer import Tokenizer
 
+#: How JSON is written: as by Python, on one line. Models that may put in spaces at will may do so for ever.
+_WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 #: Made once for a tokenizer: that takes up to a second.
 _known: WeakKeyDictionary[Tokenizer, llguidance.LLTokenizer] = WeakKeyDictionary()
 _lock = threading.Lock()
@@ -66,7 +68,7 @@ def matcher(source: Source, options: Options) -> Matcher:
     kind = llguidance.LLMatcher
     try:
         if options.json_schema is not None:
-            name, grammar = "json_schema", kind.grammar_from_json_schema(_schema(options.json_schema))
+            name, grammar = "json_schema", kind.grammar_from_json_schema(_schema(options.json_schema), _WRITTEN)
         elif options.regex is not None:
             name, grammar = "regex", kind.grammar_from_regex(check_text("regex", options.regex, DataError))
         else:
