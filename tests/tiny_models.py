@@ -187,3 +187,23 @@ def word_level(folder: Path, vocab_size: int) -> None:
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def byte_level(folder: Path) -> None:
+    """The 256 bytes as tokens, in byte-level BPE without merges, behind <s> and </s>."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(["<s>", "</s>", *alphabet])}, []))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def byte_llama(folder: Path) -> Path:
+    """A random model of bytes: 44 rows of its embeddings stand for no token."""
+    config = {**LLAMA, "vocab_size": 302, "bos_token_id": 0, "eos_token_id": 1, "max_position_embeddings": 256}
+    write(folder, config, llama_weights(config), prefix="model.", tokenizer=False)
+    byte_level(folder)
+    return folder

@@ -27,6 +27,7 @@ void bind_session(py::module_& module);
 void bind_limits(py::module_& module);
 void bind_codec(py::module_& module);
 void bind_files(py::module_& module);
+void bind_sampling(py::module_& module);
 
 // A C-contiguous array of exactly T and `ndim` dimensions. No silent conversion: another dtype or layout is an error.
 template <class T>

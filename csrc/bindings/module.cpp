@@ -48,4 +48,5 @@ PYBIND11_MODULE(_core, module) {
   aerogel::bind_limits(module);
   aerogel::bind_codec(module);
   aerogel::bind_files(module);
+  aerogel::bind_sampling(module);
 }

@@ -93,6 +93,8 @@ void bind_session(py::module_& module) {
            py::arg("type_ids") = py::none(), py::arg("slots") = py::none(),
            "The forward pass, without the GIL. int32 [T] and int64 [S+1] -> float32 [rows, width].")
       .def("slot_length", &Session::slot_length, py::arg("slot"))
+      .def("truncate_slot", &Session::truncate_slot, py::arg("slot"), py::arg("length"),
+           "Forgets the tokens of a slot behind the first `length`.")
       .def("free_slot", &Session::free_slot, py::arg("slot"))
       .def_property_readonly("nbytes", &Session::bytes, "Bytes of memory that are kept for the next call, KV cache included.")
       .def("shrink", &Session::shrink, py::arg("bytes"),

@@ -29,6 +29,7 @@ class KvSequence {
   // Writes row `position` (reserved, not before length()) of every head of a layer from `heads * head_dim` floats each.
   void write(int layer, std::int64_t position, const float* key, const float* value);
   void advance(std::int64_t tokens) { length_ += tokens; }
+  void truncate(std::int64_t tokens) { length_ = tokens; }  // at most length()
   std::size_t bytes() const {
     std::size_t sum = 0;
     for (const auto* buffers : {&keys_, &values_})

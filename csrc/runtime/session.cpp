@@ -225,6 +225,13 @@ void Session::run_side_by_side(const Schedule& schedule, std::vector<Frame>& fra
   }
 }
 
+void Session::truncate_slot(std::int64_t slot, std::int64_t length) {
+  const std::int64_t held = cache_.length(slot);
+  if (length < 0 || length > held)
+    throw DataError("slot " + std::to_string(slot) + ": expected a length up to " + std::to_string(held) + ", got " + std::to_string(length));
+  if (held != 0) cache_.slot(slot).truncate(length);
+}
+
 std::size_t Session::working_bytes() const {
   std::size_t sum = scratch_.bytes() + positions_.capacity() * sizeof(positions_[0]);
   for (const auto* buffers : {&arenas_, &workspaces_})

@@ -37,6 +37,8 @@ class Session {
   void run(const Schedule& schedule, const Batch& batch, float* y);
 
   std::int64_t slot_length(std::int64_t slot) const { return cache_.length(slot); }
+  // Forgets what a slot holds behind its first `length` tokens. Throws DataError if it holds fewer.
+  void truncate_slot(std::int64_t slot, std::int64_t length);
   void free_slot(std::int64_t slot) { freed_ += cache_.free(slot); }
 
   // Memory that is kept for the next call, the KV cache included.

@@ -2,6 +2,7 @@ import ast
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -17,6 +18,8 @@ import aerogel
 from aerogel.cli import app as cli
 from aerogel.cli.app import app
 from aerogel.errors import AerogelError, RecipeError
+
+from .. import tiny_models
 
 runner = CliRunner()
 
@@ -166,6 +169,64 @@ def test_quant_runs_a_float_model_in_another_scheme(bert_folder, llama_folder, p
             run(command[0], packed, *command[1:], "--quant", "int8", input=b"")
     assert "not compressed, float32 weights" in run("info", bert_folder).stdout
     assert json.loads(run("info", packed, "--json").stdout)["quantization"] == "int8"
+
+
+def test_generate_with_its_options(llama_folder, tmp_path):
+    model = aerogel.load(llama_folder)
+    whole = model.generate("the cat", 9)
+    assert run("generate", llama_folder, "-p", "the cat", "-n", 9, "--lookup", 4).stdout == whole + "\n"
+    assert run("generate", llama_folder, "-p", "the cat", "-n", 9, "--draft", llama_folder).stdout == whole + "\n"
+    stopped = run("generate", llama_folder, "-p", "the cat", "-n", 9, "--stop", "nothing", "--stop", whole[4:7]).stdout
+    assert stopped == whole[: whole.index(whole[4:7])] + "\n"
+    options = {"temperature": 1.1, "min_p": 0.01, "typical_p": 0.95, "presence_penalty": 0.5, "frequency_penalty": 0.1}
+    words = [word for key, value in options.items() for word in ("--" + key.replace("_", "-"), value)]
+    wanted = model.generate("the cat", 9, seed=3, **options)
+    assert run("generate", llama_folder, "-p", "the cat", "-n", 9, "--seed", 3, *words).stdout == wanted + "\n"
+
+
+def test_generate_in_a_form(tmp_path):
+    pytest.importorskip("llguidance")
+    model = tiny_models.byte_llama(tmp_path / "bytes")
+    assert run("generate", model, "-p", "x", "--regex", "cat|dog").stdout in ("cat\n", "dog\n")
+    (tmp_path / "rules.lark").write_text('start: "cat" | "tree"')
+    assert run("generate", model, "-p", "x", "--grammar", tmp_path / "rules.lark").stdout in ("cat\n", "tree\n")
+    (tmp_path / "schema.json").write_text('{"enum": [3]}')
+    assert run("generate", model, "-p", "x", "--json-schema", tmp_path / "schema.json").stdout == "3\n"
+    assert run("generate", model, "-p", "x", "--json-schema", '{"const": "a"}').stdout == '"a"\n'
+    with pytest.raises(AerogelError, match="cannot be read"):
+        run("generate", model, "-p", "x", "--json-schema", tmp_path / "none.json")
+
+
+TALK = "<s>{% for m in messages %}{{ m.role[0] }} {{ m.content }} </s>{% endfor %}on"
+
+
+@pytest.fixture
+def talker(llama_folder, tmp_path):
+    folder = shutil.copytree(llama_folder, tmp_path / "talker")
+    (folder / "chat_template.jinja").write_text(TALK)
+    return folder
+
+
+def test_chat(talker):
+    model = aerogel.load(talker)
+    said, answers = [{"role": "system", "content": "the mat"}], []
+    for line in ("the cat sat", "a dog"):
+        said.append({"role": "user", "content": line})
+        answers.append(model.chat(said, 6))
+        said.append({"role": "assistant", "content": answers[-1]})
+    lines = b"the cat sat\n\na dog\n/reset\nthe cat sat\n/what\n/quit\nnot said\n"
+    result = run("chat", talker, "--system", "the mat", "-n", 6, input=lines)
+    assert result.stdout.splitlines() == [*answers, answers[0]]
+    assert "/what: no such command" in result.stderr
+    assert (
+        run("generate", talker, "--chat", "-p", "the cat sat", "-n", 6).stdout
+        == model.generate("the cat sat", 6, chat=True) + "\n"
+    )
+
+
+def test_chat_needs_a_template(llama_folder):
+    with pytest.raises(AerogelError, match="the model has no chat template"):
+        run("chat", llama_folder, input=b"hi\n")
 
 
 def test_usage_errors_exit_with_2(packed):

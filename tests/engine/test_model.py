@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import aerogel
-from aerogel.engine.generation.sampling import Sampling
 from aerogel.errors import AerogelError, DataError, ShapeError, UnsupportedModelError
 
 from .. import tiny_models
@@ -253,21 +252,6 @@ def test_empty_prompts(llama, tmp_path):
 def test_impossible_sampling(llama, wrong):
     with pytest.raises(AerogelError, match=f"{next(iter(wrong))}: expected"):
         llama.generate("the cat", **wrong)
-
-
-def test_sampling_follows_the_probabilities():
-    logits = np.log(np.array([0.1, 0.5, 0.15, 0.25], np.float32))
-    random = np.random.default_rng(0)
-
-    def drawn(**options):
-        found = [Sampling(1.0, **options).choose(logits, random) for _ in range(4000)]
-        return np.bincount(found, minlength=4) / len(found)
-
-    np.testing.assert_allclose(drawn(), [0.1, 0.5, 0.15, 0.25], atol=0.03)
-    np.testing.assert_allclose(drawn(top_k=2), [0, 2 / 3, 0, 1 / 3], atol=0.03)
-    np.testing.assert_allclose(drawn(top_p=0.6), [0, 2 / 3, 0, 1 / 3], atol=0.03)
-    np.testing.assert_allclose(drawn(top_p=0.4), [0, 1, 0, 0])
-    assert Sampling().choose(np.zeros(4, np.float32), random) == 0
 
 
 def test_forced_formats(bert_folder, tmp_path):

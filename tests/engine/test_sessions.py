@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import aerogel
+from aerogel import DataError
 from aerogel.engine import sessions
 from aerogel.engine.sessions import Sessions
 
@@ -94,6 +95,28 @@ def test_a_generation_leaves_no_keys_and_values(model):
     list(model.generate_tokens([7] * 40, 3, stop=()))
     with model._idle.take(model._plan) as session:
         assert session.slot_length(0) == 0
+
+
+def test_a_slot_forgets_its_end(model):
+    ids = np.arange(3, 15, dtype=np.int32)
+
+    def run(session, begin, end, slot=0):
+        part = ids[begin:end]
+        return session.run(part, np.array([0, len(part)], np.int64), "logits", last_only=True, slots=[slot])
+
+    with model._idle.take(model._plan) as session:
+        wanted = run(session, 0, 12)
+        session.truncate_slot(0, 5)
+        assert session.slot_length(0) == 5
+        np.testing.assert_allclose(run(session, 5, 12), wanted, rtol=1e-4, atol=1e-5)
+        session.truncate_slot(0, 12)  # nothing
+        session.truncate_slot(0, 0)
+        np.testing.assert_array_equal(run(session, 0, 12), wanted)
+        session.truncate_slot(9, 0)  # a slot that was never used
+        for slot, length in ((0, 13), (0, -1), (9, 1)):
+            with pytest.raises(DataError, match=f"slot {slot}: expected a length up to"):
+                session.truncate_slot(slot, length)
+        session.free_slot(0)
 
 
 def test_an_abandoned_generation_gives_its_session_back(model):

@@ -8,6 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from aerogel._core import Rotary
 from aerogel.architectures.files import GGUFNames, SavedNames, TensorSource
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.heads import Head
@@ -162,6 +165,16 @@ class Architecture(ABC):
     def least_width(self, block: str) -> int:
         """0 if a layer can do without its "attention" or "ffn", else 1."""
         return 0
+
+    @property
+    def looks_at_lengths(self) -> bool:
+        """Whether rotary embeddings (attributes of the family, alone or in a list) turn by the length of a sequence, so that
+        it is not the same to run one in parts."""
+        found = [
+            one for value in vars(self).values() for one in (value if isinstance(value, (list, tuple)) else [value])
+        ]
+        turns = [one for one in found if isinstance(one, Rotary)]
+        return any(not np.array_equal(one.frequencies(1), one.frequencies(one.positions)) for one in turns)
 
     def _trace(self, p: Program, layer: int, h: Value) -> None:
         if self.trace:

@@ -163,10 +163,19 @@ class Tokenizer:
         with named(self._where):
             return self._backend.token_to_id(text("token", token, TokenizerError))
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token's text and id, added ones included."""
+        return dict(self._backend.get_vocab(with_added_tokens=True))
+
     def token_of(self, id: int) -> str | None:
         """The text of the token with this id, or None."""
         with named(self._where):
             return self._backend.id_to_token(token_id(id))
+
+    def as_json(self) -> str:
+        """What `save` writes."""
+        with named(self._where):
+            return str(self._backend.to_str())
 
     def save(self, folder: Path | str) -> Path:
         """Writes tokenizer.json into the folder and returns its path. `bos_id` and `eos_ids` belong in config.json."""

@@ -21,6 +21,7 @@ COMMANDS = (
     "info",
     "embed",
     "generate",
+    "chat",
     "bench",
     "explain",
     "eval",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aerogel.cli import sampling
 from aerogel.cli.console import loaded, read_lines
 from aerogel.cli.options import Folder, Quant, Threads
 
@@ -17,27 +18,54 @@ def command(
         str, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue; - is standard input.")
     ],
     count: Annotated[int, typer.Option("--max-new-tokens", "-n", min=0, help="Tokens to generate.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0, help="0: always the most likely token.")] = 0.0,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Sample from the k most likely tokens.")] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Sample from the most likely tokens whose probabilities add up to p."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Random seed; the same seed gives the same text.")] = None,
-    repetition_penalty: Annotated[
-        float | None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The text is what a user says: put the model's chat template around it.")
+    ] = False,
+    temperature: sampling.Temperature = 0.0,
+    top_k: sampling.TopK = None,
+    top_p: sampling.TopP = None,
+    min_p: sampling.MinP = None,
+    typical_p: sampling.TypicalP = None,
+    seed: sampling.Seed = None,
+    repetition_penalty: sampling.RepetitionPenalty = None,
+    presence_penalty: sampling.PresencePenalty = 0.0,
+    frequency_penalty: sampling.FrequencyPenalty = 0.0,
+    stop: sampling.Stop = None,
+    json_schema: sampling.JsonSchema = None,
+    regex: sampling.Regex = None,
+    grammar: sampling.Grammar = None,
+    lookup: sampling.Lookup = 0,
+    draft: Annotated[
+        str | None,
         typer.Option(
-            min=0,
-            metavar="X",
-            help="Above 1: tokens that are there already come less. \\[default: what the model's files say]",
+            metavar="DIR", help="A smaller model with the same tokens that guesses ahead: the same text, sooner."
         ),
     ] = None,
     quant: Quant = None,
     threads: Threads = None,
 ) -> None:
-    """Continue a text."""
+    """Continue a text, or answer one with --chat."""
     text = "\n".join(read_lines("-")) if prompt == "-" else prompt
+    schema, rules = sampling.schema(json_schema), sampling.file_text(grammar)
     loaded(folder, threads, quant=quant).generate(
-        text, count, temperature, top_k, top_p, seed, stream=True, repetition_penalty=repetition_penalty
+        text,
+        count,
+        temperature,
+        top_k,
+        top_p,
+        seed,
+        stream=True,
+        repetition_penalty=repetition_penalty,
+        chat=chat,
+        stop=sampling.stops(stop),
+        min_p=min_p,
+        typical_p=typical_p,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        json_schema=schema,
+        regex=regex,
+        grammar=rules,
+        lookup=lookup,
+        draft=None if draft is None else loaded(draft, threads),
     )
     sys.stdout.write("\n")

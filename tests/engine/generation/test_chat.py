@@ -13,6 +13,8 @@ import pytest
 
 import aerogel
 from aerogel import AerogelError, ChatTemplateError, DataError
+from aerogel.checkpoint import open_checkpoint
+from aerogel.checkpoint.sandbox import render
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -206,6 +208,8 @@ def test_messages_of_other_kinds(with_template):
         (["hi"], {}, DataError, "messages: expected dicts such as .*, got 'hi' at 0"),
         ([{"content": "hi"}], {}, DataError, "messages: expected a role"),
         ([HI], {"tools": [3]}, DataError, "tools: expected dicts, got 3 at 0"),
+        ([HI], {"template_arguments": [3]}, DataError, "template_arguments: expected a dict, got"),
+        ([HI], {"template_arguments": {3: 3}}, DataError, "template_arguments: expected a string, got 3"),
         ([HI], {"template": 3}, ChatTemplateError, "template: expected a string"),
         ([HI], {"template": "{{ raise_exception('no') }}"}, ChatTemplateError, "chat template: no"),
         ([HI], {"continue_final_message": True, "add_generation_prompt": True}, DataError, "expected one of"),
@@ -225,7 +229,7 @@ def test_a_model_without_a_template(llama_folder):
 
 
 def test_smollm2(smollm2):
-    text = aerogel.load(smollm2).chat_text([{"role": "user", "content": "hi"}])
-    assert text.startswith("<|im_start|>system\n") and text.endswith(
-        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
-    )
+    jinja = open_checkpoint(smollm2).chat_templates.choose(None, False)
+    text = render(jinja, {"messages": [{"role": "user", "content": "hi"}], "add_generation_prompt": True}, "")
+    assert text.startswith("<|im_start|>system\n")
+    assert text.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")

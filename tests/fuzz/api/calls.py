@@ -16,6 +16,9 @@ from aerogel.compression.recipe import Calibration, Fold, Prune, Quantize
 
 from .world import TEXTS, World
 
+MESSAGES = [{"role": "system", "content": "a dog"}, {"role": "user", "content": "the cat"}]
+TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}{{ tools }}{{ documents }}{{ x }}"
+
 
 @dataclass(frozen=True)
 class Call:
@@ -51,6 +54,48 @@ def _model_calls(w: World) -> dict[str, Call]:
         "Model.generate": Call(g.generate, {"text": "the cat", "stream": False, **sampling}, weight=8),
         "Model.generate_tokens": Call(
             lambda **a: _drained(g.generate_tokens(**a)), {"token_ids": [3, 4], "stop": [2], **sampling}
+        ),
+        "Model.complete": Call(
+            g.complete,
+            {
+                "text": ["the cat", [3, 4]],
+                "chat": False,
+                "max_new_tokens": 3,
+                "min_p": 0.1,
+                "typical_p": 0.9,
+                "repetition_penalty": 1.1,
+                "presence_penalty": 0.1,
+                "frequency_penalty": 0.1,
+                "logit_bias": {3: 1.0},
+                "stop": [["a"], ["b"]],
+                "stop_ids": [2],
+                "seed": [1, 2],
+                "logprobs": 2,
+                "lookup": 3,
+                "regex": None,
+                "draft": g,
+            },
+            weight=8,
+        ),
+        "Model.stream": Call(
+            lambda **a: _drained(g.stream(**a)), {"text": "the cat", "chat": False, "max_new_tokens": 3}
+        ),
+        "Model.chat": Call(g.chat, {"messages": MESSAGES, "template": TEMPLATE, "max_new_tokens": 3, "stream": False}),
+        "Model.chat_text": Call(
+            g.chat_text,
+            {
+                "messages": MESSAGES,
+                "tools": [{"name": "f"}],
+                "documents": [{"title": "t", "text": "x"}],
+                "template": TEMPLATE,
+                "template_arguments": {"x": 1},
+                "continue_final_message": False,
+                "add_generation_prompt": True,
+            },
+        ),
+        "Model.conversation": Call(
+            lambda message, **a: g.conversation(**a).say(message),
+            {"message": "the cat", "system": "a dog", "template": TEMPLATE, "max_new_tokens": 3},
         ),
         "Model.packed_weight": Call(e.packed_weight, {"name": "layers.0.ffn.up"}, weight=1),
         "Model.describe": Call(e.describe, {}, weight=1),

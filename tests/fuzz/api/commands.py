@@ -103,6 +103,7 @@ def _lines(w: World) -> dict[str, list[str]]:
             "--quant",
             "int8",
         ],
+        "chat": ["chat", str(w.llama), "--system", "the cat", "--max-new-tokens", "2", "--min-p", "0.1", "--stop", "a"],
         "compress": [
             "compress",
             bert,

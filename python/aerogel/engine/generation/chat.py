@@ -47,7 +47,7 @@ def chat_text(
         "tools": _objects("tools", tools),
         "documents": _objects("documents", documents),
         "add_generation_prompt": begun,
-        **{text("template_arguments", key): _plain(value) for key, value in dict(template_arguments or {}).items()},
+        **_arguments(template_arguments),
     }
     rendered = render(jinja, values, templates.where)
     return _until_mark(rendered, last) if continued else rendered
@@ -81,11 +81,20 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
 def _objects(name: str, values: Any) -> list[Any] | None:
     if values is None:
         return None
-    found = [_plain(value) for value in items(name, values)]
+    given = items(name, values)
+    found = [_plain(value) for value in given]
     for number, value in enumerate(found):
         if not isinstance(value, dict):
-            raise DataError(f"{name}: expected dicts, got {shown(values[number])} at {number}")
+            raise DataError(f"{name}: expected dicts, got {shown(given[number])} at {number}")
     return found
+
+
+def _arguments(values: Any) -> dict[str, Any]:
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise DataError(f"template_arguments: expected a dict, got {shown(values)}")
+    return {text("template_arguments", key, DataError): _plain(value) for key, value in values.items()}
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

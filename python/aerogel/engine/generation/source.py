@@ -39,6 +39,11 @@ class Source:
         """The model's tokenizer."""
         return self.checkpoint.tokenizer()
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether it is the same to run a text at once or in parts. It is not where rotary embeddings look at its length."""
+        return not self.architecture.looks_at_lengths
+
     def check(self) -> None:
         """Raises UnsupportedModelError unless the model writes texts."""
         if not self.architecture.generates:

@@ -1,19 +1,14 @@
-"""What a model's authors want done to logits before a token is chosen (see `checkpoint.generation`)."""
+"""Tokens that a model's authors do not want to come next (see `checkpoint.generation`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from aerogel.checkpoint.generation import GenerationSettings
-from aerogel.errors import DataError
 
 
-class Penalties:
-    """The settings over one text: it is told every token, and changes the logits of the next one.
-
-    The order is Transformers': repetition, n-grams, bad words, no early end, suppressed tokens.
+class Bans:
+    """The settings over one text: n-grams, bad words, no early end, suppressed tokens. It is told every token.
 
     Args:
         settings: the model's.
@@ -37,21 +32,9 @@ class Penalties:
         self._text.append(token)
         self._remember(len(self._text))
 
-    def apply(self, logits: np.ndarray) -> np.ndarray:
-        """The logits float32 [V] of the next token, changed; the same array where nothing is to be done."""
-        penalty = self._settings.repetition_penalty
-        if penalty != 1:
-            seen = np.unique(np.array(self._text, np.int64))
-            logits = logits.copy()
-            values = logits[seen]
-            logits[seen] = np.where(values < 0, values * np.float32(penalty), values / np.float32(penalty))
-        banned = [token for token in self._banned() if token < len(logits)]
-        if banned:
-            logits = logits.copy()
-            logits[banned] = -np.inf
-            if np.isneginf(logits).all():
-                raise DataError("generation_config.json: leaves no token to go on with")
-        return logits
+    def banned(self) -> list[int]:
+        """Tokens that must not come next; some twice, some beyond the vocabulary."""
+        return list(self._banned())
 
     def _remember(self, end: int) -> None:
         size = self._settings.no_repeat_ngram_size

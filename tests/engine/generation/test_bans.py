@@ -5,65 +5,49 @@ from __future__ import annotations
 import json
 import shutil
 
-import numpy as np
 import pytest
 
 import aerogel
 from aerogel import AerogelError, ConfigError, DataError, UnsupportedModelError
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
-from aerogel.engine.generation.penalties import Penalties
+from aerogel.engine.generation.bans import Bans
 
 
-def _logits(seed=0):
-    return np.random.default_rng(seed).standard_normal(12).astype(np.float32)
-
-
-def test_repetition():
-    logits = np.array([1.0, -1.0, 2.0, -2.0], np.float32)
-    penalties = Penalties(GenerationSettings(repetition_penalty=2.0), [0, 1], frozenset())
-    assert penalties.apply(logits).tolist() == [0.5, -2.0, 2.0, -2.0]
-    penalties.add(3)
-    assert penalties.apply(logits).tolist() == [0.5, -2.0, 2.0, -4.0]
-    assert logits.tolist() == [1.0, -1.0, 2.0, -2.0], "the caller's array is not changed"
-
-
-def _gone(penalties):
-    return np.flatnonzero(np.isneginf(penalties.apply(_logits()))).tolist()
+def _gone(bans):
+    return sorted(set(bans.banned()))
 
 
 def test_n_grams_come_once():
-    penalties = Penalties(GenerationSettings(no_repeat_ngram_size=2), [3, 4, 3], frozenset())
-    assert _gone(penalties) == [4]
-    penalties.add(5)
-    assert _gone(penalties) == []
-    penalties.add(3)
-    assert _gone(penalties) == [4, 5]
-    assert _gone(Penalties(GenerationSettings(no_repeat_ngram_size=1), [2, 7], frozenset())) == [2, 7]
+    bans = Bans(GenerationSettings(no_repeat_ngram_size=2), [3, 4, 3], frozenset())
+    assert _gone(bans) == [4]
+    bans.add(5)
+    assert _gone(bans) == []
+    bans.add(3)
+    assert _gone(bans) == [4, 5]
+    assert _gone(Bans(GenerationSettings(no_repeat_ngram_size=1), [2, 7], frozenset())) == [2, 7]
 
 
 def test_bad_words():
     settings = GenerationSettings(bad_words=((1,), (2, 3), (9,)))
-    penalties = Penalties(settings, [2], frozenset({9}))  # the end of a text is never a bad word
-    assert _gone(penalties) == [1, 3]
-    penalties.add(0)
-    assert _gone(penalties) == [1]
+    bans = Bans(settings, [2], frozenset({9}))  # the end of a text is never a bad word
+    assert _gone(bans) == [1, 3]
+    bans.add(0)
+    assert _gone(bans) == [1]
 
 
 def test_no_early_end():
-    penalties = Penalties(GenerationSettings(min_new_tokens=1), [5, 6], frozenset({3, 4}))
-    assert _gone(penalties) == [3, 4]
-    penalties.add(5)
-    assert _gone(penalties) == []
-    assert _gone(Penalties(GenerationSettings(min_length=3), [5, 6], frozenset({3}))) == [3]
+    bans = Bans(GenerationSettings(min_new_tokens=1), [5, 6], frozenset({3, 4}))
+    assert _gone(bans) == [3, 4]
+    bans.add(5)
+    assert _gone(bans) == []
+    assert _gone(Bans(GenerationSettings(min_length=3), [5, 6], frozenset({3}))) == [3]
 
 
 def test_suppressed():
-    penalties = Penalties(GenerationSettings(suppressed=(1, 10**6), first_suppressed=(2,)), [5], frozenset())
-    assert _gone(penalties) == [1, 2]
-    penalties.add(5)
-    assert _gone(penalties) == [1]
-    with pytest.raises(DataError, match="no token to go on with"):
-        Penalties(GenerationSettings(suppressed=tuple(range(12))), [5], frozenset()).apply(_logits())
+    bans = Bans(GenerationSettings(suppressed=(1, 10**6), first_suppressed=(2,)), [5], frozenset())
+    assert _gone(bans) == [1, 2, 10**6]
+    bans.add(5)
+    assert _gone(bans) == [1, 10**6]
 
 
 def test_the_file_is_read(tmp_path):
@@ -111,6 +95,12 @@ def test_an_argument_wins(llama):
     for wrong in (0, -1.0, float("nan"), "x", None.__class__):
         with pytest.raises(AerogelError, match="repetition_penalty"):
             model.generate_tokens([5, 6], 6, repetition_penalty=wrong)
+
+
+def test_a_vocabulary_that_is_ruled_out(llama):
+    model = llama(suppress_tokens=list(range(19)))
+    with pytest.raises(DataError, match="there is no token to go on with"):
+        model.generate("the cat")
 
 
 def test_what_is_not_supported_is_refused_where_it_matters(llama):
