@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.generation import GenerationSettings
 from aerogel.checkpoint.sentence_transformers import Prompts
 from aerogel.checkpoint.weight import Weight
@@ -49,6 +50,10 @@ class Checkpoint(ABC):
     @abstractmethod
     def weight(self, name: str) -> Weight:
         """The matrix in its stored form. Raises ShapeError if it is not a matrix."""
+
+    def stored(self, name: str) -> Weight | Blocks:
+        """The matrix as the file has it, for an engine that can run it so: blocks of GGUF stay what they are."""
+        return self.weight(name)
 
     def input_limit(self, name: str) -> float | None:
         """The largest |x| that int8 codes stand for at the input of the linear whose weight is `name`, where it is fixed

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 
-from aerogel._core import PackedWeight, Table, WeightSource
+from aerogel._core import PackedWeight, Table, WeightSource, decode_blocks
 from aerogel._core import pack as pack_weight
 from aerogel._util.progress import Progress
 from aerogel.architectures import Tensor
 from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.weight import Weight, check_finite
 from aerogel.errors import AerogelError
 from aerogel.tuning import Forms, Layer, Tuner, dense_format, in_turn, numbers_of
@@ -24,7 +26,8 @@ log = logging.getLogger("aerogel")
 class PackedParameters:
     """The tensors of one checkpoint as a Program wants them.
 
-    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
+    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32. A table in blocks of GGUF
+    is packed too, and is the linear's where a head is tied to it.
 
     `format` is "auto": `tuner` picks; the name of a kernel format; or "dense": the dense format of whatever the values are.
     `progress` hears of kinds of layers that are measured.
@@ -45,6 +48,7 @@ class PackedParameters:
         self._progress = progress
         self._executor = ThreadPoolExecutor(max_workers=tuner.threads, thread_name_prefix="aerogel-pack")
         self._packing: dict[tuple[str, ...], Future[PackedWeight | Layer]] = {}
+        self._tables: dict[tuple[str, ...], PackedWeight] = {}  # that linears may share
         self.table_bytes = 0
 
     def __enter__(self) -> PackedParameters:
@@ -55,8 +59,9 @@ class PackedParameters:
         self._executor.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
 
     def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
-        """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear."""
-        for stack in stacks:
+        """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear. The largest come first:
+        what they are packed from is in memory while the others are not."""
+        for stack in sorted(stacks, key=lambda names: -sum(math.prod(self._checkpoint.shape(name)) for name in names)):
             try:
                 self._packing[stack] = self._executor.submit(self._pack, stack)
             except RuntimeError as error:  # a limit of the system or of a container
@@ -66,6 +71,8 @@ class PackedParameters:
 
     def linear(self, *names: str) -> PackedWeight:
         """The named parameters stacked along N and packed."""
+        if names in self._tables:
+            return self._tables.pop(names)
         if names not in self._packing:
             self.prepare([names])
         packed = self._packing[names].result()
@@ -101,8 +108,17 @@ class PackedParameters:
 
     def table(self, name: str) -> Table:
         """An embedding table, in the numbers that the file has."""
-        weight = self._checkpoint.weight(name)
         label = self._tensors[name].label
+        weight = self._checkpoint.stored(name)
+        if isinstance(weight, Blocks):
+            del weight  # packed it is read again
+            tied = (name,) in self._packing
+            packed = self.linear(name)
+            if tied:
+                self._tables[name,] = packed
+            else:
+                self.table_bytes += packed.nbytes
+            return Table(label, packed)
         if weight.levels is not None:  # decoded once, exactly
             values, scale = np.ascontiguousarray(weight.codes()), weight.scale
         elif weight.mask is not None or weight.numbers == "int8g":
@@ -141,15 +157,22 @@ class PackedParameters:
 
     def _source(self, names: tuple[str, ...]) -> tuple[WeightSource, list[Any]]:
         """The named parameters stacked, and what must live as long."""
-        parts = [self._checkpoint.weight(name) for name in names]
+        parts = [self._checkpoint.stored(name) for name in names]
         source, alive = weight_source([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)])
         return source, [*alive, *parts]
 
 
-def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[WeightSource, list[np.ndarray]]:
+def _kind(part: Weight | Blocks) -> tuple[str, int]:
+    """What parts must share to be stacked as they are."""
+    if isinstance(part, Blocks):
+        return "blocks", 0  # of any types
+    return part.numbers, part.group if part.numbers == "int8g" else 0
+
+
+def weight_source(parts: Sequence[tuple[str, Weight | Blocks]]) -> tuple[WeightSource, list[np.ndarray]]:
     """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
     # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
-    mixed = len({(part.numbers, part.group if part.numbers == "int8g" else 0) for _, part in parts}) > 1
+    mixed = len({_kind(part) for _, part in parts}) > 1
     if mixed:
         log.info(
             "%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
@@ -166,6 +189,12 @@ def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[WeightSource, li
 
     for label, part in parts:
         n = part.shape[0]
+        if isinstance(part, Blocks):
+            if mixed:
+                source.add_dense(label, keep(decode_blocks(part.values, part.type)))
+            else:
+                source.add_blocks(label, keep(part.values), part.type)
+            continue
         if mixed and part.numbers != "float32":
             source.add_dense(label, keep(np.asarray(part.dense(), np.float32)))
             continue

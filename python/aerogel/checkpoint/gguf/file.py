@@ -77,14 +77,7 @@ class GGUFFile:
         from gguf import quants
 
         tensor = self.tensors[name]
-        block, size = _block(self.path, name, tensor.type)
-        rows, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
-        data = self._bytes.read(tensor.begin, tensor.end - tensor.begin).reshape(rows, columns // block * size)
-        if heads:
-            if rows % (2 * heads):
-                raise CheckpointError(f"{self.path}: {name}: expected rows for {heads} heads, got {list(tensor.shape)}")
-            # Whole rows move, so they can do so before they are decoded.
-            data = data.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows, -1)
+        data = self.rows(name, heads)
         kind = _types()[0](tensor.type)
         if kind.name == "F32":
             return data.reshape(-1).view("<f4").reshape(tensor.shape).astype(np.float32, copy=False)
@@ -93,6 +86,23 @@ class GGUFFile:
         except NotImplementedError:
             raise UnsupportedModelError(f"{self.path}: {name}: blocks of type {kind.name} cannot be decoded") from None
         return values.astype(np.float32, copy=False).reshape(tensor.shape)
+
+    def type_name(self, name: str) -> str:
+        """ggml's name of a tensor's type, "Q4_K"."""
+        return str(_types()[0](self.tensors[name].type).name)
+
+    def rows(self, name: str, heads: int = 0) -> NDArray[np.uint8]:
+        """The tensor as it is stored, uint8 [rows, bytes of a row]; `heads` as in `float32`."""
+        tensor = self.tensors[name]
+        block, size = _block(self.path, name, tensor.type)
+        rows, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
+        data = self._bytes.read(tensor.begin, tensor.end - tensor.begin).reshape(rows, columns // block * size)
+        if heads:
+            if rows % (2 * heads):
+                raise CheckpointError(f"{self.path}: {name}: expected rows for {heads} heads, got {list(tensor.shape)}")
+            # Whole rows move, so they can do so before they are decoded.
+            data = data.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows, -1)
+        return data
 
 
 class _Parser:

@@ -1,6 +1,6 @@
 """GGUF files, as llama.cpp uses them: one file with config, tokenizer and (usually quantized) weights.
 
-Weights are decoded to float32. Metadata becomes a Hugging Face style config and tensor names become Hugging Face's, by the
+The engine runs quantized weights in their own blocks; whoever else asks gets them decoded to float32. Metadata becomes a Hugging Face style config and tensor names become Hugging Face's, by the
 table of the model family (`Architecture.gguf`).
 """
 
@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel._core import block_types
 from aerogel.architectures import GGUFNames, Pooling, gguf_names
+from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
 from aerogel.checkpoint.gguf.file import GGUFFile
@@ -52,7 +54,7 @@ def _file(path: Path) -> Path | None:
 
 
 class GGUFCheckpoint(Checkpoint):
-    """A GGUF file's weights, decoded to float32 one at a time."""
+    """A GGUF file's weights, read one at a time."""
 
     kind = "gguf"
 
@@ -116,6 +118,19 @@ class GGUFCheckpoint(Checkpoint):
     def weight(self, name: str) -> Weight:
         shape = check_matrix(f"{self.path}: {name}", self.shape(name))
         return Weight(shape, self.array(name))
+
+    def stored(self, name: str) -> Weight | Blocks:
+        shape = check_matrix(f"{self.path}: {name}", self.shape(name))
+        if name in self._zeros:
+            return self.weight(name)
+        stored = self._find(name)
+        kind = self._file.type_name(stored)
+        heads = self._heads.get(stored.split(".")[-2], 0)
+        if kind in block_types():
+            return Blocks(shape, self._file.rows(stored, heads), kind)
+        if kind == "BF16":
+            return Weight(shape, self._file.rows(stored, heads).view("<u2").astype(np.uint16, copy=False))
+        return self.weight(name)
 
     @property
     def pooling(self) -> Pooling | None:

@@ -1,0 +1,29 @@
+// f16, IEEE's half precision: 11 bits of significand, 5 of exponent.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace aerogel {
+
+// Exact. Internal linkage: kernel files have a copy each.
+static inline float f16_to_float(std::uint16_t code) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(code & 0x8000) << 16, exponent = code >> 10 & 31, fraction = code & 1023;
+  std::uint32_t bits;
+  if (exponent == 31) {
+    bits = 0x7f800000 | fraction << 13;
+  } else if (exponent != 0) {
+    bits = (exponent + 112) << 23 | fraction << 13;
+  } else {  // subnormal: fraction * 2^-24
+    const float value = static_cast<float>(fraction) * 5.9604644775390625e-8f;
+    std::memcpy(&bits, &value, sizeof bits);
+  }
+  bits |= sign;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static inline bool f16_is_finite(std::uint16_t code) { return (code & 0x7c00) != 0x7c00; }
+
+}  // namespace aerogel
