@@ -102,4 +102,10 @@ static inline std::size_t grouped_qn_scratch_bytes(const GroupedQnTiling& t, std
                                   tokens * grouped_qn_x_numbers(k) * 4);
 }
 
+// neon: tokens that share a decoded group; scratch is their scales, totals and codes.
+constexpr std::int64_t kQnNeonTokens = 16;
+static inline std::size_t grouped_qn_neon_scratch_bytes(std::int64_t k) {
+  return static_cast<std::size_t>(kQnNeonTokens * (k / kQnInput * 4 + kQnRows * 4 + k));
+}
+
 }  // namespace aerogel

@@ -219,6 +219,14 @@ std::unique_ptr<Weight> pack_grouped_qn_scalar(const WeightSource& source) {
 std::unique_ptr<Weight> pack_grouped_qn_avx2(const WeightSource& source) {
   return std::make_unique<GroupedQn>(source, [](std::int64_t k, std::int64_t m) { return grouped_qn_scratch_bytes(kGroupedQnAvx2, k, m); });
 }
+std::unique_ptr<Weight> pack_grouped_qn_avx512vnni(const WeightSource& source) {
+  return std::make_unique<GroupedQn>(source, [](std::int64_t k, std::int64_t m) { return grouped_qn_scratch_bytes(kGroupedQnAvx512, k, m); });
+}
+#endif
+#if defined(__aarch64__)
+std::unique_ptr<Weight> pack_grouped_qn_neon(const WeightSource& source) {
+  return std::make_unique<GroupedQn>(source, [](std::int64_t k, std::int64_t) { return grouped_qn_neon_scratch_bytes(k); });
+}
 #endif
 
 }  // namespace aerogel

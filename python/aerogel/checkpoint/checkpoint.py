@@ -55,6 +55,10 @@ class Checkpoint(ABC):
         """The matrix as the file has it, for an engine that can run it so: blocks of GGUF stay what they are."""
         return self.weight(name)
 
+    def block_type(self, name: str) -> str | None:
+        """The type of the blocks that `stored` gives, None where it gives none."""
+        return None
+
     def input_limit(self, name: str) -> float | None:
         """The largest |x| that int8 codes stand for at the input of the linear whose weight is `name`, where it is fixed
         (static): codes have the scale limit / 127. None: each token has its own (dynamic)."""

@@ -13,7 +13,7 @@ import numpy as np
 from aerogel._core import PackedWeight, Table, WeightSource, decode_blocks
 from aerogel._core import pack as pack_weight
 from aerogel._util.progress import Progress
-from aerogel.architectures import Tensor
+from aerogel.architectures import Role, Tensor
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.weight import Weight, check_finite
@@ -48,7 +48,8 @@ class PackedParameters:
         self._progress = progress
         self._executor = ThreadPoolExecutor(max_workers=tuner.threads, thread_name_prefix="aerogel-pack")
         self._packing: dict[tuple[str, ...], Future[PackedWeight | Layer]] = {}
-        self._tables: dict[tuple[str, ...], PackedWeight] = {}  # that linears may share
+        self._tables: dict[tuple[str, ...], PackedWeight] = {}  # that a linear will share
+        self._untied: set[tuple[str, ...]] | None = None  # tables that none shares
         self.table_bytes = 0
 
     def __enter__(self) -> PackedParameters:
@@ -60,7 +61,12 @@ class PackedParameters:
 
     def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
         """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear. The largest come first:
-        what they are packed from is in memory while the others are not."""
+        what they are packed from is in memory while the others are not. So do tables in blocks, which are packed too."""
+        if self._untied is None:
+            tables = {(t.name,) for t in self._tensors.values() if t.role is Role.EMBEDDING and self._in_blocks(t.name)}
+            stacks = [*stacks]
+            self._untied = tables - {*stacks}
+            stacks += sorted(self._untied)
         for stack in sorted(stacks, key=lambda names: -sum(math.prod(self._checkpoint.shape(name)) for name in names)):
             try:
                 self._packing[stack] = self._executor.submit(self._pack, stack)
@@ -109,16 +115,14 @@ class PackedParameters:
     def table(self, name: str) -> Table:
         """An embedding table, in the numbers that the file has."""
         label = self._tensors[name].label
-        weight = self._checkpoint.stored(name)
-        if isinstance(weight, Blocks):
-            del weight  # packed it is read again
-            tied = (name,) in self._packing
+        if self._in_blocks(name):
             packed = self.linear(name)
-            if tied:
-                self._tables[name,] = packed
-            else:
+            if (name,) in (self._untied or ()):
                 self.table_bytes += packed.nbytes
+            else:
+                self._tables[name,] = packed
             return Table(label, packed)
+        weight = self._checkpoint.weight(name)
         if weight.levels is not None:  # decoded once, exactly
             values, scale = np.ascontiguousarray(weight.codes()), weight.scale
         elif weight.mask is not None or weight.numbers == "int8g":
@@ -132,6 +136,9 @@ class PackedParameters:
         if scale is None:
             return Table(label, values)
         return Table(label, values, np.ascontiguousarray(scale))
+
+    def _in_blocks(self, name: str) -> bool:
+        return name in self._checkpoint and self._checkpoint.block_type(name) is not None
 
     def vector(self, name: str) -> np.ndarray:
         """A norm or bias, float32."""

@@ -124,13 +124,17 @@ class GGUFCheckpoint(Checkpoint):
         if name in self._zeros:
             return self.weight(name)
         stored = self._find(name)
-        kind = self._file.type_name(stored)
         heads = self._heads.get(stored.split(".")[-2], 0)
-        if kind in block_types():
+        kind = self.block_type(name)
+        if kind is not None:
             return Blocks(shape, self._file.rows(stored, heads), kind)
-        if kind == "BF16":
+        if self._file.type_name(stored) == "BF16":
             return Weight(shape, self._file.rows(stored, heads).view("<u2").astype(np.uint16, copy=False))
         return self.weight(name)
+
+    def block_type(self, name: str) -> str | None:
+        kind = None if name in self._zeros else self._file.type_name(self._find(name))
+        return kind if kind in block_types() else None
 
     @property
     def pooling(self) -> Pooling | None:
