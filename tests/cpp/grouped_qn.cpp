@@ -152,7 +152,8 @@ TEST(grouped_qn_stacks_types) {
 TEST(grouped_qn_poison) {
   Random random(34);
   const std::int64_t k = 512;
-  const WeightSource source = source_of({random_part("Q4_K", 20, k, random)}, k);
+  const std::vector<Part> parts{random_part("Q4_K", 20, k, random)};  // sources borrow
+  const WeightSource source = source_of(parts, k);
   std::vector<float> x(static_cast<std::size_t>(3 * k), 0.5f);
   x[static_cast<std::size_t>(k + 77)] = std::numeric_limits<float>::infinity();
   for (const LinearKernel* kernel : kernels_of("grouped_qn")) {
@@ -189,7 +190,8 @@ TEST(grouped_qn_refuses) {
 
 TEST(grouped_qn_fewer_tokens_never_need_more_scratch) {
   Random random(36);
-  const WeightSource source = source_of({random_part("Q8_0", 3, 5024, random)}, 5024);
+  const std::vector<Part> parts{random_part("Q8_0", 3, 5024, random)};
+  const WeightSource source = source_of(parts, 5024);
   for (const LinearKernel* kernel : kernels_of("grouped_qn")) {
     const std::unique_ptr<Weight> weight = kernel->pack(source);
     for (std::int64_t tokens = 1, last = 0; tokens <= 300; ++tokens) {

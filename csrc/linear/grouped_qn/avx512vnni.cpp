@@ -3,6 +3,9 @@
 //
 // Bound: for 12 tokens x 16 rows x 32 columns 96 vpdpbusd with x broadcast from memory, and 60 instructions to turn sums into floats.
 // One token: 4 to 7 instructions for 64 weights, and 8 a group.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own _mm512_undefined_epi32
+
 #include <immintrin.h>
 
 #include "linear/grouped_qn/layout.h"

@@ -15,15 +15,15 @@ constexpr std::int64_t R = kQnRows;
 // Code of row r (of 16) and a column of 16, in the bytes of those columns.
 int code_at(int bits, const std::uint8_t* from, std::int64_t r, std::int64_t column) {
   const auto i = static_cast<int>(column / 4), at = static_cast<int>(r * 4 + column % 4), b = at % 32, half = at / 32;
-  const int nibbles = from[32 * i + b] >> (4 * half) & 15;
+  const auto nibble = [&] { return from[32 * i + b] >> (4 * half) & 15; };
   const auto pair = [&](int begin) { return from[begin + 32 * (i / 2) + b] >> (4 * (i % 2) + 2 * half) & 3; };
   const auto one = [&](int begin) { return from[begin + b] >> (2 * i + half) & 1; };
   switch (bits) {
     case 2: return pair(0);
     case 3: return pair(0) | one(64) << 2;
-    case 5: return nibbles | one(128) << 4;
-    case 6: return nibbles | pair(128) << 4;
-    default: return nibbles;
+    case 5: return nibble() | one(128) << 4;
+    case 6: return nibble() | pair(128) << 4;
+    default: return nibble();
   }
 }
 
