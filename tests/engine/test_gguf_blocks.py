@@ -1,9 +1,8 @@
-"""GGUF files run in their own blocks: what blocks decode to, what linears and tables compute, and what a model takes in memory."""
+"""GGUF files run in their own blocks: what blocks decode to, what linears compute, and what models take in memory."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np

@@ -30,6 +30,6 @@ class Blocks:
         columns, size = block_types()[self.type]
         if k % columns or self.values.shape != (n, k // columns * size):
             raise ShapeError(
-                f"blocks of type {self.type}: expected [{n}, {k // columns * size}] bytes and a multiple of {columns} columns, "
-                f"got {list(self.values.shape)} and {k}"
+                f"blocks of type {self.type}: expected [{n}, {k // columns * size}] bytes and a multiple of {columns} "
+                f"columns, got {list(self.values.shape)} and {k}"
             )

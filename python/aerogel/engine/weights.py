@@ -26,8 +26,8 @@ log = logging.getLogger("aerogel")
 class PackedParameters:
     """The tensors of one checkpoint as a Program wants them.
 
-    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32. A table in blocks of GGUF
-    is packed too, and is the linear's where a head is tied to it.
+    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32. A table in blocks of
+    GGUF is packed too, and a head that is tied to it shares its bytes.
 
     `format` is "auto": `tuner` picks; the name of a kernel format; or "dense": the dense format of whatever the values are.
     `progress` hears of kinds of layers that are measured.

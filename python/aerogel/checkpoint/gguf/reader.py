@@ -1,7 +1,7 @@
 """GGUF files, as llama.cpp uses them: one file with config, tokenizer and (usually quantized) weights.
 
-The engine runs quantized weights in their own blocks; whoever else asks gets them decoded to float32. Metadata becomes a Hugging Face style config and tensor names become Hugging Face's, by the
-table of the model family (`Architecture.gguf`).
+The engine runs quantized weights in their own blocks; whoever else asks gets them decoded to float32. Metadata becomes a
+Hugging Face style config and tensor names become Hugging Face's, by the table of the model family (`Architecture.gguf`).
 """
 
 from __future__ import annotations
