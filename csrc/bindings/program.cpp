@@ -55,10 +55,20 @@ Floats copy_biases(const py::object& bias, std::int64_t heads, const std::string
   return copy_floats(rows, name, 2);
 }
 
+std::shared_ptr<Table> packed_table(const std::string& name, const PyWeight& weight) {
+  auto table = std::make_shared<Table>();
+  table->name = name;
+  table->entries = weight.packed.n();
+  table->width = weight.packed.k();
+  table->packed = weight.packed;
+  return table;
+}
+
 }  // namespace
 
 void bind_program(py::module_& module) {
-  py::class_<Table, std::shared_ptr<Table>>(module, "Table", "An embedding table: float32 [V, H], float16, uint16 that are bf16, or int8 [V, H] with float32 [V]. Not copied.")
+  py::class_<Table, std::shared_ptr<Table>>(module, "Table", "An embedding table: float32 [V, H], float16, uint16 that are bf16, or int8 [V, H] with float32 [V], not copied; or packed weights, which a linear may share.")
+      .def(py::init(&packed_table), py::arg("name"), py::arg("weight"))
       .def(py::init(&make_table), py::arg("name"), py::arg("values"), py::arg("scale") = py::none())
       .def_property_readonly("shape", [](const Table& self) { return py::make_tuple(self.entries, self.width); });
 

@@ -92,6 +92,37 @@ void add_indexed(WeightSource& source, const std::string& name, std::int64_t row
   without_gil([&] { source.add(name, std::move(part), count); });
 }
 
+const BlockType& type_of(const std::string& where, const std::string& name) {
+  const BlockType* type = block_type(name);
+  if (type == nullptr) throw DataError(where + ": type of blocks: expected one of " + block_type_names() + ", got '" + name + "'");
+  return *type;
+}
+
+void add_blocks(WeightSource& source, const std::string& name, const py::array& blocks, const std::string& type) {
+  const Array<std::uint8_t> bytes(blocks, name + " blocks", 2);
+  WeightSource::Part part;
+  part.rows = bytes.size(0);
+  part.blocks = bytes.data();
+  part.block_type = &type_of(name, type);
+  const std::int64_t count = bytes.array().size();
+  without_gil([&] { source.add(name, std::move(part), count); });
+}
+
+py::array_t<float> decode_blocks(const py::array& blocks, const std::string& name) {
+  const Array<std::uint8_t> bytes(blocks, "blocks", 2);
+  const BlockType& type = type_of("blocks", name);
+  const std::int64_t rows = bytes.size(0), count = bytes.size(1) / type.bytes;
+  if (bytes.size(1) % type.bytes != 0)
+    throw ShapeError("blocks: expected rows of a multiple of " + std::to_string(type.bytes) + " bytes, got " + std::to_string(bytes.size(1)));
+  py::array_t<float> out({rows, count * type.columns});
+  float* to = out.mutable_data();
+  const std::uint8_t* from = bytes.data();
+  without_gil([&] {
+    for (std::int64_t i = 0; i < rows * count; ++i) decode_block(type, from + i * type.bytes, to + i * type.columns);
+  });
+  return out;
+}
+
 template <class Index>
 PyWeight pack_csr(std::int64_t k, const py::array& indptr, const py::array& indices, const py::array& data) {
   const Array<Index> rows(indptr, "csr: indptr", 1), columns(indices, "csr: indices", 1);
@@ -166,10 +197,12 @@ void bind_weight(py::module_& module) {
            "w = (levels[index] - zero) * multiplier * scale. index uint8: `bits` an index, least significant first, [N, ceil(K*bits/8)] or, "
            "behind a mask, a vector without gaps; levels int8 [up to 2^bits], scale float32 [N], mask as above, multiplier uint8 and zero "
            "int8 [N, ceil(K/group)]; group 0: a row is one.")
+      .def("add_blocks", &add_blocks, py::arg("name"), py::arg("blocks"), py::arg("type"), py::keep_alive<1, 3>(),
+           "uint8 [N, bytes of a row], blocks of a type as GGUF files have them, \"Q4_K\".")
       .def_property_readonly("n", &WeightSource::n)
       .def_property_readonly("k", &WeightSource::k)
       .def_property_readonly("sparsity", &WeightSource::sparsity)
-      .def_property_readonly("numbers", &WeightSource::numbers, "\"int8\", \"int8g\" (a scale each group), \"bf16\", \"float16\" or \"float32\".")
+      .def_property_readonly("numbers", &WeightSource::numbers, "\"int8\", \"int8g\" (a scale each group), \"blocks\" (of GGUF), \"bf16\", \"float16\" or \"float32\".")
       .def_property_readonly("four_bit", &WeightSource::four_bit, "Whether all of it is indices of at most 16 levels.")
       .def("holds", [](const WeightSource& self, const std::string& format) {
         const LinearKernel* kernel = linear_kernel(format, Isa::scalar);
@@ -214,6 +247,14 @@ void bind_weight(py::module_& module) {
     return without_gil([&] { return PyWeight{pack_linear(source, choices, active_isa())}; });
   }, py::arg("source"), py::arg("formats"),
      "formats: (name, max_rows) by rising max_rows; the last one serves any number of rows, None.");
+
+  module.def("block_types", [] {
+    py::dict types;
+    for (const BlockType& type : all_block_types()) types[type.name] = py::make_tuple(type.columns, type.bytes);
+    return types;
+  }, "The types of blocks that run as they are: by ggml's name the columns and bytes of one.");
+  module.def("decode_blocks", &decode_blocks, py::arg("blocks"), py::arg("type"),
+             "uint8 [N, bytes of a row] as float32 [N, K], the values that ggml gives.");
 
   module.def("time_linears", [](const std::vector<const PyWeight*>& weights, std::int64_t rows, int threads, int rounds,
                                 double seconds, bool evict) {

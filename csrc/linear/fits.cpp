@@ -6,6 +6,7 @@ namespace aerogel {
 
 std::string refusal(const std::string& format, bool quantized_x, const WeightSource& source) {
   if (format == "grouped_q8") return refusal_grouped_q8(source);
+  if (format == "grouped_qn") return refusal_grouped_qn(source);
   if (quantized_x != source.quantized())
     return std::string("takes ") + (quantized_x ? "int8 codes" : "float values") + ", got " +
            (source.quantized() ? "int8 codes" : source.grouped() ? "int8 codes with a scale each group" : "float values");

@@ -11,5 +11,6 @@ namespace aerogel {
 std::string refusal(const std::string& format, bool quantized_x, const WeightSource& source);
 
 std::string refusal_grouped_q8(const WeightSource& source);
+std::string refusal_grouped_qn(const WeightSource& source);
 
 }  // namespace aerogel

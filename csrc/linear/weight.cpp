@@ -192,6 +192,39 @@ std::int64_t check_indices(const std::string& name, const WeightSource::Part& pa
   return nonzeros;
 }
 
+// Bytes of all blocks.
+std::int64_t check_blocks(const std::string& name, const WeightSource::Part& part, std::int64_t k) {
+  if (part.block_type == nullptr || part.mask != nullptr) throw DataError(name + ": blocks have a type and no mask");
+  const std::int64_t columns = part.block_type->columns;
+  if (k % columns != 0)
+    throw ShapeError(name + ": blocks of type " + part.block_type->name + ": expected a multiple of " + std::to_string(columns) +
+                     " columns, got " + std::to_string(k));
+  if (k > kMaxQuantizedK)
+    throw ShapeError(name + ": expected at most " + std::to_string(kMaxQuantizedK) + " columns, got " + std::to_string(k));
+  return part.rows * (k / columns) * part.block_type->bytes;
+}
+
+std::int64_t check_block_values(const std::string& name, const WeightSource::Part& part, std::int64_t k) {
+  const BlockType& type = *part.block_type;
+  std::int64_t nonzeros = 0;
+  float values[256];
+  for (std::int64_t i = 0; i < part.rows * (k / type.columns); ++i) {
+    if (i % 1024 == 0) stop_if_requested();
+    decode_block(type, part.blocks + i * type.bytes, values);
+    // 0 times a value that is not finite is NaN, and so is their sum then.
+    float poison = 0.0f;
+    int zeros = 0;
+    for (int c = 0; c < type.columns; ++c) {
+      poison += 0.0f * values[c];
+      zeros += values[c] == 0.0f;
+    }
+    if (poison != 0.0f)
+      throw DataError(name + ": a block of row " + std::to_string(i / (k / type.columns)) + " has a scale that is not finite");
+    nonzeros += type.columns - zeros;
+  }
+  return nonzeros;
+}
+
 }  // namespace
 
 WeightSource::WeightSource(std::int64_t k) : k_(k) {
@@ -200,13 +233,14 @@ WeightSource::WeightSource(std::int64_t k) : k_(k) {
 
 void WeightSource::add(const std::string& name, Part part, std::int64_t values) {
   if (part.rows < 1) throw ShapeError(name + ": expected at least 1 row, got " + std::to_string(part.rows));
-  if ((part.q8 != nullptr) + (part.bf16 != nullptr) + (part.f16 != nullptr) + (part.f32 != nullptr) + (part.index != nullptr) != 1)
-    throw DataError(name + ": expected either float, bf16 or f16 values or int8 codes, or indices");
+  if ((part.q8 != nullptr) + (part.bf16 != nullptr) + (part.f16 != nullptr) + (part.f32 != nullptr) + (part.index != nullptr) + (part.blocks != nullptr) != 1)
+    throw DataError(name + ": expected either float, bf16 or f16 values or int8 codes, or indices, or blocks");
   const bool codes = part.q8 != nullptr || part.index != nullptr;
   const Kind kind = part.f32 != nullptr ? Kind::f32 : part.bf16 != nullptr ? Kind::bf16 : part.f16 != nullptr ? Kind::f16
+                    : part.blocks != nullptr ? Kind::blocks
                     : part.q8 != nullptr && part.group != 0 ? Kind::grouped : Kind::q8;
   if (!parts_.empty() && (kind != kind_ || (kind == Kind::grouped && part.group != group_)))
-    throw DataError(name + ": stacked weights must all be float, all bf16, all f16 or all int8, and all with scales of rows or of equal groups");
+    throw DataError(name + ": stacked weights must all be float, all bf16, all f16, all int8 or all blocks, and all with scales of rows or of equal groups");
   if (codes && part.scale == nullptr) throw DataError(name + ": int8 codes need a scale per row");
   if (codes && k_ > kMaxQuantizedK)
     throw ShapeError(name + ": at most " + std::to_string(kMaxQuantizedK) + " columns keep int32 sums exact, got " +
@@ -218,6 +252,7 @@ void WeightSource::add(const std::string& name, Part part, std::int64_t values) 
     throw DataError(name + ": levels, multipliers and zero points go with indices");
 
   std::int64_t expected = part.rows * k_;
+  if (part.blocks != nullptr) expected = check_blocks(name, part, k_);
   if (part.index != nullptr) {
     check_table(name, part);
     expected = part.rows * index_bytes(part, k_);
@@ -227,9 +262,10 @@ void WeightSource::add(const std::string& name, Part part, std::int64_t values) 
     if (part.index != nullptr) expected = index_bytes(part, expected);
   }
   if (values != expected)
-    throw DataError(name + ": expected " + std::to_string(expected) + (part.index == nullptr ? " stored values" : " bytes of indices") +
+    throw DataError(name + ": expected " + std::to_string(expected) + (part.blocks != nullptr ? " bytes of blocks" : part.index == nullptr ? " stored values" : " bytes of indices") +
                     ", got " + std::to_string(values));
 
+  if (part.blocks != nullptr) nonzeros_ += check_block_values(name, part, k_);
   if (codes) check_scales(name, part, k_);
   if (part.index != nullptr) nonzeros_ += check_indices(name, part, k_);
   if (part.q8 != nullptr) nonzeros_ += check_codes(name, part.q8, values);
@@ -248,6 +284,7 @@ const char* WeightSource::numbers() const {
     case Kind::grouped: return "int8g";
     case Kind::bf16: return "bf16";
     case Kind::f16: return "float16";
+    case Kind::blocks: return "blocks";
     case Kind::f32: return "float32";
   }
   return "";
@@ -320,6 +357,13 @@ WeightSource::RowQ4 WeightSource::row_q4(std::int64_t n, std::uint8_t* index) co
           part.multiplier == nullptr ? nullptr : part.multiplier + r * groups, part.zero == nullptr ? nullptr : part.zero + r * groups, part.scale[r]};
 }
 
+const std::uint8_t* WeightSource::row_blocks(std::int64_t n, const BlockType** type) const {
+  std::int64_t r = 0;
+  const Part& part = part_of(n, &r);
+  *type = part.block_type;
+  return part.blocks + r * (k_ / part.block_type->columns) * part.block_type->bytes;
+}
+
 void WeightSource::row_bf16(std::int64_t n, std::uint16_t* out) const {
   std::int64_t r = 0;
   const Part& part = part_of(n, &r);
@@ -341,6 +385,12 @@ void WeightSource::row_f32(std::int64_t n, float* out) const {
   if (part.f32 != nullptr) return decode(part, part.f32, r, k_, out, kAsItIs);
   if (part.bf16 != nullptr) return decode(part, part.bf16, r, k_, out, bf16_to_float);
   if (part.f16 != nullptr) return decode(part, part.f16, r, k_, out, f16_to_float);
+  if (part.blocks != nullptr) {
+    const BlockType& type = *part.block_type;
+    const std::uint8_t* blocks = part.blocks + r * (k_ / type.columns) * type.bytes;
+    for (std::int64_t i = 0; i < k_; i += type.columns, blocks += type.bytes) decode_block(type, blocks, out + i);
+    return;
+  }
   if (part.q8 == nullptr) {
     if (part.mask != nullptr) std::fill(out, out + k_, 0.0f);
     const float scale = part.scale[r];

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/aligned.h"
+#include "linear/blocks.h"
 
 namespace aerogel {
 
@@ -15,8 +16,8 @@ namespace aerogel {
 // must outlive the packing, nothing longer. Parts are stacked along N, so that Q, K and V become one linear.
 class WeightSource {
  public:
-  // One stacked part: float, bf16 or f16 values, int8 codes, or indices of a table of int8 levels; dense, or only what is stored behind
-  // a bit mask (the rest is 0; what is stored may be 0 too).
+  // One stacked part: float, bf16 or f16 values, int8 codes, indices of a table of int8 levels, or blocks as in a GGUF file; dense, or,
+  // but for blocks, only what is stored behind a bit mask (the rest is 0; what is stored may be 0 too).
   //
   // Codes have a float scale each row; q8 with group > 0 has one each group of a row instead. Indices decode to int8 codes exactly:
   //
@@ -29,6 +30,8 @@ class WeightSource {
     const std::uint16_t* bf16 = nullptr; // values, or null
     const std::uint16_t* f16 = nullptr;  // values, or null
     const std::int8_t* q8 = nullptr;     // codes, or null
+    const std::uint8_t* blocks = nullptr;    // [rows, K / columns of a block] blocks, or null
+    const BlockType* block_type = nullptr;   // blocks only
     const std::uint8_t* index = nullptr; // or null: `index_bits` each, least significant first, in storage order. Dense: each row
                                          // starts on a byte; behind a mask: one stream without gaps. 4 bits: low nibble first
     int index_bits = 0;                  // 1 to 8
@@ -56,8 +59,9 @@ class WeightSource {
 
   // Checks everything that kernels trust and throws DataError or ShapeError, with `name` in the message: values and
   // scales finite, codes in [-127, 127] (decoded ones too), indices below the number of levels, mask bits beyond K clear, `values`
-  // (elements of the array of values; bytes of indices) as many as the shape or the mask asks for. Stacked parts: all float, all
-  // bf16, all f16, all int8 with a scale each row (codes and indices may mix), or all int8 with a scale each group of the same size.
+  // (elements of the array of values; bytes of indices or blocks) as many as the shape or the mask asks for. Stacked parts: all float, all
+  // bf16, all f16, all int8 with a scale each row (codes and indices may mix), all int8 with a scale each group of the same size, or all
+  // blocks (of any types).
   void add(const std::string& name, Part part, std::int64_t values);
 
   std::int64_t n() const { return n_; }
@@ -66,7 +70,8 @@ class WeightSource {
   bool bf16() const { return kind_ == Kind::bf16; }
   bool f16() const { return kind_ == Kind::f16; }
   bool grouped() const { return kind_ == Kind::grouped; }  // int8 codes with a scale each group
-  const char* numbers() const;                             // "int8", "bf16", "float16", "float32", or "int8g" if grouped
+  bool blocks() const { return kind_ == Kind::blocks; }    // as in a GGUF file
+  const char* numbers() const;                             // "int8", "bf16", "float16", "float32", "blocks", or "int8g" if grouped
   std::int64_t group() const { return group_; }            // grouped only: columns a group
   bool four_bit() const;                                   // every part has indices of at most 16 levels, at least one part is there
   std::int64_t nonzeros() const { return nonzeros_; }  // values that are not zero
@@ -81,10 +86,11 @@ class WeightSource {
   void row_f32(std::int64_t n, float* out) const;
   void row_q8g(std::int64_t n, std::int8_t* codes, float* scales) const;
   RowQ4 row_q4(std::int64_t n, std::uint8_t* index) const;
+  const std::uint8_t* row_blocks(std::int64_t n, const BlockType** type) const;  // blocks() only
   float scale(std::int64_t n) const;  // quantized() only
 
  private:
-  enum class Kind { f32, bf16, f16, q8, grouped };
+  enum class Kind { f32, bf16, f16, q8, grouped, blocks };
   const Part& part_of(std::int64_t n, std::int64_t* row) const;
 
   std::int64_t n_ = 0, k_ = 0, nonzeros_ = 0, group_ = 0;

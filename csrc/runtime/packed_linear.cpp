@@ -59,6 +59,7 @@ std::vector<FormChoice> auto_forms(const WeightSource& source, Isa isa) {
   // As bf16: a mask saves bytes from half the weights on; from 0.75 on skipping multiplications gains more.
   if (source.bf16()) return {{source.sparsity() >= 0.75 ? "csr_f32" : source.sparsity() >= 0.5 ? "masked_bf16" : "dense_bf16"}};
   if (source.f16()) return {{source.sparsity() >= 0.75 ? "csr_f32" : "dense_f16"}};
+  if (source.blocks()) return {{"grouped_qn"}};
   if (source.grouped() && refusal("grouped_q8", true, source).empty()) return {{"grouped_q8"}};
   const std::string dense = source.quantized() ? "dense_q8" : "dense_f32";
   // neondot: modelled, half of the vector operations of a sparse product gather.

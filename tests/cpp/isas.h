@@ -28,6 +28,18 @@ inline bool holds_int8(const LinearKernel& kernel) {
   return kernel.quantized_x && refusal(kernel.format, kernel.quantized_x, source).empty();
 }
 
+// Whether the format of a kernel can hold any int8 codes or, if it takes floats, any floats.
+inline bool holds_any(const LinearKernel& kernel) {
+  if (kernel.quantized_x) return holds_int8(kernel);
+  const float value = 1.0f;
+  WeightSource source(1);
+  WeightSource::Part part;
+  part.rows = 1;
+  part.f32 = &value;
+  source.add("w", part, 1);
+  return refusal(kernel.format, kernel.quantized_x, source).empty();
+}
+
 // Whether each instruction of a kernel costs as much as a thousand of another's: its large cases are left out then.
 inline bool emulated(Isa isa) { return isa == Isa::avxvnni && emulates_vpdpbusd(); }
 

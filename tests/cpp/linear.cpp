@@ -172,7 +172,7 @@ void check_f32(const LinearKernel& kernel, const Case& c, bool with_bias) {
 void check_all(const std::vector<Case>& cases) {
   int ran = 0;
   for (const LinearKernel& kernel : linear_kernels()) {
-    if (!under_test(kernel.isa, kernel.features) || (kernel.quantized_x && !holds_int8(kernel))) continue;
+    if (!under_test(kernel.isa, kernel.features) || !holds_any(kernel)) continue;
     ++ran;
     bool with_bias = false;
     for (const Case& c : cases) {
@@ -246,7 +246,7 @@ TEST(fewer_tokens_never_need_more_scratch) {
   const std::vector<float> values(static_cast<std::size_t>(n * k), 0.5f), scale(n, 1.0f);
   const std::vector<std::int8_t> codes(values.size(), 5);
   for (const LinearKernel& kernel : linear_kernels()) {
-    if (!isa_supported(kernel.isa) || (kernel.quantized_x && !holds_int8(kernel))) continue;
+    if (!isa_supported(kernel.isa) || !holds_any(kernel)) continue;
     WeightSource source(k);
     WeightSource::Part part;
     part.rows = n;

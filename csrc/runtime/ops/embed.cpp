@@ -1,6 +1,7 @@
 #include "runtime/ops/embed.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "runtime/expect.h"
 #include "runtime/work.h"
@@ -16,6 +17,15 @@ const Table& needed(const std::shared_ptr<const Table>& tokens) {
 void expect_table(const Table& table, std::int64_t width) {
   expect(table.entries >= 1 && table.width == width, table.name, "[entries, " + std::to_string(width) + "]",
          shape_text(table.entries, table.width));
+}
+
+// y[rows, width] (+)= rows of packed weights.
+void add_packed(const Ops& ops, const Table& table, const std::int32_t* ids, std::int64_t rows, bool accumulate, float* y) {
+  std::vector<float> row(accumulate ? static_cast<std::size_t>(table.width) : 0);
+  for (std::int64_t t = 0; t < rows; ++t, y += table.width) {
+    table.packed.row_f32(ids[t], accumulate ? row.data() : y);
+    if (accumulate) ops.add({y, row.data(), y, table.width});
+  }
 }
 
 }  // namespace
@@ -61,6 +71,7 @@ void Embed::run(const Work& work) const {
     for (std::int64_t r = begin; r < begin + count; r += kBlock) {
       const std::int64_t block = std::min(kBlock, begin + count - r);
       const auto sum = [&](const Table& table, const std::int32_t* rows_ids, bool accumulate) {
+        if (!table.packed.empty()) return add_packed(ops, table, rows_ids, block, accumulate, y + r * width);
         const std::uint16_t* const half = table.bf16 != nullptr ? table.bf16 : table.f16;
         const EmbedTask task{rows_ids, block, width, table.f32, table.q8, table.scale, accumulate, y + r * width, half};
         const auto embed = table.q8 != nullptr     ? ops.embed_q8

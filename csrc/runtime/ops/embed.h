@@ -4,11 +4,13 @@
 #include <memory>
 #include <string>
 
+#include "runtime/packed_linear.h"
 #include "runtime/program.h"
 
 namespace aerogel {
 
-// An embedding table: float, bf16, f16, or int8 with one scale per row. Borrows its arrays; `owner` keeps them alive.
+// An embedding table: float, bf16, f16, int8 with one scale per row, or packed weights, whose rows are decoded when they are looked up
+// (a linear may share them). Borrows its arrays; `owner` keeps them alive.
 struct Table {
   std::string name;
   std::int64_t entries = 0, width = 0;
@@ -17,6 +19,7 @@ struct Table {
   const std::uint16_t* f16 = nullptr;
   const std::int8_t* q8 = nullptr;
   const float* scale = nullptr;
+  PackedLinear packed;
   std::shared_ptr<const void> owner;
 };
 

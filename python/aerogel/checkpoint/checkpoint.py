@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.chat import ChatTemplates
 from aerogel.checkpoint.generation import GenerationSettings
 from aerogel.checkpoint.sentence_transformers import Prompts
@@ -57,6 +58,14 @@ class Checkpoint(ABC):
         dense = self.weight(name).dense()
         for begin in range(0, len(dense), rows):
             yield dense[begin : begin + rows]
+
+    def stored(self, name: str) -> Weight | Blocks:
+        """The matrix as the file has it, for an engine that can run it so: blocks of GGUF stay what they are."""
+        return self.weight(name)
+
+    def block_type(self, name: str) -> str | None:
+        """The type of the blocks that `stored` gives, None where it gives none."""
+        return None
 
     def input_limit(self, name: str) -> float | None:
         """The largest |x| that int8 codes stand for at the input of the linear whose weight is `name`, where it is fixed

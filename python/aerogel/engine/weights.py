@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from aerogel._core import PackedWeight, Table, WeightSource
+from aerogel._core import PackedWeight, Table, WeightSource, decode_blocks
 from aerogel._core import pack as pack_weight
 from aerogel._util.progress import Progress
 from aerogel.architectures import Role, Tensor
 from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.weight import Weight, check_finite, dense_product
 from aerogel.engine.quantized import QuantizedWeights
 from aerogel.errors import AerogelError
@@ -27,7 +29,8 @@ log = logging.getLogger("aerogel")
 class PackedParameters:
     """The tensors of one checkpoint as a Program wants them.
 
-    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32.
+    Linears are packed, in parallel and ahead of their use; embeddings become tables, vectors float32. A table in blocks of
+    GGUF is packed too, and a head that is tied to it shares its bytes.
 
     `format` is "auto": `tuner` picks; the name of a kernel format; or "dense": the dense format of whatever the values are.
     `progress` hears of kinds of layers that are measured. `quant`: matrices are quantized so while they are read, see
@@ -54,6 +57,7 @@ class PackedParameters:
         self._uses: Counter[tuple[str, ...]] = Counter()  # that are still to come
         self._embeddings: dict[str, Weight] = {}
         self._reading = threading.Lock()
+        self._untied: set[tuple[str, ...]] | None = None  # tables in blocks that no linear shares
         self.table_bytes = 0
 
     def __enter__(self) -> PackedParameters:
@@ -65,12 +69,20 @@ class PackedParameters:
 
     def prepare(self, stacks: Iterable[tuple[str, ...]]) -> None:
         """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear, which is packed once
-        however often it stands there."""
-        self._uses.update(stacks := list(stacks))
+        however often it stands there. Tables in blocks are packed too."""
+        stacks = list(stacks)
+        if self._untied is None:
+            tables: set[tuple[str, ...]] = {
+                (t.name,) for t in self._tensors.values() if t.role is Role.EMBEDDING and self._in_blocks(t.name)
+            }
+            self._untied = tables - {*stacks}
+            stacks += sorted(tables)
+        self._uses.update(stacks)
         self._start(dict.fromkeys(stacks))
 
     def _start(self, stacks: Iterable[tuple[str, ...]]) -> None:
-        for stack in stacks:
+        # The largest come first: what they are packed from is in memory while the others are not.
+        for stack in sorted(stacks, key=lambda names: -sum(math.prod(self._checkpoint.shape(name)) for name in names)):
             try:
                 self._packing[stack] = self._executor.submit(self._pack, stack)
             except RuntimeError as error:  # a limit of the system or of a container
@@ -120,8 +132,13 @@ class PackedParameters:
 
     def table(self, name: str) -> Table:
         """An embedding table, in the numbers that the file has, or quantized."""
-        weight = self._weight(name)
         label = self._tensors[name].label
+        if self._in_blocks(name):
+            packed = self.linear(name)
+            if (name,) in (self._untied or ()):  # else the plan counts it
+                self.table_bytes += packed.nbytes
+            return Table(label, packed)
+        weight = self._weight(name)
         if weight.levels is not None:  # decoded once, exactly
             values, scale = np.ascontiguousarray(weight.codes()), weight.scale
         elif weight.mask is not None or weight.numbers == "int8g":
@@ -135,6 +152,12 @@ class PackedParameters:
         if scale is None:
             return Table(label, values)
         return Table(label, values, np.ascontiguousarray(scale))
+
+    def _in_blocks(self, name: str) -> bool:
+        """Whether the matrix runs in the blocks that a GGUF file has."""
+        if self._quantized is not None or name not in self._checkpoint:
+            return False
+        return self._checkpoint.block_type(name) is not None
 
     def vector(self, name: str) -> np.ndarray:
         """A norm or bias, float32."""
@@ -166,18 +189,26 @@ class PackedParameters:
 
     def _source(self, names: tuple[str, ...]) -> tuple[WeightSource, list[Any]]:
         """The named parameters stacked, and what must live as long."""
-        parts = [self._weight(name) for name in names]
+        parts = [self._stored(name) for name in names]
         source, alive = weight_source([(self._tensors[n].label, p) for n, p in zip(names, parts, strict=True)])
         return source, [*alive, *parts]
 
+    def _stored(self, name: str) -> Weight | Blocks:
+        return self._checkpoint.stored(name) if self._in_blocks(name) else self._weight(name)
+
     def _weight(self, name: str) -> Weight:
-        read = self._checkpoint.weight if self._quantized is None else self._quantized.weight
         if self._tensors[name].role is not Role.EMBEDDING:
-            return read(name)
+            return self._read(name)
         with self._reading:  # once, also where a head is tied to it: its table stays in memory anyway
             if name not in self._embeddings:
-                self._embeddings[name] = read(name)
+                self._embeddings[name] = self._read(name)
             return self._embeddings[name]
+
+    def _read(self, name: str) -> Weight:
+        if self._quantized is not None:
+            return self._quantized.weight(name)
+        found = self._checkpoint.stored(name)
+        return found if isinstance(found, Weight) else self._checkpoint.weight(name)
 
     def _keep(self, names: Sequence[str], alive: Sequence[Any]) -> None:
         """Holds what was quantized for a stack: rounding takes longer than reading again."""
@@ -187,10 +218,17 @@ class PackedParameters:
                 self._quantized.hold(name, part)
 
 
-def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[WeightSource, list[np.ndarray]]:
+def _kind(part: Weight | Blocks) -> tuple[str, int]:
+    """What parts must share to be stacked as they are."""
+    if isinstance(part, Blocks):
+        return "blocks", 0  # of any types
+    return part.numbers, part.group if part.numbers == "int8g" else 0
+
+
+def weight_source(parts: Sequence[tuple[str, Weight | Blocks]]) -> tuple[WeightSource, list[np.ndarray]]:
     """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
     # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
-    mixed = len({(part.numbers, part.group if part.numbers == "int8g" else 0) for _, part in parts}) > 1
+    mixed = len({_kind(part) for _, part in parts}) > 1
     if mixed:
         log.info(
             "%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
@@ -207,6 +245,12 @@ def weight_source(parts: Sequence[tuple[str, Weight]]) -> tuple[WeightSource, li
 
     for label, part in parts:
         n = part.shape[0]
+        if isinstance(part, Blocks):
+            if mixed:
+                source.add_dense(label, keep(decode_blocks(part.values, part.type)))
+            else:
+                source.add_blocks(label, keep(part.values), part.type)
+            continue
         if mixed and part.numbers != "float32":
             source.add_dense(label, keep(np.asarray(part.dense(), np.float32)))
             continue

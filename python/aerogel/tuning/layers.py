@@ -20,6 +20,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "codebook4": ("dense_q8", "dense_q4", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
     "sparse codebook4": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
     "int8g": ("grouped_q8", "dense_f32", "csr_f32"),
+    "blocks": ("grouped_qn",),
     "bf16": ("dense_bf16", "masked_bf16", "csr_f32"),
     "float16": ("dense_f16", "csr_f32"),
     "float32": ("dense_f32", "csr_f32"),

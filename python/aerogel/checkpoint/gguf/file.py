@@ -78,29 +78,41 @@ class GGUFFile:
         from gguf import quants
 
         tensor = self.tensors[name]
-        block, size = _block(self.path, name, tensor.type)
         if rows is not None and len(tensor.shape) == 1:  # one row to the file
             some: NDArray[np.float32] = self.float32(name, heads)[rows].copy()
             return some
-        if rows is not None:
-            each = (tensor.end - tensor.begin) // tensor.shape[0]
-            begin, end = (tensor.begin + each * row for row in (rows.start, rows.stop))
-            tensor = GGUFTensor((rows.stop - rows.start, *tensor.shape[1:]), tensor.type, begin, end)
-        count, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
-        data = self._bytes.read(tensor.begin, tensor.end - tensor.begin).reshape(count, columns // block * size)
-        if heads:
-            if count % (2 * heads):
-                raise CheckpointError(f"{self.path}: {name}: expected rows for {heads} heads, got {list(tensor.shape)}")
-            # Whole rows move, so they can do so before they are decoded.
-            data = data.reshape(heads, count // heads // 2, 2, -1).swapaxes(1, 2).reshape(count, -1)
+        data = self.rows(name, heads, rows)
+        shape = tensor.shape if rows is None else (rows.stop - rows.start, *tensor.shape[1:])
         kind = _types()[0](tensor.type)
         if kind.name == "F32":
-            return data.reshape(-1).view("<f4").reshape(tensor.shape).astype(np.float32, copy=False)
+            return data.reshape(-1).view("<f4").reshape(shape).astype(np.float32, copy=False)
         try:
             values = quants.dequantize(data, kind)
         except NotImplementedError:
             raise UnsupportedModelError(f"{self.path}: {name}: blocks of type {kind.name} cannot be decoded") from None
-        return values.astype(np.float32, copy=False).reshape(tensor.shape)
+        return values.astype(np.float32, copy=False).reshape(shape)
+
+    def type_name(self, name: str) -> str:
+        """ggml's name of a tensor's type, "Q4_K"."""
+        return str(_types()[0](self.tensors[name].type).name)
+
+    def rows(self, name: str, heads: int = 0, rows: slice | None = None) -> NDArray[np.uint8]:
+        """The tensor, or these of its rows, as it is stored, uint8 [rows, bytes of a row]; `heads` as in `float32`."""
+        tensor = self.tensors[name]
+        block, size = _block(self.path, name, tensor.type)
+        begin, end, shape = tensor.begin, tensor.end, tensor.shape
+        if rows is not None:
+            each = (end - begin) // shape[0]
+            begin, end = (tensor.begin + each * row for row in (rows.start, rows.stop))
+            shape = (rows.stop - rows.start, *shape[1:])
+        count, columns = math.prod(shape[:-1]), shape[-1]
+        data = self._bytes.read(begin, end - begin).reshape(count, columns // block * size)
+        if heads:
+            if count % (2 * heads):
+                raise CheckpointError(f"{self.path}: {name}: expected rows for {heads} heads, got {list(shape)}")
+            # Whole rows move, so they can do so before they are decoded.
+            data = data.reshape(heads, count // heads // 2, 2, -1).swapaxes(1, 2).reshape(count, -1)
+        return data
 
 
 class _Parser:

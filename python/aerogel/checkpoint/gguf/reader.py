@@ -1,7 +1,7 @@
 """GGUF files, as llama.cpp uses them: one file with config, tokenizer and (usually quantized) weights.
 
-Weights are decoded to float32. Metadata becomes a Hugging Face style config and tensor names become Hugging Face's, by the
-table of the model family (`Architecture.gguf`).
+The engine runs quantized weights in their own blocks; whoever else asks gets them decoded to float32. Metadata becomes a
+Hugging Face style config and tensor names become Hugging Face's, by the table of the model family (`Architecture.gguf`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel._core import block_types
 from aerogel.architectures import Dense, GGUFNames, Pooling, gguf_names
+from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.chat import ChatTemplates, gguf_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
@@ -32,6 +34,9 @@ from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, Un
 _POOLING = {0: None, 1: "mean", 2: "cls", 3: "last"}
 #: The one of a reranker, whose classifier ends in this tensor.
 _RANK, _LAST = 4, "cls.output.weight"
+
+#: Types of two bytes that stay what they are: how the file has them, and what they are here (bf16 has no type in NumPy).
+_HALVES = {"BF16": ("<u2", np.uint16), "F16": ("<f2", np.float16)}
 
 
 def detect(path: Path) -> bool:
@@ -58,7 +63,7 @@ def _file(path: Path) -> Path | None:
 
 
 class GGUFCheckpoint(Checkpoint):
-    """A GGUF file's weights, decoded to float32 one at a time."""
+    """A GGUF file's weights, read one at a time."""
 
     kind = "gguf"
 
@@ -144,6 +149,26 @@ class GGUFCheckpoint(Checkpoint):
             block = self._file.float32(stored, rows=slice(first + begin, first + min(begin + rows, count)))
             check_finite(where, block)
             yield block
+
+    def stored(self, name: str) -> Weight | Blocks:
+        shape = check_matrix(f"{self.path}: {name}", self.shape(name))
+        if name in self._zeros:
+            return self.weight(name)
+        stored = self._find(name)
+        heads = self._heads.get(stored.split(".")[-2], 0)
+        kind = self.block_type(name)
+        if kind is not None:
+            return Blocks(shape, self._file.rows(stored, heads, self._rows.get(name)), kind)
+        half = _HALVES.get(self._file.type_name(stored))
+        if half is None:
+            return self.weight(name)
+        values = self._file.rows(stored, heads, self._rows.get(name)).view(half[0]).astype(half[1], copy=False)
+        check_finite(f"{self.path}: {stored}", values)
+        return Weight(shape, values)
+
+    def block_type(self, name: str) -> str | None:
+        kind = None if name in self._zeros else self._file.type_name(self._find(name))
+        return kind if kind in block_types() else None
 
     @property
     def pooling(self) -> Pooling | None:
