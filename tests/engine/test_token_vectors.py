@@ -123,7 +123,7 @@ def test_stanfords(tmp_path: Path) -> None:
 
 
 def test_bge_m3(tmp_path: Path) -> None:
-    import torch
+    torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
 
     folder = tmp_path / "model"
     net = base(folder, "XLMRobertaModel", type_vocab_size=1)
