@@ -14,9 +14,12 @@
 #include "runtime/ops/l2_normalize.h"
 #include "runtime/ops/linear.h"
 #include "runtime/ops/norm.h"
+#include "runtime/ops/disentangled_attention.h"
 #include "runtime/ops/pool.h"
+#include "runtime/ops/qk_norm.h"
 #include "runtime/ops/quantize.h"
 #include "runtime/ops/rope.h"
+#include "runtime/ops/scale.h"
 #include "runtime/ops/select_last.h"
 #include "runtime/session.h"
 
@@ -86,7 +89,20 @@ std::shared_ptr<Plan> small_model(bool causal, bool quantized, int percent_zero,
     int qkv = p.add<Linear>("qkv", normed, random_linear((kHeads + 2 * kv_heads) * kHeadDim, kHidden, quantized, percent_zero, random),
                        floats(random_floats((kHeads + 2 * kv_heads) * kHeadDim, random)), terms);
     if (causal) qkv = p.add<Rope>(qkv, kHeads + kv_heads, kHeadDim, rotary);
-    const int mixed = p.add<Attention>("attention", qkv, kHeads, kv_heads, kHeadDim, causal, 0.3f);
+    AttentionOptions options;
+    if (layer == 1) {
+      options = {9, causal ? 4.0f : 0.0f, floats(random_floats(kHeads * 11, random)), floats(random_floats(kHeads, random, 0.1f))};
+      const auto gamma = [&](std::int64_t n) { return floats(random_floats(n, random)); };
+      qkv = p.add<QkNorm>("qk", qkv, kHeads, kv_heads, kHeadDim, gamma(kHeadDim), gamma(kv_heads * kHeadDim), 1e-5f);
+      qkv = p.add<Scale>(qkv, 1.5f);
+    }
+    int mixed = p.add<Attention>("attention", qkv, kHeads, kv_heads, kHeadDim, causal, 0.3f, options);
+    if (!causal && layer == 1) {
+      const Floats positions = floats(random_floats(11 * kHeads * kHeadDim, random));
+      std::vector<std::int32_t> rows(21);
+      for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int32_t>(i / 2);
+      mixed = p.add<Add>(mixed, p.add<DisentangledAttention>("positions", qkv, kHeads, kHeadDim, 0.2f, rows, positions, positions));
+    }
     x = p.add<Add>(x, p.add<Linear>("out", mixed, random_linear(kHidden, kHidden, quantized, percent_zero, random), nullptr));
     const int inner = causal ? p.add<RmsNorm>("n2", x, ones(), 1e-5f) : p.add<LayerNorm>("n2", x, ones(), ones(), 1e-5f);
     const int up = p.add<Linear>("up", inner, random_linear(160, kHidden, quantized, percent_zero, random), nullptr);
@@ -384,6 +400,20 @@ TEST(program_refuses_wrong_shapes) {
   check_refused([&] { p.add<Linear>("w", x, random_linear(8, kHidden, false, 0, random), ones(9)); }, "a bias of another length");
   check_refused([&] { p.add<Attention>("a", x, 4, 3, 4, false, 1.0f); }, "kv_heads that do not divide heads");
   check_refused([&] { p.add<Attention>("a", x, 4, 4, 5, false, 1.0f); }, "heads that do not fit");
+  const auto options = [&](std::optional<std::int64_t> window, float softcap, std::int64_t biases, std::int64_t slopes) {
+    return AttentionOptions{window, softcap, biases < 0 ? nullptr : ones(biases), slopes < 0 ? nullptr : ones(slopes)};
+  };
+  p.add<Attention>("a", x, 4, 4, 4, false, 1.0f, options(0, 2.0f, 12, 4));
+  check_refused([&] { p.add<Attention>("a", x, 4, 4, 4, false, 1.0f, options(-1, 0.0f, -1, -1)); }, "a negative window");
+  check_refused([&] { p.add<Attention>("a", x, 4, 4, 4, false, 1.0f, options(3, -2.0f, -1, -1)); }, "a negative cap");
+  check_refused([&] { p.add<Attention>("a", x, 4, 4, 4, false, 1.0f, options(3, std::nanf(""), -1, -1)); }, "a cap that is none");
+  check_refused([&] { p.add<Attention>("a", x, 4, 4, 4, false, 1.0f, options(3, 0.0f, 8, -1)); }, "an even number of distances");
+  check_refused([&] { p.add<Attention>("a", x, 4, 4, 4, false, 1.0f, options(3, 0.0f, 13, -1)); }, "biases that heads do not share");
+  check_refused([&] { p.add<Attention>("a", x, 4, 4, 4, false, 1.0f, options(3, 0.0f, 0, -1)); }, "no biases");
+  check_refused([&] { p.add<Attention>("a", x, 4, 4, 4, false, 1.0f, options(3, 0.0f, -1, 3)); }, "too few slopes");
+  check_refused([&] { p.add<QkNorm>("q", x, 4, 4, 4, ones(4), ones(5), 1e-5f); }, "a norm of half a head");
+  check_refused([&] { p.add<QkNorm>("q", x, 4, 4, 4, ones(16), nullptr, 1e-5f); }, "a norm without weights");
+  check_refused([&] { p.add<Gate>(x, "tanh"); }, "an unknown gate");
   const auto turned = [](std::size_t pairs) { return std::make_shared<Rotary>(std::vector<float>(pairs, 0.5f), 8); };
   check_refused([&] { p.add<Rope>(x, 4, 4, turned(3)); }, "more pairs than columns of a head");
   check_refused([&] { p.add<Rope>(x, 100, 4, turned(2)); }, "more heads than columns");
