@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import aerogel
+from aerogel.architectures import FAMILIES
+from aerogel.checkpoint import open_checkpoint
+from aerogel.exporting.uniform import uniform
 
 from . import decoders
 
@@ -95,6 +99,27 @@ def test_heads_under_one_norm_stay(tmp_path: Path) -> None:
         aerogel.compress(tmp_path / "m", tmp_path / "x", sparsity=0.0, recipe={"structure": {"heads": 1}})
 
 
+def test_a_width_that_heads_under_one_norm_do_not_divide(tmp_path: Path) -> None:
+    """No head is added then, as others get: the norm would see it."""
+    decoders.made(tmp_path / "m", "olmo2", {})
+    (tmp_path / "texts.txt").write_text("\n".join(decoders.texts()))
+    structure = {"hidden": 42, "multiple": 1}
+    aerogel.compress(
+        tmp_path / "m", tmp_path / "x", calibrate=tmp_path / "texts.txt", sparsity=0.0, quant="none",
+        recipe={"structure": structure},
+    )  # fmt: skip
+    aerogel.export(tmp_path / "x", tmp_path / "plain")
+    ids = decoders.sequences()[2]
+    np.testing.assert_allclose(
+        aerogel.load(tmp_path / "plain").forward(ids), aerogel.load(tmp_path / "x").forward(ids), atol=1e-5
+    )
+    uneven = json.loads((tmp_path / "x" / "config.json").read_text())
+    uneven |= {"attention_heads": [4, 2, 4], "key_value_heads": [2, 1, 2]}
+    architecture = FAMILIES["olmo2"](uneven, [], None)
+    with pytest.raises(aerogel.UnsupportedModelError, match="expected as many heads in every layer"):
+        uniform(open_checkpoint(tmp_path / "x"), architecture)
+
+
 CLASSIFIERS = ["llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "gemma", "gemma2", "gemma3_text"]
 
 
@@ -124,7 +149,6 @@ def test_classifiers(tmp_path: Path, model_type: str, labels: int) -> None:
 def test_it_is_trained_as_it_is_run(tmp_path: Path, name: str) -> None:
     import torch
 
-    from aerogel.checkpoint import open_checkpoint
     from aerogel.train.batches import Sequences
     from aerogel.train.trainee import open_trainee
 

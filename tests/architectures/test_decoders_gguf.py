@@ -36,7 +36,12 @@ NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}
-WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+WHOLE = {
+    "cls.output": "cls.output",
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
 #: llama.cpp turns their heads pair by pair, so its converter stores queries and keys that way.
 INTERLEAVED = ("llama", "granite", "smollm3")
 GRANITE = {
@@ -147,3 +152,17 @@ def test_an_embedding_model(tmp_path: Path) -> None:
     ids = model.tokenizer.encode(["ab c"])[0]
     expected = decoders.hidden(net, list(ids))[-1]
     np.testing.assert_allclose(model.encode("ab c"), expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_a_reranker(tmp_path: Path) -> None:
+    """As Qwen3-Reranker's files are: of the head only the rows of "yes" and "no", as a classifier of the last token."""
+    net = decoders.made(tmp_path / "m", "qwen3", {"vocab_size": 264, "head_dim": 16, "tie_word_embeddings": True})
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    yes, no = 77, 33
+    weights["cls.output.weight"] = weights["model.embed_tokens.weight"][[yes, no]]
+    more = {"pooling_type": 4, "classifier.output_labels": ["yes", "no"]}
+    model = aerogel.load(written(tmp_path / "m.gguf", "qwen3", config, weights, **more))
+    ids = list(model.tokenizer.encode(["ab c"])[0])
+    np.testing.assert_allclose(model.scores("ab c"), decoders.logits(net, ids)[-1][[yes, no]], atol=1e-4)
+    assert model.config["id2label"] == {"0": "yes", "1": "no"}

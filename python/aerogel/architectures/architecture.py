@@ -50,6 +50,8 @@ class Architecture(ABC):
     numbered_heads: ClassVar[bool] = False
     #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
     heads_fill_hidden: ClassVar[bool] = False
+    #: Whether heads of zeros may stand beside the others: not where a norm goes over all of them.
+    fillable_heads: bool = True
 
     max_positions: int
     hidden_size: int

@@ -74,8 +74,10 @@ class Decoder(Architecture):
         self._check_heads()
         self.details = self.details_of(c)
         self._check_widths()
-        turning = [rotary.positions for rotary in self.details.rotaries if rotary is not None]
-        self.max_positions = min(turning, default=c.integer("max_position_embeddings"))
+        self.fillable_heads = self.details.qk_norm != "heads"
+        self.rotaries = self.details.rotaries  # where any architecture's are looked for
+        reach = [rotary.positions for rotary in self.rotaries if rotary is not None]
+        self.max_positions = min(reach, default=c.integer("max_position_embeddings"))
         self._read_head(c, names)
         # Some channels behind a norm or a gate are far larger than the rest: one int8 scale a token cannot hold both (on
         # SmolLM2-135M it costs 3 % of perplexity). Those inputs are split in two int8 terms, unless compression has moved
@@ -153,7 +155,7 @@ class Decoder(Architecture):
         return found + pooling_tensors(self.pooling, self.hidden_size)
 
     def least_width(self, block: str) -> int:
-        # A block without heads or channels adds nothing, unless it has a bias or a norm behind it, which is left then.
+        # A block without heads or channels adds nothing, unless its output has a bias.
         return int(self.details.out_bias if block == "attention" else self.details.ffn_bias)
 
     def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
@@ -246,7 +248,7 @@ class Decoder(Architecture):
         if d.qk_norm:
             query, key = (self._gamma(w, s + f"{x}_norm") for x in "qk")
             qkv = p.qk_norm(n + ".qk_norm", qkv, A, G, width, query, key, self.eps)  # [T, (A+2G)d]
-        rotary = d.rotaries[i]
+        rotary = self.rotaries[i]
         if rotary is not None:
             qkv = p.rope(qkv, A + G, width, rotary)  # [T, (A+2G)d], queries and keys rotated
         a = p.attention(n, qkv, A, G, width, d.causal, d.attention_scale, d.windows[i], d.attention_cap)  # [T, A d]

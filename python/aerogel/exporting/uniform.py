@@ -33,7 +33,8 @@ def uniform(checkpoint: Checkpoint, architecture: Architecture) -> Checkpoint:
     the widest layer, and to a number of heads that is taken.
 
     Raises:
-        UnsupportedModelError: Transformers has no config with these heads, where they must fill the hidden width.
+        UnsupportedModelError: Transformers has no config with these heads, where they must fill the hidden width, or where
+            none can be added.
     """
     layers = [
         Widths(f, g, a // g if g else 0)
@@ -43,7 +44,14 @@ def uniform(checkpoint: Checkpoint, architecture: Architecture) -> Checkpoint:
     alike = all(layer == widest for layer in layers)
     hidden, d = architecture.hidden_size, architecture.head_dim
     narrowed = architecture.heads_fill_hidden and "head_dim" in checkpoint.config  # a key that Transformers lacks there
-    if not architecture.heads_fill_hidden:
+    if not architecture.fillable_heads:
+        possible = widest
+        if any(layer[1:] != widest[1:] for layer in layers):
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: expected as many heads in every layer, as a norm goes over all of them, got other "
+                f"numbers, up to {widest.heads * widest.shared}: Transformers has one number for all layers"
+            )
+    elif not architecture.heads_fill_hidden:
         possible = _dividing(widest, hidden)
     elif alike and not narrowed:
         possible = widest
