@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aerogel.architectures import FAMILIES, Config
@@ -40,6 +41,12 @@ FULL, SLIDING = "full_attention", "sliding_attention"
         ("smollm3", {"sliding_window": 8}, [None] * 4),
         ("phi3", {}, [None] * 4),
         ("phi3", {"sliding_window": 3}, [2] * 4),
+        ("gemma", {}, [None] * 4),
+        ("gemma2", {"sliding_window": 8}, [7, None, 7, None]),
+        ("gemma3_text", {"sliding_window": 8, "sliding_window_pattern": 2}, [7, None, 7, None]),
+        ("gemma3_text", {"sliding_window": 8, "layer_types": [FULL] + [SLIDING] * 3}, [None, 7, 7, 7]),
+        ("gemma3_text", {"sliding_window": 8, "use_bidirectional_attention": True}, [4] * 4),
+        ("gemma3_text", {"sliding_window": None}, [None] * 4),
         ("olmo3", {"sliding_window": 3}, [2, 2, 2, None]),
     ],
 )
@@ -127,3 +134,33 @@ def test_rotary_settings_by_the_kind_of_layer() -> None:
     assert of_layers(config, SLIDING).values == {"rope_parameters": nested[SLIDING], "rope_theta": 7.0}
     flat = Config({"rope_parameters": {"rope_theta": 5.0}})
     assert of_layers(flat, FULL) is flat
+
+
+def test_gemmas_factors() -> None:
+    """Scores by query_pre_attn_scalar, embeddings by the root of their width; a cap that is null is none."""
+    found = details("gemma2", query_pre_attn_scalar=64)
+    assert (found.attention_scale, found.attention_cap, found.logit_cap) == (0.125, 50.0, 30.0)
+    assert found.embedding_scale == tiny_models.LLAMA["hidden_size"] ** 0.5 and found.norm_offset == 1.0
+    found = details("gemma2", attn_logit_softcapping=None, final_logit_softcapping=None)
+    assert (found.attention_scale, found.attention_cap, found.logit_cap) == (1 / 16, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"rope_theta": 5000.0, "rope_local_base_freq": 300.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+        {
+            "rope_theta": None,
+            "rope_parameters": {
+                FULL: {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
+                SLIDING: {"rope_type": "default", "rope_theta": 300.0},
+            },
+        },
+    ],
+)
+def test_layers_with_a_window_turn_otherwise(said: dict[str, Any]) -> None:
+    near, *_, far = details("gemma3_text", sliding_window=8, sliding_window_pattern=4, **said).rotaries
+    d = tiny_models.LLAMA.get("head_dim", 256)
+    powers = np.arange(d // 2) * 2 / d
+    np.testing.assert_allclose(near.frequencies(9), 300.0**-powers, rtol=1e-5)
+    np.testing.assert_allclose(far.frequencies(9), 5000.0**-powers / 8, rtol=1e-5)

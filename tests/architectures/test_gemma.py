@@ -156,11 +156,18 @@ def test_the_text_of_a_model_that_sees_images(tmp_path: Path, old: bool, caplog:
     np.testing.assert_allclose(decoders.logits(peer, batch[1]), decoders.logits(net, batch[1]), atol=1e-4)
 
 
-def test_a_text_config_that_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"text_config": "small"}, "text_config: expected an object, got 'small'"),
+        ({"text_config": {}, "architectures": 5}, "architectures: expected a list of class names, got 5"),
+        ({"text_config": {"hidden_size": "wide"}}, "hidden_size: expected a whole number, got 'wide'"),
+    ],
+)
+def test_a_text_config_that_is_none(tmp_path: Path, said: dict[str, Any], message: str) -> None:
     decoders.made(tmp_path, *decoders.VARIANTS["gemma3"])
-    config = {"model_type": "gemma3", "text_config": "small"}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match="text_config: expected an object, got 'small'"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", **said}))
+    with pytest.raises(ConfigError, match=message):
         aerogel.load(tmp_path)
 
 

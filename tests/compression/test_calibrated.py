@@ -12,6 +12,7 @@ from aerogel.checkpoint import open_checkpoint
 from aerogel.compression.recipe import Calibration, Fold, Prune, Quantize, Recipe
 from aerogel.errors import DataError, RecipeError
 
+from .. import tiny_models
 from ..conftest import random_ids
 from ..tiny_models import WORDS
 
@@ -138,6 +139,22 @@ def test_folding_changes_nothing_but_the_rounding(model, quant, request, texts, 
         if "terms" in step and "layers" in step["name"]
     }
     assert terms == {1}
+
+
+def test_folding_into_norms_that_add_one(texts, tmp_path):
+    """What is stored is w, what multiplies is 1 + w, and what is divided is that."""
+    config = {**tiny_models.LLAMA, "model_type": "gemma", "architectures": ["GemmaForCausalLM"], "head_dim": 8}
+    config |= {"hidden_act": "gelu_pytorch_tanh"}
+    source = tiny_models.write(tmp_path / "m", config, tiny_models.llama_weights(config))
+    recipe = Recipe(calibration=Calibration((str(texts),)), prune=Prune(sparsity=0.0), fold=Fold(0.7))
+    recipe = dataclasses.replace(recipe, quantize=Quantize("none"))
+    aerogel.compress(source, tmp_path / "out", recipe=recipe)
+    ids = [random_ids(19, n, n) for n in (5, 11)]
+    dense, got = (aerogel.load(path).forward(ids) for path in (source, tmp_path / "out"))
+    np.testing.assert_allclose(got, dense, atol=1e-4 * np.abs(dense).max())
+    for name in ("input_layernorm", "post_attention_layernorm"):
+        before, after = (open_checkpoint(p).array(f"layers.0.{name}.weight") for p in (source, tmp_path / "out"))
+        assert np.abs(before - after).max() > 0.01
 
 
 def test_heads_share_their_scale_where_they_share_their_values(llama_folder):

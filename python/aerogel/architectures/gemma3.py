@@ -149,8 +149,8 @@ class Gemma3(Decoder):
         if not isinstance(text, Mapping):
             raise ConfigError(f"config: text_config: expected an object, got {text!r:.80}")
         top = {key: config[key] for key in _TOP if config.get(key) is not None}
-        classes = config.get("architectures") or ["Gemma3ForConditionalGeneration"]
-        named = [_CLASSES.get(name, name) if isinstance(name, str) else name for name in classes]
+        declared = Config(config).architecture("Gemma3ForConditionalGeneration") or ""
+        named = [_CLASSES.get(declared, declared)]
         return {**_DEFAULTS, **text, **top, "model_type": "gemma3_text", "architectures": named}
 
     def details_of(self, c: Config) -> Details:
