@@ -45,6 +45,55 @@ def _model_calls(w: World) -> dict[str, Call]:
             {"texts": TEXTS, "batch_tokens": 16, "normalize": True, "prompt": None, "prompt_name": None},
             weight=8,
         ),
+        "Model.encode words": Call(
+            e.encode,
+            {
+                "texts": TEXTS,
+                "batch_size": 2,
+                "truncate_dim": 3,
+                "precision": "ubinary",
+                "normalize_embeddings": True,
+                "convert_to_tensor": False,
+                "show_progress_bar": False,
+            },
+        ),
+        "Model.encode_query": Call(e.encode_query, {"texts": TEXTS, "prompt": "a ", "normalize": True}, weight=1),
+        "Model.token_embeddings": Call(e.token_embeddings, {"texts": TEXTS, "prompt": None, "batch_size": 1}, weight=2),
+        "Model.similarity": Call(e.similarity, {"embeddings1": w.weight, "embeddings2": w.weight[:3]}, weight=2),
+        "Model.similarity_pairwise": Call(
+            e.similarity_pairwise, {"embeddings1": w.weight, "embeddings2": w.weight}, weight=2
+        ),
+        "Model.predict": Call(
+            s.predict,
+            {
+                "pairs": [("the cat", "a dog"), ("not", "")],
+                "activation_fn": "sigmoid",
+                "apply_softmax": True,
+                "prompt": None,
+                "batch_size": 1,
+            },
+        ),
+        "Model.rank": Call(
+            s.rank, {"query": "the cat", "documents": TEXTS, "top_k": 2, "return_documents": True}, weight=2
+        ),
+        "SentenceTransformer": Call(
+            aerogel.SentenceTransformer,
+            {
+                "model_name_or_path": w.bert,
+                "device": "cpu",
+                "prompts": {"query": "a "},
+                "similarity_fn_name": "dot",
+                "truncate_dim": 3,
+            },
+            weight=2,
+        ),
+        "SentenceTransformer.encode": Call(
+            aerogel.SentenceTransformer(w.bert).encode,
+            {"inputs": TEXTS, "prompt": None, "batch_size": 2, "output_value": "sentence_embedding", "device": None},
+        ),
+        "CrossEncoder.predict": Call(
+            aerogel.CrossEncoder(w.classifier).predict, {"inputs": [("a", "b")], "prompt": None, "batch_size": 2}
+        ),
         "Model.scores": Call(s.scores, {"texts": TEXTS, "pairs": TEXTS, "batch_tokens": 16}, weight=8),
         "Model.forward": Call(
             e.forward, {"token_ids": [5, 6, 7], "offsets": [0, 1, 3], "output": "hidden", "last_only": False}, weight=8
