@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import aerogel
+from aerogel.architectures import FAMILIES as FAMILY_OF
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 from .. import tiny_models
 from . import peers
+from .test_settings import Recorded
 
 DISTILBERT = {
     "vocab_size": peers.VOCABULARY,
@@ -43,6 +45,27 @@ HEADS = {
 TEXTS = [" ".join(np.random.default_rng(i).choice(tiny_models.WORDS, 3 + i % 9).tolist()) for i in range(40)]
 LABELS = {"id2label": {0: "no", 1: "so so", 2: "yes"}, "label2id": {"no": 0, "so so": 1, "yes": 2}}
 CASES = [(family, config) for family, configs in FAMILIES.items() for config in configs]
+
+
+MODEL_TYPES = {
+    "Bert": "bert",
+    "Roberta": "roberta",
+    "XLMRoberta": "xlm-roberta",
+    "Camembert": "camembert",
+    "DistilBert": "distilbert",
+    "Electra": "electra",
+    "Albert": "albert",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_family_reads_is_declared(family: str) -> None:
+    for head in HEADS:
+        values = {**FAMILIES[family][0], **labelled(head), "architectures": [family + head]}
+        config = Recorded({**values, "model_type": MODEL_TYPES[family]})
+        kind = FAMILY_OF[MODEL_TYPES[family]]
+        kind(config, [], None).tensors()
+        assert not config.asked - set(kind.settings.used)
 
 
 def labelled(head: str) -> dict[str, Any]:
@@ -92,16 +115,21 @@ def test_compressed_and_exported(tmp_path: Path, family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_smaller_in_every_way(tmp_path: Path, family: str) -> None:
-    """Hidden channels, heads, FFN channels and layers removed, with calibration texts and weights alone."""
-    config = FAMILIES[family][0]
-    net = peers.save(tmp_path / "model", family + "ForMaskedLM", **config)
-    structure = {"hidden": 24, "layers": 1, "ffn": 24, "score": "weights", "compensate": False, "multiple": 8}
+    """Hidden channels, heads, FFN channels and layers removed, and the rest is a model of Transformers again."""
+    name = family + "ForMaskedLM"
+    net = peers.save(tmp_path / "model", name, **FAMILIES[family][0])
+    amounts = {"hidden": 24, "layers": 1, "ffn": 24, "heads": 3}
+    structure = {**amounts, "score": "weights", "compensate": False, "multiple": 8}
     aerogel.compress(
         tmp_path / "model", tmp_path / "packed", sparsity=0.0, quant="none", recipe={"structure": structure}
     )
     small = aerogel.load(tmp_path / "packed")
     assert small.hidden_size == 24 and net.config.hidden_size == 32
-    assert small.forward(peers.SEQUENCES, output="logits").shape == (29, peers.VOCABULARY)
+    aerogel.export(tmp_path / "packed", tmp_path / "plain")
+    smaller = peers.reload(tmp_path / "plain", name)
+    assert smaller.config.num_hidden_layers < net.config.num_hidden_layers and smaller.config.num_attention_heads == 3
+    expected = peers.outputs(smaller)["logits"]
+    np.testing.assert_allclose(small.forward(peers.SEQUENCES, output="logits"), expected, atol=1e-4)
 
 
 def test_layers_that_are_one_are_packed_and_compressed_once(tmp_path: Path) -> None:

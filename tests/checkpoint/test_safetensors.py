@@ -243,7 +243,7 @@ def test_sentence_transformers_without_normalize(tmp_path: Path) -> None:
     ("modules", "config", "message"),
     [
         (["Transformer", "Pooling", "CNN"], {"pooling_mode_cls_token": True}, "module 'CNN'"),
-        (["Transformer", "Dense"], {}, "module 'Dense'"),
+        (["Transformer", "LayerNorm"], {}, "module 'LayerNorm'"),
         (["Transformer", "Pooling", "Pooling"], {"pooling_mode_cls_token": True}, "module 'Pooling'"),
         (["Transformer", "Pooling"], {"pooling_mode": "attention"}, "attention"),
         (["Transformer", "Pooling"], {"pooling_mode_attention": True}, "pooling_mode_attention"),

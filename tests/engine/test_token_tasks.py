@@ -12,6 +12,7 @@ import aerogel
 from aerogel.errors import DataError, TokenizerError, UnsupportedModelError
 
 from ..architectures import peers
+from ..checkpoint import test_tokenizer_bpe
 
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "LOC-X"]
 LABELS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: i for i, name in enumerate(NAMES)}}
@@ -68,6 +69,24 @@ def test_spans_are_those_of_the_pipeline(tmp_path: Path, kind: str) -> None:
         assert model.classify_tokens(TEXTS[0], aggregation) == found[0]
 
 
+def test_tokens_of_bytes(tmp_path: Path) -> None:
+    """RoBERTa's: a token begins with the space before it, which its characters leave out."""
+    config = {**peers.SIZES, "vocab_size": 300, "type_vocab_size": 1}
+    net = peers.save(tmp_path, "RobertaForTokenClassification", **config, **LABELS)
+    import transformers
+
+    test_tokenizer_bpe.files(tmp_path)
+    tokenizer = transformers.RobertaTokenizer.from_pretrained(tmp_path, model_max_length=36)
+    model = aerogel.load(tmp_path)
+    for aggregation in ("none", "simple"):
+        pipeline = transformers.pipeline(
+            "token-classification", model=net, tokenizer=tokenizer, aggregation_strategy=aggregation, device="cpu"
+        )
+        for text in ("hello we  hello", "hé 12hello", " hello"):
+            expected = [(e["start"], e["end"], pytest.approx(e["score"], abs=1e-5)) for e in pipeline(text)]
+            assert [(s.start, s.end, s.score) for s in model.classify_tokens(text, aggregation)] == expected
+
+
 def expected_answer(net: Any, tokenizer: Any, question: str, longest: int, impossible: bool) -> dict[str, Any]:
     """What the pipeline of Transformers 4 returned, by its description: every span of every window is looked at."""
     import torch
@@ -86,7 +105,8 @@ def expected_answer(net: Any, tokenizer: Any, question: str, longest: int, impos
     for i, ids in enumerate(windows["input_ids"]):
         encoding = windows.encodings[i]
         with torch.no_grad():
-            result = net(torch.tensor([ids]), token_type_ids=torch.tensor([windows["token_type_ids"][i]]))
+            types = {"token_type_ids": torch.tensor([encoding.type_ids])} if net.config.type_vocab_size > 1 else {}
+            result = net(torch.tensor([ids]), **types)
         context = [n for n, source in enumerate(encoding.sequence_ids) if source == 1]
         starts, ends = (
             np.exp(np.float64(logits[0].numpy()))[[0, *context]] for logits in (result.start_logits, result.end_logits)
@@ -111,9 +131,13 @@ def expected_answer(net: Any, tokenizer: Any, question: str, longest: int, impos
     return max(answers, key=lambda one: one["score"])
 
 
-@pytest.mark.parametrize(("longest", "impossible"), [(15, False), (1, False), (4, True)])
-def test_the_best_answer_of_overlapping_windows(tmp_path: Path, longest: int, impossible: bool) -> None:
-    net = peers.save(tmp_path, "BertForQuestionAnswering", **peers.SIZES)
+@pytest.mark.parametrize(
+    ("family", "longest", "impossible"),
+    [("Bert", 15, False), ("Bert", 1, False), ("Bert", 4, True), ("XLMRoberta", 15, True), ("Electra", 15, False)],
+)
+def test_the_best_answer_of_overlapping_windows(tmp_path: Path, family: str, longest: int, impossible: bool) -> None:
+    own = {"Electra": {"embedding_size": 24}, "XLMRoberta": {"type_vocab_size": 1, "pad_token_id": 0}}.get(family, {})
+    net = peers.save(tmp_path, family + "ForQuestionAnswering", **{**peers.SIZES, "max_position_embeddings": 42, **own})
     tokenizer = files(tmp_path)
     model = aerogel.load(tmp_path)
     for question in ("the cat", "a dog ran under the red tree", "b"):

@@ -61,7 +61,7 @@ class Albert(Encoder):
             "inner_group_num": "only 1: all layers are one",
         },
         harmless=dict.fromkeys(
-            ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"),
+            ("down_scale_factor", "gap_size", "layers_to_keep", "net_structure_type", "num_memory_blocks"),
             "notes of the first training, which nothing reads",
         ),
     )

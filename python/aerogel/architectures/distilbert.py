@@ -58,6 +58,7 @@ class DistilBert(Encoder):
         )
     }
     wordpiece: ClassVar = True
+    fixed_eps: ClassVar = 1e-12
     settings: ClassVar = SETTINGS | Settings(
         "config.json",
         used={
@@ -69,6 +70,7 @@ class DistilBert(Encoder):
         },
         harmless={
             "sinusoidal_pos_embds": "the tensors hold the positions, however they were made",
+            "tie_weights_": "an early name of tie_word_embeddings, which nothing reads",
             "hidden_size": "dim says it",
             "num_hidden_layers": "n_layers says it",
             "num_attention_heads": "n_heads says it",
@@ -77,9 +79,6 @@ class DistilBert(Encoder):
             "layer_norm_eps": "it is always 1e-12",
         },
     )
-
-    def configure(self, c: Config) -> None:
-        self.eps = 1e-12
 
     def make_head(self, kind: str, c: Config, names: Sequence[str]) -> Head:
         h = (self.hidden_size, "hidden")

@@ -109,6 +109,8 @@ class Encoder(Architecture):
     position_kinds: ClassVar[Sequence[str]] = ("absolute",)
     #: Kinds of tokens where the config is silent, and the fewest there may be.
     type_counts: ClassVar[tuple[int, int]] = (2, 1)
+    #: Of all norms, where the config does not say it.
+    fixed_eps: ClassVar[float | None] = None
     #: The tensors of heads that are not loaded where a pooling says what the model is for, as regular expressions.
     masked_tensors: ClassVar[str] = r"cls\.predictions\..*"
 
@@ -136,7 +138,7 @@ class Encoder(Architecture):
         #: Rows of the position embeddings before that of the first token.
         self.offset = 0
         self.types = c.integer("type_vocab_size", *self.type_counts) if self.modules.types else 0
-        self.eps = c.number("layer_norm_eps", 1e-12)
+        self.eps = self.fixed_eps or c.number("layer_norm_eps", 1e-12)
         self.activation = c.choice("hidden_act", self.activations, "gelu")
         #: The width of the embeddings.
         self.width: Axis = (self.hidden_size, "hidden")

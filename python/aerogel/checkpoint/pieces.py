@@ -33,18 +33,52 @@ class Pieces:
 
 def pieces_of(encoding: tokenizers.Encoding) -> Pieces:
     """What the tokenizers package says of a text."""
+    offsets, sources = encoding.offsets, encoding.sequence_ids
+    spans: dict[tuple[int | None, int], tuple[int, int]] = {}
+    places = list(zip(sources, encoding.word_ids, strict=True))
+    for (source, word), (start, end) in zip(places, offsets, strict=True):
+        if word is not None:
+            spans[source, word] = (spans.get((source, word), (start, end))[0], end)
+    words = [own if word is None else spans[source, word] for (source, word), own in zip(places, offsets, strict=True)]
+    return Pieces(encoding.ids, encoding.type_ids, encoding.tokens, offsets, sources, words)
+
+
+def windows(whole: Pieces, source: int, room: int | None, stride: int | None, left: bool) -> list[Pieces]:
+    """The pieces with at most `room` tokens of one text, in as many windows as it needs, as the tokenizers package cuts.
+
+    Args:
+        whole: all of it.
+        source: the text that is cut; everything else stands in every window.
+        room: None: everything is one window.
+        stride: so many of its tokens two windows share. None: one window only.
+        left: a window that is cut begins late instead of ending early; the last one is then the first.
+    """
+    inside = [i for i, of in enumerate(whole.sources) if of == source]
+    if room is None or len(inside) <= room:
+        return [whole]
+    first, count = inside[0], len(inside)
+    found = []
+    for begin in range(0, count, room - (stride or 0)):
+        end = min(begin + room, count)
+        span = (count - end, count - begin) if left else (begin, end)
+        found.append(_window(whole, first, count, *span))
+        if stride is None or end == count:
+            break
+    return found
+
+
+def _window(whole: Pieces, first: int, count: int, begin: int, end: int) -> Pieces:
+    """Tokens `begin` to `end` of the `count` that begin at `first`, and what stands around all of them."""
+    kept = [*range(first), *range(first + begin, first + end), *range(first + count, len(whole.ids))]
+    low, high = whole.offsets[first + begin][0], whole.offsets[first + end - 1][1]
+    words = {i: whole.words[i] for i in kept}
+    for i in range(first + begin, first + end):
+        words[i] = (max(low, words[i][0]), min(high, words[i][1]))
     return Pieces(
-        encoding.ids,
-        encoding.type_ids,
-        encoding.tokens,
-        encoding.offsets,
-        encoding.sequence_ids,
-        [_word(encoding, i) for i in range(len(encoding.ids))],
+        [whole.ids[i] for i in kept],
+        [whole.types[i] for i in kept],
+        [whole.tokens[i] for i in kept],
+        [whole.offsets[i] for i in kept],
+        [whole.sources[i] for i in kept],
+        [words[i] for i in kept],
     )
-
-
-def _word(encoding: tokenizers.Encoding, index: int) -> tuple[int, int]:
-    source, word = encoding.token_to_sequence(index), encoding.token_to_word(index)
-    found = None if source is None or word is None else encoding.word_to_chars(word, source)
-    offsets: tuple[int, int] = encoding.offsets[index] if found is None else found
-    return offsets

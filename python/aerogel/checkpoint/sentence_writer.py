@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from aerogel.architectures import Dense, Norm, Normalize, Step
-from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import write_json
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_modules import ACTIVATIONS, FLAGS, STEP
+from aerogel.checkpoint.token_writer import token_weights, write_token_modules
 
-_TRANSFORMER = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
 _INSIDE = {Dense: "linear", Norm: "norm"}
 _KINDS = {Dense: "Dense", Norm: "LayerNorm", Normalize: "Normalize"}
 #: Everything that is written here, as paths inside the model's folder.
@@ -33,8 +32,7 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
     """
     pooling = checkpoint.pooling
     if pooling is None:
-        if checkpoint.config.get(KEY):  # the prompts are read where there are modules only
-            write_json(folder / "modules.json", [_TRANSFORMER])
+        write_token_modules(checkpoint, folder)
         return
     steps = [*pooling.steps, *([Normalize()] if pooling.normalize else [])]
     kinds = ["Transformer", "Pooling", *(_KINDS[type(step)] for step in steps)]
@@ -69,7 +67,8 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
 def plain_names(checkpoint: Checkpoint) -> list[str]:
     """The parameters that stand in a model's own file in a plain folder: without those of `write_steps`."""
     prefix = STEP.format("")
-    return [name for name in checkpoint.names() if not name.startswith(prefix)]
+    apart = {name for *_, names in token_weights(checkpoint) for name in names}
+    return [name for name in checkpoint.names() if not name.startswith(prefix) and name not in apart]
 
 
 def write_steps(checkpoint: Checkpoint, folder: Path, array: Callable[[str], np.ndarray]) -> None:
@@ -89,6 +88,7 @@ def write_steps(checkpoint: Checkpoint, folder: Path, array: Callable[[str], np.
 
 def _weights(checkpoint: Checkpoint) -> Iterator[tuple[str, str, list[str]]]:
     """Of every module with weights: its folder, what its tensors begin with there, and their names here."""
+    yield from token_weights(checkpoint)
     for i, step in enumerate(checkpoint.pooling.steps if checkpoint.pooling else ()):
         if not isinstance(step, Normalize):
             parts = ("weight", "bias") if not isinstance(step, Dense) or step.bias else ("weight",)

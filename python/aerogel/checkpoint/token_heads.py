@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel.architectures import Config
 from aerogel.architectures.token_heads import KEY, tensor_of
 from aerogel.checkpoint.safetensors_file import SafetensorsFile
 from aerogel.checkpoint.sentence_modules import TokenDense
@@ -72,7 +73,7 @@ def read_token_heads(
                 found.arrays[f"{tensor_of('tokens', i)}.{part}"] = file.float32(f"linear.{part}")
             layers.append({"outputs": dense.outputs, "bias": dense.bias, "activation": dense.activation})
         found.entries.append({"output": "tokens", "normalize": True, "layers": layers})
-    elif (config.get("architectures") or [None])[0] == _COLBERT and _PROJECTION in names:
+    elif _PROJECTION in names and Config(config).architecture(None) == _COLBERT:
         found.renamed[_PROJECTION] = tensor_of("tokens", 0) + ".weight"
         layer = {"outputs": names[_PROJECTION][0], "bias": False, "activation": None}
         found.entries.append({"output": "tokens", "normalize": True, "layers": [layer]})

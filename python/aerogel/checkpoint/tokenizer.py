@@ -15,7 +15,7 @@ from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.checkpoint.decoding import ByteLevelDecoder, StreamDecoder, token_id
-from aerogel.checkpoint.pieces import Pieces, pieces_of
+from aerogel.checkpoint.pieces import Pieces, pieces_of, windows
 from aerogel.checkpoint.tokenizer_bpe import FILES, byte_level_bpe
 from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
 from aerogel.errors import AerogelError, ConfigError, TokenizerError
@@ -119,22 +119,20 @@ class Tokenizer:
         Raises:
             TokenizerError: `max_tokens` leaves no room for text, or no more than `stride`.
         """
-        first, *rest = _texts([first] if second is None else [first, second])
-        special = self._backend.num_special_tokens_to_add(is_pair=bool(rest))
+        given = _texts([first] if second is None else [first, second])
+        room = self._room(max_tokens, self._backend.num_special_tokens_to_add(is_pair=len(given) > 1))
         with named(self._where):
-            long, *before = [
-                self._backend.encode(text, add_special_tokens=False) for text in ([*rest, first] if rest else [first])
-            ]
-            room = self._room(max_tokens, special + sum(len(one) for one in before))
-            if room is not None and len(long) > room:
-                if stride is not None and stride >= room:
-                    raise TokenizerError(
-                        f"{self._where}: stride: expected less than {room} tokens of a window, got {stride}"
-                    )
-                long.truncate(room, stride=stride or 0, direction=self._side)
-            windows = [long] if stride is None else [long, *long.overflowing]
-            post = self._backend.post_process
-            return [pieces_of(post(before[0], window) if before else post(window)) for window in windows]
+            whole = pieces_of(self._backend.encode(given[0], given[1] if len(given) > 1 else None))
+        others = sum(source == 0 for source in whole.sources) if len(given) > 1 else 0
+        if room is not None and room <= others:
+            raise TokenizerError(
+                f"{self._where}: max_tokens: expected more than {max_tokens}: the first text takes {others} of them"
+            )
+        if stride is not None and room is not None and stride >= room - others:
+            raise TokenizerError(
+                f"{self._where}: stride: expected less than {room - others}, all of a window, got {stride}"
+            )
+        return windows(whole, len(given) - 1, None if room is None else room - others, stride, self.cuts_left)
 
     @property
     def around(self) -> frozenset[int]:

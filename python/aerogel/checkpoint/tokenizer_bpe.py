@@ -44,8 +44,8 @@ def byte_level_bpe(folder: Path, settings: TokenizerSettings) -> tokenizers.Toke
     )
     spaced = settings.flag("add_prefix_space", False) is True
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
-    ends = [(names[kind], ids[names[kind]]) for kind in ("sep", "cls")]
-    backend.post_processor = processors.RobertaProcessing(*ends, trim_offsets=True, add_prefix_space=spaced)
+    sep, cls = ((names[kind], ids[names[kind]]) for kind in ("sep", "cls"))
+    backend.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=True, add_prefix_space=spaced)
     backend.decoder = decoders.ByteLevel()
     settings.add_tokens(backend)
     return backend

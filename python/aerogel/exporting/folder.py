@@ -23,6 +23,7 @@ from aerogel.checkpoint.fused import saved_parts
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_writer import plain_names, write_steps
 from aerogel.checkpoint.target import WRITER, check_apart, check_target, writing_model
+from aerogel.checkpoint.token_writer import without_token_modules
 from aerogel.errors import DataError, RecipeError
 from aerogel.exporting.uniform import uniform
 from aerogel.numbers.bf16 import narrow
@@ -94,7 +95,7 @@ def export(
     shards = _shards(checkpoint, DTYPES[dtype], max_shard_bytes)
     with writing_model(out, overwrite) as folder:
         sparsity = _write_weights(folder, checkpoint, shards, linears, dtype, progress)
-        write_json(folder / "config.json", _plain_config(checkpoint.config, dtype))
+        write_json(folder / "config.json", without_token_modules(checkpoint, _plain_config(checkpoint.config, dtype)))
         keep_files(checkpoint, folder)
         write_steps(checkpoint, folder, lambda name: _converted(name, checkpoint.array(name), dtype))
         _describe_tokenizer(checkpoint, folder)

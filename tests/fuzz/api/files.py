@@ -95,7 +95,7 @@ EXTRA_KEYS = {
         "is_causal quantization_config compression_config num_labels id2label label2id torch_dtype dtype "
         "eos_token_id bos_token_id pad_token_id partial_rotary_factor position_embedding_type "
         "intermediate_sizes attention_heads key_value_heads add_cross_attention hidden_act auto_map "
-        "text_config num_experts"
+        "text_config num_experts token_heads num_hidden_groups embedding_size"
     ),
     "tokenizer_config.json": (
         "model_max_length do_lower_case strip_accents tokenize_chinese_chars truncation_side "
