@@ -80,11 +80,27 @@ def random_source(
         return source, [w]
     if numbers in ("int4", "codebook4", "sparse codebook4"):
         return _random_four_bit(numbers, w)
+    if numbers == "blocks":
+        return _random_blocks(w)
     scale = np.full((n, -(-k // 64)) if numbers == "int8g" else n, 0.03, np.float32)
     codes = np.clip(np.rint(w / 0.03), -127, 127).astype(np.int8)
     codes[(codes == 0) & (w != 0)] = 1
     source.add_dense_q8("random", codes, scale, group=64 if numbers == "int8g" else 0)
     return source, [codes, scale]
+
+
+def _random_blocks(w: np.ndarray) -> tuple[WeightSource, list[np.ndarray]]:
+    """`random_source` in blocks of Q8_0: a float16 scale and 32 codes. k must be a multiple of 32."""
+    n, k = w.shape
+    codes = np.clip(np.rint(w / 0.03), -127, 127).astype(np.int8)
+    codes[(codes == 0) & (w != 0)] = 1
+    blocks = np.empty((n, k // 32, 34), np.uint8)
+    blocks[:, :, :2] = np.frombuffer(np.float16(0.03).tobytes(), np.uint8)
+    blocks[:, :, 2:] = codes.view(np.uint8).reshape(n, k // 32, 32)
+    blocks = blocks.reshape(n, -1)
+    source = WeightSource(k)
+    source.add_blocks("random", blocks, "Q8_0")
+    return source, [blocks]
 
 
 def _random_four_bit(numbers: str, w: np.ndarray) -> tuple[WeightSource, list[np.ndarray]]:
