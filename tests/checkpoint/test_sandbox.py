@@ -12,7 +12,8 @@ from aerogel.checkpoint import sandbox
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr(sandbox, "SECONDS", 0.5)
+    monkeypatch.setattr(sandbox, "SECONDS", 0.1)
+    monkeypatch.setattr(sandbox, "LARGEST", 1 << 20)
 
 
 ENDLESS = [
@@ -104,10 +105,13 @@ def test_what_templates_do(source, text):
     assert sandbox.render(source, {"messages": [{"role": "user"}]}, "") == text
 
 
-def test_long_conversations_are_quick():
+def test_long_conversations_are_quick(monkeypatch):
+    monkeypatch.undo()
     sandbox.render("{{ 1 }}", {}, "")
     messages = [{"role": "user", "content": "word " * 500}] * 400
     found = sandbox.render(
         "{% for m in messages %}{{ m.role ~ m.content|trim + '\n' }}{% endfor %}", {"messages": messages}, ""
     )
     assert len(found) > 900_000
+    source = "{{ messages|map(attribute='content')|join('\\n\\n') }}{{ messages|length }}"
+    assert len(sandbox.render(source, {"messages": messages}, "")) > 900_000

@@ -10,7 +10,7 @@ from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.chat import TEMPLATE_FILE, TEMPLATE_FOLDER, TEMPLATE_JSON, write_templates
 from aerogel.checkpoint.sentence_transformers import PROMPTS, read_sentence_transformer
 from aerogel.checkpoint.sentence_writer import write_modules
-from aerogel.errors import TokenizerError
+from aerogel.errors import ChatTemplateError, TokenizerError
 
 log = logging.getLogger("aerogel")
 
@@ -36,7 +36,7 @@ KEPT_FILES = (
 def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
     """Copies the tokenizer's and sentence-transformers' files; a GGUF has its tokenizer and its chat templates inside."""
     if checkpoint.kind == "gguf":
-        write_templates(checkpoint.chat_templates, folder)
+        _keep_templates(checkpoint, folder)
     else:
         root = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
         sentence = read_sentence_transformer(root)
@@ -47,10 +47,17 @@ def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
                 if file.is_file():  # there are folders called LICENSES
                     shutil.copyfile(file, folder / file.name)
         if (root / TEMPLATE_FOLDER).is_dir():
-            write_templates(checkpoint.chat_templates, folder)
+            _keep_templates(checkpoint, folder)
     if not (folder / "tokenizer.json").exists():
         try:
             checkpoint.tokenizer().save(folder)
         except TokenizerError as error:
             log.warning("the packed model will have no tokenizer, so it runs on token ids only: %s", error)
     write_modules(checkpoint, folder)
+
+
+def _keep_templates(checkpoint: Checkpoint, folder: Path) -> None:
+    try:
+        write_templates(checkpoint.chat_templates, folder)
+    except ChatTemplateError as error:
+        log.warning("the packed model will have no chat template: %s", error)

@@ -20,6 +20,7 @@ FIELDS: Mapping[str, str] = {
     "begin_suppress_tokens": "first_suppressed",
     "min_length": "min_length",
     "min_new_tokens": "min_new_tokens",
+    "stop_strings": "stops",
 }
 _HOW, _DRAFTS, _RETURNED = "how, not what", "of drafts of another model", "what is returned besides"
 _ENDS = "take it out of the file, or stop where the text ends for you"
@@ -27,7 +28,8 @@ _ENDS = "take it out of the file, or stop where the text ends for you"
 GENERATION_CONFIG = Settings(
     "generation_config.json",
     used={
-        **dict.fromkeys(FIELDS, "logits while a text is generated"),
+        **dict.fromkeys((key for key in FIELDS if key != "stop_strings"), "logits while a text is generated"),
+        "stop_strings": "texts that end a generation",
         "bos_token_id": "the token that begins a text",
         "eos_token_id": "the tokens that end a generation",
     },
@@ -56,7 +58,6 @@ GENERATION_CONFIG = Settings(
         **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "forced_decoder_ids"), Refused(_ENDS, ())),
         "exponential_decay_length_penalty": Refused("texts end sooner with it", ()),
         "watermarking_config": Refused("logits are changed by a secret key", ()),
-        "stop_strings": Refused(_ENDS, ()),
         "token_healing": Refused("the end of the prompt is rewritten"),
     },
 )
@@ -71,6 +72,7 @@ class GenerationSettings:
         no_repeat_ngram_size: so many tokens in a row come only once in a text; 0: no limit.
         bad_words: sequences of tokens that never come.
         suppressed, first_suppressed: tokens that never come, or not as the first new one.
+        stops: texts that end a generation, and are not in it.
         min_length, min_new_tokens: tokens with and without the prompt, before which no text ends.
     """
 
@@ -81,6 +83,7 @@ class GenerationSettings:
     first_suppressed: tuple[int, ...] = ()
     min_length: int = 0
     min_new_tokens: int = 0
+    stops: tuple[str, ...] = ()
 
 
 def generation_settings(values: Mapping[str, Any], path: Path) -> GenerationSettings:
@@ -119,6 +122,17 @@ def _words(where: str, value: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(_tokens(where, word) for word in value)
 
 
+def _stops(where: str, value: Any) -> tuple[str, ...]:
+    found = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(found, list)
+        or len(found) > 64
+        or not all(isinstance(x, str) and 0 < len(x) <= 1024 for x in found)
+    ):
+        raise ConfigError(f"{where}: expected up to 64 texts of 1 to 1024 characters, got {value!r:.80}")
+    return tuple(found)
+
+
 _READERS = {
     "repetition_penalty": _penalty,
     "no_repeat_ngram_size": _count,
@@ -127,4 +141,5 @@ _READERS = {
     "first_suppressed": _tokens,
     "min_length": _count,
     "min_new_tokens": _count,
+    "stops": _stops,
 }

@@ -33,8 +33,8 @@ LARGEST = 1 << 24
 SECONDS = 10.0
 #: Characters of a template.
 LONGEST_SOURCE = 1 << 20
-#: What one operation may make, before the result is held against LARGEST.
-_PRODUCT = 8 * LARGEST
+#: What one operation may make before the result is held against LARGEST, as a multiple of it.
+_AT_ONCE = 8
 #: A width that a format may ask for has fewer digits; no chat needs one, and none is taken from the arguments.
 _WIDE_FORMAT = re.compile(r"\d{6}|%[^a-zA-Z%]*\*")
 
@@ -127,16 +127,22 @@ def _check_growth(subject: Any, arguments: Iterable[Any]) -> None:
     """Whether the result of a function of these may be too large: at most the product of their sizes is made."""
     _tick()
     _check_format(subject)
-    longest = 1
-    for argument in arguments:
-        if isinstance(argument, int):
-            longest = max(longest, abs(argument))
-        elif isinstance(argument, (str, bytes)):
-            longest = max(longest, len(argument))
-        elif isinstance(argument, (list, tuple)):  # the strings that are joined, the values of a format
-            longest = max(longest, sum(len(item) if isinstance(item, str) else 1 for item in argument))
-    if longest > LARGEST or longest * (len(subject) + 1 if isinstance(subject, str) else 1) > _PRODUCT:
-        raise _TooMuchError(f"could make something of more than {_PRODUCT} elements")
+    times = len(subject) + 1 if isinstance(subject, (str, list, tuple)) else 1
+    longest = max([1, *map(_size, arguments)])
+    most = _AT_ONCE * LARGEST
+    if longest > LARGEST or longest * times > most or (times > 1 and _size(subject) > most):
+        raise _TooMuchError(f"could make something of more than {most} elements")
+
+
+def _size(value: Any) -> int:
+    """How long something could be that is made with it; of a list, that is all of its texts end to end."""
+    if isinstance(value, int):
+        return abs(value)
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, (list, tuple)):
+        return sum(len(one) if isinstance(one, str) else 1 for one in value)
+    return 1
 
 
 def _check_format(subject: Any) -> None:
@@ -151,9 +157,6 @@ def _bounded_filter(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def bounded(*args: Any, **kwargs: Any) -> Any:
         subject, *rest = args[skipped:] or (None,)
-        if isinstance(subject, (list, tuple)) and any(isinstance(one, str) for one in rest):
-            _check_growth(" " * 0, [subject])
-            rest = [one for one in rest if not isinstance(one, str) or len(one) * len(subject) > _PRODUCT]
         if function is not _to_json:
             _check_growth(subject, [*rest, *kwargs.values()])
         return _check_size(function(*args, **kwargs))

@@ -298,9 +298,10 @@ class Model(Embedder, SparseEmbedder, Scorer, TokenReader):
             template_arguments: as `chat`.
             **options: as `generate`; 512 new tokens unless given.
         """
-        plan = self._plan
         chat = {"tools": tools, "template": template, "template_arguments": template_arguments}
-        return Conversation(self.as_source, lambda: Session(plan), system, chat, {"max_new_tokens": 512, **options})
+        return Conversation(
+            self.as_source, lambda: Session(self._plan), system, chat, {"max_new_tokens": 512, **options}
+        )
 
     def chat(
         self,

@@ -97,6 +97,18 @@ def test_an_argument_wins(llama):
             model.generate_tokens([5, 6], 6, repetition_penalty=wrong)
 
 
+def test_texts_that_end_it(llama):
+    whole = llama().generate("the cat", 9)
+    stop = whole[3:6]
+    model = llama(stop_strings=[stop])
+    assert model.generate("the cat", 9) == whole[: whole.index(stop)]
+    assert model.complete("the cat", max_new_tokens=9, stop="not there").stop == stop
+    ids = model.tokenizer.encode(["the cat"])[0]
+    assert len(list(model.generate_tokens(ids, 9))) < 9
+    with pytest.raises(ConfigError, match="stop_strings: expected up to 64 texts"):
+        llama(stop_strings=[3]).generate("the cat")
+
+
 def test_a_vocabulary_that_is_ruled_out(llama):
     model = llama(suppress_tokens=list(range(19)))
     with pytest.raises(DataError, match="there is no token to go on with"):

@@ -223,6 +223,14 @@ def test_what_is_no_conversation(with_template, messages, options, error, said):
         with_template(CHATML).chat_text(messages, **options)
 
 
+def test_a_broken_template_harms_chat_only(with_template, tmp_path):
+    model = with_template(3)
+    assert model.generate("the cat", 2)
+    with pytest.raises(ChatTemplateError, match="tokenizer_config.json: chat_template: expected a text"):
+        model.chat([HI])
+    aerogel.compress(tmp_path / "chat", tmp_path / "packed", sparsity=0, quant="none")
+
+
 def test_a_model_without_a_template(llama_folder):
     with pytest.raises(ChatTemplateError, match="the model has no chat template"):
         aerogel.load(llama_folder).chat([HI])

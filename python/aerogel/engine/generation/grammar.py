@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aerogel.checkpoint.tokenizer import Tokenizer
 
 #: How JSON is written: as by Python, on one line. Models that may put in spaces at will may do so for ever.
-_WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_WRITTEN: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 #: Made once for a tokenizer: that takes up to a second.
 _known: WeakKeyDictionary[Tokenizer, llguidance.LLTokenizer] = WeakKeyDictionary()
 _lock = threading.Lock()

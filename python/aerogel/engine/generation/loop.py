@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -119,7 +120,7 @@ def _step(source: Source, session: Session, active: list[_Place]) -> Generator[E
         if not places:
             continue
         runs = [place.feed + place.guessed for place in places]
-        ends = np.concatenate(([0], np.cumsum([len(run) for run in runs]))).astype(np.int64)
+        ends = np.array([0, *accumulate(map(len, runs))], np.int64)
         ids = np.array([token for run in runs for token in run], np.int32)
         slots = [place.slot for place in places]
         logits = session.run(ids, ends, "logits", last_only=not guessing, slots=slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from aerogel._util.checks import array, flag
 from aerogel._util.checks import text as check_text
 from aerogel.engine.generation.chat import chat_tokens
 from aerogel.engine.generation.source import Source
-from aerogel.errors import DataError, ShapeError
+from aerogel.errors import AerogelError, DataError, ShapeError
 
 log = logging.getLogger("aerogel")
 
@@ -57,8 +58,12 @@ def prompt_ids(name: str, values: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def _say_plain(source: Source) -> None:
     """Says once that a model which knows conversations is given a text without one."""
-    if "plain" not in source.said and source.checkpoint.chat_templates.sources:
-        source.said.add("plain")
+    if "plain" in source.said:
+        return
+    source.said.add("plain")
+    with contextlib.suppress(AerogelError):  # a template that is broken matters to those who want it
+        if not source.checkpoint.chat_templates.sources:
+            return
         log.warning(
             "%s has a chat template: generate goes on with the text as it is; chat(), or generate(..., chat=True), asks",
             source.checkpoint.path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aerogel.errors import TokenizerError, UnsupportedModelError
@@ -39,7 +40,7 @@ class Source:
         """The model's tokenizer."""
         return self.checkpoint.tokenizer()
 
-    @property
+    @cached_property
     def in_parts(self) -> bool:
         """Whether it is the same to run a text at once or in parts. It is not where rotary embeddings look at its length."""
         return not self.architecture.looks_at_lengths

@@ -51,8 +51,9 @@ class Writer:
         self._sampler = _sampler(options, source)
         for token in self.ids:
             self._sampler.see(token, False)
-        self._stops = StopStrings(tuple(options.stop))
-        self._decoder = source.tokenizer.stream() if with_text else None
+        stops = (*options.stop, *source.checkpoint.generation.stops)
+        self._stops = StopStrings(stops)
+        self._decoder = source.tokenizer.stream() if with_text or stops else None
         self._pieces: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._matcher = _matcher(source, options)
