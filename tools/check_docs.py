@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(1, str(ROOT))  # for tests/, which can write tiny models
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
@@ -140,11 +142,33 @@ def stand_ins(folder: Path) -> None:
         tiny_files.write_gguf(folder / "model.gguf")
     else:
         (folder / "model.gguf").symlink_to(decoder)
+    write_heads(folder)
     (folder / "SmolLM2-135M-Instruct.Q4_1.gguf").symlink_to(folder / "model.gguf")
     lines = texts()
     (folder / "texts.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     pairs = [(a, b, 5 - abs(i - j)) for (i, a), (j, b) in itertools.combinations(enumerate(lines), 2) if j - i < 4]
     (folder / "dev.csv").write_text("".join(f'"{a}","{b}",{score}\n' for a, b, score in pairs), encoding="utf-8")
+
+
+def write_heads(folder: Path) -> None:
+    """Tiny models with heads."""
+    from tests import tiny_models
+
+    width = tiny_models.BERT["hidden_size"]
+    labels = {"id2label": {"0": "O", "1": "PLACE"}}
+    heads: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+        "reranker": ("BertForSequenceClassification", None, {"id2label": {"0": "score"}}),
+        "ner": ("BertForTokenClassification", "classifier", labels),
+        "qa": ("BertForQuestionAnswering", "qa_outputs", {}),
+        "splade": ("BertForMaskedLM", None, {}),
+    }
+    for name, (kind, linear, more) in heads.items():
+        config = {**tiny_models.BERT, "architectures": [kind], **more}
+        weights = tiny_models.bert_weights(config)
+        if linear is not None:
+            weights = {key: value for key, value in weights.items() if not key.startswith("pooler.")}
+            weights[f"{linear}.weight"], weights[f"{linear}.bias"] = np.ones((2, width), "f4"), np.zeros(2, "f4")
+        tiny_models.write(folder / name, config, weights, prefix="bert.")
 
 
 def real_models() -> tuple[Path | None, Path | None]:

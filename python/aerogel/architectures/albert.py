@@ -84,7 +84,7 @@ class Albert(Encoder):
             return token_head(h, self.labels)
         if kind != MASKED:
             return span_head(h)
-        weight, words = "predictions.decoder.weight", self.modules.words + ".weight"
+        weight, words = "predictions.decoder.weight", self.module_names.words + ".weight"
         biases, v = ("predictions.bias", "predictions.decoder.bias"), (self.vocab_size, "")
         last, unread = decoder(names, weight, biases, words, c.boolean("tie_word_embeddings", True), v, self.width)
         self.harmless.update(unread)

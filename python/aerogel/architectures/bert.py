@@ -120,7 +120,7 @@ class Bert(Encoder):
             return token_head(h, self.labels)
         if kind != MASKED:
             return span_head(h)
-        cls, words, v = "cls.predictions.", self.modules.words + ".weight", (self.vocab_size, "")
+        cls, words, v = "cls.predictions.", self.module_names.words + ".weight", (self.vocab_size, "")
         biases = (cls + "bias", cls + "decoder.bias")
         tied = c.boolean("tie_word_embeddings", True)
         last, unread = decoder(names, cls + "decoder.weight", biases, words, tied, v, h)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from aerogel.errors import ConfigError, UnsupportedModelError
 if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value, Vector
 
+_UNUSED = r"embeddings\.position_embeddings\..*"
 _POSITIONS, _NORM = "encoder.rel_embeddings.weight", "encoder.LayerNorm"
 
 
@@ -37,7 +39,7 @@ class Deberta(Encoder):
     )
     harmless = {
         **Encoder.harmless,
-        r"embeddings\.position_embeddings\..*": "positions are not added to the embeddings",
+        _UNUSED: "positions are not added to the embeddings",
         r"(lm_predictions|mask_predictions|cls)\..*": "what it was trained with; it is an encoder here",
     }
     saved: ClassVar = {
@@ -51,9 +53,9 @@ class Deberta(Encoder):
     settings: ClassVar = SETTINGS | Settings(
         "config.json",
         used={
-            "relative_attention": "only true",
-            "position_biased_input": "only false",
-            "type_vocab_size": "only 0",
+            "relative_attention": "whether attention has distances",
+            "position_biased_input": "whether positions are added to the embeddings",
+            "type_vocab_size": "rows of the token type embeddings, if any",
             "pos_att_type": "which products of contents and positions attention has",
             "share_att_key": "whether positions have projections of their own",
             "max_relative_positions": "distances that are told apart",
@@ -74,15 +76,17 @@ class Deberta(Encoder):
     )
 
     def configure(self, c: Config) -> None:
-        for key, default, wanted in (("relative_attention", False, True), ("position_biased_input", True, False)):
-            if c.boolean(key, default) != wanted:
-                raise UnsupportedModelError(
-                    f"config: {key}: expected {str(wanted).lower()}, got {str(not wanted).lower()}"
-                )
-        if c.integer("type_vocab_size", 0, minimum=0) != 0:
-            raise UnsupportedModelError(
-                "config: type_vocab_size: expected 0, token type embeddings are not supported here"
-            )
+        #: Whether attention has distances, and whether positions are added to the embeddings as BERT does.
+        self.relative, biased = c.boolean("relative_attention", False), c.boolean("position_biased_input", True)
+        self.types = c.integer("type_vocab_size", 0, minimum=0)
+        embeddings = "embeddings."
+        self.module_names = replace(
+            self.module_names,
+            positions=embeddings + "position_embeddings" if biased else None,
+            types=embeddings + "token_type_embeddings" if self.types else None,
+        )
+        if biased:
+            del self.harmless[_UNUSED]
         self.eps = c.number("layer_norm_eps", 1e-7)
         self.products = _products(c)
         self.shared = c.boolean("share_att_key", False)
@@ -114,12 +118,14 @@ class Deberta(Encoder):
 
     def tensors(self) -> list[Tensor]:
         h = (self.hidden_size, "hidden")
+        if not self.relative:
+            return super().tensors()
         found = [*super().tensors(), Tensor.over(_POSITIONS, "attention.positions", Role.KEPT, (2 * self.span, ""), h)]
         return found + (norm_tensors(_NORM, h, "attention.positions.norm") if self.normalized else [])
 
     def layer_tensors(self, i: int) -> list[Tensor]:
         found = super().layer_tensors(i)
-        if not self.shared and self.heads[i]:
+        if self.relative and not self.shared and self.heads[i]:
             h, k = (self.hidden_size, "hidden"), (self.heads[i] * self.head_dim, f"layers.{i}.attention.keys")
             for name in self.products.values():
                 tensor = self.layer_prefix.format(i) + f"attention.self.pos_{name}_proj"
@@ -127,18 +133,20 @@ class Deberta(Encoder):
         return found
 
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
+        scale, name = 1 / math.sqrt(self.head_dim * (1 + len(self.products))), f"layers.{i}.attention"
+        if not self.relative:
+            a = self.heads[i]
+            return p.attention(name, qkv, a, a, self.head_dim, causal=False, scale=scale)
         distances, rows = self._distances(w), self._rows()
 
         def positions(kind: str) -> Vector | None:
             if kind not in self.products:
                 return None
-            name = ("" if self.shared else "pos_") + self.products[kind] + "_proj"
-            tensor = f"{self.layer_prefix.format(i)}attention.self.{name}"
+            projection = ("" if self.shared else "pos_") + self.products[kind] + "_proj"
+            tensor = f"{self.layer_prefix.format(i)}attention.self.{projection}"
             return w.product(distances, tensor + ".weight") + w.vector(tensor + ".bias")  # [2 span, A d]
 
-        scale = 1 / math.sqrt(self.head_dim * (1 + len(self.products)))
         keys, queries = positions("c2p"), positions("p2c")
-        name = f"layers.{i}.attention"
         return p.disentangled_attention(name, qkv, self.heads[i], self.head_dim, scale, rows, keys, queries)
 
     def _distances(self, w: Parameters) -> Vector:

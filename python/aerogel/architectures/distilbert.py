@@ -88,7 +88,7 @@ class DistilBert(Encoder):
             return token_head(h, self.labels)
         if kind != MASKED:
             return span_head(h)
-        tied, words = c.boolean("tie_word_embeddings", True), self.modules.words + ".weight"
+        tied, words = c.boolean("tie_word_embeddings", True), self.module_names.words + ".weight"
         last, unread = decoder(
             names, "vocab_projector.weight", ["vocab_projector.bias"], words, tied, (self.vocab_size, ""), h
         )

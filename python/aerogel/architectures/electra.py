@@ -65,7 +65,7 @@ class Electra(Encoder):
             return token_head(h, self.labels)
         if kind != MASKED:
             return span_head(h)
-        weight, words = "generator_lm_head.weight", self.modules.words + ".weight"
+        weight, words = "generator_lm_head.weight", self.module_names.words + ".weight"
         tied, v = c.boolean("tie_word_embeddings", True), (self.vocab_size, "")
         last, unread = decoder(names, weight, ["generator_lm_head.bias"], words, tied, v, self.width)
         self.harmless.update(unread)

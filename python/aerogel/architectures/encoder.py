@@ -124,6 +124,8 @@ class Encoder(Architecture):
 
     def __init__(self, config: Mapping[str, Any], names: Sequence[str], pooling: Pooling | None) -> None:
         c = Config(config, self.config_names)
+        #: `modules`, or what a config makes of them.
+        self.module_names: Names = type(self).modules
         self.layers = c.integer("num_hidden_layers")
         self.hidden_size = c.integer("hidden_size")
         self.heads = self.kv_heads = c.per_layer("num_attention_heads", self.layers)
@@ -137,7 +139,7 @@ class Encoder(Architecture):
         self.positions = c.integer("max_position_embeddings")
         #: Rows of the position embeddings before that of the first token.
         self.offset = 0
-        self.types = c.integer("type_vocab_size", *self.type_counts) if self.modules.types else 0
+        self.types = c.integer("type_vocab_size", *self.type_counts) if self.module_names.types else 0
         self.eps = self.fixed_eps or c.number("layer_norm_eps", 1e-12)
         self.activation = c.choice("hidden_act", self.activations, "gelu")
         #: The width of the embeddings.
@@ -177,7 +179,7 @@ class Encoder(Architecture):
         return self.width[1] != "hidden"
 
     def tensors(self) -> list[Tensor]:
-        h, m = (self.hidden_size, "hidden"), self.modules
+        h, m = (self.hidden_size, "hidden"), self.module_names
         tables = [(m.words, self.vocab_size, "tokens")]
         if m.positions is not None:
             tables.append((m.positions, self.positions, "positions"))
@@ -199,7 +201,7 @@ class Encoder(Architecture):
 
     def layer_tensors(self, i: int) -> list[Tensor]:
         """The parameters of one layer."""
-        t, n, m, h = self.layer_prefix.format(i), f"layers.{i}.", self.modules, (self.hidden_size, "hidden")
+        t, n, m, h = self.layer_prefix.format(i), f"layers.{i}.", self.module_names, (self.hidden_size, "hidden")
         q = (self.heads[i] * self.head_dim, n + "attention.queries")
         k = (self.heads[i] * self.head_dim, n + "attention.keys")
         f = (self.ffn[i], n + "ffn")
@@ -216,7 +218,7 @@ class Encoder(Architecture):
         return found + norm_tensors(t + m.ffn_norm, h, n + "ffn.norm")
 
     def stacks(self) -> list[tuple[str, ...]]:
-        m = self.modules
+        m = self.module_names
         found: list[tuple[str, ...]] = [(m.projection + ".weight",)] if self.narrow else []
         for i in range(self.layers):
             t = self.layer_prefix.format(i)
@@ -229,7 +231,7 @@ class Encoder(Architecture):
 
     def folds(self) -> list[Fold]:
         # What a norm makes is also added to the next block's result, and GELU is not linear: only values are left.
-        m = self.modules
+        m = self.module_names
         found: list[Fold] = []
         for i in self.own_layers():
             if self.heads[i]:
@@ -262,7 +264,7 @@ class Encoder(Architecture):
         return h
 
     def _embed(self, p: Program, w: Parameters) -> Value:
-        m = self.modules
+        m = self.module_names
         types = w.table(m.types + ".weight") if m.types is not None else None
         positions = w.table(m.positions + ".weight") if m.positions is not None else None
         h = p.embed(w.table(m.words + ".weight"), positions, types, self.offset)
@@ -272,7 +274,7 @@ class Encoder(Architecture):
         return self._linear(p, w, "embeddings.projection", h, m.projection, more=self._without_heads(0))  # [T, H]
 
     def _layer(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        m, t, n = self.modules, self.layer_prefix.format(i), f"layers.{i}."
+        m, t, n = self.module_names, self.layer_prefix.format(i), f"layers.{i}."
         if self.heads[i]:
             qkv = self._linear(p, w, n + "attention.qkv", h, t + m.query, t + m.key, t + m.value)  # [T, 3 A d]
             a = self.attention(p, w, i, qkv)  # [T, A d]
@@ -287,7 +289,7 @@ class Encoder(Architecture):
 
     def _without_heads(self, i: int) -> list[str]:
         """A block that has lost all its heads or channels is only its bias, and that is added to what stands before it."""
-        return [] if self.heads[i] else [f"{self.layer_prefix.format(i)}{self.modules.out}.bias"]
+        return [] if self.heads[i] else [f"{self.layer_prefix.format(i)}{self.module_names.out}.bias"]
 
     def _norm(self, p: Program, w: Parameters, name: str, x: Value, tensor: str, more: Sequence[str]) -> Value:
         bias = sum(map(w.vector, more), w.vector(tensor + ".bias"))

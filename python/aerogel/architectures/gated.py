@@ -47,7 +47,7 @@ class GatedEncoder(Encoder):
     rotary: Rotary | None = None
 
     def tensors(self) -> list[Tensor]:
-        m = self.modules
+        m = self.module_names
         tables = [(m.words, self.vocab_size, "tokens")]
         if m.types is not None and self.types:
             tables.append((m.types, self.types, "types"))
@@ -65,7 +65,7 @@ class GatedEncoder(Encoder):
         return found
 
     def layer_tensors(self, i: int) -> list[Tensor]:
-        t, n, m, h = self.layer_prefix.format(i), f"layers.{i}.", self.modules, (self.hidden_size, "hidden")
+        t, n, m, h = self.layer_prefix.format(i), f"layers.{i}.", self.module_names, (self.hidden_size, "hidden")
         q = (self.heads[i] * self.head_dim, n + "attention.queries")
         k = (self.heads[i] * self.head_dim, n + "attention.keys")
         f = (self.ffn[i], n + "ffn")
@@ -90,7 +90,7 @@ class GatedEncoder(Encoder):
         return norm_tensors(tensor, (self.hidden_size, "hidden"), label)[: 2 if self.norm_bias else 1]
 
     def stacks(self) -> list[tuple[str, ...]]:
-        m = self.modules
+        m = self.module_names
         found: list[tuple[str, ...]] = []
         for i in range(self.layers):
             t = self.layer_prefix.format(i)
@@ -101,7 +101,7 @@ class GatedEncoder(Encoder):
         return found + pooling_stacks(self.pooling)
 
     def folds(self) -> list[Fold]:
-        m = self.modules
+        m = self.module_names
         found: list[Fold] = []
         for i in range(self.layers):
             t = self.layer_prefix.format(i)
@@ -116,13 +116,13 @@ class GatedEncoder(Encoder):
         return (tensor + ".weight", tensor + ".bias") if bias else (tensor + ".weight",)
 
     def _embed(self, p: Program, w: Parameters) -> Value:
-        m = self.modules
+        m = self.module_names
         words = w.table(m.words + ".weight")
         h = p.embed(words, types=w.table(m.types + ".weight")) if m.types is not None and self.types else p.embed(words)
         return self._normed(p, w, "embeddings.norm", h, m.norm, self._lost_heads(0))  # [T, H]
 
     def _layer(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        m, t, n = self.modules, self.layer_prefix.format(i), f"layers.{i}."
+        m, t, n = self.module_names, self.layer_prefix.format(i), f"layers.{i}."
         if self.heads[i]:
             h = p.add(h, self._attend(p, w, i, h))  # [T, H]
         lost_ffn = [f"{t}{m.down}.bias"] if self.down_bias and not self.ffn[i] else []
@@ -134,7 +134,7 @@ class GatedEncoder(Encoder):
 
     def _attend(self, p: Program, w: Parameters, i: int, x: Value) -> Value:
         """[T, H] -> [T, H]: the attention of layer i."""
-        m, t, n, a, d = self.modules, self.layer_prefix.format(i), f"layers.{i}.", self.heads[i], self.head_dim
+        m, t, n, a, d = self.module_names, self.layer_prefix.format(i), f"layers.{i}.", self.heads[i], self.head_dim
         qkv = self._product(
             p, w, n + "attention.qkv", x, self.qkv_bias, t + m.query, t + m.key, t + m.value
         )  # [T, 3 A d]
@@ -145,7 +145,7 @@ class GatedEncoder(Encoder):
 
     def _feed(self, p: Program, w: Parameters, i: int, x: Value) -> Value:
         """[T, H] -> [T, H]: the feed-forward block of layer i."""
-        m, t, n = self.modules, self.layer_prefix.format(i), f"layers.{i}."
+        m, t, n = self.module_names, self.layer_prefix.format(i), f"layers.{i}."
         f = self._product(p, w, n + "ffn.gate_up", x, self.up_bias, t + self.gate, t + m.up)  # [T, 2F]
         f = p.gate(f, self.activation)  # [T, F]
         return self._product(p, w, n + "ffn.down", f, self.down_bias, t + m.down)
@@ -156,7 +156,11 @@ class GatedEncoder(Encoder):
 
     def _lost_heads(self, i: int) -> list[str]:
         """What is left of an attention without heads, which is added before the norm above it."""
-        return [f"{self.layer_prefix.format(i)}{self.modules.out}.bias"] if self.out_bias and not self.heads[i] else []
+        return (
+            [f"{self.layer_prefix.format(i)}{self.module_names.out}.bias"]
+            if self.out_bias and not self.heads[i]
+            else []
+        )
 
     def _normed(self, p: Program, w: Parameters, name: str, x: Value, tensor: str, more: Sequence[str] = ()) -> Value:
         beta = w.vector(tensor + ".bias") if self.norm_bias else None

@@ -101,7 +101,7 @@ class Gte(GatedEncoder):
             return token_head(h, self.labels)
         if kind != MASKED:
             return span_head(h)
-        lm, words, v = "lm_head.", self.modules.words + ".weight", (self.vocab_size, "")
+        lm, words, v = "lm_head.", self.module_names.words + ".weight", (self.vocab_size, "")
         tied = c.boolean("tie_word_embeddings", True)
         last, unread = decoder(names, lm + "decoder.weight", (lm + "decoder.bias",), words, tied, v, h)
         self.harmless.update(unread)

@@ -212,7 +212,7 @@ class ModernBert(GatedEncoder):
             return token_head(h, self.labels, before=before)
         if kind != MASKED:
             return span_head(h, "classifier", before=before)
-        words, tied = self.modules.words + ".weight", c.boolean("tie_word_embeddings", True)
+        words, tied = self.module_names.words + ".weight", c.boolean("tie_word_embeddings", True)
         last, unread = decoder(names, "decoder.weight", ("decoder.bias",), words, tied, (self.vocab_size, ""), h)
         if not c.boolean("decoder_bias", True):
             last = Linear(last.weight, None, last.label, last.rows, last.columns, last.tied)
@@ -220,7 +220,7 @@ class ModernBert(GatedEncoder):
         return Head("logits", (*before, last))
 
     def layer_tensors(self, i: int) -> list[Tensor]:
-        m, t = self.modules, self.layer_prefix.format(i)
+        m, t = self.module_names, self.layer_prefix.format(i)
         lacking = {f"{t}{m.attention_norm}."} if i == 0 or not self.heads[i] else set()
         lacking |= set() if self.heads[i] else {f"{t}{m.out}."}
         lacking |= set() if self.ffn[i] else {f"{t}{m.ffn_norm}.", f"{t}{m.down}."}
@@ -233,7 +233,7 @@ class ModernBert(GatedEncoder):
         return int(self.out_bias if block == "attention" else self.down_bias)
 
     def folds(self) -> list[Fold]:
-        m = self.modules
+        m = self.module_names
         found = super().folds()
         for i in range(self.layers):
             t = self.layer_prefix.format(i)
@@ -259,7 +259,7 @@ class ModernBert(GatedEncoder):
         return self._normed(p, w, "norm", h, "final_norm")
 
     def _layer(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        m, t, n = self.modules, self.layer_prefix.format(i), f"layers.{i}."
+        m, t, n = self.module_names, self.layer_prefix.format(i), f"layers.{i}."
         if self.heads[i]:
             x = self._normed(p, w, n + "attention.norm", h, t + m.attention_norm) if i else h  # [T, H]
             h = p.add(h, self._attend(p, w, i, x))  # [T, H]

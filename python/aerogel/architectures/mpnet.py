@@ -84,7 +84,7 @@ class MPNet(Encoder):
             return token_head(h, self.labels)
         if kind != MASKED:
             return span_head(h)
-        words, v, lm = self.modules.words + ".weight", (self.vocab_size, ""), "lm_head."
+        words, v, lm = self.module_names.words + ".weight", (self.vocab_size, ""), "lm_head."
         tied = c.boolean("tie_word_embeddings", True)
         last, unread = decoder(names, lm + "decoder.weight", (lm + "bias", lm + "decoder.bias"), words, tied, v, h)
         self.harmless.update(unread)

@@ -218,7 +218,7 @@ class NomicBert(GatedEncoder):
             return token_head(h, self.labels)
         if kind != MASKED:
             return span_head(h)
-        cls, words = "cls.predictions.", self.modules.words + ".weight"
+        cls, words = "cls.predictions.", self.module_names.words + ".weight"
         first = linear(cls + "transform.dense", "head.transform", h, h, cls + "transform.dense.bias" in names)
         norm = Norm(cls + "transform.layer_norm", "head.norm", h, self.eps)
         tied = c.boolean("tie_word_embeddings", True) or cls + "decoder.weight" not in names

@@ -68,7 +68,7 @@ class Roberta(Encoder):
             return token_head(h, self.labels)
         if kind != MASKED:
             return span_head(h)
-        tied, words = c.boolean("tie_word_embeddings", True), self.modules.words + ".weight"
+        tied, words = c.boolean("tie_word_embeddings", True), self.module_names.words + ".weight"
         biases = ("lm_head.bias", "lm_head.decoder.bias")
         last, unread = decoder(names, "lm_head.decoder.weight", biases, words, tied, (self.vocab_size, ""), h)
         self.harmless.update(unread)
