@@ -74,7 +74,7 @@ SLOPES = np.float32([0.5, 0.25, 0.125, 0.0625])
         {},
         {"window": 7},
         {"window": 0},
-        {"window": 10**9},
+        {"window": 2**63 - 1},
         {"softcap": 3.0},
         {"bias": BIAS},
         {"slopes": SLOPES},

@@ -13,6 +13,7 @@ namespace {
 constexpr std::int64_t kSerialAttention = 300'000;
 constexpr std::int64_t kQueryBlock = 128;
 constexpr std::int64_t kSharedQueries = 5;
+constexpr std::int64_t kAll = INT64_C(1) << 40;  // more keys than there will be
 
 }  // namespace
 
@@ -33,7 +34,10 @@ Attention::Attention(const Program& program, const std::string& name, int x, std
   expect(in.width == (heads + 2 * kv_heads) * head_dim, name, std::to_string((heads + 2 * kv_heads) * head_dim) + " columns of q, k and v",
          std::to_string(in.width));
   expect(in.rows == Rows::tokens, name, "a value with a row per token", "one with a row per sequence");
-  if (options_.window) expect(*options_.window >= 0, name + " window", "a distance", std::to_string(*options_.window));
+  if (options_.window) {
+    expect(*options_.window >= 0, name + " window", "a distance", std::to_string(*options_.window));
+    options_.window = std::min(*options_.window, kAll);
+  }
   expect(options_.softcap >= 0.0f && options_.softcap < INFINITY, name + " softcap", "a positive number, or 0 for none",
          std::to_string(options_.softcap));
   if (options_.bias != nullptr) {
@@ -70,8 +74,7 @@ void Attention::run(const Work& work) const {
   float* const y = work.y();
   const bool cached = !frame.caches.empty() && causal_;
 
-  constexpr std::int64_t kAll = INT64_C(1) << 40;
-  const std::int64_t most_keys = options_.window ? 2 * std::min(*options_.window, kAll) + 1 : kAll;  // that a query sees
+  const std::int64_t most_keys = options_.window ? 2 * *options_.window + 1 : kAll;  // that a query sees
   std::int64_t blocks = 0, multiplications = 0;  // query blocks of all sequences
   for (std::int64_t s = 0; s < frame.sequences; ++s) {
     const std::int64_t begin = frame.begin(s), length = frame.begin(s + 1) - begin;
