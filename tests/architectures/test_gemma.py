@@ -115,6 +115,26 @@ def test_scales_go_into_norms_exactly(tmp_path: Path, family: str) -> None:
     assert abs(before - after).max() > 0.01
 
 
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3"])
+def test_training_computes_the_same(tmp_path: Path, family: str) -> None:
+    import torch
+
+    from aerogel.train.batches import Batch
+    from aerogel.train.program import Ragged, RaggedParameters
+
+    decoders.made(tmp_path, *decoders.VARIANTS[family])
+    checkpoint = open_checkpoint(tmp_path)
+    architecture = architecture_of(checkpoint)
+    named = {t.name: torch.from_numpy(checkpoint.array(t.name).copy()) for t in architecture.tensors()}
+    batch = decoders.sequences()
+    flat, lengths = torch.tensor([i for ids in batch for i in ids]), torch.tensor([len(ids) for ids in batch])
+    program = Ragged(Batch(flat, lengths, torch.arange(len(batch))), named, lambda x: x, frozenset())
+    with torch.no_grad():
+        architecture.build(program, RaggedParameters(named))
+    expected = aerogel.load(tmp_path).forward(batch)
+    np.testing.assert_allclose(program.outputs["logits"].numpy(), expected, atol=1e-4)
+
+
 # -- text and images
 
 
