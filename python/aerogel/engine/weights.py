@@ -63,10 +63,11 @@ class PackedParameters:
         """Starts packing; each stack is a tuple of parameter names, stacked along N into one linear. The largest come first:
         what they are packed from is in memory while the others are not. So do tables in blocks, which are packed too."""
         if self._untied is None:
-            tables = {(t.name,) for t in self._tensors.values() if t.role is Role.EMBEDDING and self._in_blocks(t.name)}
             stacks = [*stacks]
-            self._untied = tables - {*stacks}
-            stacks += sorted(self._untied)
+            embeddings = [t.name for t in self._tensors.values() if t.role is Role.EMBEDDING]
+            untied = [(name,) for name in embeddings if (name,) not in stacks and self._in_blocks(name)]
+            self._untied = {*untied}
+            stacks += untied
         for stack in sorted(stacks, key=lambda names: -sum(math.prod(self._checkpoint.shape(name)) for name in names)):
             try:
                 self._packing[stack] = self._executor.submit(self._pack, stack)
