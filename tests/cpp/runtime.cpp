@@ -30,7 +30,7 @@ using namespace testing;
 
 Floats floats(std::vector<float> values) {
   auto copy = std::make_shared<AlignedBuffer<float>>(values.size());
-  std::memcpy(copy->data(), values.data(), values.size() * sizeof(float));
+  if (!values.empty()) std::memcpy(copy->data(), values.data(), values.size() * sizeof(float));
   return copy;
 }
 
