@@ -368,7 +368,7 @@ def test_jina_is_as_its_equations(tmp_path: Path) -> None:
     folder = jina(tmp_path / "model", "ForMaskedLM")
     expected = np.concatenate([alibi(folder, ids, SLOPES) for ids in peers.SEQUENCES])
     model = aerogel.load(folder)
-    assert model.outputs == ("hidden", "logits")
+    assert model.outputs == ("hidden", "logits", "terms")
     np.testing.assert_allclose(model.forward(peers.SEQUENCES, output="hidden"), expected, atol=1e-4)
     for i, options in enumerate(
         [

@@ -87,6 +87,8 @@ class Deberta(Encoder):
         )
         if biased:
             del self.harmless[_UNUSED]
+        if not self.relative:
+            self.harmless[r"encoder\.(LayerNorm|rel_embeddings)\..*"] = "attention has no distances"
         self.eps = c.number("layer_norm_eps", 1e-7)
         self.products = _products(c)
         self.shared = c.boolean("share_att_key", False)

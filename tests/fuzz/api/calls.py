@@ -73,9 +73,6 @@ def _model_calls(w: World) -> dict[str, Call]:
                 "batch_size": 1,
             },
         ),
-        "Model.rank": Call(
-            s.rank, {"query": "the cat", "documents": TEXTS, "top_k": 2, "return_documents": True}, weight=2
-        ),
         "SentenceTransformer": Call(
             aerogel.SentenceTransformer,
             {
@@ -349,6 +346,7 @@ def _number_calls(w: World) -> dict[str, Call]:
             prune.corrected_target, {"weight": x, "gram": gram, "cross": gram, "lacking": None, "damping": 0.01}
         ),
         "quantize": Call(quantize.quantize, {"name": "int8", "weight": x}, weight=6),
+        "of_tables": Call(quantize.of_tables, {"name": "int8"}, weight=1),
         "scheme": Call(quantize.scheme, {"name": "int4:g64:asym"}),
         "Scheme.grid": Call(quantize.scheme("codebook:16").grid, {"weight": x, "importance": np.ones(64, np.float32)}),
         "Statistics": Call(Statistics, {"tokens": 3, "gram": gram, "largest": stats.largest}),
