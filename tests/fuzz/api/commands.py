@@ -166,8 +166,8 @@ def command_runs(world: World, seed: int, only: str | None = None) -> Iterator[R
                 del words[at]
             else:
                 words.insert(at, word)
-        if name == "embed":  # reads texts from a pipe as any filter does: waiting for one that nobody writes is right
-            words[2:] = ["-" if word == fifo else word for word in words[2:]]
+        # A pipe where texts are read or results written waits for whoever is at its other end, as in any filter.
+        words[2:] = ["-" if word == fifo else word for word in words[2:]]
         world.out()
         yield f"aerogel {name}", lambda words=words, **_: _invoke(words), {"words": words}, f"{seed}/{number}"
 
