@@ -87,7 +87,7 @@ TEST(bf16_source_refuses_what_kernels_could_not_trust) {
     source.add("x", other, 6);
     CHECK(false, "float behind bf16 was not refused");
   } catch (const DataError& error) {
-    CHECK(std::string(error.what()).find("all be float, all bf16, all f16 or all int8") != std::string::npos, error.what());
+    CHECK(std::string(error.what()).find("all be float, all bf16, all f16, all int8 or all blocks") != std::string::npos, error.what());
   }
 }
 

@@ -69,7 +69,7 @@ TEST(f16_source_refuses_what_kernels_could_not_trust) {
   WeightSource::Part other;
   other.rows = 2;
   other.f32 = floats;
-  check_refused([&] { source.add("x", other, 6); }, "all be float, all bf16, all f16 or all int8");
+  check_refused([&] { source.add("x", other, 6); }, "all be float, all bf16, all f16, all int8 or all blocks");
   WeightSource wide(3);
   wide.add("x", other, 6);
   check_refused([&] { pack_linear(wide, {{"dense_f16"}}, active_isa()); }, "takes float16 values, got float32 ones");
