@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from aerogel._util.checks import flag, instance, one_of, whole_number
-from aerogel.engine.embeddings import SIMILARITIES, pairwise_similarity, similarity
-from aerogel.engine.sentence_transformers.wrapper import Wrapper, refuse_options, taken_texts
+from aerogel._util.checks import flag, instance, whole_number
+from aerogel.engine.embeddings import pairwise_similarity, similarity
+from aerogel.engine.sentence_transformers.encoding import EncodingWrapper
+from aerogel.engine.sentence_transformers.wrapper import refuse_options, taken_texts
 from aerogel.engine.sparse_vectors import SparseVectors
 from aerogel.engine.tensors import as_tensor, like_torch
 from aerogel.errors import UnsupportedModelError
 
 
-class SparseEncoder(Wrapper):
+class SparseEncoder(EncodingWrapper):
     """Embeds texts as weights of a vocabulary's terms, with the calls of sentence-transformers' class of this name.
 
     Args:
@@ -91,28 +92,6 @@ class SparseEncoder(Wrapper):
         if isinstance(texts, str):
             return tensor[0]
         return tensor if flag("convert_to_tensor", convert_to_tensor) else list(tensor)
-
-    def encode_query(
-        self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **options: Any
-    ) -> Any:
-        """`encode`, after the prompt "query" if there is one and the call names no other."""
-        return self.encode(inputs, self.task_prompt(prompt, prompt_name, ("query",)), prompt, *args, **options)
-
-    def encode_document(
-        self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **options: Any
-    ) -> Any:
-        """`encode`, after the prompt "document", "passage" or "corpus" if there is one and the call names no other."""
-        name = self.task_prompt(prompt, prompt_name, ("document", "passage", "corpus"))
-        return self.encode(inputs, name, prompt, *args, **options)
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """How `similarity` compares: "cosine", "dot", "euclidean" or "manhattan"."""
-        return self._similarity
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: Any) -> None:
-        self._similarity = one_of("similarity_fn_name", getattr(value, "value", value), SIMILARITIES)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """[n, m] of what `encode` gave for n and for m texts: a tensor where PyTorch is installed, else an array."""
