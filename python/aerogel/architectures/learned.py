@@ -50,6 +50,7 @@ class LearnedDecoder(Architecture):
     #: Of all norms, where the config does not say it.
     fixed_eps: ClassVar[float | None] = None
     heads_fill_hidden: ClassVar = True
+    byte_level: ClassVar = dict.fromkeys(("bos", "eos", "unk"), "<|endoftext|>")
 
     @abstractmethod
     def default_ffn(self) -> int | None:
