@@ -26,10 +26,11 @@ with any other value than those named (null, and an empty list or object, are al
 table is named in a warning, once a file; where a file has nothing but settings of the model (tokenizer.json, a
 pooling, a `Dense`) it is refused. Written by `tools/settings_page.py` from the tables that the code uses.
 
-Other files: `vocab.txt` is the vocabulary where there is no tokenizer.json; `added_tokens.json` has the ids of tokens
-beside it, where tokenizer_config.json has no `added_tokens_decoder`; `chat_template.jinja`, `chat_template.json` and
-`additional_chat_templates/*.jinja` are how a conversation is written; a folder with an `adapter_config.json` is refused,
-as the adapter would have to be merged first; weights in PyTorch's pickle format are refused.
+Other files: `vocab.txt`, or `vocab.json` with `merges.txt`, is the vocabulary where there is no tokenizer.json;
+`added_tokens.json` has the ids of tokens beside it, where tokenizer_config.json has no `added_tokens_decoder`;
+`chat_template.jinja`, `chat_template.json` and `additional_chat_templates/*.jinja` are how a conversation is written; a
+folder with an `adapter_config.json` is refused, as the adapter would have to be merged first; weights in PyTorch's
+pickle format are refused.
 """
 
 

@@ -1,4 +1,4 @@
-"""RoBERTa's tokenizer from vocab.json and merges.txt."""
+"""RoBERTa's and GPT-2's tokenizers from vocab.json and merges.txt."""
 
 from __future__ import annotations
 
@@ -36,6 +36,30 @@ def test_it_is_that_of_transformers(tmp_path: Path, settings: dict[str, object])
     ids, types = ours.encode_pair(TEXTS[:2], TEXTS[2:4])
     assert ids == peer(TEXTS[:2], TEXTS[2:4])["input_ids"]
     assert not any(map(any, types))
+    assert ours.decode(ours.encode(["he well"])[0]).strip() == "he well"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"add_prefix_space": True},
+        {"add_bos_token": True, "bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"},
+        {"add_bos_token": True, "add_eos_token": True, "bos_token": "<s>", "eos_token": "</s>"},
+    ],
+)
+@pytest.mark.parametrize("model_type", ["gpt2", "opt"])
+def test_that_of_gpt2_too(tmp_path: Path, model_type: str, settings: dict[str, object]) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    files(tmp_path)
+    vocab = json.loads((tmp_path / "vocab.json").read_text())
+    (tmp_path / "vocab.json").write_text(json.dumps({**vocab, "<|endoftext|>": len(vocab)}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer", **settings}))
+    ours = load_tokenizer(tmp_path, {"model_type": model_type})
+    peer = transformers.GPT2Tokenizer.from_pretrained(tmp_path)
+    texts = ["hello world 12", " hello  he", "", "we </s>x", "a<|endoftext|> b", "déjà vu!\n3.14", "HELLO"]
+    assert ours.encode(texts) == peer(texts)["input_ids"]
+    assert ours.encode_pair(texts[:2], texts[3:5])[0] == peer(texts[:2], texts[3:5])["input_ids"]
     assert ours.decode(ours.encode(["he well"])[0]).strip() == "he well"
 
 

@@ -22,6 +22,7 @@ from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, Tenso
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.gemma import Gemma, Gemma2
 from aerogel.architectures.gemma3 import Gemma3
+from aerogel.architectures.gpt2 import GPT2
 from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
@@ -32,6 +33,7 @@ from aerogel.architectures.modernbert import ModernBert
 from aerogel.architectures.mpnet import MPNet
 from aerogel.architectures.nomic_bert import NomicBert
 from aerogel.architectures.olmo import Olmo2, Olmo3
+from aerogel.architectures.opt import OPT
 from aerogel.architectures.phi3 import Phi3
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
 from aerogel.architectures.qwen import Qwen2, Qwen3
@@ -88,7 +90,8 @@ def register(family: type[Architecture]) -> type[Architecture]:
 
 
 _ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, Deberta, T5)
-_DECODERS = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
+_ROTARY = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
+_DECODERS = (*_ROTARY, GPT2, OPT)
 for _family in (*_ENCODERS, *_DECODERS):
     register(_family)
 

@@ -41,8 +41,9 @@ class Architecture(ABC):
     gguf: ClassVar[Mapping[str, GGUFNames]] = {}
     #: Whether a vocab.txt alone says how to tokenize: WordPiece, with BERT's special tokens.
     wordpiece: ClassVar[bool] = False
-    #: Whether vocab.json and merges.txt alone say how to tokenize: byte-level BPE, with RoBERTa's special tokens.
-    byte_level: ClassVar[bool] = False
+    #: Where vocab.json and merges.txt alone say how to tokenize, by byte-level BPE: the special tokens unless settings name
+    #: others, such as {"bos": "<s>"}. Texts stand between "cls" and "sep" where there are such.
+    byte_level: ClassVar[Mapping[str, str] | None] = None
     #: What the keys of its config mean.
     settings: ClassVar[Settings] = CONFIG
     #: Keys of a config as other families call them -> as this one does.

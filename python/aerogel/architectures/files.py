@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,8 @@ class SavedNames:
         around: what a model of more than text puts before its names, longest first.
         classifier: the class with a classification head that fine-tuning makes, or None where none is offered.
         fused: linears that are saved as one, in GGUF too where the name there translates to that one's.
+        transposed: linears whose weights are saved as [inputs, outputs], without .weight, where they are also `fused` under
+            the one's name. {n} is the number of a layer.
     """
 
     base_class: str
@@ -57,6 +60,11 @@ class SavedNames:
     classifier: str | None = None
     around: tuple[str, ...] = ()
     fused: tuple[Fused, ...] = ()
+    transposed: tuple[str, ...] = ()
+
+    def is_transposed(self, name: str) -> bool:
+        """Whether the tensor, by its name relative to the base model, is saved transposed."""
+        return re.sub(r"(?<=\.)\d+(?=\.)", "{n}", name) in {one + ".weight" for one in self.transposed}
 
 
 class GGUFSource(Protocol):

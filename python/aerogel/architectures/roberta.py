@@ -39,7 +39,7 @@ class Roberta(Encoder):
 
     model_types: ClassVar = ("roberta", "xlm-roberta", "camembert")
     classes: ClassVar = classes("Roberta", "XLMRoberta", "Camembert")
-    byte_level: ClassVar = True
+    byte_level: ClassVar = {"cls": "<s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
     masked_tensors: ClassVar = r"lm_head\..*"
     saved: ClassVar = {
         "roberta": _saved("Roberta"),

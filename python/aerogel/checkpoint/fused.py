@@ -1,15 +1,20 @@
-"""Fused tensors, which a family knows as several: split where they are read, joined where they are written.
+"""Tensors that files have in another form than families: fused ones, which a family knows as several, are split where they
+are read and joined where they are written, and transposed ones turned.
 
-A family says which (`SavedNames.fused`). What it calls the parts is in packed models too, so nothing is split there.
+A family says which (`SavedNames.fused`, `SavedNames.transposed`).
+Packed models have what it knows, so nothing is split or turned there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aerogel.architectures import saved_names
-from aerogel.checkpoint.names import saved_name
+from aerogel.checkpoint.names import normalize, saved_name
 from aerogel.errors import CheckpointError, MissingTensorsError
 
 
@@ -20,7 +25,7 @@ def split_fused(
 
     Args:
         stored: each parameter's name -> its name in the file.
-        rows: how many a tensor of the file has.
+        rows: how many a tensor of the file has, as the family knows it.
         config: the model's.
         where: for messages.
 
@@ -70,3 +75,17 @@ def saved_parts(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, li
                     raise MissingTensorsError(whole, missing)
                 joined.update(dict.fromkeys(parts, (whole, parts)))
     return dict(joined[name] if name in joined else (saved_name(name, config), [name]) for name in names)
+
+
+def transposed(stored: Mapping[str, str], config: Mapping[str, Any]) -> frozenset[str]:
+    """The tensors that the file has transposed, by its names of them. `stored`: as `split_fused` takes it."""
+    saved = saved_names(config)
+    return frozenset(place for name, place in stored.items() if saved is not None and saved.is_transposed(name))
+
+
+def saved_form(name: str, arrays: Sequence[NDArray[np.float32]], config: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The tensor that Transformers saves as `name`, of the parameters that `saved_parts` names for it."""
+    saved = saved_names(config)
+    whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    turned = saved is not None and saved.is_transposed(normalize(name, saved))
+    return np.ascontiguousarray(whole.T) if turned else whole

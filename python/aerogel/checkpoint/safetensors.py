@@ -20,7 +20,7 @@ from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.chat import ChatTemplates, folder_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
-from aerogel.checkpoint.fused import split_fused
+from aerogel.checkpoint.fused import split_fused, transposed
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.sentence_transformers import (
@@ -137,6 +137,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             )
         self._stored = normalize_all(self._files, config, folder)
         self._masks = _take_masks(self._stored, self._files, folder)
+        self._turned = {name for name in transposed(self._stored, config) if len(self._files.entry(name).shape) == 2}
         self._stored, self._rows = split_fused(self._stored, self._row_count, self.config, folder)
         self._beside = self._take_token_heads(folder)
         self._untie()
@@ -154,7 +155,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
     def shape(self, name: str) -> tuple[int, ...]:
         if name in self._beside:
             return self._beside[name].shape
-        shape = self._files.entry(self._find(name)).shape
+        shape = self._shape_of(self._find(name))
         rows = self._rows.get(name)
         return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
@@ -163,10 +164,12 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             return self._beside[name]
         stored = self._find(name)
         rows = self._rows.get(name)
-        values = self._files.float32(stored, rows)
+        read = None if stored in self._turned else rows  # the rows of what is turned lie side by side
+        values = self._files.float32(stored, read)
         check_finite(self._files.where(stored), values)
         mask = self._masks.get(stored)
-        return values if mask is None else self._masked(values, mask, rows)
+        values = values if mask is None else self._masked(values, mask, read)
+        return _turn(values, rows) if stored in self._turned else values
 
     def weight(self, name: str) -> Weight:
         if name in self._beside:
@@ -178,9 +181,11 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         if (
             entry.dtype in ("BF16", "F16") and stored not in self._masks
         ):  # as it lies in the file: the same numbers in half the memory
-            values = self._files.raw(stored, self._rows.get(name))
+            rows = self._rows.get(name)
+            turned = stored in self._turned
+            values = self._files.raw(stored, None if turned else rows)
             check_finite(where, values)
-            return Weight(shape, values)
+            return Weight(shape, _turn(values, rows) if turned else values)
         return Weight(shape, self.array(name))
 
     def _take_token_heads(self, folder: Path) -> dict[str, NDArray[np.float32]]:
@@ -197,7 +202,8 @@ class SafetensorsCheckpoint(FolderCheckpoint):
 
     def blocks(self, name: str, rows: int) -> Iterator[NDArray[np.float32]]:
         stored = None if name in self._beside else self._find(name)
-        if stored is None or stored in self._masks or self._files.checked(stored):  # what is read is the whole
+        whole = stored in self._masks or stored in self._turned
+        if stored is None or whole or self._files.checked(stored):  # what is read is the whole
             yield from super().blocks(name, rows)
             return
         where = self._files.where(stored)
@@ -229,8 +235,12 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         alike = self._files.entry(one).shape == self._files.entry(two).shape
         return alike and bool(np.array_equal(self._files.float32(one), self._files.float32(two)))
 
-    def _row_count(self, stored: str) -> int:
+    def _shape_of(self, stored: str) -> tuple[int, ...]:
         shape = self._files.entry(stored).shape
+        return shape[::-1] if stored in self._turned else shape
+
+    def _row_count(self, stored: str) -> int:
+        shape = self._shape_of(stored)
         return shape[0] if shape else 0
 
     def _masked(self, values: NDArray[np.float32], mask: str, rows: slice | None) -> NDArray[np.float32]:
@@ -244,6 +254,11 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         if stored is None:
             raise MissingTensorsError(self.path, [name])
         return stored
+
+
+def _turn(values: NDArray[Any], rows: slice | None) -> NDArray[Any]:
+    """The rows of a matrix that a file has transposed; `values` are all of it."""
+    return np.ascontiguousarray(values.T if rows is None else values.T[rows])
 
 
 def _take_masks(stored: dict[str, str], files: TensorFiles, where: object) -> dict[str, str]:

@@ -247,7 +247,7 @@ def _tokens_around(processor: dict[str, Any], where: object) -> tuple[list[int],
 
 def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False) -> Tokenizer:
     """The tokenizer of a Hugging Face style folder: tokenizer.json, or vocab.txt for BERT, or vocab.json and merges.txt
-    for RoBERTa.
+    for RoBERTa, GPT-2 and OPT.
 
     Args:
         folder: where the files are.
@@ -270,10 +270,10 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
         path = folder / "vocab.txt"
         settings.check_class()
         backend = _wordpiece_from_vocab(path, settings)
-    elif all((folder / name).exists() for name in FILES) and family is not None and family.byte_level:
+    elif all((folder / name).exists() for name in FILES) and family is not None and family.byte_level is not None:
         path = folder / FILES[0]
         with named(path):
-            backend = byte_level_bpe(folder, settings)
+            backend = byte_level_bpe(folder, settings, family.byte_level)
     else:
         found = next((f"a {file.name} alone" for name in _SENTENCEPIECE for file in folder.glob(name)), "neither")
         raise TokenizerError(

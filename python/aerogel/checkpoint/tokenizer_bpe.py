@@ -1,7 +1,8 @@
-"""The byte-level BPE of RoBERTa's kind from vocab.json and merges.txt, for folders without a tokenizer.json."""
+"""Byte-level BPE from vocab.json and merges.txt, for folders without a tokenizer.json."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,11 @@ if TYPE_CHECKING:
 
 #: The two files.
 FILES = ("vocab.json", "merges.txt")
-#: The special tokens, where the settings do not name others.
-_SPECIAL = {"cls": "<s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
 
 
-def byte_level_bpe(folder: Path, settings: TokenizerSettings) -> tokenizers.Tokenizer:
-    """The tokenizer: texts stand between <s> and </s>.
+def byte_level_bpe(folder: Path, settings: TokenizerSettings, special: Mapping[str, str]) -> tokenizers.Tokenizer:
+    """The tokenizer: texts stand between "cls" and "sep" where these are special, else alone or as add_bos_token and
+    add_eos_token say. `special`: see `Architecture.byte_level`.
 
     Raises:
         TokenizerError: the files are broken, or the vocabulary lacks a special token.
@@ -32,7 +32,7 @@ def byte_level_bpe(folder: Path, settings: TokenizerSettings) -> tokenizers.Toke
     if not all(type(index) is int for index in ids.values()):
         raise TokenizerError(f"{vocab}: expected tokens and their ids")
     backend = tokenizers.Tokenizer(models.BPE(ids, _merges(merges)))
-    names = {kind: settings.token(f"{kind}_token") or token for kind, token in _SPECIAL.items()}
+    names = {word: settings.token(f"{word}_token") or token for word, token in special.items()}
     absent = [token for token in names.values() if token not in ids]
     if absent:
         raise TokenizerError(
@@ -40,12 +40,20 @@ def byte_level_bpe(folder: Path, settings: TokenizerSettings) -> tokenizers.Toke
         )
     # The mask takes the space before it along, as a word does.
     backend.add_special_tokens(
-        [tokenizers.AddedToken(token, lstrip=kind == "mask", normalized=False) for kind, token in names.items()]
+        [tokenizers.AddedToken(token, lstrip=word == "mask", normalized=False) for word, token in names.items()]
     )
     spaced = settings.flag("add_prefix_space", False) is True
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
-    sep, cls = ((names[kind], ids[names[kind]]) for kind in ("sep", "cls"))
-    backend.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=True, add_prefix_space=spaced)
+    if "cls" in special:
+        sep, cls = ((names[word], ids[names[word]]) for word in ("sep", "cls"))
+        backend.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=True, add_prefix_space=spaced)
+    else:
+        begin, end = ([names[word]] if settings.flag(f"add_{word}_token") else [] for word in ("bos", "eos"))
+        backend.post_processor = processors.TemplateProcessing(
+            single=[*begin, "$A", *end],
+            pair=[*begin, "$A", *end, *(f"{token}:1" for token in begin), "$B:1", *(f"{token}:1" for token in end)],
+            special_tokens=[(token, ids[token]) for token in dict.fromkeys(begin + end)],
+        )
     backend.decoder = decoders.ByteLevel()
     settings.add_tokens(backend)
     return backend

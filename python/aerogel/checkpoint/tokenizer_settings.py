@@ -44,6 +44,10 @@ TOKENIZER_CONFIG = Settings(
         "model_input_names": "without token_type_ids, or with Transformers 5's TokenizersBackend and without the key, both "
         "texts of a pair are of type 0",
         "add_prefix_space": "with vocab.json and merges.txt: whether a text begins as after a space",
+        **dict.fromkeys(
+            ("add_bos_token", "add_eos_token"),
+            "with vocab.json and merges.txt, but for RoBERTa: whether a text begins or ends so; else tokenizer.json says it",
+        ),
         "split_special_tokens": "whether special tokens in a text are plain text",
         "tokenizer_class": "BERT's lower-case by default; without a tokenizer.json only they are known",
     },
@@ -52,7 +56,7 @@ TOKENIZER_CONFIG = Settings(
         **dict.fromkeys(("max_length", "stride", "truncation", "truncation_strategy", "max_len"), _CUT),
         **dict.fromkeys(("do_basic_tokenize", "never_split", "sp_model_kwargs", "legacy", "from_slow"), _SLOW),
         **dict.fromkeys(("use_fast", "errors", "keep_accents", "remove_space", "wordpieces_prefix"), _SLOW),
-        **dict.fromkeys(("add_bos_token", "add_eos_token", "clean_text"), _JSON),
+        "clean_text": _JSON,
         **dict.fromkeys(("vocab_file", "merges_file", "tokenizer_file", "special_tokens_map_file"), _JSON),
         **dict.fromkeys(("name_or_path", "processor_class", "backend", "is_local", "local_files_only"), "notes"),
         **dict.fromkeys(("init_inputs", "_commit_hash", "full_tokenizer_file", "return_tensors"), "notes"),

@@ -19,7 +19,7 @@ from aerogel.architectures import Role, architecture_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.config import read_json, write_json
 from aerogel.checkpoint.folder import keep_files
-from aerogel.checkpoint.fused import saved_parts
+from aerogel.checkpoint.fused import saved_form, saved_parts
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_writer import plain_names, write_steps
 from aerogel.checkpoint.target import WRITER, check_apart, check_target, writing_model
@@ -123,8 +123,7 @@ def _write_weights(
     for file, members in shards.items():
         writer = SafetensorsWriter(folder / file)
         for name, parts in members.items():
-            arrays = [checkpoint.array(part) for part in parts]
-            array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            array = saved_form(name, [checkpoint.array(part) for part in parts], checkpoint.config)
             if not linears.isdisjoint(parts):
                 weights += array.size
                 zeros += array.size - int(np.count_nonzero(array))

@@ -12,7 +12,7 @@ import numpy as np
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.config import write_json
 from aerogel.checkpoint.folder import keep_files
-from aerogel.checkpoint.fused import saved_parts
+from aerogel.checkpoint.fused import saved_form, saved_parts
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_writer import WRITTEN as MODULES_WRITTEN
 from aerogel.checkpoint.sentence_writer import plain_names, write_steps
@@ -48,7 +48,7 @@ def save(
         others = set(checkpoint.names()) - set(own)  # of modules after the pooling
         plain = [*(n for n in arrays if n not in others), *(n for n in own if n not in arrays)]
         for name, parts in saved_parts(plain, chosen).items():
-            writer.add(name, np.concatenate([values(part) for part in parts]) if parts[1:] else values(parts[0]))
+            writer.add(name, saved_form(name, [values(part) for part in parts], chosen))
         writer.close({"format": "pt"})
         write_json(folder / "config.json", {**chosen, "torch_dtype": "float32"})
         keep_files(checkpoint, folder)

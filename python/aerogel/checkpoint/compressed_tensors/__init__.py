@@ -32,7 +32,7 @@ from aerogel.checkpoint.compressed_tensors.quantized import (
 from aerogel.checkpoint.compressed_tensors.sparse import Stored, collect
 from aerogel.checkpoint.compressed_tensors.targets import group_of
 from aerogel.checkpoint.config import read_config, read_optional_json
-from aerogel.checkpoint.fused import split_fused
+from aerogel.checkpoint.fused import split_fused, transposed
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.safetensors import FolderCheckpoint
 from aerogel.checkpoint.sentence_transformers import read_sentence_transformer
@@ -96,6 +96,11 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
         self.compression = parse_compression(find_compression(config) or {}, where)
         self._plain, self._quantized, self._activations = self._sort(collect(files), where)
         stored = normalize_all((*self._plain, *self._quantized), config, folder)
+        if turned := sorted(transposed(stored, config)):
+            # No tool writes such, as they quantize linears only, which these are not in PyTorch.
+            raise UnsupportedModelError(
+                f"{folder}: {turned[0]}: weights that are transposed are read from float files only"
+            )
         self._stored, self._rows = split_fused(stored, self._row_count, config, folder)
 
     def names(self) -> list[str]:
