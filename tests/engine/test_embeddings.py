@@ -73,6 +73,8 @@ def test_similarities(name):
 def test_similarities_refuse():
     with pytest.raises(ShapeError, match="one width, got 20 and 3"):
         similarity("dot", ROWS, ROWS[:, :3])
+    with pytest.raises(ShapeError, match="rows of one width, got 1, 2"):
+        similarity("dot", [[1, 2], [3]], ROWS)
     with pytest.raises(ShapeError, match="one shape"):
         pairwise_similarity("dot", ROWS, ROWS[:3])
     with pytest.raises(AerogelError, match="similarity: expected one of"):

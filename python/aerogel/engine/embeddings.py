@@ -125,7 +125,11 @@ def pairwise_similarity(name: str, first: Any, second: Any) -> np.ndarray:
 def _rows(name: str, values: Any) -> np.ndarray:
     """float32 [n, d] of an array, a tensor, or a list of either."""
     if isinstance(values, (list, tuple)) and len(values) and not np.isscalar(values[0]):
-        values = np.stack([array(name, value, 1) for value in values])
+        rows = [array(name, value, 1) for value in values]
+        widths = {len(row) for row in rows}
+        if len(widths) > 1:
+            raise ShapeError(f"{name}: expected rows of one width, got {', '.join(map(str, sorted(widths)))!s:.80}")
+        values = np.stack(rows)
     found = array(name, values).astype(np.float32)
     if found.ndim == 1:
         found = found[None]

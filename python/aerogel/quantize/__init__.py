@@ -93,7 +93,7 @@ def scheme(name: str) -> Scheme:
 def of_tables(name: str) -> str:
     """The scheme that embeddings, and the heads that often share them, get by default where linears have the one called
     `name`: int8 where those have integers, else the same."""
-    return name if name in ("none", "bf16") else "int8"
+    return name if scheme(name).name in ("none", "bf16") else "int8"
 
 
 def quantize(name: str, weight: np.ndarray) -> Quantized:

@@ -157,6 +157,8 @@ def test_arguments_of_the_constructor(folder):
         ({"default_prompt_name": "z"}, "default_prompt_name: expected one of query"),
         ({"similarity_fn_name": "hamming"}, "similarity_fn_name"),
         ({"truncate_dim": 0}, "truncate_dim"),
+        ({"prompts": ["a"]}, "prompts: expected a mapping"),
+        ({"model_kwargs": 3}, "model_kwargs: expected a mapping"),
     ],
 )
 def test_arguments_that_are_refused(folder, options, said):

@@ -193,7 +193,7 @@ def taken_texts(name: str, inputs: Any, options: dict[str, Any], old: str) -> An
 
 
 def _refuse(name: str, given: Mapping[str, Any] | None, harmless: tuple[str, ...]) -> None:
-    wrong = [key for key in given or {} if key not in harmless]
+    wrong = [str(key) for key in _mapping(name, given) if key not in harmless]
     if wrong:
         raise AerogelError(
             f"{name}: expected none of {', '.join(wrong)}, as they change what the model computes: write them into its files"
@@ -201,4 +201,12 @@ def _refuse(name: str, given: Mapping[str, Any] | None, harmless: tuple[str, ...
 
 
 def _prompts(given: Mapping[str, str] | None) -> dict[str, str]:
-    return {text("prompts", key): text("prompts", value) for key, value in (given or {}).items()}
+    return {text("prompts", key): text("prompts", value) for key, value in _mapping("prompts", given).items()}
+
+
+def _mapping(name: str, given: Any) -> Mapping[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise AerogelError(f"{name}: expected a mapping, got {shown(given)}")
+    return given
