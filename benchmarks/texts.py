@@ -1,10 +1,10 @@
 """Texts to embeddings, tokenizing included: aerogel beside sentence-transformers, with PyTorch and with OpenVINO.
 
-    python benchmarks/texts.py MODEL --texts texts.txt [--packed DIR ...] [--openvino INT8_DIR] [--threads 2] [--rounds 7]
+    python benchmarks/texts.py MODEL --texts texts.txt [--packed DIR ...] [--openvino FOLDER] [--threads 2] [--rounds 7]
 
 Each contestant in a process of its own, in turns; the embeddings of every one are held against the first one's. MODEL is a
-sentence-transformers folder, a packed model is named by its folder. The OpenVINO folder is what sentence-transformers'
-`export_static_quantized_openvino_model` wrote.
+sentence-transformers folder, a packed model is named by its folder. The OpenVINO folder is MODEL again, or one in which sentence-transformers has saved
+another form, which --file names.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ def _child(kind: str, folder: str, file: str, threads: int) -> None:
         from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(threads)
-        options = {"file_name": "openvino/openvino_model_qint8_quantized.xml"} if kind == "openvino" else None
-        model = SentenceTransformer(folder, device="cpu", backend=kind, model_kwargs=options)
+        backend, _, name = kind.partition(" ")
+        options = {"file_name": name} if name else None
+        model = SentenceTransformer(folder, device="cpu", backend=backend, model_kwargs=options)
     rows = model.encode(texts)
     print(json.dumps(np.asarray(rows, np.float32)[:50].tolist()), flush=True)
     for _ in sys.stdin:
@@ -84,6 +85,9 @@ def main() -> None:
     parser.add_argument("--texts", required=True)
     parser.add_argument("--packed", nargs="*", default=[])
     parser.add_argument("--openvino")
+    parser.add_argument(
+        "--file", default="", help="of the OpenVINO folder: openvino/openvino_model_qint8_quantized.xml"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--python", default=sys.executable, help="with sentence-transformers in it")
@@ -92,7 +96,8 @@ def main() -> None:
     kinds.append(("aerogel, int8", "aerogel int8", options.model))
     kinds += [(f"aerogel, {Path(folder).name}", "aerogel", folder) for folder in options.packed]
     if options.openvino:
-        kinds.append(("sentence-transformers, OpenVINO int8", "openvino", options.openvino))
+        name = f"sentence-transformers, OpenVINO {options.file}".rstrip()
+        kinds.append((name, f"openvino {options.file}".rstrip(), options.openvino))
     count = len(Path(options.texts).read_text(encoding="utf-8").splitlines())
     contestants = [Contestant(*kind, options.texts, options.threads, options.python) for kind in kinds]
     for _ in range(options.rounds):
