@@ -3,8 +3,8 @@
     python benchmarks/texts.py MODEL --texts texts.txt [--packed DIR ...] [--openvino FOLDER] [--threads 2] [--rounds 7]
 
 Each contestant in a process of its own, in turns; the embeddings of every one are held against the first one's. MODEL is a
-sentence-transformers folder, a packed model is named by its folder. The OpenVINO folder is MODEL again, or one in which sentence-transformers has saved
-another form, which --file names.
+sentence-transformers folder, a packed model is named by its folder. The OpenVINO folder is MODEL again, or one in which
+sentence-transformers has saved another form, which --file names.
 """
 
 from __future__ import annotations
