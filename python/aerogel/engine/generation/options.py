@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aerogel._util.checks import items, number, shown, text, whole_number
 from aerogel.errors import AerogelError, DataError
 
 if TYPE_CHECKING:
-    from aerogel.engine.generation.speculation import Drafter
+    from aerogel.engine.generation.source import Source
 
 #: Strings and characters of `stop` that are looked for behind every token.
 _MOST_STOPS, _LONGEST_STOP = 64, 1024
 #: Likeliest tokens that `logprobs` lists at most.
 _MOST_LOGPROBS = 1000
+
+
+class Drafter(Protocol):
+    """A model that guesses: `Model` is one."""
+
+    def as_source(self) -> Source:
+        """The model as generations see it."""
+        ...
 
 
 @dataclass(frozen=True)

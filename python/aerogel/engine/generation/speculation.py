@@ -33,14 +33,6 @@ class Drafts(Protocol):
         ...
 
 
-class Drafter(Protocol):
-    """A model that guesses: `Model` is one."""
-
-    def as_source(self) -> Source:
-        """The model as generations see it."""
-        ...
-
-
 class Lookup:
     """What stood behind the same tokens before, in the prompt or the text (Saxena: "Prompt lookup decoding", 2023)."""
 
