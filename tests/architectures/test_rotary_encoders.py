@@ -266,7 +266,7 @@ def test_nomics_positions_grow_with_the_sequence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [None, 2.0, 8.0])
 def test_gte_as_alibaba_wrote_it(tmp_path: Path, factor: float | None) -> None:
     """model_type "new", its code beside, and NTK scaling: one base and one factor for all lengths."""
-    import torch
+    torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
 
     net = peers.save(tmp_path, "GteModel", **peers.SIZES, pad_token_id=0)
     scaling = None if factor is None else {"type": "ntk", "factor": factor}
