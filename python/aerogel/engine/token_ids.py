@@ -23,20 +23,21 @@ def ragged(
     if offsets is None and not isinstance(token_ids, np.ndarray):
         rows = items("token_ids", token_ids)
         if rows and not isinstance(rows[0], (int, np.integer)):
-            sequences = [_integers("token_ids", sequence) for sequence in rows]
+            sequences = [integers("token_ids", sequence) for sequence in rows]
             lengths = [len(sequence) for sequence in sequences]
             return np.concatenate(sequences).astype(np.int32), np.concatenate(([0], np.cumsum(lengths))).astype(
                 np.int64
             )
         token_ids = rows
-    ids = _integers("token_ids", token_ids)
+    ids = integers("token_ids", token_ids)
     if not len(ids):
         raise ShapeError("token_ids: expected at least one token, got none")
-    ends = np.array([0, len(ids)]) if offsets is None else _integers("offsets", offsets)
+    ends = np.array([0, len(ids)]) if offsets is None else integers("offsets", offsets)
     return ids.astype(np.int32), ends.astype(np.int64)
 
 
-def _integers(name: str, values: Any) -> np.ndarray:
+def integers(name: str, values: Any) -> np.ndarray:
+    """Token ids or offsets: a row of integers that int32 holds, none below 0; it may be empty."""
     found = array(name, values, 1)
     if not len(found):
         return found.astype(np.int64)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aerogel._util.checks import array, flag
+from aerogel._util.checks import flag
 from aerogel._util.checks import text as check_text
 from aerogel.engine.generation.chat import chat_tokens
 from aerogel.engine.generation.source import Source
+from aerogel.engine.token_ids import integers
 from aerogel.errors import AerogelError, DataError, ShapeError
 
 log = logging.getLogger("aerogel")
@@ -45,14 +46,9 @@ def prompt_tokens(source: Source, prompt: str | Sequence[int] | np.ndarray, chat
 
 def prompt_ids(name: str, values: Sequence[int] | np.ndarray) -> np.ndarray:
     """Token ids as int32 [T], T > 0. The engine checks that they are in the vocabulary."""
-    found = array(name, values, 1)
+    found = integers(name, values)
     if not len(found):
         raise ShapeError(f"{name}: expected at least one token, got none")
-    if found.dtype.kind not in "iu":
-        raise DataError(f"{name}: expected integers, got {found.dtype}")
-    most = np.iinfo(np.int32).max
-    if found.min() < 0 or found.max() > most:
-        raise DataError(f"{name}: expected none below 0 or above {most}, got {found.min()} to {found.max()}")
     return found.astype(np.int32)
 
 
