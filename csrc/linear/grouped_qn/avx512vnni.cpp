@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #include "linear/grouped_qn/layout.h"
+#include "linear/grouped_qn/run.h"
 #include "linear/linear.h"
 
 namespace aerogel {
@@ -340,35 +341,7 @@ struct Block {
 
 }  // namespace
 
-void run_grouped_qn_avx512vnni(const LinearTask& task) {
-  const GroupedQnView& w = *static_cast<const GroupedQnView*>(task.weight);
-  const auto* x = static_cast<const float*>(task.x);
-  const std::int64_t chunk = grouped_qn_chunk(kTiling, w.k), chunks = (w.k + chunk - 1) / chunk, most = grouped_qn_block(kTiling, w.k);
-  const std::int64_t blocks = (task.m + most - 1) / most;
-  const std::int64_t block = ((task.m + blocks - 1) / blocks + kTile - 1) / kTile * kTile;
-  const std::int64_t held = task.m < most ? task.m : most;
-
-  auto* const copied = static_cast<std::int8_t*>(task.scratch);
-  auto* const bytes = reinterpret_cast<std::uint8_t*>(copied + chunks * held * kStride);
-  auto* const scale = reinterpret_cast<float*>(bytes + 2 * kRows * kTiling.chunk);
-  float* const min = scale + kTiling.chunk / 16 * kRows;
-  float* const total = min + kTiling.chunk / 16 * kRows;
-  float* const x_scale = total + held * kRows;
-  auto* const sums = reinterpret_cast<std::int32_t*>(x_scale + held * (w.k / 32));
-  float* const shift16 = reinterpret_cast<float*>(sums + held * (w.k / 16));
-  const Copies copies = {copied, x_scale, sums, shift16, shift16 + held * (w.k / 16), held, chunk, w.k};
-
-  for (std::int64_t first = 0; first < task.m; first += block) {
-    const std::int64_t tokens = task.m - first < block ? task.m - first : block;
-    for (std::int64_t t = 0; t < tokens; ++t) copies.fill(x + (first + t) * task.ldx, t);
-    const Block here = {task, w, copies, bytes, scale, min, total, first, tokens};
-    for (std::int64_t p = 0; p < w.count; ++p) {
-      const GroupedQnPart& part = w.parts[p];
-      const std::int64_t begin = task.unit_begin - part.first_unit, end = task.unit_end - part.first_unit;
-      for (std::int64_t unit = begin < 0 ? 0 : begin; unit < (end < part.units ? end : part.units); ++unit) here.panel(part, unit);
-    }
-  }
-}
+void run_grouped_qn_avx512vnni(const LinearTask& task) { run_panels<Copies, Block>(task, kTiling); }
 
 #undef UNROLL
 
