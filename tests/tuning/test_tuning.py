@@ -9,8 +9,9 @@ import pytest
 import aerogel
 from aerogel import _core, tuning
 from aerogel.errors import AerogelError
-from aerogel.tuning import ROWS, Layer, Times, Tuner, choose
+from aerogel.tuning import ROWS, Layer, Times, Tuner, choose, measure
 from aerogel.tuning.cache import Cache
+from aerogel.tuning.measure import part_rows
 
 EVEN = dict.fromkeys(ROWS, 1.0)
 
@@ -262,6 +263,57 @@ def test_settings_are_checked(monkeypatch):
     monkeypatch.setenv("AEROGEL_TUNE", "perhaps")
     with pytest.raises(AerogelError, match="AEROGEL_TUNE: expected on or off, got 'perhaps'"):
         tuning.enabled()
+    with pytest.raises(AerogelError, match="AEROGEL_TUNE"):  # also where nothing is to be measured
+        Tuner(1)
+
+
+@pytest.mark.parametrize("numbers", list(tuning.FORMATS))
+@pytest.mark.parametrize("sparsity", [0.0, 0.6])
+def test_a_part_of_the_rows(numbers, sparsity):
+    source, alive = tuning.random_source(numbers, 8 * 7 + 5, 96, sparsity)
+    part = source.spread(24, 8)
+    rows = [*range(8), *range(16, 24), *range(32, 40)]  # runs of 8 of the 7 that are whole, from 0, 2 1/3 and 4 2/3 on
+    format = tuning.dense_format(numbers)
+    whole, some = _core.pack(source, format), _core.pack(part, format)
+    assert (part.n, part.k, part.numbers) == (24, 96, source.numbers)
+    np.testing.assert_array_equal([some.row(i) for i in range(24)], [whole.row(i) for i in rows])
+    assert some.nonzeros == sum(np.count_nonzero(whole.row(i)) for i in rows)
+    assert part.sparsity == 1 - some.nonzeros / (24 * 96)
+    x = np.random.default_rng(0).standard_normal((3, 96)).astype(np.float32)
+    for other in tuning.formats_of(tuning.layer_of(part, 1)):
+        np.testing.assert_array_equal(
+            _core.linear(_core.pack(part, other), x), _core.linear(_core.pack(source, other), x)[:, rows]
+        )
+    for wrong in (0, 4, 20, 64):
+        with pytest.raises(AerogelError, match="multiple of 8 rows of at most 61"):
+            source.spread(wrong, 8)
+    del alive
+
+
+def test_stacked_parts_are_spread_too():
+    source = _core.WeightSource(32)
+    stacked = np.arange(1, 1 + 40 * 32, dtype=np.float32).reshape(40, 32)
+    for name, part in (("a", stacked[:12]), ("b", stacked[12:])):
+        source.add_dense(name, part)
+    part = _core.pack(source.spread(16, 8), "dense_f32")
+    np.testing.assert_array_equal([part.row(i) for i in range(16)], stacked[[*range(8), *range(16, 24)]])
+
+
+def test_only_large_layers_from_memory_are_measured_in_part():
+    assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 2, False)) == 9728
+    assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 2, True)) == 2368
+    assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 16, True)) == 9728
+    assert part_rows(Layer("int8", 768, 768, 0.8, "unstructured", 1, True)) == 768
+
+
+def test_times_of_a_part_are_scaled(tuned, monkeypatch):
+    monkeypatch.setattr(measure, "PART_WEIGHTS", 1 << 14)
+    source, alive = tuning.random_source("int8", 640, 256, 0.8)
+    times = tuning.measured(source, tuning.layer_of(source, 1, True))
+    assert part_rows(tuning.layer_of(source, 1, True)) == 64
+    for format, nbytes in times.nbytes.items():
+        assert nbytes == pytest.approx(_core.pack(source, format).nbytes, rel=0.03)
+    del alive
 
 
 def test_forms_do_not_change_the_answer(tuned):
@@ -312,7 +364,14 @@ def test_a_model_measures_once(tuned, bert_folder, tmp_path, caplog):
     texts = ["a text", "another one"]
     np.testing.assert_array_equal(first.encode(texts), second.encode(texts))
     np.testing.assert_array_equal(first.encode(texts), dense.encode(texts))
+    caplog.clear()
     assert aerogel.load(tmp_path / "sparse", memory=0.01).nbytes <= first.nbytes
+    assert "memory=0.01 is not kept by" in caplog.text and "of its dense form" in caplog.text
+    with pytest.raises(AerogelError, match="memory: goes with format"):
+        aerogel.load(tmp_path / "sparse", memory=1, format="dense")
+    caplog.clear()
+    aerogel.load(tmp_path / "sparse", memory=2)
+    assert "memory" not in caplog.text
 
 
 def test_layers_are_told_apart():

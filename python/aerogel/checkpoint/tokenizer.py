@@ -15,10 +15,11 @@ from aerogel._util.checks import texts as check_texts
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.checkpoint.decoding import ByteLevelDecoder, StreamDecoder, token_id
+from aerogel.checkpoint.generation import token_ids
 from aerogel.checkpoint.pieces import Pieces, pieces_of, windows
 from aerogel.checkpoint.tokenizer_bpe import FILES, byte_level_bpe
 from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
-from aerogel.errors import AerogelError, ConfigError, TokenizerError
+from aerogel.errors import AerogelError, TokenizerError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -341,14 +342,10 @@ def _special_ids(
 
     def find(key: str) -> list[int]:
         for source in (generation, config):
-            value = source.get(f"{key}_id")
-            given: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
-            if not all(type(i) is int for i in given):
-                where = folder / ("generation_config.json" if source is generation else "config.json")
-                raise ConfigError(f"{where}: {key}_id: expected a token id or a list of them, got {value!r:.80}")
-            ids = [i for i in given if type(i) is int and i >= 0]
+            where = folder / ("generation_config.json" if source is generation else "config.json")
+            ids = token_ids(f"{where}: {key}_id", source.get(f"{key}_id"))
             if ids:
-                return ids
+                return list(ids)
         content = settings.token(key)
         index = backend.token_to_id(content) if content is not None else None
         return [] if index is None else [index]

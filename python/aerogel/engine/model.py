@@ -35,7 +35,7 @@ from aerogel.engine.scorer import Scorer
 from aerogel.engine.sparse_embedder import SparseEmbedder
 from aerogel.engine.token_reader import TokenReader
 from aerogel.engine.weights import PackedParameters
-from aerogel.errors import CheckpointError
+from aerogel.errors import AerogelError, CheckpointError
 from aerogel.quantize import scheme
 from aerogel.tuning import Tuner, cache_bytes
 
@@ -66,8 +66,8 @@ def load(
         format: "auto" picks each layer's kernel formats by measurement on this CPU, once for every kind of layer (the
             times are kept in the user's cache folder); "dense", or the name of one format (see `aerogel.kernels`),
             forces it on every layer.
-        memory: memory limit of each layer, as a multiple of its dense form, where a format can keep it; without it, the
-            fastest format is used.
+        memory: memory limit of each layer, as a multiple of its dense form; where no format keeps it, the smallest is used
+            and a warning says so. Without it, the fastest is.
         pooling: how hidden states become an embedding: "mean", "cls", "max", "last", "mean_sqrt_len" (the sum over the root
             of the number of tokens) or "weightedmean" (token t counts t times); unless given as the model's files say, and
             where they are silent as its family does by default, which a warning says.
@@ -91,6 +91,8 @@ def load(
     text("format", format)
     if memory is not None:
         number("memory", memory, 0, above=True)
+        if format != "auto":
+            raise AerogelError(f"memory: goes with format 'auto', which chooses; got format {format!r}")
     if pooling is not None:
         one_of("pooling", pooling, MODES)
     if quant is not None:
@@ -115,6 +117,7 @@ def load(
             len(tuner.measured),
             time.perf_counter() - start,
         )
+    tuner.say_what_is_over(str(checkpoint.path))
     plan = Plan(program, workers)
     if not _announced.is_set():
         _announced.set()
