@@ -301,7 +301,7 @@ def test_stacked_parts_are_spread_too():
 
 def test_only_large_layers_from_memory_are_measured_in_part():
     assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 2, False)) == 9728
-    assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 2, True)) == 2368
+    assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 2, True)) == 4736
     assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 16, True)) == 9728
     assert part_rows(Layer("int8", 768, 768, 0.8, "unstructured", 1, True)) == 768
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,8 @@ def gguf_templates(metadata: Mapping[str, Any], path: Path) -> ChatTemplates:
     tokens: dict[str, str | None] = {}
     for name, key in _GGUF_TOKENS.items():
         index = metadata.get(f"tokenizer.ggml.{key}_token_id")
-        if type(index) is int and isinstance(vocabulary, list) and 0 <= index < len(vocabulary):
+        listed = isinstance(vocabulary, Sequence) and not isinstance(vocabulary, str)
+        if type(index) is int and listed and 0 <= index < len(vocabulary):
             tokens[name] = str(vocabulary[index])
     return ChatTemplates(path, sources, tokens)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel._core import release_memory
 from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.chat import ChatTemplates
 from aerogel.checkpoint.generation import GenerationSettings
@@ -77,7 +78,9 @@ class Checkpoint(ABC):
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return self._load_tokenizer()
+        tokenizer = self._load_tokenizer()
+        release_memory()  # of what it was made from: vocabularies of up to 260,000 strings, several times
+        return tokenizer
 
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, loaded at the first call."""

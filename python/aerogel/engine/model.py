@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aerogel._core import Plan, Program, cpu_name
+from aerogel._core import Plan, Program, cpu_name, release_memory
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import (
     flag,
@@ -117,6 +117,7 @@ def load(
             len(tuner.measured),
             time.perf_counter() - start,
         )
+    release_memory()  # of what was read, and packed since
     tuner.say_what_is_over(str(checkpoint.path))
     plan = Plan(program, workers)
     if not _announced.is_set():

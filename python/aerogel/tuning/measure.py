@@ -31,7 +31,7 @@ CLEAR = 0.2
 DOUBT = 0.1
 #: Weights a thread of the rows that stand for a larger layer whose weights come from DRAM anyway: so many that handing them
 #: out to the threads takes less than a hundredth of a call at one row.
-PART_WEIGHTS = 1 << 20
+PART_WEIGHTS = 1 << 21
 #: Rows that stay together in such a part: a multiple of what any format takes at a time.
 RUN = 64
 
