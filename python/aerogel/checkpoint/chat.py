@@ -123,8 +123,9 @@ def gguf_templates(metadata: Mapping[str, Any], path: Path) -> ChatTemplates:
     tokens: dict[str, str | None] = {}
     for name, key in _GGUF_TOKENS.items():
         index = metadata.get(f"tokenizer.ggml.{key}_token_id")
-        listed = isinstance(vocabulary, Sequence) and not isinstance(vocabulary, str)
-        if type(index) is int and listed and 0 <= index < len(vocabulary):
+        if not isinstance(vocabulary, Sequence) or isinstance(vocabulary, str):
+            break
+        if type(index) is int and 0 <= index < len(vocabulary):
             tokens[name] = str(vocabulary[index])
     return ChatTemplates(path, sources, tokens)
 

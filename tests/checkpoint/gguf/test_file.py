@@ -512,4 +512,3 @@ def test_vocabularies_stay_as_the_file_has_them(tmp_path: Path) -> None:
     for array in (words, numbers):
         with pytest.raises(IndexError):
             array[3]
-

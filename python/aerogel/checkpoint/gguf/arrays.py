@@ -1,4 +1,4 @@
-"""Arrays of a GGUF file's metadata as the file has them: vocabularies, which in Python's lists take several times the memory."""
+"""Arrays of a GGUF file's metadata as the file has them: a vocabulary in Python's lists takes several times the memory."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@
     padding to general.alignment, then the tensors' data at their offsets, little endian
 
 The header is parsed here and not by the `gguf` package's reader, which trusts every count and length in it (a wrong one
-sends it into an endless loop) and takes seconds for a vocabulary. Block types that do not run here, and decoding, are that package's.
+sends it into an endless loop) and takes seconds for a vocabulary. Block types that do not run here, and decoding, are that
+package's.
 """
 
 from __future__ import annotations
