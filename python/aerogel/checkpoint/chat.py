@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aerogel._util.reading import read_bytes
+from aerogel._util.text import not_utf8
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.errors import ChatTemplateError
 
@@ -104,7 +105,7 @@ def _read(path: Path) -> str:
     try:
         return read_bytes(str(path), path, ChatTemplateError).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ChatTemplateError(f"{path}: cannot be read as UTF-8: {error}") from error
+        raise ChatTemplateError(not_utf8(path, error)) from error
 
 
 def gguf_templates(metadata: Mapping[str, Any], path: Path) -> ChatTemplates:

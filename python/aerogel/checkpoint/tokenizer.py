@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aerogel._util.checks import flag, items, text, whole_number
 from aerogel._util.checks import path as as_path
 from aerogel._util.checks import texts as check_texts
+from aerogel._util.text import not_utf8
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.checkpoint.decoding import ByteLevelDecoder, StreamDecoder, token_id
@@ -319,8 +320,10 @@ def wordpiece(tokens: Sequence[str], lowercase: bool, where: object, **normalize
 def _wordpiece_from_vocab(path: Path, settings: TokenizerSettings) -> tokenizers.Tokenizer:
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(not_utf8(path, error)) from error
     except (OSError, ValueError) as error:
-        raise TokenizerError(f"{path}: cannot be read as UTF-8: {error}") from error
+        raise TokenizerError(f"{path}: cannot be read: {error}") from error
     # Not splitlines(): a vocabulary may hold the other characters that it takes for line ends.
     tokens = text.removesuffix("\n").split("\n")
     backend = wordpiece(

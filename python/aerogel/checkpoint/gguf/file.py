@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel._util.text import not_utf8
 from aerogel.checkpoint.file_bytes import FileBytes
 from aerogel.checkpoint.gguf.arrays import FileArray
 from aerogel.checkpoint.gguf.types import GGMLType, type_of
@@ -185,7 +186,7 @@ class _Parser:
         try:
             return self._head[begin : begin + length].decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self._fail(f"{what}: expected UTF-8: {error}") from None
+            raise CheckpointError(not_utf8(f"{self._path}: {what}", error)) from None
 
     def _value(self, key: str, kind: int) -> Any:
         if kind == _STRING:
@@ -230,7 +231,7 @@ class _Parser:
             try:
                 head[begin:at].decode("utf-8")
             except UnicodeDecodeError as error:
-                raise self._fail(f"{key}: expected UTF-8: {error}") from None
+                raise CheckpointError(not_utf8(f"{self._path}: {key}", error)) from None
         self._at = at
 
     def _tensor(self, index: int) -> tuple[str, tuple[int, ...], int, int]:
