@@ -81,7 +81,7 @@ def test_it_goes_on_where_it_was(bert_folder, tmp_path, task, clock, monkeypatch
     again = sweeps.sweep(bert_folder, out, "sparsity=0.5", task, seq=8, keep="all")
     assert not made and len(clock) == 1
     assert again.points == first.points
-    with pytest.raises(RecipeError, match=r"sweep\.json: is the table of other points too \\(1\\): give overwrite"):
+    with pytest.raises(RecipeError, match=r"sweep\.json: is the table of other points too \(1\): give overwrite"):
         sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all")
     more = sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all", overwrite=True)
     assert [k["sparsity"] for k in made] == [0.5, 0.8], "the same point under other arguments is another"
