@@ -52,6 +52,10 @@ class Architecture(ABC):
     shares_layers: ClassVar[bool] = False
     #: Whether attention's heads are told apart by their numbers, each with a bias or slope of its own: none can be removed.
     numbered_heads: ClassVar[bool] = False
+    #: Whether texts stand between special tokens, as their tokenizer says.
+    adds_special: ClassVar[bool] = True
+    #: Whether it is a table of embeddings, and nothing else.
+    is_table: ClassVar[bool] = False
     #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
     heads_fill_hidden: ClassVar[bool] = False
     #: Whether heads of zeros may stand beside the others: not where a norm goes over all of them.
@@ -166,6 +170,11 @@ class Architecture(ABC):
     def least_width(self, block: str) -> int:
         """0 if a layer can do without its "attention" or "ffn", else 1."""
         return 0
+
+    @property
+    def empty_is_zero(self) -> bool:
+        """Whether the embedding of a text without tokens is all zeros; else some token has to stand for it."""
+        return False
 
     @property
     def looks_at_lengths(self) -> bool:

@@ -151,7 +151,7 @@ class Encoder(Architecture):
         self.configure(c)
         self.max_positions = self.positions - self.offset
         self.pooling = pooling
-        kind = head_kind(c, self.classes)
+        kind = head_kind(c, self.classes, pooling is not None)
         if kind == MASKED and pooling is not None:
             log.info("the model has a pooling, so its masked language model head is not loaded")
             kind = None

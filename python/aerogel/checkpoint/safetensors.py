@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.architectures import saved_names
+from aerogel.architectures import saved_names, table_config
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.chat import ChatTemplates, folder_templates
@@ -33,6 +33,7 @@ from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.token_heads import read_token_heads
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
+from aerogel.checkpoint.word_table import table_shape, take_table
 from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
 
 log = logging.getLogger("aerogel")
@@ -95,6 +96,8 @@ class FolderCheckpoint(Checkpoint):
 
     @property
     def max_tokens(self) -> int | None:
+        if self._sentence and self._sentence.table:
+            return self.tokenizer().limit
         return self._sentence.max_tokens if self._sentence and self._sentence.max_tokens else self._tokenizer_limit
 
     @cached_property
@@ -123,7 +126,8 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         self._files = TensorFiles(folder, lone, verify)
         if sentence is not None:
             self._files.add(sentence.files)
-        config = read_config(folder)
+        table = sentence is not None and sentence.table  # which no config says anything of
+        config = table_config(*table_shape(self._files, folder)) if table else read_config(folder)
         super().__init__(path, folder, sentence, config)
         if self._files.packed:
             raise CheckpointError(
@@ -139,7 +143,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         self._masks = _take_masks(self._stored, self._files, folder)
         self._turned = {name for name in transposed(self._stored, config) if len(self._files.entry(name).shape) == 2}
         self._stored, self._rows = split_fused(self._stored, self._row_count, self.config, folder)
-        self._beside = self._take_token_heads(folder)
+        self._beside = {**self._take_token_heads(folder), **(take_table(self._stored, self._files) if table else {})}
         self._untie()
 
     def names(self) -> list[str]:
@@ -193,7 +197,9 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         shapes = {name: self._files.entry(stored).shape for name, stored in self._stored.items()}
         found = read_token_heads(folder, self.config, shapes, self._sentence.tokens if self._sentence else ())
         for old, new in found.renamed.items():
-            self._stored[new] = self._stored.pop(old)
+            stored = self._stored.pop(old)
+            if new is not None:
+                self._stored[new] = stored
         if found.entries:
             self.config = {**self.config, KEY: found.entries}
         for name, values in found.arrays.items():

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from aerogel.architectures import Dense, Norm, Normalize, Step
+from aerogel.architectures import Dense, Norm, Normalize, Pooling, Step, is_table
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import write_json
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
-from aerogel.checkpoint.sentence_modules import ACTIVATIONS, FLAGS, STEP
+from aerogel.checkpoint.sentence_modules import ACTIVATIONS, FLAGS, STATIC, STEP
 from aerogel.checkpoint.token_writer import token_weights, write_token_modules
 
 _INSIDE = {Dense: "linear", Norm: "norm"}
@@ -36,9 +36,24 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
         _write_terms(checkpoint, folder)
         return
     steps = [*pooling.steps, *([Normalize()] if pooling.normalize else [])]
-    kinds = ["Transformer", "Pooling", *(_KINDS[type(step)] for step in steps)]
-    paths = ["", "1_Pooling", *(_folder_of(i, step) for i, step in enumerate(steps))]
+    table = is_table(checkpoint.config)  # its mean is its own
+    kinds = [*([STATIC] if table else ["Transformer", "Pooling"]), *(_KINDS[type(step)] for step in steps)]
+    paths = ["", *([] if table else ["1_Pooling"]), *(_folder_of(i, step) for i, step in enumerate(steps))]
     _write_list(folder, kinds, paths, "models")
+    _write_steps(checkpoint, pooling, folder)
+    if not table:
+        _write_pooling(checkpoint, pooling, folder)
+
+
+def _write_steps(checkpoint: Checkpoint, pooling: Pooling, folder: Path) -> None:
+    for i, step in enumerate(pooling.steps):
+        if not isinstance(step, Normalize):
+            place = folder / _folder_of(i, step)
+            place.mkdir()
+            write_json(place / "config.json", _config(checkpoint, step))
+
+
+def _write_pooling(checkpoint: Checkpoint, pooling: Pooling, folder: Path) -> None:
     (folder / "1_Pooling").mkdir()
     # The flags, which every version reads, have one order; another one only a list can say.
     flags = {flag: mode in pooling.modes for flag, mode in FLAGS.items()}
@@ -52,11 +67,6 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
             **({} if checkpoint.prompts.pooled else {"include_prompt": False}),
         },
     )
-    for i, step in enumerate(pooling.steps):
-        if not isinstance(step, Normalize):
-            place = folder / _folder_of(i, step)
-            place.mkdir()
-            write_json(place / "config.json", _config(checkpoint, step))
 
 
 def _write_terms(checkpoint: Checkpoint, folder: Path) -> None:
