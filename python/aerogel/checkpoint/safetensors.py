@@ -23,6 +23,7 @@ from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.fused import split_fused, transposed
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
 from aerogel.checkpoint.names import normalize_all
+from aerogel.checkpoint.query_terms import QueryTerms, read_query_terms
 from aerogel.checkpoint.sentence_transformers import (
     Prompts,
     SentenceTransformer,
@@ -32,14 +33,12 @@ from aerogel.checkpoint.sentence_transformers import (
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.token_heads import read_token_heads
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
+from aerogel.checkpoint.tokenizer_settings import length_limit
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.checkpoint.word_table import table_shape, take_table
-from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
+from aerogel.errors import CheckpointError, MissingTensorsError, UnsupportedModelError
 
 log = logging.getLogger("aerogel")
-
-#: A `model_max_length` beyond it says that there is none: Transformers writes 10^30 then.
-_LONGEST = 1 << 30
 
 
 def detect(path: Path) -> bool:
@@ -102,14 +101,12 @@ class FolderCheckpoint(Checkpoint):
 
     @cached_property
     def _tokenizer_limit(self) -> int | None:
-        """`model_max_length` of the tokenizer's settings: where sentence-transformers writes its limit since version 3."""
-        path = self._folder / "tokenizer_config.json"
-        value = read_optional_json(path).get("model_max_length")
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if value is not None and (type(value) is not int or value < 1):
-            raise ConfigError(f"{path}: model_max_length: expected a positive whole number, got {value!r:.80}")
-        return value if value is not None and value <= _LONGEST else None
+        return length_limit(self._folder)
+
+    @cached_property
+    def query_terms(self) -> QueryTerms | None:
+        place = self._sentence.queries if self._sentence else None
+        return None if place is None else read_query_terms(place, self.config)
 
 
 class SafetensorsCheckpoint(FolderCheckpoint):

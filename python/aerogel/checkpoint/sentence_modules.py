@@ -9,6 +9,7 @@ from typing import Any
 
 from aerogel.architectures import MODES, Dense, Norm, Normalize, Refused, Settings, Step
 from aerogel.checkpoint.config import read_json, read_json_list, read_optional_json
+from aerogel.checkpoint.sentence_router import read_router
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 #: Flag of a pooling config -> mode, in the order in which several stand side by side.
@@ -109,6 +110,7 @@ class Modules:
         tokens: of linears that stand before any pooling, and so make a vector of each token.
         files: parameter of a step -> the folder of its module, and its name there.
         table: whether the model is a table of embeddings, whose mean is the pooling.
+        queries: the folder of a table of weights that makes embeddings of queries, where the model makes those of documents.
     """
 
     model: Path
@@ -120,6 +122,7 @@ class Modules:
     tokens: tuple[TokenDense, ...]
     files: Mapping[str, tuple[Path, str]]
     table: bool = False
+    queries: Path | None = None
 
 
 def read_modules(folder: Path) -> Modules:
@@ -136,8 +139,12 @@ def read_modules(folder: Path) -> Modules:
     tokens: list[TokenDense] = []
     files: dict[str, tuple[Path, str]] = {}
     table = False
-    for entry in read_json_list(path):
-        kind, place = _module(path, folder, entry)
+    queries = None
+    listed = [_module(path, folder, entry) for entry in read_json_list(path)]
+    if len(listed) == 1 and listed[0][0] == "Router":
+        router = read_router(listed[0][1])
+        listed, queries = list(router.documents), router.queries
+    for kind, place in listed:
         if kind in _MODELS:
             model = place
         elif kind == STATIC and modes is None and not tokens:
@@ -178,6 +185,7 @@ def read_modules(folder: Path) -> Modules:
         tuple(tokens),
         files,
         table,
+        queries,
     )
 
 

@@ -91,6 +91,7 @@ class SentenceTransformer:
         files: parameter of a module after the pooling -> the folder of the module, and its name there.
         tokens: linears that make a vector of each token.
         table: whether the model is a table of embeddings.
+        queries: the folder of a table of weights that makes a sparse encoder's embeddings of queries.
     """
 
     model_folder: Path
@@ -104,6 +105,7 @@ class SentenceTransformer:
     files: Mapping[str, tuple[Path, str]]
     tokens: tuple[TokenDense, ...] = ()
     table: bool = False
+    queries: Path | None = None
 
 
 def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
@@ -140,6 +142,7 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
         modules.files,
         modules.tokens,
         modules.table,
+        modules.queries,
     )
 
 
