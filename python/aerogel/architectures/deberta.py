@@ -130,7 +130,7 @@ class Deberta(Encoder):
         if self.relative and not self.shared and self.heads[i]:
             h, k = (self.hidden_size, "hidden"), (self.heads[i] * self.head_dim, f"layers.{i}.attention.keys")
             for name in self.products.values():
-                tensor = self.layer_prefix.format(i) + f"attention.self.pos_{name}_proj"
+                tensor = self.prefix(i) + f"attention.self.pos_{name}_proj"
                 found += linear_tensors(tensor, k, h, f"layers.{i}.attention.position_{name}", Role.KEPT)
         return found
 
@@ -145,7 +145,7 @@ class Deberta(Encoder):
             if kind not in self.products:
                 return None
             projection = ("" if self.shared else "pos_") + self.products[kind] + "_proj"
-            tensor = f"{self.layer_prefix.format(i)}attention.self.{projection}"
+            tensor = f"{self.prefix(i)}attention.self.{projection}"
             return w.product(distances, tensor + ".weight") + w.vector(tensor + ".bias")  # [2 span, A d]
 
         keys, queries = positions("c2p"), positions("p2c")

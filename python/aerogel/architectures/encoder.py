@@ -126,7 +126,7 @@ class Encoder(Architecture):
         c = Config(config, self.config_names)
         #: `modules`, or what a config makes of them.
         self.module_names: Names = type(self).modules
-        self.layers = c.integer("num_hidden_layers")
+        self.layers = self.count_layers(c)
         self.hidden_size = c.integer("hidden_size")
         self.heads = self.kv_heads = c.per_layer("num_attention_heads", self.layers)
         if self.numbered_heads and len(set(self.heads)) > 1:
@@ -166,6 +166,10 @@ class Encoder(Architecture):
         if self.head is not None:
             self.outputs += self.head.outputs
 
+    def count_layers(self, c: Config) -> int:
+        """How many layers are run."""
+        return c.integer("num_hidden_layers")
+
     def configure(self, c: Config) -> None:
         """Reads what is the family's own, and changes what it computes otherwise."""
 
@@ -201,7 +205,7 @@ class Encoder(Architecture):
 
     def layer_tensors(self, i: int) -> list[Tensor]:
         """The parameters of one layer."""
-        t, n, m, h = self.layer_prefix.format(i), f"layers.{i}.", self.module_names, (self.hidden_size, "hidden")
+        t, n, m, h = self.prefix(i), f"layers.{i}.", self.module_names, (self.hidden_size, "hidden")
         q = (self.heads[i] * self.head_dim, n + "attention.queries")
         k = (self.heads[i] * self.head_dim, n + "attention.keys")
         f = (self.ffn[i], n + "ffn")
@@ -221,7 +225,7 @@ class Encoder(Architecture):
         m = self.module_names
         found: list[tuple[str, ...]] = [(m.projection + ".weight",)] if self.narrow else []
         for i in range(self.layers):
-            t = self.layer_prefix.format(i)
+            t = self.prefix(i)
             if self.heads[i]:
                 found.append(tuple(f"{t}{x}.weight" for x in (m.query, m.key, m.value)))
                 found.append((f"{t}{m.out}.weight",))
@@ -235,7 +239,7 @@ class Encoder(Architecture):
         found: list[Fold] = []
         for i in self.own_layers():
             if self.heads[i]:
-                t = self.layer_prefix.format(i)
+                t = self.prefix(i)
                 found.append(Fold((f"{t}{m.out}.weight",), (f"{t}{m.value}.weight", f"{t}{m.value}.bias")))
         return found
 
@@ -274,7 +278,7 @@ class Encoder(Architecture):
         return self._linear(p, w, "embeddings.projection", h, m.projection, more=self._without_heads(0))  # [T, H]
 
     def _layer(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        m, t, n = self.module_names, self.layer_prefix.format(i), f"layers.{i}."
+        m, t, n = self.module_names, self.prefix(i), f"layers.{i}."
         if self.heads[i]:
             qkv = self._linear(p, w, n + "attention.qkv", h, t + m.query, t + m.key, t + m.value)  # [T, 3 A d]
             a = self.attention(p, w, i, qkv)  # [T, A d]
@@ -289,7 +293,7 @@ class Encoder(Architecture):
 
     def _without_heads(self, i: int) -> list[str]:
         """A block that has lost all its heads or channels is only its bias, and that is added to what stands before it."""
-        return [] if self.heads[i] else [f"{self.layer_prefix.format(i)}{self.module_names.out}.bias"]
+        return [] if self.heads[i] else [f"{self.prefix(i)}{self.module_names.out}.bias"]
 
     def _norm(self, p: Program, w: Parameters, name: str, x: Value, tensor: str, more: Sequence[str]) -> Value:
         bias = sum(map(w.vector, more), w.vector(tensor + ".bias"))

@@ -329,6 +329,9 @@ def walk(
 ) -> dict[str, Value | None]:
     """Runs all `sequences` through the model; `visitor` sees each linear once, in the order of computation.
 
+    A linear that is run more than once is visited where it is run first. A visitor that `sees_again` has been shown before
+    what the dense model's reads where it is run again.
+
     Returns the model's outputs (None: scores over a vocabulary, which are not computed). Memory: three values of [all
     tokens, hidden size], float32, for each stream, the model at most for a wider one, and some blocks.
 
@@ -339,6 +342,23 @@ def walk(
     rows = token_sequences(sequences, architecture.max_positions)
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
     shared = {stack for stack, uses in Counter(architecture.stacks()).items() if uses > 1}
-    eager = Eager(checkpoint, blocks_of(rows), visitor, tensors, workers, shared)
-    architecture.build(eager, EagerParameters(checkpoint, tensors))
+    blocks, parameters = blocks_of(rows), EagerParameters(checkpoint, tensors)
+    if shared and visitor.sees_again:
+        architecture.build(Eager(checkpoint, blocks, _Again(checkpoint, visitor), tensors, workers), parameters)
+    eager = Eager(checkpoint, blocks, visitor, tensors, workers, shared)
+    architecture.build(eager, parameters)
     return eager.outputs
+
+
+class _Again(Visitor):
+    """Shows another visitor the linears that were run before."""
+
+    def __init__(self, checkpoint: Checkpoint, visitor: Visitor) -> None:
+        self._checkpoint, self._visitor = checkpoint, visitor
+        self._known: set[tuple[str, ...]] = set()
+
+    def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
+        if stack.names in self._known:
+            self._visitor.also(stack, inputs)
+        self._known.add(stack.names)
+        return [[self._checkpoint.weight(name).dense() for name in stack.names]]
