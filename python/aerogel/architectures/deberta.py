@@ -13,7 +13,19 @@ from numpy.typing import NDArray
 from aerogel.architectures.config import Config
 from aerogel.architectures.encoder import ACTIVATIONS, SETTINGS, Encoder, Names, linear_tensors, norm_tensors
 from aerogel.architectures.files import SavedNames
-from aerogel.architectures.heads import SEQUENCE, SPANS, TOKENS, Head, classes, sequence_head, span_head, token_head
+from aerogel.architectures.heads import (
+    MASKED,
+    SEQUENCE,
+    TOKENS,
+    Head,
+    Linear,
+    classes,
+    decoder,
+    masked_head,
+    sequence_head,
+    span_head,
+    token_head,
+)
 from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.tensors import Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
@@ -29,7 +41,7 @@ class Deberta(Encoder):
     """Outputs as `Encoder`."""
 
     model_types: ClassVar = ("deberta-v2",)
-    classes: ClassVar = {name: kind for name, kind in classes("DebertaV2").items() if name != "DebertaV2ForMaskedLM"}
+    classes: ClassVar = classes("DebertaV2")
     modules: ClassVar = Names(
         positions=None,
         types=None,
@@ -47,6 +59,7 @@ class Deberta(Encoder):
             base_class="DebertaV2Model",
             prefix="deberta.",
             parts=("embeddings.", "encoder."),
+            tied={"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight"},
             classifier="DebertaV2ForSequenceClassification",
         )
     }
@@ -63,10 +76,10 @@ class Deberta(Encoder):
             "norm_rel_ebd": "whether the embeddings of distances are normalized",
             "pooler_hidden_act": "activation of a classifier of texts",
             "pooler_hidden_size": "only that of the hidden states",
+            "legacy": "which head a masked language model has; its tensors, where they are of one kind only",
         },
         harmless={
             "pooler_dropout": "dropout, which inference has none of",
-            "legacy": "the masked language model head, which is not offered",
             "summary_*": "classifiers of texts read the first token",
         },
         refused={
@@ -112,8 +125,23 @@ class Deberta(Encoder):
                 raise UnsupportedModelError(f"config: pooler_hidden_size: expected {self.hidden_size}")
             activation = c.choice("pooler_hidden_act", ACTIVATIONS, "gelu")
             return sequence_head(h, self.labels, first="pooler.dense", activation=activation)
-        assert kind in (TOKENS, SPANS)
+        if kind == MASKED:
+            return self._masked_head(c, names)
         return token_head(h, self.labels) if kind == TOKENS else span_head(h)
+
+    def _masked_head(self, c: Config, names: Sequence[str]) -> Head:
+        """That of the published models, or, where `legacy` is true and the file has such tensors, BERT's."""
+        h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
+        words, own, bert = self.module_names.words + ".weight", "lm_predictions.lm_head.", "cls.predictions."
+        if c.boolean("legacy", True) and own + "dense.weight" not in names:
+            weight, biases = bert + "decoder.weight", (bert + "bias", bert + "decoder.bias")
+            tied = c.boolean("tie_word_embeddings", True)
+            last, unread = decoder(names, weight, biases, words, tied, v, h)
+            self.harmless.update(unread)
+            transform = bert + "transform."
+            return masked_head(h, h, transform + "dense", transform + "LayerNorm", self.eps, self.activation, last)
+        last = Linear(words, own + "bias", "head.decoder", v, h, tied=True)
+        return masked_head(h, h, own + "dense", own + "LayerNorm", self.eps, self.activation, last)
 
     def hidden_widths(self) -> dict[str, int]:
         return {**super().hidden_widths(), "pooler_hidden_size": 1}
