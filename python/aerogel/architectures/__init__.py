@@ -15,6 +15,7 @@ from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.deberta import Deberta
+from aerogel.architectures.deberta_v1 import DebertaV1
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.eurobert import EuroBert
@@ -105,6 +106,7 @@ _ENCODERS = (
     Gte,
     JinaBert,
     Deberta,
+    DebertaV1,
     T5,
     WordTable,
 )

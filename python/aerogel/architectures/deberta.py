@@ -104,10 +104,14 @@ class Deberta(Encoder):
             self.harmless[r"encoder\.(LayerNorm|rel_embeddings)\..*"] = "attention has no distances"
         self.eps = c.number("layer_norm_eps", 1e-7)
         self.products = _products(c)
-        self.shared = c.boolean("share_att_key", False)
         self.far = c.integer("max_relative_positions", -1, minimum=-1)
         if self.far < 1:
             self.far = self.positions
+        self.read_distances(c)
+
+    def read_distances(self, c: Config) -> None:
+        """How distances are told apart, and what is made of their embeddings."""
+        self.shared = c.boolean("share_att_key", False)
         self.buckets = c.integer("position_buckets", -1, minimum=-1)
         if self.buckets > 0 and (self.buckets < 4 or self.far <= self.buckets // 2 + 1):
             raise ConfigError(
@@ -157,9 +161,10 @@ class Deberta(Encoder):
         found = super().layer_tensors(i)
         if self.relative and not self.shared and self.heads[i]:
             h, k = (self.hidden_size, "hidden"), (self.heads[i] * self.head_dim, f"layers.{i}.attention.keys")
-            for name in self.products.values():
-                tensor = self.prefix(i) + f"attention.self.pos_{name}_proj"
-                found += linear_tensors(tensor, k, h, f"layers.{i}.attention.position_{name}", Role.KEPT)
+            for kind, name in self.products.items():
+                tensor, bias = self.position_projection(i, kind)
+                parts = linear_tensors(tensor, k, h, f"layers.{i}.attention.position_{name}", Role.KEPT)
+                found += parts if bias else parts[:1]
         return found
 
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
@@ -172,12 +177,16 @@ class Deberta(Encoder):
         def positions(kind: str) -> Vector | None:
             if kind not in self.products:
                 return None
-            projection = ("" if self.shared else "pos_") + self.products[kind] + "_proj"
-            tensor = f"{self.prefix(i)}attention.self.{projection}"
-            return w.product(distances, tensor + ".weight") + w.vector(tensor + ".bias")  # [2 span, A d]
+            tensor, bias = self.position_projection(i, kind)
+            made = w.product(distances, tensor + ".weight")  # [2 span, A d]
+            return made + w.vector(tensor + ".bias") if bias else made
 
         keys, queries = positions("c2p"), positions("p2c")
         return p.disentangled_attention(name, qkv, self.heads[i], self.head_dim, scale, rows, keys, queries)
+
+    def position_projection(self, i: int, kind: str) -> tuple[str, bool]:
+        """The linear of the embeddings of distances in one kind of product, and whether it has a bias."""
+        return f"{self.prefix(i)}attention.self.{'' if self.shared else 'pos_'}{self.products[kind]}_proj", True
 
     def _distances(self, w: Parameters) -> Vector:
         """[2 span, H]: the embeddings of distances, the least first; in the file it is that of a query far behind a key."""

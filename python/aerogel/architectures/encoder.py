@@ -259,6 +259,11 @@ class Encoder(Architecture):
             self.head.add(p, w, h)
         p.set_max_positions(self.max_positions)
 
+    def projected(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
+        """[T, H] -> [T, 3 A d] = q | k | v of layer i."""
+        m, t = self.module_names, self.prefix(i)
+        return self._linear(p, w, f"layers.{i}.attention.qkv", h, t + m.query, t + m.key, t + m.value)
+
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
         """[T, 3 A d] -> [T, A d] of layer i."""
         return p.attention(f"layers.{i}.attention", qkv, self.heads[i], self.heads[i], self.head_dim, causal=False)
@@ -280,8 +285,7 @@ class Encoder(Architecture):
     def _layer(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
         m, t, n = self.module_names, self.prefix(i), f"layers.{i}."
         if self.heads[i]:
-            qkv = self._linear(p, w, n + "attention.qkv", h, t + m.query, t + m.key, t + m.value)  # [T, 3 A d]
-            a = self.attention(p, w, i, qkv)  # [T, A d]
+            a = self.attention(p, w, i, self.projected(p, w, i, h))  # [T, A d]
             h = p.add(h, self._linear(p, w, n + "attention.out", a, t + m.out))  # [T, H]
         without_ffn = [] if self.ffn[i] else [f"{t}{m.down}.bias"]
         h = self._norm(p, w, n + "attention.norm", h, t + m.attention_norm, without_ffn)  # [T, H]

@@ -153,8 +153,8 @@ class Parameters(Protocol):
     def vector(self, name: str) -> Vector:
         """A norm or bias."""
 
-    def vectors(self, *names: str) -> Vector:
-        """Biases laid end to end, as stacked linears want them."""
+    def vectors(self, *names: str | int) -> Vector:
+        """Biases laid end to end, as stacked linears want them; a number stands for so many zeros."""
 
     def product(self, rows: Vector, *names: str) -> Vector:
         """[R, K] -> [R, N]: constant rows times the transposed weights of the named linears, stacked along N; in float32."""

@@ -76,8 +76,8 @@ class EagerParameters:
     def vector(self, name: str) -> np.ndarray:
         return np.ascontiguousarray(self._checkpoint.array(name), np.float32)
 
-    def vectors(self, *names: str) -> np.ndarray:
-        return np.concatenate([self.vector(name) for name in names])
+    def vectors(self, *names: str | int) -> np.ndarray:
+        return np.concatenate([self.vector(n) if isinstance(n, str) else np.zeros(n, np.float32) for n in names])
 
     def product(self, rows: np.ndarray, *names: str) -> np.ndarray:
         return dense_product(rows, [self._checkpoint.weight(name) for name in names])

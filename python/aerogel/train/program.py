@@ -59,8 +59,8 @@ class RaggedParameters:
     def vector(self, name: str) -> torch.Tensor:
         return self._named[name]
 
-    def vectors(self, *names: str) -> torch.Tensor:
-        return torch.cat([self._named[name] for name in names])
+    def vectors(self, *names: str | int) -> torch.Tensor:
+        return torch.cat([self._named[name] if isinstance(name, str) else torch.zeros(name) for name in names])
 
     def product(self, rows: torch.Tensor, *names: str) -> torch.Tensor:
         return F.linear(rows, torch.cat([self._named[name] for name in names]))
