@@ -260,6 +260,17 @@ class Eager:
             keep=True,
         )
 
+    def join(self, parts: Sequence[Written], shifts: Sequence[int]) -> Value | None:
+        values = [self._value(part) for part in parts]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return None
+
+        def side_by_side(block: Block, *rows: np.ndarray) -> np.ndarray:
+            return np.concatenate([shifted(x, block.offsets, by) for x, by in zip(rows, shifts, strict=True)], axis=1)
+
+        return self._made(lambda block, *rows: _each(lambda *x: side_by_side(block, *x), *rows), *known)
+
     def select_last(self, x: Written) -> Written:
         return x
 
@@ -307,6 +318,16 @@ def _each(function: Callable[..., np.ndarray], *inputs: Streams) -> Streams:
         same = bool(results) and all(x is first for x, first in zip(arguments, (s[0] for s in inputs), strict=True))
         results.append(results[0] if same else function(*arguments))
     return results
+
+
+def shifted(x: np.ndarray, offsets: np.ndarray, by: int) -> np.ndarray:
+    """Row t is row t + `by` of the same sequence, zeros where there is none."""
+    lengths = np.diff(offsets)
+    source = np.arange(len(x)) + by
+    there = (source >= np.repeat(offsets[:-1], lengths)) & (source < np.repeat(offsets[1:], lengths))
+    y = np.zeros_like(x)
+    y[there] = x[source[there]]
+    return y
 
 
 def _product(x: np.ndarray, parts: Sequence[np.ndarray], bias: np.ndarray | None) -> np.ndarray:
