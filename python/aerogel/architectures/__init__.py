@@ -28,6 +28,7 @@ from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
 from aerogel.architectures.jina_bert import JinaBert
+from aerogel.architectures.jina_code import JinaCode
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.mistral import Mistral
 from aerogel.architectures.modernbert import ModernBert
@@ -105,6 +106,7 @@ _ENCODERS = (
     NomicBert,
     Gte,
     JinaBert,
+    JinaCode,
     Deberta,
     DebertaV1,
     T5,

@@ -123,8 +123,8 @@ class Program(Protocol):
         """
 
     def join(self, parts: Sequence[Value], shifts: Sequence[int]) -> Value:
-        """[T, a], [T, b], ... -> [T, a + b + ...]: row t has row t + shifts[i] of part i, of the same sequence, or zeros where
-        there is none. Without shifts it puts values side by side; shifts of one value are what a convolution reads.
+        """[T, a], [T, b], ... -> [T, a + b + ...]: row t has row t + shifts[i] of part i, of the same sequence, or zeros
+        where there is none. Without shifts it puts values side by side; shifts of one value are what a convolution reads.
         """
 
     def select_last(self, x: Value) -> Value:
