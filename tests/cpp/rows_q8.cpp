@@ -18,17 +18,6 @@ bool fits(int a, int b) {
   return 255 * plus + minus <= 32767 && plus + 255 * minus >= -32768;
 }
 
-// The rows of each set take the mask of its first row.
-Matrix shared(Matrix m, std::int64_t rows) {
-  for (std::int64_t n = 0; n < m.n; ++n)
-    for (std::int64_t k = 0; k < m.k; ++k) {
-      std::int8_t& code = m.codes[n * m.k + k];
-      const bool kept = m.codes[n / rows * rows * m.k + k] != 0;
-      if (n % rows != 0) code = static_cast<std::int8_t>(!kept ? 0 : code == 0 ? 1 + (n + 3 * k) % 127 : code);
-    }
-  return m;
-}
-
 void check_quads(const Matrix& m, const RowsView& v, const char* isa) {
   std::vector<std::int8_t> seen(m.codes.size());
   CHECK(v.begin[0] == 0 && (v.rows == 2 || v.rows == 4) && v.sets == (m.n + v.rows - 1) / v.rows, isa << ": sets");
@@ -62,7 +51,7 @@ TEST(rows_q8_packs_every_column_of_a_set_once_and_safely) {
   for (const LinearKernel* kernel : kernels_of("rows_q8"))
     for (const Matrix& m : matrices())
       for (std::int64_t rows : {1, 2, 4}) {
-        const Matrix of = shared(m, rows);
+        const Matrix of = share_masks(m, rows);
         const std::unique_ptr<Weight> weight = of.pack(*kernel);
         check_quads(of, *static_cast<const RowsView*>(weight->view()), isa_name(kernel->isa));
       }
@@ -71,7 +60,7 @@ TEST(rows_q8_packs_every_column_of_a_set_once_and_safely) {
 TEST(rows_q8_finds_how_many_rows_share_a_mask) {
   const Matrix m(72, 200, 80, 1, 5);
   for (const LinearKernel* kernel : kernels_of("rows_q8")) {
-    const std::unique_ptr<Weight> two = shared(m, 2).pack(*kernel), four = shared(m, 4).pack(*kernel), again = shared(m, 4).pack(*kernel);
+    const std::unique_ptr<Weight> two = share_masks(m, 2).pack(*kernel), four = share_masks(m, 4).pack(*kernel), again = share_masks(m, 4).pack(*kernel);
     const auto& a = *static_cast<const RowsView*>(two->view());
     const auto& b = *static_cast<const RowsView*>(four->view());
     const auto& c = *static_cast<const RowsView*>(again->view());
