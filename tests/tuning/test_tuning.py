@@ -326,3 +326,16 @@ def test_layers_are_told_apart():
         str(Layer("int8", 8, 8, 0.8, "unstructured", threads, streamed)) for threads in (1, 2) for streamed in (0, 1)
     }
     assert len(layers) == 4
+
+
+@pytest.mark.parametrize("pattern", ["4x1", "2x1", "8:64x4", "2:4x2"])
+def test_formats_that_store_blocks_are_measured_where_there_are_blocks(monkeypatch, pattern):
+    monkeypatch.setattr("aerogel.tuning.layers.candidates", lambda numbers: list(tuning.FORMATS[numbers]))
+
+    def special(of):
+        formats = tuning.formats_of(tuning.Layer("int8", 64, 256, 0.8, of, 1))
+        return {f for f in formats if f in ("blocks_q8", "rows_q8", "gathered_rows_q8")}
+
+    assert special(pattern) == {"rows_q8", "gathered_rows_q8"}
+    assert special("1x4") == {"blocks_q8"}
+    assert special("8:64") == special("unstructured") == set()

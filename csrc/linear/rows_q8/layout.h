@@ -41,7 +41,7 @@ constexpr std::int64_t kRowsUnit = 8;
 static inline std::int64_t rows_quad_bytes(std::int64_t rows) { return 8 + 4 * rows; }
 static inline std::int64_t rows_padded_k(std::int64_t k) { return (k + 63) / 64 * 64; }
 
-// AVX2 and NEON: a transposed tile of up to 32 tokens, and the sums of some units.
+// AVX2: a transposed tile of up to 32 tokens, and the sums of some units. NEON with dot products takes 16 tokens, and half of it.
 constexpr std::int64_t kRowsTokens = 32;
 constexpr std::int64_t kRowsSums = 64;
 static inline std::size_t rows_scratch(std::int64_t k) {

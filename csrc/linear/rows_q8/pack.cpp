@@ -185,6 +185,7 @@ std::unique_ptr<Weight> pack(const WeightSource& source, RowsWeight::Scratch scr
 }  // namespace
 
 std::unique_ptr<Weight> pack_rows_q8_avx2(const WeightSource& source) { return pack(source, rows_scratch); }
+std::unique_ptr<Weight> pack_rows_q8_neondot(const WeightSource& source) { return pack(source, rows_scratch); }
 
 std::unique_ptr<Weight> pack_rows_q8_scalar(const WeightSource& source) {
   return pack(source, [](std::int64_t) { return std::size_t{0}; });

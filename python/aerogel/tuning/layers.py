@@ -13,21 +13,23 @@ WORTH_MEASURING = 0.25
 #: Sparsities that stand for those around them.
 GRID = (*(round(0.05 * i, 3) for i in range(5, 18)), *(round(0.875 + 0.025 * i, 3) for i in range(6)))
 
+_SPARSE = ("gathered_q8", "quads_q8", "masked_q8", "blocks_q8", "rows_q8", "gathered_rows_q8")
 #: Formats that can hold a kind of numbers; first the dense one, that no choice is to be slower than. Numbers of four bits
 #: stand for int8 codes, so formats of int8 hold them too; a sparse codebook has no index for weights that are left out.
 FORMATS: Mapping[str, tuple[str, ...]] = {
-    "int8": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "blocks_q8", "rows_q8"),
-    "int4": ("dense_q8", "dense_q4", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8", "rows_q8"),
-    "codebook4": ("dense_q8", "dense_q4", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8", "rows_q8"),
-    "sparse codebook4": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8", "rows_q8"),
+    "int8": ("dense_q8", *_SPARSE),
+    "int4": ("dense_q8", "dense_q4", *_SPARSE, "masked_q4"),
+    "codebook4": ("dense_q8", "dense_q4", *_SPARSE, "masked_q4"),
+    "sparse codebook4": ("dense_q8", *_SPARSE, "masked_q4"),
     "int8g": ("grouped_q8", "dense_f32", "csr_f32"),
     "blocks": ("grouped_qn",),
     "bf16": ("dense_bf16", "masked_bf16", "csr_f32"),
     "float16": ("dense_f16", "csr_f32"),
     "float32": ("dense_f32", "csr_f32"),
 }
+_ROWS = re.compile("[24]x1|[0-9]+:[0-9]+x[24]")
 #: Formats that store blocks whole: patterns (`pattern_name`) that they are measured for, elsewhere they would store many zeros.
-ONLY_FOR = {"blocks_q8": re.compile("1x4"), "rows_q8": re.compile("[24]x1|[0-9]+:[0-9]+x[24]")}
+ONLY_FOR = {"blocks_q8": re.compile("1x4"), "rows_q8": _ROWS, "gathered_rows_q8": _ROWS}
 
 
 @dataclass(frozen=True)
