@@ -34,6 +34,14 @@ Quant = Annotated[
         "\\[default: weights as the file has them]",
     ),
 ]
+KvCache = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBERS",
+        help="As what keys and values are kept: float32, float16 (half of the memory) or int8 (a quarter). "
+        "\\[default: float32 for a float32 model, or else float16]",
+    ),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.", rich_help_panel=FILES)
 ]
