@@ -90,8 +90,8 @@ class Unstructured(Pattern):
 
 @dataclass(frozen=True)
 class Windowed(Pattern):
-    """`q` weights stay in each `window` columns of every row ("8:64", "2:4"), or of every `rows` neighbouring rows, which share
-    a mask ("8:64x4").
+    """`q` weights stay in each `window` columns of every row ("8:64", "2:4"), or of every `rows` neighbouring rows, which
+    share a mask ("8:64x4").
 
     A last window of r columns keeps ceil(q * r / window), so it is never sparser than the others. Weights of rows that share
     a mask compete by the root of the mean of their squares; the last rows may be fewer.
@@ -184,6 +184,7 @@ class Blocks(Pattern):
         mask = largest_of_rows(of_blocks, self.sparsity) if per_row else largest(of_blocks, self.sparsity)
         return mask.repeat(self.rows, axis=0)[:n].repeat(self.columns, axis=1)[:, :k]
 
+
 def pooled(score: np.ndarray, rows: int, columns: int, combine: str) -> np.ndarray:
     """float64 [ceil(N/rows), ceil(K/columns)]: the mean of each block's scores, or with "l2" of their squares."""
     n, k = score.shape
@@ -213,9 +214,9 @@ def checked_score(score: np.ndarray) -> np.ndarray:
 def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:
     """The pattern that `text` names.
 
-    "unstructured", or blocks "RxC" ("1x4"; "4x1" and "2x1": that many rows share a mask; "1x4:sum"), with the given sparsity,
-    0.8 unless given; or "N:M" ("8:64", "2:4"), where N of M columns are kept, or "N:MxR" ("8:64x4"), where R rows share them.
-    These have their own sparsity, 1 - N/M; giving a different one is an error.
+    "unstructured", or blocks "RxC" ("1x4"; "4x1" and "2x1": that many rows share a mask; "1x4:sum"), with the given
+    sparsity, 0.8 unless given; or "N:M" ("8:64", "2:4"), where N of M columns are kept, or "N:MxR" ("8:64x4"), where R rows
+    share them. These have their own sparsity, 1 - N/M; giving a different one is an error.
     """
     a_text("pattern", text, RecipeError)
     if sparsity is not None:

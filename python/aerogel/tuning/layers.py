@@ -28,7 +28,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "float32": ("dense_f32", "csr_f32"),
 }
 _ROWS = re.compile("[24]x1|[0-9]+:[0-9]+x[24]")
-#: Formats that store blocks whole: patterns (`pattern_name`) that they are measured for, elsewhere they would store many zeros.
+#: Formats that store blocks whole: the patterns (`pattern_name`) they are measured for; elsewhere they store many zeros.
 ONLY_FOR = {"blocks_q8": re.compile("1x4"), "rows_q8": _ROWS, "gathered_rows_q8": _ROWS}
 
 
