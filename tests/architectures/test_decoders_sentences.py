@@ -104,16 +104,6 @@ def test_a_reranker_with_one_score(tmp_path: Path, pad: int | None) -> None:
     assert abs(expected[0] - expected[1]) > 1e-3
 
 
-def test_a_reranker_of_logits_is_refused_by_name(tmp_path: Path) -> None:
-    """sentence-transformers takes the logits of two tokens of a language model then, of texts in a chat's form."""
-    folder = embedder(tmp_path / "m")
-    modules = json.loads((folder / "modules.json").read_text())[:1]
-    modules.append({"idx": 1, "name": "1", "path": "1_LogitScore", "type": "sentence_transformers.models.LogitScore"})
-    (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(aerogel.UnsupportedModelError, match="module 'LogitScore'"):
-        aerogel.load(folder)
-
-
 def test_the_tokenizers_words(tmp_path: Path) -> None:
     folder = embedder(tmp_path / "m")
     ids = aerogel.load(folder).tokenizer.encode(["the cat"])[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from aerogel.architectures import Dense, Norm, Normalize, Step
 from aerogel.checkpoint.checkpoint import Checkpoint
-from aerogel.checkpoint.config import write_json
+from aerogel.checkpoint.config import read_optional_json, write_json
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.sentence_modules import ACTIVATIONS, FLAGS, STEP
 from aerogel.checkpoint.token_writer import token_weights, write_token_modules
@@ -34,6 +34,7 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
     if pooling is None:
         write_token_modules(checkpoint, folder)
         _write_terms(checkpoint, folder)
+        _write_messages(checkpoint, folder)
         return
     steps = [*pooling.steps, *([Normalize()] if pooling.normalize else [])]
     kinds = ["Transformer", "Pooling", *(_KINDS[type(step)] for step in steps)]
@@ -72,6 +73,27 @@ def _write_terms(checkpoint: Checkpoint, folder: Path) -> None:
             "activation_function": checkpoint.term_activation,
             "word_embedding_dimension": checkpoint.config.get("vocab_size"),
         },
+    )
+
+
+def _write_messages(checkpoint: Checkpoint, folder: Path) -> None:
+    """That a classifier's chat template writes pairs, if it does."""
+    messages = checkpoint.messages
+    if messages is None:
+        return
+    _write_list(folder, ["Transformer"], [""], "models")
+    path, entry = folder / "sentence_bert_config.json", {"method": "forward", "method_output_name": "logits"}
+    said = {
+        **{key: value for key, value in read_optional_json(path).items() if key != "processing_kwargs"},
+        "transformer_task": "sequence-classification",
+        "modality_config": {
+            "text": entry,
+            "message": {**entry, "format": "structured" if messages.structured else "flat"},
+        },
+        "module_output_name": "scores",
+    }
+    write_json(
+        path, {**said, "processing_kwargs": {"chat_template": messages.arguments}} if messages.arguments else said
     )
 
 

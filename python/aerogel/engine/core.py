@@ -39,6 +39,7 @@ class Arguments(NamedTuple):
     pooling: str | None
     verify: bool
     quant: str | None
+    rerank: str | None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def load(
     verify: bool = True,
     progress: Progress | None = None,
     quant: str | None = None,
+    rerank: str | None = None,
 ) -> Model:
     """Loads a packed model, or any supported checkpoint: as it is (exact), or quantized on the way with `quant`.
 
@@ -78,6 +79,11 @@ def load(
             they are read, a few rows at a time, to the very values that `compress` with this scheme and without
             calibration texts would write, embeddings and heads as by its default. Unless given, or with "none", they stay
             what the file has. Not for packed models, whose weights are quantized already.
+        rerank: makes a language model score pairs of texts (`scores`, `predict`, `rank`) by the logits of "yes" and "no"
+            behind them. It says what writes a pair: "model", the model's own chat template; "qwen3-reranker" or
+            "bge-reranker-gemma", as these are asked; or a template, or the path of its file: Jinja over messages of the
+            roles "query" and "document", or a text with {query} and {document}. A model whose files say it (LogitScore of
+            sentence-transformers, a reranker's GGUF) needs no word.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
@@ -95,8 +101,10 @@ def load(
         one_of("pooling", pooling, MODES)
     if quant is not None:
         quant = scheme(quant).name  # refuses an unknown one before any work
-    arguments = Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant)
-    checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
+    arguments = Arguments(
+        _lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant, rerank
+    )
+    checkpoint = open_checkpoint(arguments.path, verify, rerank)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
     used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
     architecture = architecture_of(checkpoint, used)
