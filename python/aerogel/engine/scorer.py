@@ -64,6 +64,8 @@ class Scorer(Core):
         else:
             pairs = [pairs] * len(texts) if isinstance(pairs, str) else check_texts("pairs", pairs)
             ids, types = self._pairs(texts, pairs, prompt)
+        if types is None:
+            ids = [list(self._architecture.scored(row)) for row in ids]
         runner.fill(result, ids, types, "scores", batch_tokens, batch_size, progress)
         return result
 
