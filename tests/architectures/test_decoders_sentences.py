@@ -118,7 +118,7 @@ def classifier(folder: Path, kind: str, pad: int | None, changed: dict[str, Any]
 @pytest.mark.parametrize("pad", [0, 2, None], ids=["pad", "pad is eos", "none"])
 @pytest.mark.parametrize("kind", ["qwen2", "llama", "gemma", "gpt2", "opt"])
 def test_a_classifier_passes_over_padding_at_the_end(tmp_path: Path, kind: str, pad: int | None) -> None:
-    """Also where the text has such tokens itself, as Transformers does it: in batches and alone, with nothing else at all."""
+    """Also where the text has such tokens itself, as Transformers does it: in batches and alone, with nothing else."""
     import torch
 
     changed = {"gemma": {"head_dim": 16}, "opt": {"ffn_dim": 64}}.get(kind, {})

@@ -189,8 +189,8 @@ class Architecture(ABC):
 
     @property
     def turns_over(self) -> int | None:
-        """The longest sequence before a text is computed anew while it is written, as the rotary embeddings of all its tokens
-        are others then; None: keys stay as they were turned."""
+        """The longest sequence before a text is computed anew while it is written, as the rotary embeddings of all of its
+        tokens are others then; None: keys stay as they were turned."""
         if not self.begins_anew:
             return None
         found = [_last_of_the_first(one) for one in self._rotaries()]

@@ -280,7 +280,7 @@ class Core:
         ids, ends = ragged(token_ids, offsets)
         if output == "scores" and self._architecture.pad_id is not None and is_split(ids, ends):
             rows = np.split(ids, [int(end) for end in ends[1:-1]])
-            ids, ends = ragged([self._architecture.scored(row) for row in rows], None)
+            ids, ends = ragged([self._architecture.scored(row.tolist()) for row in rows], None)
         with self._session() as session:
             return session.run(ids, ends, output, last_only=last_only)
 
