@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,19 @@ DOCUMENTS = ["Paris is the capital.", "Bananas are yellow\n", "", "Berlin, naïv
 INSTRUCTION = "Judge the tone"
 
 
-def tokenizer(folder: Path, template: str | None) -> dict[str, int]:
-    """Byte-level BPE in which "yes" and "no" are tokens; returns the vocabulary."""
+def tokenizer(folder: Path, template: str | None, special: Sequence[str] = SPECIAL) -> dict[str, int]:
+    """Byte-level BPE in which "yes", "no" and "Yes" are tokens; returns the vocabulary. `special`: what fills batches,
+    one more, and the one that ends a text."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     vocab = {byte: i for i, byte in enumerate(sorted(ByteLevel.alphabet()))}
-    merges = [["y", "e"], ["ye", "s"], ["n", "o"], ["e", "n"]]
+    merges = [["y", "e"], ["ye", "s"], ["n", "o"], ["e", "s"], ["Y", "es"]]
     for pair in merges:
         vocab["".join(pair)] = len(vocab)
     added = [
         {"id": len(vocab) + i, "content": token, "special": True, "normalized": False, "single_word": False}
         | {"lstrip": False, "rstrip": False}
-        for i, token in enumerate(SPECIAL)
+        for i, token in enumerate(special)
     ]
     bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
     (folder / "tokenizer.json").write_text(
@@ -61,7 +63,7 @@ def tokenizer(folder: Path, template: str | None) -> dict[str, int]:
             }
         )
     )
-    said = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": SPECIAL[0], "eos_token": SPECIAL[2]}
+    said = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": special[0], "eos_token": special[2]}
     said |= {"padding_side": "left", "model_max_length": 256}
     (folder / "tokenizer_config.json").write_text(json.dumps(said))
     if template is not None:
@@ -73,8 +75,8 @@ def language_model(
     folder: Path, template: str | None = TEMPLATE, kind: str = "qwen3", **changed: Any
 ) -> dict[str, int]:
     """A folder with nothing but a language model, its tokenizer and a template; returns the vocabulary."""
-    settings = {"vocab_size": 264, "max_position_embeddings": 300, "tie_word_embeddings": True, **changed}
-    decoders.made(folder, kind, {"head_dim": 16, "eos_token_id": 262, "bos_token_id": 260, **settings})
+    settings = {"vocab_size": 266, "max_position_embeddings": 300, "tie_word_embeddings": True, **changed}
+    decoders.made(folder, kind, {"head_dim": 16, "eos_token_id": 263, "bos_token_id": 261, **settings})
     return tokenizer(folder, template)
 
 

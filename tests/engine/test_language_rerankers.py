@@ -119,6 +119,27 @@ def test_the_known_forms(tmp_path: Path, false: bool) -> None:
         assert model.predict((query, document)) == pytest.approx(float(expected), abs=1e-5)
 
 
+def test_the_form_of_bge_reranker_gemma(tmp_path: Path) -> None:
+    """The logit of "Yes" behind the tokens that its authors put together piece by piece."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    rerankers.language_model(tmp_path, None, "gemma", max_position_embeddings=700)
+    vocab = rerankers.tokenizer(tmp_path, None, ["<pad>", "<bos>", "<eos>"])
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    net = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    model = aerogel.load(tmp_path, rerank="bge-reranker-gemma")
+    asked = FORMS["bge-reranker-gemma"].instruction
+    for query, document in PAIRS[:3]:
+        pieces = [f"A: {query}", "\n", f"B: {document}", "\n", asked]
+        ids = [
+            model.tokenizer.id_of("<bos>"),
+            *(i for row in model.tokenizer.encode(pieces, special=False) for i in row),
+        ]
+        with torch.no_grad():
+            expected = net(torch.tensor([ids])).logits[0, -1, vocab["Yes"]]
+        assert float(model.scores(query, document)[0]) == pytest.approx(float(expected), abs=1e-4)
+
+
 def test_packed_and_exported(tmp_path: Path) -> None:
     """A packed reranker needs no word any more, and the exported folder is one of sentence-transformers'."""
     vocab = rerankers.language_model(tmp_path / "m")
@@ -160,7 +181,7 @@ def test_what_the_files_say_is_refused_where_it_cannot_be(tmp_path: Path) -> Non
         aerogel.load(tmp_path / "m").predict(PAIRS)
     path = tmp_path / "m" / "1_LogitScore" / "config.json"
     path.write_text(json.dumps({"true_token_id": 999}))
-    with pytest.raises(aerogel.UnsupportedModelError, match="tokens below 264"):
+    with pytest.raises(aerogel.UnsupportedModelError, match="tokens below 266"):
         aerogel.load(tmp_path / "m")
     path.write_text(json.dumps({"true_token_id": None}))
     with pytest.raises(aerogel.ConfigError, match="true_token_id"):
@@ -170,7 +191,7 @@ def test_what_the_files_say_is_refused_where_it_cannot_be(tmp_path: Path) -> Non
 def test_a_classifier_whose_template_writes_pairs(tmp_path: Path) -> None:
     """As CrossEncoder takes a lone folder. Where the template is one for chats it refuses; here texts are put end to end."""
     decoders.made(
-        tmp_path / "m", "qwen3", {"vocab_size": 264, "head_dim": 16, "num_labels": 1, "pad_token_id": 260}, CLASSIFIER
+        tmp_path / "m", "qwen3", {"vocab_size": 266, "head_dim": 16, "num_labels": 1, "pad_token_id": 261}, CLASSIFIER
     )
     rerankers.tokenizer(tmp_path / "m", TEMPLATE)
     theirs = peer(tmp_path / "m", max_length=64).predict(PAIRS)

@@ -72,8 +72,8 @@ def files(folder: Path, modes: str, modules: list[tuple[str, str, dict[str, Any]
 
 def qwen(folder: Path) -> None:
     """The config names the language model, the tensors are the bare model's; the template is one for chats."""
-    settings = {"vocab_size": 264, "head_dim": 16, "tie_word_embeddings": True, "max_position_embeddings": 128}
-    decoders.made(folder, "qwen3", {**settings, "eos_token_id": 260, "bos_token_id": 260}, "Model")
+    settings = {"vocab_size": 266, "head_dim": 16, "tie_word_embeddings": True, "max_position_embeddings": 128}
+    decoders.made(folder, "qwen3", {**settings, "eos_token_id": 261, "bos_token_id": 261}, "Model")
     config = json.loads((folder / "config.json").read_text())
     config |= {"architectures": ["Qwen3ForCausalLM"], "use_sliding_window": False, "max_window_layers": 3}
     (folder / "config.json").write_text(json.dumps(config))
@@ -101,11 +101,11 @@ def gemma(folder: Path) -> None:
     """Two linears behind the mean; attention to both sides; tokens at both ends."""
     from safetensors.numpy import save_file
 
-    settings = {"vocab_size": 264, "head_dim": 12, "sliding_window": 9, "use_bidirectional_attention": True}
+    settings = {"vocab_size": 266, "head_dim": 12, "sliding_window": 9, "use_bidirectional_attention": True}
     settings |= {
         "max_position_embeddings": 128,
         "query_pre_attn_scalar": 12,
-        "pad_token_id": 260,
+        "pad_token_id": 261,
         "tie_word_embeddings": True,
     }
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -159,7 +159,9 @@ def test_every_call(tmp_path: Path, name: str) -> None:
     expected = theirs.similarity(theirs.encode_query(TEXTS[:2]), theirs.encode_document(TEXTS)).numpy()
     np.testing.assert_allclose(np.asarray(ours.similarity(queries, documents)), expected, atol=2e-5)
     pairs = theirs.similarity_pairwise(documents, documents[[3, 2, 1, 0]]).numpy()
-    np.testing.assert_allclose(np.asarray(ours.similarity_pairwise(documents, documents[[3, 2, 1, 0]])), pairs, atol=2e-5)
+    np.testing.assert_allclose(
+        np.asarray(ours.similarity_pairwise(documents, documents[[3, 2, 1, 0]])), pairs, atol=2e-5
+    )
     for name in ("dot", "euclidean", "manhattan"):
         ours.similarity_fn_name = theirs.similarity_fn_name = name
         expected = theirs.similarity(queries, documents).numpy()
