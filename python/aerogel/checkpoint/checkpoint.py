@@ -112,7 +112,7 @@ class Checkpoint(ABC):
 
     @property
     def messages(self) -> Messages | None:
-        """How pairs of texts become messages that the chat template writes; None: it does not write them."""
+        """How texts become messages that the chat template writes; None: it does not write them."""
         return None
 
     @property

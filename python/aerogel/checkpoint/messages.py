@@ -1,14 +1,14 @@
-"""Pairs of texts as a chat template writes them: how language models and their kin read what they score.
+"""Texts and pairs of texts as a chat template writes them, for models that score or embed what they read so.
 
-A template of this kind has a message of role "query" and one of role "document", and perhaps one of role "system", which is
-the instruction: sentence-transformers' words and vLLM's.
+A pair is a message of role "query" and one of role "document"; a text alone, to be embedded, is one of role "user"; before
+them stands perhaps one of role "system", which is the instruction: sentence-transformers' words, and vLLM's.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ _PARTS = ("content[0]", ".type", "'type'", '"type"', "message.content[")
 #: A pair, and the same with another query and with another document: what a template writes of them differs, or it is no
 #: template for pairs.
 _PROBES = (("alpha", "bravo"), ("charlie", "bravo"), ("alpha", "foxtrot"))
+#: The roles of a pair, and of a text alone.
+_PAIR, _ALONE = ("query", "document"), ("user",)
 #: Texts of which no token is the same: what the ends of two prompts have in common is the template's.
 _FILLERS = ("0", "1 2 3 4")
 _PLACE = re.compile(r"\{(query|document|instruction)\}")
@@ -31,15 +33,17 @@ _PLACE = re.compile(r"\{(query|document|instruction)\}")
 
 @dataclass(frozen=True)
 class Messages:
-    """How a pair becomes messages.
+    """How texts become messages.
 
     Attributes:
+        alone: they are embedded, each by itself, and not scored in pairs.
         structured: the content of a message is a list of parts, [{"type": "text", "text": ...}], and not a text.
         arguments: what the template gets beside the messages.
     """
 
     structured: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    alone: bool = False
 
 
 def takes_parts(template: str) -> bool:
@@ -80,21 +84,21 @@ def is_places(text: str) -> bool:
 def carries_pairs(templates: ChatTemplates, messages: Messages) -> bool:
     """Whether what the template writes depends on both texts of a pair."""
     try:
-        base, *others = [written(templates, messages, *pair) for pair in _PROBES]
+        base, *others = [written(templates, messages, zip(_PAIR, pair, strict=True)) for pair in _PROBES]
     except ChatTemplateError:
         return False
     return all(other != base for other in others)
 
 
-def written(templates: ChatTemplates, messages: Messages, query: str, document: str, system: str = "") -> str:
-    """The prompt of one pair. `system`: the instruction; "": the template's own.
+def written(templates: ChatTemplates, messages: Messages, texts: Iterable[tuple[str, str]], system: str = "") -> str:
+    """The prompt of one pair, or of a text. `texts`: with their roles; `system`: the instruction; "": the template's own.
 
     Raises:
         ChatTemplateError: there is no template, or it refuses such messages.
     """
     from aerogel.checkpoint.sandbox import render
 
-    said = [("query", query), ("document", document)]
+    said = list(texts)
     if system:
         said.insert(0, ("system", system))
     values = {
@@ -112,14 +116,14 @@ def _content(messages: Messages, text: str) -> Any:
     return [{"type": "text", "text": text}] if messages.structured else text
 
 
-class PairWriter:
-    """Writes pairs by a template, and makes tokens of them."""
+class PromptWriter:
+    """Writes texts by a template, and makes tokens of them."""
 
     def __init__(self, templates: ChatTemplates, messages: Messages, tokenizer: Tokenizer) -> None:
         self._templates, self._messages, self._tokenizer = templates, messages, tokenizer
         self._ends: dict[str, list[int]] = {}
 
-    def texts(self, first: Sequence[str], second: Sequence[str], system: str = "") -> list[str]:
+    def pairs(self, first: Sequence[str], second: Sequence[str], system: str = "") -> list[str]:
         """The prompts of the pairs (first[i], second[i]).
 
         Raises:
@@ -129,12 +133,20 @@ class PairWriter:
         if len(first) != len(second):
             raise TokenizerError(f"pairs: expected as many texts, got {len(first)} and {len(second)}")
         pairs = zip(first, second, strict=True)
-        return [written(self._templates, self._messages, a, b, system) for a, b in pairs]
+        return [written(self._templates, self._messages, zip(_PAIR, pair, strict=True), system) for pair in pairs]
+
+    def alone(self, texts: Sequence[str], system: str = "") -> list[str]:
+        """The prompts of texts.
+
+        Raises:
+            ChatTemplateError: the template refuses such messages.
+        """
+        return [written(self._templates, self._messages, [(_ALONE[0], text)], system) for text in texts]
 
     def encode(self, texts: Sequence[str], max_tokens: int | None = None, system: str = "") -> list[list[int]]:
         """The tokens of prompts, without any that the template has not written.
 
-        A longer one is cut, and what the template writes behind every pair takes the place of its last tokens: the model
+        A longer one is cut, and what the template writes behind every text takes the place of its last tokens: the model
         reads its answer off them.
         """
         found = self._tokenizer.encode(texts, special=False)
@@ -146,9 +158,11 @@ class PairWriter:
         return found
 
     def end(self, system: str = "") -> list[int]:
-        """The tokens that the template writes behind every pair."""
+        """The tokens that the template writes behind every text."""
         if system not in self._ends:
-            prompts = [written(self._templates, self._messages, text, text, system) for text in _FILLERS]
+            roles = _ALONE if self._messages.alone else _PAIR
+            fillers = [[(role, text) for role in roles] for text in _FILLERS]
+            prompts = [written(self._templates, self._messages, said, system) for said in fillers]
             one, other = (ids[::-1] for ids in self._tokenizer.encode(prompts, special=False))
             shorter = min(len(one), len(other))
             common = next((i for i in range(shorter) if one[i] != other[i]), shorter)
@@ -156,7 +170,22 @@ class PairWriter:
         return self._ends[system]
 
 
-def pair_writer(checkpoint: Checkpoint) -> PairWriter | None:
+def text_prompts(checkpoint: Checkpoint) -> PromptWriter | None:
+    """What writes the texts that the model embeds; None: nothing stands around them.
+
+    Raises:
+        ChatTemplateError: the model's files say that a template does, and there is none.
+        TokenizerError: there is no tokenizer.
+    """
+    messages = checkpoint.messages
+    if messages is None or not messages.alone:
+        return None
+    templates = checkpoint.chat_templates
+    templates.choose(None, tools=False)  # raises where there is none
+    return PromptWriter(templates, messages, checkpoint.tokenizer())
+
+
+def pair_prompts(checkpoint: Checkpoint) -> PromptWriter | None:
     """What writes pairs for the model; None: its tokenizer puts one text behind the other.
 
     Raises:
@@ -164,7 +193,7 @@ def pair_writer(checkpoint: Checkpoint) -> PairWriter | None:
         TokenizerError: there is no tokenizer.
     """
     messages = checkpoint.messages
-    if messages is None:
+    if messages is None or messages.alone:
         return None
     templates = checkpoint.chat_templates
     if not carries_pairs(templates, messages):
@@ -172,21 +201,24 @@ def pair_writer(checkpoint: Checkpoint) -> PairWriter | None:
             f"{templates.where}: chat template: expected one that writes messages of the roles query and document, as pairs "
             "are such messages for this model: put one into chat_template.jinja, or name a known one: load(rerank=)"
         )
-    return PairWriter(templates, messages, checkpoint.tokenizer())
+    return PromptWriter(templates, messages, checkpoint.tokenizer())
 
 
 class _Texts:
     """A tokenizer for prompts that are written already."""
 
-    def __init__(self, writer: PairWriter) -> None:
-        self.encode = writer.encode
+    def __init__(self, prompts: PromptWriter) -> None:
+        self.encode = prompts.encode
 
 
 def calibration_texts(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[list[str], Any]:
     """Texts as the model reads them, and what makes tokens of them: two texts that follow each other are a pair for a model
     with a template for pairs, as the columns of a table of pairs do; the last of an odd number goes with the first."""
-    writer = pair_writer(checkpoint)
-    if writer is None or not texts:
+    prompts = text_prompts(checkpoint)
+    if prompts is not None:
+        return prompts.alone(texts), _Texts(prompts)
+    prompts = pair_prompts(checkpoint)
+    if prompts is None or not texts:
         return list(texts), checkpoint.tokenizer()
     even = [*texts, texts[0]] if len(texts) % 2 else list(texts)
-    return writer.texts(even[::2], even[1::2]), _Texts(writer)
+    return prompts.pairs(even[::2], even[1::2]), _Texts(prompts)

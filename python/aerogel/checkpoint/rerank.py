@@ -23,7 +23,7 @@ from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.derived import Derived
 from aerogel.checkpoint.messages import (
     Messages,
-    PairWriter,
+    PromptWriter,
     as_jinja,
     carries_pairs,
     is_places,
@@ -190,7 +190,7 @@ class Reranker(Derived):
             if pad is None and self._templates.tokens.get("pad_token") is not None:
                 pad = source.tokenizer().id_of(str(self._templates.tokens["pad_token"]))
             if self._said is not None and carries_pairs(self._templates, self._said):
-                end = PairWriter(self._templates, self._said, source.tokenizer()).end()
+                end = PromptWriter(self._templates, self._said, source.tokenizer()).end()
                 return None if end[-1:] == [pad] else pad
         except TokenizerError:  # token ids alone can be scored without a tokenizer
             pass

@@ -41,7 +41,7 @@ TRANSFORMER = Settings(
     used={
         "max_seq_length": "the most tokens of a text",
         "do_lower_case": "whether texts are lower-cased first",
-        "modality_config": "whether the chat template writes pairs of texts (message), and in what form",
+        "modality_config": "whether the chat template writes the texts (message), and in what form",
         "processing_kwargs": "what the chat template gets (chat_template); anything else is refused",
     },
     harmless={
@@ -94,7 +94,7 @@ class SentenceTransformer:
         files: parameter of a module after the pooling -> the folder of the module, and its name there.
         tokens: linears that make a vector of each token.
         score: how a language model's logits become a score; None: they do not.
-        messages: how pairs become messages for the chat template; None: it does not write them.
+        messages: how texts become messages for the chat template; None: it does not write them.
     """
 
     model_folder: Path
@@ -145,12 +145,12 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
         modules.files,
         modules.tokens,
         modules.score,
-        _messages(settings, modules.model, pooling is not None or modules.terms is not None or bool(modules.tokens)),
+        _messages(settings, modules.model, pooling is not None, modules.terms is not None or bool(modules.tokens)),
     )
 
 
-def _messages(settings: Mapping[str, Any], folder: Path, embeds: bool) -> Messages | None:
-    """How pairs become messages, where the Transformer's settings say that they do."""
+def _messages(settings: Mapping[str, Any], folder: Path, embeds: bool, by_token: bool) -> Messages | None:
+    """How texts become messages, where the Transformer's settings say that they do."""
     path = folder / "sentence_bert_config.json"
     kinds, arguments = settings.get("modality_config") or {}, settings.get("processing_kwargs") or {}
     if not isinstance(kinds, dict) or not isinstance(arguments, dict):
@@ -167,16 +167,16 @@ def _messages(settings: Mapping[str, Any], folder: Path, embeds: bool) -> Messag
         raise UnsupportedModelError(f"{path}: processing_kwargs: chat_template: {', '.join(wrong)} is not supported")
     if "message" not in kinds:
         return None
-    if embeds:
+    if by_token:
         raise UnsupportedModelError(
-            f"{path}: modality_config: message: expected texts that are embedded as they are, not written by a chat template"
+            f"{path}: modality_config: message: expected texts as they are where tokens are embedded, not a chat template's"
         )
     form = kinds["message"].get("format") if isinstance(kinds["message"], dict) else None
     if form not in ("flat", "structured"):
         raise UnsupportedModelError(
             f"{path}: modality_config: message: format: expected flat or structured, got {form!r:.80}"
         )
-    return Messages(form == "structured", said)
+    return Messages(form == "structured", said, alone=embeds)
 
 
 def _similarity(settings: Mapping[str, Any], path: Path) -> str | None:

@@ -79,7 +79,7 @@ def _write_terms(checkpoint: Checkpoint, folder: Path) -> None:
 def _write_messages(checkpoint: Checkpoint, folder: Path) -> None:
     """That a classifier's chat template writes pairs, if it does."""
     messages = checkpoint.messages
-    if messages is None:
+    if messages is None or messages.alone:
         return
     _write_list(folder, ["Transformer"], [""], "models")
     path, entry = folder / "sentence_bert_config.json", {"method": "forward", "method_output_name": "logits"}

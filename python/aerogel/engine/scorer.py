@@ -10,7 +10,7 @@ import numpy as np
 from aerogel._util.checks import flag, text, whole_number
 from aerogel._util.checks import texts as check_texts
 from aerogel._util.progress import Progress
-from aerogel.checkpoint.messages import pair_writer
+from aerogel.checkpoint.messages import pair_prompts
 from aerogel.engine.core import Core
 from aerogel.engine.progress_bar import shown_progress
 from aerogel.engine.rerank import activated, activation, split_pairs
@@ -73,9 +73,9 @@ class Scorer(Core):
         self, first: Sequence[str], second: Sequence[str], prompt: str
     ) -> tuple[list[list[int]], list[list[int]] | None]:
         """The tokens of pairs, and their types where the model has such."""
-        writer = pair_writer(self._checkpoint)
-        if writer is not None:
-            return writer.encode(writer.texts(first, second, prompt), self.max_tokens, prompt), None
+        prompts = pair_prompts(self._checkpoint)
+        if prompts is not None:
+            return prompts.encode(prompts.pairs(first, second, prompt), self.max_tokens, prompt), None
         first = [prompt + one for one in first] if prompt else first
         ids, kinds = self.tokenizer.encode_pair(first, second, self.max_tokens)
         return ids, self._known_types(kinds)

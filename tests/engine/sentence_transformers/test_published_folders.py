@@ -168,3 +168,28 @@ def test_every_call(tmp_path: Path, name: str) -> None:
         np.testing.assert_allclose(np.asarray(ours.similarity(queries, documents)), expected, atol=1e-4)
     aerogel.compress(tmp_path, tmp_path / "packed", quant="none")
     np.testing.assert_allclose(aerogel.load(tmp_path / "packed").encode_query(TEXTS), found[4], atol=2e-5)
+
+
+def test_texts_that_a_chat_template_writes(tmp_path: Path) -> None:
+    """As sentence-transformers saves an embedding model that began as one for chats; a prompt is what the system says."""
+    qwen(tmp_path / "m")
+    entry = {"method": "forward", "method_output_name": "last_hidden_state"}
+    said = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings", "max_seq_length": 90}
+    said |= {"modality_config": {"text": entry, "message": {**entry, "format": "flat"}}}
+    said |= {"processing_kwargs": {"chat_template": {"add_generation_prompt": True}}}
+    (tmp_path / "m" / "sentence_bert_config.json").write_text(json.dumps(said))
+    template = rerankers.CHAT.replace('("user", "assistant")', '("user", "assistant", "system")')
+    (tmp_path / "m" / "chat_template.jinja").write_text(template)
+    (tmp_path / "t.txt").write_text("\n".join(f"a text about {i}" for i in range(30)))
+    theirs = library.SentenceTransformer(str(tmp_path / "m"), device="cpu")
+    aerogel.compress(tmp_path / "m", tmp_path / "packed", quant="none", sparsity=0.0, calibrate=tmp_path / "t.txt")
+    aerogel.export(tmp_path / "packed", tmp_path / "plain")
+    again = library.SentenceTransformer(str(tmp_path / "plain"), device="cpu")
+    for call in ("encode", "encode_query"):
+        expected = getattr(theirs, call)(TEXTS)
+        for folder in ("m", "packed"):
+            np.testing.assert_allclose(getattr(aerogel.load(tmp_path / folder), call)(TEXTS), expected, atol=2e-5)
+        np.testing.assert_allclose(getattr(again, call)(TEXTS), expected, atol=2e-5)
+    tokens = aerogel.load(tmp_path / "m").token_embeddings(TEXTS[0], prompt="why")
+    found = theirs.encode(TEXTS[0], prompt="why", output_value="token_embeddings").numpy()
+    np.testing.assert_allclose(tokens, found, atol=1e-4)
