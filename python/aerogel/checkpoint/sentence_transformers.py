@@ -17,6 +17,8 @@ from aerogel.errors import ConfigError, UnsupportedModelError
 PROMPTS = "config_sentence_transformers.json"
 #: How embeddings can be compared.
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+#: How vectors of tokens are, by the name that PyLate gives it.
+_MAXSIM = "MaxSim"
 _COLBERT = (
     "vectors of tokens are those of the text as it is given: without markers, tokens beside it, or words left out"
 )
@@ -26,7 +28,7 @@ SENTENCE_TRANSFORMERS = Settings(
         "prompts": "what stands before a text, by name",
         "default_prompt_name": "the one that is used unless encode is told otherwise",
         "truncate_dim": "so many numbers of an embedding are kept",
-        "similarity_fn_name": "how embeddings are compared",
+        "similarity_fn_name": "how embeddings are compared; MaxSim: how vectors of tokens always are",
         "activation_fn": "what predict does to a classifier's scores",
     },
     harmless={
@@ -95,6 +97,8 @@ class SentenceTransformer:
         tokens: linears that make a vector of each token.
         score: how a language model's logits become a score; None: they do not.
         messages: how texts become messages for the chat template; None: it does not write them.
+        table: whether the model is a table of embeddings.
+        queries: the folder of a table of weights that makes a sparse encoder's embeddings of queries.
     """
 
     model_folder: Path
@@ -109,6 +113,8 @@ class SentenceTransformer:
     tokens: tuple[TokenDense, ...] = ()
     score: LogitScore | None = None
     messages: Messages | None = None
+    table: bool = False
+    queries: Path | None = None
 
 
 def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
@@ -146,6 +152,8 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
         modules.tokens,
         modules.score,
         _messages(settings, modules.model, pooling is not None, modules.terms is not None or bool(modules.tokens)),
+        modules.table,
+        modules.queries,
     )
 
 
@@ -181,6 +189,8 @@ def _messages(settings: Mapping[str, Any], folder: Path, embeds: bool, by_token:
 
 def _similarity(settings: Mapping[str, Any], path: Path) -> str | None:
     name = _word(settings, "similarity_fn_name", path)
+    if name == _MAXSIM:
+        return None
     if name is not None and name not in SIMILARITIES:
         raise UnsupportedModelError(
             f"{path}: similarity_fn_name: expected one of {', '.join(SIMILARITIES)}, got {name!r:.80}"
