@@ -116,7 +116,10 @@ def test_no_room_names_the_private_members_of_another(file: Path) -> None:
 
 
 #: Words of file formats that happen to be a family's: where they stand, and what they name there.
-FORMAT_WORDS = {"checkpoint/gguf/tokenizer.py": "kinds of vocabularies and splits that llama.cpp calls so"}
+FORMAT_WORDS = {
+    "checkpoint/gguf/tokenizer.py": "kinds of vocabularies and splits that llama.cpp calls so",
+    "checkpoint/known_chats.py": "templates that llama.cpp calls so, whatever family a model is of",
+}
 
 
 #: What a model type and a variable may both be called.

@@ -15,7 +15,16 @@ from aerogel.architectures.settings import CONFIG
 from aerogel.checkpoint.generation import GENERATION_CONFIG
 from aerogel.checkpoint.gguf.settings import FILE, MODEL
 from aerogel.checkpoint.query_terms import QUERY
-from aerogel.checkpoint.sentence_modules import DENSE, MODULES, NORM, NORMALIZE, POOLING, SPLADE, TOKEN_DENSE
+from aerogel.checkpoint.sentence_modules import (
+    DENSE,
+    LOGIT_SCORE,
+    MODULES,
+    NORM,
+    NORMALIZE,
+    POOLING,
+    SPLADE,
+    TOKEN_DENSE,
+)
 from aerogel.checkpoint.sentence_router import PARAMETERS, ROUTER
 from aerogel.checkpoint.sentence_transformers import SENTENCE_TRANSFORMERS, TRANSFORMER
 from aerogel.checkpoint.tokenizer_settings import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TOKENIZER_JSON
@@ -81,7 +90,7 @@ def page() -> str:
     for family in dict.fromkeys(FAMILIES.values()):
         parts += lines(_own(family.settings), f"config.json, {family.__name__} ({', '.join(family.model_types)})")
     others = (TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER_JSON, GENERATION_CONFIG, MODULES, TRANSFORMER, POOLING)
-    modules = (TOKEN_DENSE, DENSE, NORM, NORMALIZE, SPLADE, ROUTER, PARAMETERS, QUERY)
+    modules = (TOKEN_DENSE, DENSE, NORM, NORMALIZE, LOGIT_SCORE, SPLADE, ROUTER, PARAMETERS, QUERY)
     for settings in (*others, *modules, SENTENCE_TRANSFORMERS, FILE, MODEL):
         parts += lines(settings, settings.file)
     return "".join(parts)

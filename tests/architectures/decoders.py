@@ -132,7 +132,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "num_attention_heads": 3,
             "num_key_value_heads": 1,
             "rope_parameters": LONGROPE,
-            "original_max_position_embeddings": 30,  # of which 27 are generated: Transformers begins anew when it is passed
+            "original_max_position_embeddings": 30,
         },
     ),
     "olmo2": ("olmo2", {}),
@@ -179,6 +179,7 @@ def made(folder: Path, model_type: str, changed: dict[str, Any], head: str = "Ca
         "CausalLM": transformers.AutoModelForCausalLM,
         "SequenceClassification": transformers.AutoModelForSequenceClassification,
         "TokenClassification": transformers.AutoModelForTokenClassification,
+        "QuestionAnswering": transformers.AutoModelForQuestionAnswering,
         "Model": transformers.AutoModel,
     }[head]
     net = kind.from_config(config).eval()

@@ -185,3 +185,16 @@ def test_classes_of_tokens(tmp_path: Path) -> None:
     batch = decoders.sequences()
     expected = np.concatenate([decoders.logits(net, ids) for ids in batch])
     np.testing.assert_allclose(model.forward(batch, output="token_scores"), expected, atol=1e-4)
+
+
+def test_phi3_begins_anew_where_its_long_factors_do(tmp_path: Path) -> None:
+    """As Transformers does it: alone, among other texts, and where the prompt is that long already."""
+    net = decoders.made(tmp_path, *decoders.VARIANTS["phi3, longrope"])
+    model = aerogel.load(tmp_path)
+    prompts = decoders.sequences((29, 30, 31, 7, 25))
+    expected = [decoders.greedy(net, ids, 30) for ids in prompts]
+    assert [list(model.generate_tokens(ids, 30, stop=())) for ids in prompts] == expected
+    kept = model.forward([*prompts[0], *expected[0][:-1]])[-1].argmax()  # the whole at once is the same text
+    assert int(kept) == expected[0][-1]
+    done = model.complete(prompts, max_new_tokens=30, stop_ids=())
+    assert [list(one.token_ids) for one in done] == expected

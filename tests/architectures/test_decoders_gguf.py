@@ -91,7 +91,8 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
                 tensors[f"rope_factors_{kind}.weight"] = np.array(rope[f"{kind}_factor"], np.float32)
     elif config.get("head_dim"):
         metadata["attention.key_length"] = metadata["attention.value_length"] = width
-    entries = {f"{arch}.{key}": value for key, value in metadata.items()}
+    entries = {f"{arch}.{key}": value for key, value in metadata.items() if not key.startswith("tokenizer.")}
+    entries |= {key: value for key, value in metadata.items() if key.startswith("tokenizer.")}
     return files.write(path, arch, {**entries, **files.tokenizer_of(arch, config["vocab_size"])}, tensors)
 
 
@@ -164,5 +165,35 @@ def test_a_reranker(tmp_path: Path) -> None:
     more = {"pooling_type": 4, "classifier.output_labels": ["yes", "no"]}
     model = aerogel.load(written(tmp_path / "m.gguf", "qwen3", config, weights, **more))
     ids = list(model.tokenizer.encode(["ab c"])[0])
-    np.testing.assert_allclose(model.scores("ab c"), decoders.logits(net, ids)[-1][[yes, no]], atol=1e-4)
-    assert model.config["id2label"] == {"0": "yes", "1": "no"}
+    logits = decoders.logits(net, ids)[-1]
+    np.testing.assert_allclose(model.scores("ab c"), [logits[yes] - logits[no]], atol=1e-4)
+    assert model.labels == ["LABEL_0"]
+    ids = list(model.tokenizer.encode_pair(["ab"], ["c"])[0][0])  # without a template, as llama.cpp has it then
+    logits = decoders.logits(net, ids)[-1]
+    assert model.predict(("ab", "c")) == pytest.approx(1 / (1 + np.exp(logits[no] - logits[yes])), abs=1e-5)
+
+
+@pytest.mark.parametrize("quant", [None, "int8"])
+def test_a_reranker_with_its_template(tmp_path: Path, quant: str | None) -> None:
+    """llama.cpp's template has places for the texts; its score is the probability of "yes" among the two rows."""
+    net = decoders.made(tmp_path / "m", "qwen3", {"vocab_size": 264, "head_dim": 16, "tie_word_embeddings": True})
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    weights["cls.output.weight"] = weights["model.embed_tokens.weight"][[77, 33]]
+    template = 'a "b": {query} c{document}<d> \\ }\n\n'
+    chat = "tokenizer.chat_template"
+    more = {"pooling_type": 4, chat: "{{ messages[0].content }}", chat + ".rerank": template}
+    path = written(tmp_path / "m.gguf", "qwen3", config, weights, **more, **{"classifier.output_labels": ["yes", "no"]})
+    model = aerogel.load(path, quant=quant)
+    pairs = [("ab", "ba c"), ("{document}", "a")]
+    scores = []
+    for query, document in pairs:
+        text = template.replace("{document}", document).replace("{query}", query)
+        logits = decoders.logits(net, list(model.tokenizer.encode([text], special=False)[0]))[-1]
+        scores.append(1 / (1 + np.exp(logits[33] - logits[77])))
+    np.testing.assert_allclose(model.predict(pairs), scores, atol=1e-5 if quant is None else 0.02)
+    if quant is None:
+        aerogel.compress(path, tmp_path / "packed", quant="none")
+        aerogel.export(tmp_path / "packed", tmp_path / "plain")
+        for folder in ("packed", "plain"):
+            np.testing.assert_allclose(aerogel.load(tmp_path / folder).predict(pairs), scores, atol=1e-5)

@@ -104,17 +104,35 @@ def test_a_reranker_with_one_score(tmp_path: Path, pad: int | None) -> None:
     assert abs(expected[0] - expected[1]) > 1e-3
 
 
-def test_a_reranker_of_logits_is_refused_by_name(tmp_path: Path) -> None:
-    """sentence-transformers takes the logits of two tokens of a language model then, of texts in a chat's form."""
-    folder = embedder(tmp_path / "m")
-    modules = json.loads((folder / "modules.json").read_text())[:1]
-    modules.append({"idx": 1, "name": "1", "path": "1_LogitScore", "type": "sentence_transformers.models.LogitScore"})
-    (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(aerogel.UnsupportedModelError, match="module 'LogitScore'"):
-        aerogel.load(folder)
-
-
 def test_the_tokenizers_words(tmp_path: Path) -> None:
     folder = embedder(tmp_path / "m")
     ids = aerogel.load(folder).tokenizer.encode(["the cat"])[0]
     assert list(ids) == [3 + tiny_models.WORDS.index("the"), 3 + tiny_models.WORDS.index("cat"), 2]
+
+
+def classifier(folder: Path, kind: str, pad: int | None, changed: dict[str, Any]) -> Any:
+    settings = {"num_labels": 3, "pad_token_id": pad, **changed}
+    return decoders.made(folder, kind, settings, "SequenceClassification")
+
+
+@pytest.mark.parametrize("pad", [0, 2, None], ids=["pad", "pad is eos", "none"])
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "gemma", "gpt2", "opt"])
+def test_a_classifier_passes_over_padding_at_the_end(tmp_path: Path, kind: str, pad: int | None) -> None:
+    """Also where the text has such tokens itself, as Transformers does it: in batches and alone, with nothing else."""
+    import torch
+
+    changed = {"gemma": {"head_dim": 16}, "opt": {"ffn_dim": 64}}.get(kind, {})
+    net = classifier(tmp_path, kind, pad, changed)
+    model = aerogel.load(tmp_path)
+    rows = [[5, 6, 2], [5, 6, 2, 2], [7, 0, 8, 0], [0, 0], [2], [9, 2, 0], [4, 2, 2, 2, 5]]
+    with torch.no_grad():
+        expected = [net(torch.tensor([row])).logits[0].numpy() for row in rows]
+    np.testing.assert_allclose(model.forward(rows, output="scores"), expected, atol=1e-4)
+    np.testing.assert_allclose(model.forward(rows[1], output="scores")[0], expected[1], atol=1e-4)
+    ending_with(tmp_path, "</s>")
+    texts = ["the cat sat", "a big red tree"]
+    ids = aerogel.load(tmp_path).tokenizer.encode(texts)
+    assert [row[-1] for row in ids] == [2, 2]
+    with torch.no_grad():
+        expected = [net(torch.tensor([row])).logits[0].numpy() for row in ids]
+    np.testing.assert_allclose(aerogel.load(tmp_path).scores(texts), expected, atol=1e-4)

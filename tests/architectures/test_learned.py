@@ -136,7 +136,7 @@ def test_what_is_read_is_declared(model_type: str) -> None:
         ("opt", {"do_layer_norm_before": False}, UnsupportedModelError, "do_layer_norm_before: False"),
         ("opt", {"word_embed_proj_dim": 24}, UnsupportedModelError, "word_embed_proj_dim: 24"),
         ("opt", {"enable_bias": False}, UnsupportedModelError, "enable_bias: False"),
-        ("opt", {"architectures": ["OPTForQuestionAnswering"]}, UnsupportedModelError, "only OPTForCausalLM"),
+        ("opt", {"architectures": ["OPTForTokenClassification"]}, UnsupportedModelError, "only OPTForCausalLM"),
         ("opt", {"intermediate_sizes": [64, 0, 64]}, ConfigError, "at least 1 in every layer"),
         ("gpt2", {"scale_attn_weights": False}, UnsupportedModelError, "scale_attn_weights: False"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, UnsupportedModelError, "by the layer"),
@@ -150,3 +150,38 @@ def test_what_is_refused(
     changed_config(tmp_path, **changes)
     with pytest.raises(error, match=message):
         aerogel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "output"),
+    [
+        ("gpt2", "SequenceClassification", "scores"),
+        ("opt", "SequenceClassification", "scores"),
+        ("gpt2", "TokenClassification", "token_scores"),
+        ("gpt2", "QuestionAnswering", "spans"),
+        ("opt", "QuestionAnswering", "spans"),
+    ],
+)
+def test_with_another_head(tmp_path: Path, name: str, head: str, output: str) -> None:
+    net = made(tmp_path / "m", name, head, **({} if head == "QuestionAnswering" else {"num_labels": 3}))
+    import torch
+
+    def of(net: Any, ids: list[int]) -> np.ndarray:
+        with torch.no_grad():
+            found = net(torch.tensor([ids]))
+        if output == "spans":
+            return np.stack([found.start_logits[0].numpy(), found.end_logits[0].numpy()], 1)
+        return found.logits[0].numpy() if output == "token_scores" else found.logits.numpy()
+
+    batch = decoders.sequences()
+    model = aerogel.load(tmp_path / "m")
+    assert model.outputs == ("hidden", output)
+    np.testing.assert_allclose(
+        model.forward(batch, output=output), np.concatenate([of(net, ids) for ids in batch]), atol=1e-4
+    )
+    aerogel.compress(tmp_path / "m", tmp_path / "packed", sparsity=0.5, quant="none")
+    aerogel.export(tmp_path / "packed", tmp_path / "plain")
+    again, report = type(net).from_pretrained(tmp_path / "plain", output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    got = aerogel.load(tmp_path / "packed").forward(batch[2], output=output)
+    np.testing.assert_allclose(got, of(again.eval(), batch[2]), atol=1e-4)

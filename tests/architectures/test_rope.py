@@ -196,7 +196,7 @@ def test_logits_are_those_of_transformers(tmp_path, peer, name):
 
 @pytest.mark.parametrize("name, start", [("dynamic", POSITIONS - 4), ("longrope", 28)])
 def test_a_cache_keeps_its_keys_where_frequencies_change(tmp_path, peer, name, start):
-    """As Transformers' does: what was turned before the original length is passed stays as it is."""
+    """As Transformers' does, but for Phi-3: what was turned before the original length is passed stays as it is."""
     torch = pytest.importorskip("torch")
     net = peer(tmp_path, rope_scaling=KINDS[name])
     ids = random_ids(net.config.vocab_size, start)

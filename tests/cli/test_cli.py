@@ -229,6 +229,16 @@ def test_chat_needs_a_template(llama_folder):
         run("chat", llama_folder, input=b"hi\n")
 
 
+def test_a_template_by_name_or_from_a_file(llama_folder, tmp_path):
+    model = aerogel.load(llama_folder)
+    (tmp_path / "t.jinja").write_text("the {{ messages[0].content }}")
+    for given, template in (("zephyr", "zephyr"), (tmp_path / "t.jinja", "the {{ messages[0].content }}")):
+        answer = model.chat([{"role": "user", "content": "cat sat"}], 6, template=template) + "\n"
+        options = ("--chat-template", given, "-n", 6)
+        assert run("chat", llama_folder, *options, input=b"cat sat\n").stdout == answer
+        assert run("generate", llama_folder, "-p", "cat sat", *options).stdout == answer
+
+
 def test_usage_errors_exit_with_2(packed):
     run("banana", code=2)
     run("compress", packed, code=2)

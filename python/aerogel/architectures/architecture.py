@@ -58,6 +58,8 @@ class Architecture(ABC):
     is_table: ClassVar[bool] = False
     #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
     heads_fill_hidden: ClassVar[bool] = False
+    #: Whether Transformers computes a text anew, while it is written, where another set of rotary frequencies begins.
+    begins_anew: ClassVar[bool] = False
     #: Whether heads of zeros may stand beside the others: not where a norm goes over all of them.
     fillable_heads: bool = True
 
@@ -75,6 +77,8 @@ class Architecture(ABC):
     head: Head | None = None  # None also where a family writes it down itself
     #: Kinds of tokens that the embeddings tell apart: the second text of a pair is of kind 1 where there are 2.
     types: int = 0
+    #: The token that `scored` passes over; None: none.
+    pad_id: int | None = None
     #: Also give "residual.0" .. "residual.L" [T, H]: what enters each layer, and what leaves the last one.
     trace: bool = False
 
@@ -165,6 +169,16 @@ class Architecture(ABC):
         prefix = self.prefix(layer)
         return [i for i in range(self.layers) if self.prefix(i) == prefix]
 
+    def scored(self, ids: Sequence[int]) -> Sequence[int]:
+        """The tokens of a text that its scores are read off: a classifier that reads the last token passes over those that
+        fill batches, as Transformers does even where they stand in the text itself."""
+        if self.pad_id is None:
+            return ids
+        end = len(ids)
+        while end > 1 and ids[end - 1] == self.pad_id:
+            end -= 1
+        return ids if end == len(ids) else ids[:end]
+
     def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
         """What the config of a model with only the layers `kept` says otherwise, beside widths."""
         kinds = config.get("layer_types")
@@ -189,11 +203,20 @@ class Architecture(ABC):
     def looks_at_lengths(self) -> bool:
         """Whether rotary embeddings (attributes of the family, alone or in a list) turn by the length of a sequence, so that
         it is not the same to run one in parts."""
-        found = [
-            one for value in vars(self).values() for one in (value if isinstance(value, (list, tuple)) else [value])
-        ]
-        turns = [one for one in found if isinstance(one, Rotary)]
-        return any(not np.array_equal(one.frequencies(1), one.frequencies(one.positions)) for one in turns)
+        return any(not np.array_equal(one.frequencies(1), one.frequencies(one.positions)) for one in self._rotaries())
+
+    @property
+    def turns_over(self) -> int | None:
+        """The longest sequence before a text is computed anew while it is written, as the rotary embeddings of all of its
+        tokens are others then; None: keys stay as they were turned."""
+        if not self.begins_anew:
+            return None
+        found = [_last_of_the_first(one) for one in self._rotaries()]
+        return min((length for length in found if length is not None), default=None)
+
+    def _rotaries(self) -> list[Rotary]:
+        values = [x for value in vars(self).values() for x in (value if isinstance(value, (list, tuple)) else [value])]
+        return [one for one in values if isinstance(one, Rotary)]
 
     def _trace(self, p: Program, layer: int, h: Value) -> None:
         if self.trace:
@@ -227,3 +250,16 @@ class Architecture(ABC):
             )
         for reason, names in ignored.items():
             log.info("not used (%s): %s", reason, ", ".join(names))
+
+
+def _last_of_the_first(rotary: Rotary) -> int | None:
+    """Where a rotary embedding has two sets of frequencies: the longest sequence with the first of them."""
+    first, low, high = rotary.frequencies(1), 1, rotary.positions
+    last = rotary.frequencies(high)
+    if np.array_equal(first, last):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        same = np.array_equal(first, rotary.frequencies(middle))
+        low, high = (middle, high) if same else (low, middle)
+    return low if np.array_equal(rotary.frequencies(high), last) else None  # else they change with every length

@@ -15,7 +15,7 @@ from aerogel.architectures.decoder_tensors import attention_tensors, ffn_tensors
 from aerogel.architectures.details import Details
 from aerogel.architectures.files import SavedNames
 from aerogel.architectures.groups import Group
-from aerogel.architectures.heads import Head, label_count, linear, token_head
+from aerogel.architectures.heads import label_count, last_token_head, pad_token, token_head
 from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
@@ -55,6 +55,7 @@ class Decoder(Architecture):
     #: What Transformers takes where a config has none.
     default_head_dim: ClassVar[int | None] = None
     default_eps: ClassVar[float] = 1e-6
+    default_pad: ClassVar[int | None] = None
 
     @abstractmethod
     def details_of(self, c: Config) -> Details:
@@ -124,10 +125,9 @@ class Decoder(Architecture):
         if ending in (CLASSIFIER, TOKENS):
             self.labels = label_count(c.values)
             h = (self.hidden_size, "hidden")
-            score = linear("score", "classifier", (self.labels, ""), h, bias=False)
-            self.head = (
-                Head("scores", (score,), "last") if ending == CLASSIFIER else token_head(h, self.labels, "score")
-            )
+            self.head = last_token_head(h, self.labels) if ending == CLASSIFIER else token_head(h, self.labels, "score")
+            if ending == CLASSIFIER and self.details.causal:  # no token sees those behind it
+                self.pad_id = pad_token(c.values, self.default_pad)
         self.outputs = ("logits", "hidden") if self.has_logits else ("hidden",)
         if self.pooling is not None:
             self.outputs += ("embedding", "pooled")

@@ -82,6 +82,7 @@ def scalar_of_heads(largest: int) -> Any:
 class Gemma(Decoder):
     """Llama with other norms, scaled embeddings and another gate."""
 
+    default_pad: ClassVar = 0
     model_types: ClassVar = ("gemma",)
     saved: ClassVar = {"gemma": saved_names("GemmaModel")}
     settings: ClassVar = (
@@ -118,6 +119,7 @@ class Gemma(Decoder):
 class Gemma2(Decoder):
     """Gemma with norms on both sides of each block, windows, and capped scores and logits."""
 
+    default_pad: ClassVar = 0
     model_types: ClassVar = ("gemma2",)
     saved: ClassVar = {"gemma2": saved_names("Gemma2Model")}
     settings: ClassVar = (

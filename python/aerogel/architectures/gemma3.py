@@ -97,6 +97,7 @@ def _rotaries(c: Config, head_dim: int, windowed: Sequence[bool]) -> tuple[Rotar
 class Gemma3(Decoder):
     """Gemma 2 with norms of queries and keys. Of a model of text and images, the text."""
 
+    default_pad: ClassVar = 0
     model_types: ClassVar = ("gemma3_text", "gemma3")
     harmless = {
         **Decoder.harmless,

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from aerogel.architectures.files import SavedNames
 from aerogel.architectures.fused import Fused
+from aerogel.architectures.heads import SEQUENCE, SPANS, TOKENS
 from aerogel.architectures.learned import LearnedDecoder, Names
 from aerogel.architectures.settings import CONFIG, Refused, Settings
 
@@ -18,6 +19,11 @@ class GPT2(LearnedDecoder):
 
     model_types: ClassVar = ("gpt2",)
     classes: ClassVar = ("GPT2LMHeadModel", "GPT2Model")
+    headed: ClassVar = {
+        "GPT2ForSequenceClassification": SEQUENCE,
+        "GPT2ForTokenClassification": TOKENS,
+        "GPT2ForQuestionAnswering": SPANS,
+    }
     layer_prefix: ClassVar = "h.{}."
     modules: ClassVar = Names(
         words="wte",
@@ -45,6 +51,7 @@ class GPT2(LearnedDecoder):
             prefix="transformer.",
             parts=("wte.", "wpe.", "h.", "ln_f."),
             tied={"lm_head.weight": "wte.weight"},
+            classifier="GPT2ForSequenceClassification",
             fused=(Fused(_LAYER + "attn.c_attn", tuple(_LAYER + part for part in _PARTS)),),
             transposed=tuple(_LAYER + name for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")),
         )

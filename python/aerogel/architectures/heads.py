@@ -181,6 +181,17 @@ def sequence_head(
     return Head("scores", (*steps, *between, linear(last, "classifier", (labels, ""), hidden)), pool)
 
 
+def last_token_head(hidden: Axis, labels: int) -> Head:
+    """Scores of a text by its last token, as Transformers' decoders have it."""
+    return Head("scores", (linear("score", "classifier", (labels, ""), hidden, bias=False),), "last")
+
+
+def pad_token(config: Mapping[str, Any], default: int | None) -> int | None:
+    """The token that fills batches; `default`: where a config does not say it."""
+    found = config.get("pad_token_id", default)
+    return found if type(found) is int else None
+
+
 def token_head(hidden: Axis, labels: int, last: str = "classifier", before: Sequence[Step] = ()) -> Head:
     """Scores of every token."""
     return Head("token_scores", (*before, linear(last, "classifier", (labels, ""), hidden)))

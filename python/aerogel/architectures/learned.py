@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.encoder import ACTIVATIONS, linear_tensors, norm_tensors
+from aerogel.architectures.heads import (
+    SEQUENCE,
+    SPANS,
+    TOKENS,
+    label_count,
+    last_token_head,
+    pad_token,
+    span_head,
+    token_head,
+)
 from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
@@ -37,12 +47,16 @@ class Names(NamedTuple):
 
 
 class LearnedDecoder(Architecture):
-    """Outputs "logits" [T, V] (or of each sequence's last token only), "hidden" [T, H], and with a pooling "pooled" and
+    """Outputs "logits" [T, V] (or of each sequence's last token only), "scores" [S, labels] of the last token,
+    "token_scores" [T, labels] or "spans" [T, 2] with such a head, "hidden" [T, H], and with a pooling "pooled" and
     "embedding" [S, H].
     """
 
     #: The class with logits, and the one without.
     classes: ClassVar[tuple[str, str]]
+    #: The classes with other heads -> their kinds.
+    headed: ClassVar[Mapping[str, str]]
+    default_pad: ClassVar[int | None] = None
     modules: ClassVar[Names]
     #: Rows of the position embeddings before that of the first token.
     offset: ClassVar[int] = 0
@@ -80,10 +94,10 @@ class LearnedDecoder(Architecture):
 
     def _read_head(self, c: Config, names: Sequence[str]) -> None:
         declared = c.architecture(self.classes[0])
-        if declared not in self.classes:
-            raise UnsupportedModelError(
-                f"config: architectures: {declared!r} is not supported, only {' and '.join(self.classes)}"
-            )
+        if declared not in (*self.classes, *self.headed):
+            known = ", ".join([*self.classes, *self.headed])
+            raise UnsupportedModelError(f"config: architectures: {declared!r} is not supported, only {known}")
+        self._add_head(self.headed.get(declared or ""), c)
         tied = c.boolean("tie_word_embeddings", True)
         self.has_logits = declared == self.classes[0]
         if self.has_logits and not tied and _HEAD not in names and self.pooling is not None:
@@ -94,11 +108,23 @@ class LearnedDecoder(Architecture):
         self.outputs = ("logits", "hidden") if self.has_logits else ("hidden",)
         if self.pooling is not None:
             self.outputs += ("embedding", "pooled")
+        if self.head is not None:
+            self.outputs += (self.head.output,)
         self.harmless = dict(type(self).harmless)
         if self.tied:
             self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
         if not self.has_logits:
             self.harmless[r"lm_head\.weight"] = "the model is used without its logits"
+
+    def _add_head(self, kind: str | None, c: Config) -> None:
+        h = (self.hidden_size, "hidden")
+        if kind in (SEQUENCE, TOKENS):
+            self.labels = label_count(c.values)
+            self.head = last_token_head(h, self.labels) if kind == SEQUENCE else token_head(h, self.labels)
+        elif kind == SPANS:
+            self.head = span_head(h)
+        if kind == SEQUENCE:
+            self.pad_id = pad_token(c.values, self.default_pad)
 
     def least_width(self, block: str) -> int:
         return 1  # a block's output has a bias
@@ -124,6 +150,7 @@ class LearnedDecoder(Architecture):
         found += norm_tensors(m.norm, h, "norm")
         if self.has_logits and not self.tied:
             found.append(Tensor.over(_HEAD, "head", Role.HEAD, v, h))
+        found += self.head.tensors() if self.head is not None else []
         return found + pooling_tensors(self.pooling, self.hidden_size)
 
     def _stacks_of(self, i: int) -> tuple[tuple[str, ...], ...]:
@@ -186,6 +213,8 @@ class LearnedDecoder(Architecture):
             limit = w.limit(head)
             y = p.linear("head", p.select_last(h), w.linear(head), None, terms=1 if limit else 2, limit=limit)
             p.output("logits", y)  # [T, V], or [S, V] when only the last tokens are wanted
+        if self.head is not None:
+            self.head.add(p, w, h)
         p.set_max_positions(self.max_positions)
 
     def _norm(self, p: Program, w: Parameters, name: str, x: Value, tensor: str) -> Value:

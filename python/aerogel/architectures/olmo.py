@@ -22,6 +22,7 @@ _NORMS = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "p
 class Olmo2(Decoder):
     """Norms behind attention and the feed-forward block, and over all heads of queries and of keys."""
 
+    default_pad: ClassVar = 1
     model_types: ClassVar = ("olmo2",)
     saved: ClassVar = {"olmo2": saved_names("Olmo2Model")}
     settings: ClassVar = DECODER | _BIASES | NO_WINDOWS
@@ -35,6 +36,7 @@ class Olmo2(Decoder):
 class Olmo3(Decoder):
     """OLMo 2 with windows in most layers; the others' rotary embeddings may be stretched. GGUF calls it olmo2."""
 
+    default_pad: ClassVar = 1
     model_types: ClassVar = ("olmo3",)
     saved: ClassVar = {"olmo3": saved_names("Olmo3Model")}
     settings: ClassVar = DECODER | _BIASES | WINDOWS

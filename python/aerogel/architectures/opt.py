@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from aerogel.architectures.files import SavedNames
+from aerogel.architectures.heads import SEQUENCE, SPANS
 from aerogel.architectures.learned import LearnedDecoder, Names
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.settings import CONFIG, Refused, Settings
@@ -17,6 +18,8 @@ class OPT(LearnedDecoder):
 
     model_types: ClassVar = ("opt",)
     classes: ClassVar = ("OPTForCausalLM", "OPTModel")
+    headed: ClassVar = {"OPTForSequenceClassification": SEQUENCE, "OPTForQuestionAnswering": SPANS}
+    default_pad: ClassVar = 1
     layer_prefix: ClassVar = "decoder.layers.{}."
     modules: ClassVar = Names(
         words="decoder.embed_tokens",
@@ -39,6 +42,7 @@ class OPT(LearnedDecoder):
             prefix="model.",
             parts=("decoder.",),
             tied={"lm_head.weight": "decoder.embed_tokens.weight"},
+            classifier="OPTForSequenceClassification",
         )
     }
     settings: ClassVar = CONFIG | Settings(

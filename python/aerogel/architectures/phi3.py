@@ -39,6 +39,8 @@ def _finish_gguf(file: GGUFSource, config: dict[str, Any]) -> None:
 class Phi3(Decoder):
     """Llama without biases of which only a part of each head may turn."""
 
+    default_pad: ClassVar = 32000
+    begins_anew: ClassVar = True
     model_types: ClassVar = ("phi3",)
     saved: ClassVar = {"phi3": replace(saved_names("Phi3Model"), fused=_FUSED)}
     settings: ClassVar = (

@@ -19,6 +19,7 @@ from aerogel.errors import ConfigError
 class SmolLM3(Decoder):
     """Llama with layers that do not know where a token stands."""
 
+    default_pad: ClassVar = 128004
     model_types: ClassVar = ("smollm3",)
     saved: ClassVar = {"smollm3": saved_names("SmolLM3Model")}
     settings: ClassVar = (

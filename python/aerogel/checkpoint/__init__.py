@@ -10,12 +10,13 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from aerogel._util.checks import flag, path_like
+from aerogel._util.checks import flag, path_like, text
 from aerogel._util.partial import restore
 from aerogel.architectures.pooling import Pooling
 from aerogel.checkpoint import compressed_tensors, gguf, hub, packed, safetensors
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.decoding import StreamDecoder
+from aerogel.checkpoint.rerank import as_reranker
 from aerogel.checkpoint.tokenizer import Tokenizer
 from aerogel.checkpoint.weight import Weight
 from aerogel.errors import CheckpointError
@@ -37,7 +38,7 @@ class Source(Protocol):
 SOURCES: tuple[Source, ...] = (packed, compressed_tensors, gguf, safetensors)
 
 
-def open_checkpoint(path_or_id: str | os.PathLike[str], verify: bool = True) -> Checkpoint:
+def open_checkpoint(path_or_id: str | os.PathLike[str], verify: bool = True, rerank: str | None = None) -> Checkpoint:
     """Opens a model for reading. Weights are read when they are asked for.
 
     Args:
@@ -45,6 +46,7 @@ def open_checkpoint(path_or_id: str | os.PathLike[str], verify: bool = True) -> 
             .safetensors file, or a model id such as "sentence-transformers/all-MiniLM-L6-v2", which is downloaded (and
             cached) unless HF_HUB_OFFLINE is set. A path wins over an id of the same name.
         verify: hold the files of a packed model against their checksums.
+        rerank: how a language model scores pairs of texts, see `aerogel.load`; one whose files say it does so anyway.
 
     Raises:
         CheckpointError: there is no such model, or its files are broken.
@@ -53,11 +55,13 @@ def open_checkpoint(path_or_id: str | os.PathLike[str], verify: bool = True) -> 
     """
     # os.path and not Path: an unknown home or a name that is too long for the file system is no path either.
     verify = flag("verify", verify)
+    if rerank is not None:
+        text("rerank", rerank)
     path = Path(os.path.expanduser(path_like("path", path_or_id, CheckpointError)))
     restore(path)  # should a writer have been killed while it put a new model in this place
     if not os.path.exists(path):
         path = hub.download(os.fspath(path_or_id))
     for source in SOURCES:
         if source.detect(path):
-            return source.read(path, verify)
+            return as_reranker(source.read(path, verify), rerank)
     raise CheckpointError(f"{path}: expected a model folder, a .safetensors or a .gguf file, got something else")

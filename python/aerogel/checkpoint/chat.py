@@ -10,6 +10,7 @@ from typing import Any
 from aerogel._util.reading import read_bytes
 from aerogel._util.text import not_utf8
 from aerogel.checkpoint.config import read_optional_json
+from aerogel.checkpoint.known_chats import CHATS
 from aerogel.errors import ChatTemplateError
 
 #: Files of a folder, as Transformers writes them: the default template, others by name, and both as JSON, as it was once.
@@ -43,13 +44,22 @@ class ChatTemplates:
     tokens: Mapping[str, str | None] = field(default_factory=dict)
 
     def choose(self, template: str | None, tools: bool) -> str:
-        """The source to use: `template` is a name, or Jinja itself; unless given that for tools, or the default.
+        """The source to use: `template` is a name, the model's or one of CHATS, or Jinja itself; unless given that for
+        tools, or the default.
 
         Raises:
             ChatTemplateError: there is none.
         """
         if template is not None:
-            return self.sources.get(template, template)
+            known = CHATS.get(template)
+            if template in self.sources or known is not None:
+                return self.sources.get(template, "" if known is None else known.source)
+            if "{" not in template:
+                names = ", ".join([*sorted(self.sources), *CHATS])
+                raise ChatTemplateError(
+                    f"{self.where}: chat template: expected Jinja or one of {names}, got {template!r:.80}"
+                )
+            return template
         for name in ((WITH_TOOLS,) if tools else ()) + (DEFAULT,):
             if name in self.sources:
                 return self.sources[name]
@@ -58,7 +68,10 @@ class ChatTemplates:
             raise ChatTemplateError(
                 f"{self.where}: chat template: none is the default: expected the name of one: {names}"
             )
-        raise ChatTemplateError(f"{self.where}: the model has no chat template: expected one to be given, as Jinja")
+        names = ", ".join(CHATS)
+        raise ChatTemplateError(
+            f"{self.where}: the model has no chat template: expected one to be given, as Jinja or by name: {names}"
+        )
 
 
 def folder_templates(folder: Path) -> ChatTemplates:

@@ -15,6 +15,8 @@ from aerogel._core import release_memory
 from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.chat import ChatTemplates
 from aerogel.checkpoint.generation import GenerationSettings
+from aerogel.checkpoint.messages import Messages
+from aerogel.checkpoint.sentence_modules import LogitScore
 from aerogel.checkpoint.sentence_transformers import Prompts
 from aerogel.checkpoint.weight import Weight
 from aerogel.errors import MissingTensorsError
@@ -110,6 +112,16 @@ class Checkpoint(ABC):
     @property
     def score_activation(self) -> str | None:
         """What the model's authors do to a classifier's scores, by PyTorch's name of it; None: they do not say."""
+        return None
+
+    @property
+    def logit_score(self) -> LogitScore | None:
+        """How a language model's logits are a score of a pair, where the files say so."""
+        return None
+
+    @property
+    def messages(self) -> Messages | None:
+        """How texts become messages that the chat template writes; None: it does not write them."""
         return None
 
     @property

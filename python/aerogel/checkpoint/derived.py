@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from aerogel.checkpoint.chat import ChatTemplates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.generation import GenerationSettings
+from aerogel.checkpoint.messages import Messages
 from aerogel.checkpoint.sentence_transformers import Prompts
 
 if TYPE_CHECKING:
@@ -41,6 +43,14 @@ class Derived(Checkpoint):
     @property
     def term_activation(self) -> str | None:
         return self._source.term_activation
+
+    @property
+    def chat_templates(self) -> ChatTemplates:
+        return self._source.chat_templates
+
+    @property
+    def messages(self) -> Messages | None:
+        return self._source.messages
 
     @property
     def generation(self) -> GenerationSettings:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from aerogel.checkpoint import Checkpoint
-from aerogel.checkpoint.chat import TEMPLATE_FILE, TEMPLATE_FOLDER, TEMPLATE_JSON, write_templates
+from aerogel.checkpoint.chat import TEMPLATE_FILE, TEMPLATE_JSON, folder_templates, write_templates
 from aerogel.checkpoint.sentence_transformers import PROMPTS, read_sentence_transformer
 from aerogel.checkpoint.sentence_writer import write_modules
 from aerogel.errors import ChatTemplateError, TokenizerError
@@ -35,9 +35,7 @@ KEPT_FILES = (
 
 def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
     """Copies the tokenizer's and sentence-transformers' files; a GGUF has its tokenizer and its chat templates inside."""
-    if checkpoint.kind == "gguf":
-        _keep_templates(checkpoint, folder)
-    else:
+    if checkpoint.kind != "gguf":
         root = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
         sentence = read_sentence_transformer(root)
         for pattern in KEPT_FILES:
@@ -46,8 +44,7 @@ def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
             for file in sorted(place.glob(pattern)):
                 if file.is_file():  # there are folders called LICENSES
                     shutil.copyfile(file, folder / file.name)
-        if (root / TEMPLATE_FOLDER).is_dir():
-            _keep_templates(checkpoint, folder)
+    _keep_templates(checkpoint, folder)
     if not (folder / "tokenizer.json").exists():
         try:
             checkpoint.tokenizer().save(folder)
@@ -57,7 +54,9 @@ def keep_files(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _keep_templates(checkpoint: Checkpoint, folder: Path) -> None:
+    """Writes the templates that are not in the files copied."""
     try:
-        write_templates(checkpoint.chat_templates, folder)
+        if checkpoint.chat_templates.sources != folder_templates(folder).sources:
+            write_templates(checkpoint.chat_templates, folder)
     except ChatTemplateError as error:
         log.warning("the packed model will have no chat template: %s", error)

@@ -18,13 +18,15 @@ from aerogel.architectures import saved_names, table_config
 from aerogel.architectures.fused import Rows
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.token_heads import KEY
-from aerogel.checkpoint.chat import ChatTemplates, folder_templates
+from aerogel.checkpoint.chat import DEFAULT, ChatTemplates, folder_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
 from aerogel.checkpoint.fused import row_count, split_fused, transposed
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
+from aerogel.checkpoint.messages import Messages, carries_pairs, takes_parts
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.query_terms import QueryTerms, read_query_terms
+from aerogel.checkpoint.sentence_modules import LogitScore
 from aerogel.checkpoint.sentence_transformers import (
     Prompts,
     SentenceTransformer,
@@ -37,7 +39,7 @@ from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from aerogel.checkpoint.tokenizer_settings import length_limit
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
 from aerogel.checkpoint.word_table import table_shape, take_table
-from aerogel.errors import CheckpointError, MissingTensorsError, UnsupportedModelError
+from aerogel.errors import ChatTemplateError, CheckpointError, MissingTensorsError, UnsupportedModelError
 
 log = logging.getLogger("aerogel")
 
@@ -80,6 +82,25 @@ class FolderCheckpoint(Checkpoint):
         if self._sentence is not None and self._sentence.activation is not None:
             return self._sentence.activation
         return score_activation(self.config, self._folder / "config.json")
+
+    @property
+    def logit_score(self) -> LogitScore | None:
+        return self._sentence.score if self._sentence else None
+
+    @cached_property
+    def messages(self) -> Messages | None:
+        if self._sentence is not None:
+            return self._sentence.messages
+        # A lone classifier, as CrossEncoder takes it: its template writes pairs if it can.
+        declared = self.config.get("architectures") or [""]
+        if not str(declared[0]).endswith("ForSequenceClassification"):
+            return None
+        try:
+            templates = self.chat_templates
+        except ChatTemplateError:  # whoever asks for a chat hears of it
+            return None
+        messages = Messages(takes_parts(templates.sources.get(DEFAULT, "")))
+        return messages if DEFAULT in templates.sources and carries_pairs(templates, messages) else None
 
     @cached_property
     def generation(self) -> GenerationSettings:

@@ -84,6 +84,15 @@ TOKEN_DENSE = DENSE | Settings(
     refused=dict.fromkeys(_PLACES, Refused("a module changes what the one before it gives", _TOKENS)),
     unknown="refuse",
 )
+LOGIT_SCORE = Settings(
+    "1_LogitScore/config.json",
+    used={
+        "true_token_id": "the token whose logit is the score",
+        "false_token_id": "the token whose logit is taken off it",
+    },
+    refused={"module_input_name": Refused("the logits of the language model", ("causal_logits",))},
+    unknown="refuse",
+)
 NORM = Settings("2_LayerNorm/config.json", used={"dimension": "width of the embedding"}, unknown="refuse")
 
 
@@ -94,6 +103,14 @@ class TokenDense:
     place: Path
     dense: Dense
     residual: bool
+
+
+@dataclass(frozen=True)
+class LogitScore:
+    """A score: the logit of the token `true`, less that of the token `false` where there is one."""
+
+    true: int
+    false: int | None
 
 
 @dataclass(frozen=True)
@@ -109,6 +126,7 @@ class Modules:
         terms: what a sparse encoder makes of its logits: one of TERM_ACTIVATIONS; None: it is none.
         tokens: of linears that stand before any pooling, and so make a vector of each token.
         files: parameter of a step -> the folder of its module, and its name there.
+        score: how a language model's logits become a score; None: they do not.
         table: whether the model is a table of embeddings, whose mean is the pooling.
         queries: the folder of a table of weights that makes embeddings of queries, where the model makes those of documents.
     """
@@ -121,6 +139,7 @@ class Modules:
     terms: str | None
     tokens: tuple[TokenDense, ...]
     files: Mapping[str, tuple[Path, str]]
+    score: LogitScore | None = None
     table: bool = False
     queries: Path | None = None
 
@@ -138,6 +157,7 @@ def read_modules(folder: Path) -> Modules:
     steps: list[Step] = []
     tokens: list[TokenDense] = []
     files: dict[str, tuple[Path, str]] = {}
+    score: LogitScore | None = None
     table = False
     queries = None
     listed = [_module(path, folder, entry) for entry in read_json_list(path)]
@@ -152,6 +172,8 @@ def read_modules(folder: Path) -> Modules:
             modes = ("mean",)
         elif kind == "SpladePooling" and modes is None:
             terms = _terms(place)
+        elif kind == "LogitScore" and modes is None and not tokens:
+            score = _logit_score(place)
         elif kind == "Dense" and modes is None:
             tokens.append(_token_dense(place))
         elif kind == "MultiVectorMask" or (kind == "Normalize" and tokens):
@@ -184,6 +206,7 @@ def read_modules(folder: Path) -> Modules:
         terms,
         tuple(tokens),
         files,
+        score,
         table,
         queries,
     )
@@ -232,6 +255,18 @@ def _terms(place: Path) -> str:
             f"{path}: activation_function: expected one of {', '.join(TERM_ACTIVATIONS)}, got {name!r:.80}"
         )
     return str(name)
+
+
+def _logit_score(place: Path) -> LogitScore:
+    path, config = place / "config.json", _read(LOGIT_SCORE, place)
+    ids = [config.get("true_token_id"), config.get("false_token_id")]
+    if (
+        type(ids[0]) is not int
+        or not (ids[1] is None or type(ids[1]) is int)
+        or min(i for i in ids if i is not None) < 0
+    ):
+        raise ConfigError(f"{path}: true_token_id, false_token_id: expected token ids, got {ids!s:.80}")
+    return LogitScore(ids[0], ids[1])
 
 
 def _width(config: Mapping[str, Any], key: str, path: Path) -> int:

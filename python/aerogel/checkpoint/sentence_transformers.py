@@ -9,7 +9,8 @@ from typing import Any
 
 from aerogel.architectures import Pooling, Refused, Settings
 from aerogel.checkpoint.config import read_json, read_optional_json
-from aerogel.checkpoint.sentence_modules import TokenDense, read_modules
+from aerogel.checkpoint.messages import Messages
+from aerogel.checkpoint.sentence_modules import LogitScore, TokenDense, read_modules
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 #: The file of the prompts, beside modules.json.
@@ -39,11 +40,15 @@ SENTENCE_TRANSFORMERS = Settings(
 )
 TRANSFORMER = Settings(
     "sentence_bert_config.json",
-    used={"max_seq_length": "the most tokens of a text", "do_lower_case": "whether texts are lower-cased first"},
+    used={
+        "max_seq_length": "the most tokens of a text",
+        "do_lower_case": "whether texts are lower-cased first",
+        "modality_config": "whether the chat template writes the texts (message), and in what form",
+        "processing_kwargs": "what the chat template gets (chat_template); anything else is refused",
+    },
     harmless={
         "tokenizer_name_or_path": "the tokenizer is that of the folder",
         "unpad_inputs": "batches are ragged",
-        "modality_config": "texts only",
         "model_args": "how weights are loaded",
         "model_kwargs": "how weights are loaded",
         "cache_dir": "where files are kept",
@@ -58,7 +63,7 @@ TRANSFORMER = Settings(
             "hidden states or the head's scores", ("token_embeddings", "scores", "causal_logits")
         ),
         **dict.fromkeys(
-            ("tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs"),
+            ("tokenizer_args", "processor_kwargs", "config_args", "config_kwargs"),
             Refused("arguments for other files: write them there", ()),
         ),
     },
@@ -90,6 +95,8 @@ class SentenceTransformer:
         activation: the name of what is done to a classifier's scores, None where the files do not say.
         files: parameter of a module after the pooling -> the folder of the module, and its name there.
         tokens: linears that make a vector of each token.
+        score: how a language model's logits become a score; None: they do not.
+        messages: how texts become messages for the chat template; None: it does not write them.
         table: whether the model is a table of embeddings.
         queries: the folder of a table of weights that makes a sparse encoder's embeddings of queries.
     """
@@ -104,6 +111,8 @@ class SentenceTransformer:
     terms: str | None
     files: Mapping[str, tuple[Path, str]]
     tokens: tuple[TokenDense, ...] = ()
+    score: LogitScore | None = None
+    messages: Messages | None = None
     table: bool = False
     queries: Path | None = None
 
@@ -141,9 +150,41 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
         modules.terms,
         modules.files,
         modules.tokens,
+        modules.score,
+        _messages(settings, modules.model, pooling is not None, modules.terms is not None or bool(modules.tokens)),
         modules.table,
         modules.queries,
     )
+
+
+def _messages(settings: Mapping[str, Any], folder: Path, embeds: bool, by_token: bool) -> Messages | None:
+    """How texts become messages, where the Transformer's settings say that they do."""
+    path = folder / "sentence_bert_config.json"
+    kinds, arguments = settings.get("modality_config") or {}, settings.get("processing_kwargs") or {}
+    if not isinstance(kinds, dict) or not isinstance(arguments, dict):
+        raise ConfigError(f"{path}: modality_config, processing_kwargs: expected objects, got {kinds!r:.80}")
+    said = arguments.get("chat_template") or {}
+    if set(arguments) - {"chat_template"} or not isinstance(said, dict):
+        raise UnsupportedModelError(
+            f"{path}: processing_kwargs: expected chat_template alone, got {arguments!r:.80}: write others into files"
+        )
+    wrong = sorted(
+        set(said) & {"chat_template", "padding", "truncation", "max_length", "return_tensors", "restore_suffix"}
+    )
+    if wrong:
+        raise UnsupportedModelError(f"{path}: processing_kwargs: chat_template: {', '.join(wrong)} is not supported")
+    if "message" not in kinds:
+        return None
+    if by_token:
+        raise UnsupportedModelError(
+            f"{path}: modality_config: message: expected texts as they are where tokens are embedded, not a chat template's"
+        )
+    form = kinds["message"].get("format") if isinstance(kinds["message"], dict) else None
+    if form not in ("flat", "structured"):
+        raise UnsupportedModelError(
+            f"{path}: modality_config: message: format: expected flat or structured, got {form!r:.80}"
+        )
+    return Messages(form == "structured", said, alone=embeds)
 
 
 def _similarity(settings: Mapping[str, Any], path: Path) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from aerogel.architectures import Dense, Norm, Normalize, Pooling, Step, is_table
 from aerogel.checkpoint.checkpoint import Checkpoint
-from aerogel.checkpoint.config import write_json
+from aerogel.checkpoint.config import read_optional_json, write_json
 from aerogel.checkpoint.query_terms import WRITTEN as TERMS_WRITTEN
 from aerogel.checkpoint.query_terms import write_query_terms
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
@@ -44,6 +44,7 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
     if pooling is None:
         write_token_modules(checkpoint, folder)
         _write_terms(checkpoint, folder)
+        _write_messages(checkpoint, folder)
         return
     steps = [*pooling.steps, *([Normalize()] if pooling.normalize else [])]
     table = is_table(checkpoint.config)  # its mean is its own
@@ -99,6 +100,27 @@ def _write_terms(checkpoint: Checkpoint, folder: Path) -> None:
             "activation_function": checkpoint.term_activation,
             "word_embedding_dimension": checkpoint.config.get("vocab_size"),
         },
+    )
+
+
+def _write_messages(checkpoint: Checkpoint, folder: Path) -> None:
+    """That a classifier's chat template writes pairs, if it does."""
+    messages = checkpoint.messages
+    if messages is None or messages.alone:
+        return
+    _write_list(folder, ["Transformer"], [""], "models")
+    path, entry = folder / "sentence_bert_config.json", {"method": "forward", "method_output_name": "logits"}
+    said = {
+        **{key: value for key, value in read_optional_json(path).items() if key != "processing_kwargs"},
+        "transformer_task": "sequence-classification",
+        "modality_config": {
+            "text": entry,
+            "message": {**entry, "format": "structured" if messages.structured else "flat"},
+        },
+        "module_output_name": "scores",
+    }
+    write_json(
+        path, {**said, "processing_kwargs": {"chat_template": messages.arguments}} if messages.arguments else said
     )
 
 

@@ -36,12 +36,14 @@ def command(
     frequency_penalty: sampling.FrequencyPenalty = 0.0,
     stop: sampling.Stop = None,
     lookup: sampling.Lookup = 0,
+    template: sampling.ChatTemplate = None,
     kv_cache: KvCache = None,
     threads: Threads = None,
 ) -> None:
     """Talk with a model. Without a terminal, each line of standard input is said, and answered on standard output."""
     talk = loaded(folder, threads, kv_cache=kv_cache).conversation(
         system,
+        template=sampling.template(template),
         max_new_tokens=count,
         temperature=temperature,
         top_k=top_k,

@@ -20,6 +20,7 @@ from aerogel.cli.options import (
     JsonFile,
     Overwrite,
     Pattern,
+    Rerank,
     Source,
     Sts,
     TextFile,
@@ -142,6 +143,7 @@ def command(
     ] = None,
     json_file: JsonFile = None,
     overwrite: Overwrite = False,
+    rerank: Rerank = None,
     threads: Threads = None,
 ) -> None:
     """Prune and quantize a model into a packed model.
@@ -176,10 +178,11 @@ def command(
             threads=threads,
             progress=progress,
             overwrite=overwrite,
+            rerank=rerank,
         )
     expected = _prediction(done, tokens, threads)
     show(done, expected, time.perf_counter() - begin)
-    _report(done, source, task, report, json_file, overwrite, threads)
+    _report(done, source, task, report, json_file, overwrite, threads, rerank)
 
 
 def _check_goals(goals: Sequence[Any], data: Sequence[Path | None], scored: bool) -> None:
@@ -265,9 +268,12 @@ def _report(
     json_file: Path | None,
     overwrite: bool,
     threads: int | None,
+    rerank: str | None,
 ) -> None:
     """Scores the result if there is data, and writes the files that were asked for."""
-    score = None if task is None else task.evaluate(loaded(report.path, threads), loaded(source, threads))
+    score = (
+        None if task is None else task.evaluate(loaded(report.path, threads), loaded(source, threads, rerank=rerank))
+    )
     if score is not None:
         scoring.show(score)
     if folder is not None:

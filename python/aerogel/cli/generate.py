@@ -41,11 +41,12 @@ def command(
             metavar="DIR", help="A smaller model with the same tokens that guesses ahead: the same text, sooner."
         ),
     ] = None,
+    template: sampling.ChatTemplate = None,
     quant: Quant = None,
     kv_cache: KvCache = None,
     threads: Threads = None,
 ) -> None:
-    """Continue a text, or answer one with --chat."""
+    """Continue a text, or answer one with --chat or --chat-template."""
     text = "\n".join(read_lines("-")) if prompt == "-" else prompt
     schema, rules = sampling.schema(json_schema), sampling.file_text(grammar)
     loaded(folder, threads, quant=quant, kv_cache=kv_cache).generate(
@@ -57,7 +58,7 @@ def command(
         seed,
         stream=True,
         repetition_penalty=repetition_penalty,
-        chat=chat,
+        chat=chat if template is None else str(sampling.template(template)),
         stop=sampling.stops(stop),
         min_p=min_p,
         typical_p=typical_p,

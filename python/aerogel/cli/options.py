@@ -34,6 +34,14 @@ Quant = Annotated[
         "\\[default: weights as the file has them]",
     ),
 ]
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORM",
+        help="Make a language model a reranker, by its logits of yes and no: model (by its own chat template), "
+        "qwen3-reranker, bge-reranker-gemma, or a template's file.",
+    ),
+]
 KvCache = Annotated[
     str | None,
     typer.Option(

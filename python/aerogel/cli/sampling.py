@@ -75,6 +75,14 @@ Grammar = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="The text is of this grammar, in Lark's syntax.", rich_help_panel=FORM),
 ]
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template",
+        metavar="NAME|FILE",
+        help="In the place of the model's own: chatml, gemma, llama3, mistral, phi3, zephyr, or a file of Jinja.",
+    ),
+]
 Lookup = Annotated[
     int,
     typer.Option(
@@ -110,3 +118,8 @@ def file_text(file: Path | None) -> str | None:
         return read_bytes(str(file), file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(not_utf8(file, error)) from error
+
+
+def template(said: str | None) -> str | None:
+    """A chat template: the name of one, or what is in the file."""
+    return file_text(Path(said)) if said is not None and Path(said).is_file() else said

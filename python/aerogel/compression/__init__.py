@@ -46,6 +46,7 @@ def compress(
     seed: int | None = None,
     target: Target | None = None,
     overwrite: bool = False,
+    rerank: str | None = None,
 ) -> CompressReport:
     """Prunes and quantizes a model and writes it as a packed model.
 
@@ -75,6 +76,8 @@ def compress(
             `sparsity`.
         overwrite: replace a model that stands in `out`. Only one that aerogel wrote is replaced: a folder with other files
             in it, or with the source, is refused all the same.
+        rerank: as `aerogel.load`: makes a language model a reranker, which the packed model then is. Calibration texts that
+            follow each other are pairs for a model whose chat template writes pairs.
 
     Returns:
         A report with the sparsity, size and error of every tensor.
@@ -108,7 +111,7 @@ def compress(
     }
     whole = with_values(_recipe_of(recipe), {key: value for key, value in given.items() if value is not None})
     check_target(target_folder, overwrite)
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, rerank=rerank)
     check_apart(checkpoint.path, target_folder)
     if target is not None:
         return pack_to(checkpoint, target_folder, whole, target, workers, progress, overwrite)

@@ -23,6 +23,7 @@ from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.checkpoint.checksums import write_checksums
 from aerogel.checkpoint.config import write_json
 from aerogel.checkpoint.folder import keep_files
+from aerogel.checkpoint.messages import calibration_texts
 from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed_config
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.target import writing_model
@@ -159,9 +160,11 @@ def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpo
     running = architecture.generates
     if not running and len(texts) < FEW_TEXTS:
         log.warning("calibration: %d texts are few: from about %d on results are steady", len(texts), FEW_TEXTS)
-    tokens = min(wanted.tokens or (512 if running else 128), architecture.max_positions)
+    long = running or checkpoint.messages is not None  # an instruction takes its part
+    tokens = min(wanted.tokens or (512 if long else 128), architecture.max_positions)
     tokens = min(tokens, checkpoint.max_tokens or tokens)
-    return sequences(texts, checkpoint.tokenizer(), tokens, wanted.total, running, wanted.samples, recipe.seed)
+    texts, tokenizer = calibration_texts(checkpoint, texts)
+    return sequences(texts, tokenizer, tokens, wanted.total, running, wanted.samples, recipe.seed)
 
 
 def _too_few(recipe: Recipe, architecture: Architecture, ids: Sequence[Sequence[int]] | None) -> list[str]:

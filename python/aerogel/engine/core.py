@@ -16,7 +16,7 @@ from aerogel.architectures.heads import label_names
 from aerogel.architectures.pooling import Pooling
 from aerogel.engine.sessions import Sessions
 from aerogel.engine.text_runner import TextRunner
-from aerogel.engine.token_ids import ragged
+from aerogel.engine.token_ids import is_split, ragged
 from aerogel.errors import AerogelError, DataError, UnsupportedModelError
 from aerogel.quantize import scheme
 from aerogel.tuning import Tuner
@@ -40,6 +40,7 @@ class Arguments(NamedTuple):
     verify: bool
     quant: str | None
     kv_cache: str | None
+    rerank: str | None
 
 
 @dataclass(frozen=True)
@@ -279,6 +280,9 @@ class Core:
         """
         output, last_only = self._output(output), flag("last_only", last_only)
         ids, ends = ragged(token_ids, offsets)
+        if output == "scores" and self._architecture.pad_id is not None and is_split(ids, ends):
+            rows = np.split(ids, [int(end) for end in ends[1:-1]])
+            ids, ends = ragged([self._architecture.scored(row.tolist()) for row in rows], None)
         with self._session() as session:
             return session.run(ids, ends, output, last_only=last_only)
 

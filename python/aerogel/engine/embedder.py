@@ -10,11 +10,12 @@ import numpy as np
 from aerogel._util.checks import flag, function, one_of, whole_number
 from aerogel._util.checks import texts as check_texts
 from aerogel._util.progress import Progress
+from aerogel.checkpoint.messages import text_prompts
 from aerogel.engine.core import Core
 from aerogel.engine.embeddings import PRECISIONS, normalized, pairwise_similarity, quantized, shortened, similarity
 from aerogel.engine.progress_bar import shown_progress
 from aerogel.engine.tensors import as_tensor
-from aerogel.engine.text_runner import BATCH_TOKENS
+from aerogel.engine.text_runner import BATCH_TOKENS, TextRunner
 from aerogel.errors import UnsupportedModelError
 
 
@@ -81,7 +82,7 @@ class Embedder(Core):
         if found:
             runner = self._texts()
             with shown_progress("texts", flag("show_progress_bar", show_progress_bar), progress) as report:
-                ids = runner.tokenize([before + text for text in found])
+                ids = self._tokens(runner, found, before)
                 runner.fill(result, ids, None, output, batch_tokens, batch_size, report)
         shorter = shortened(result, dimensions)
         if normalize and (shorter is not result or not pooling.normalize):
@@ -100,10 +101,17 @@ class Embedder(Core):
         rows: list[np.ndarray] = []
         if found:
             runner = self._texts()
-            ids = runner.tokenize([before + text for text in found])
+            ids = self._tokens(runner, found, before)
             for _, _, hidden, ends in runner.run(ids, None, "hidden", BATCH_TOKENS, batch_size):
                 rows += np.split(hidden, ends[1:-1])
         return rows[0] if isinstance(texts, str) else rows
+
+    def _tokens(self, runner: TextRunner, texts: Sequence[str], before: str) -> list[list[int]]:
+        """The tokens of texts: behind a prompt, which is the instruction where a chat template writes what is embedded."""
+        prompts = text_prompts(self._checkpoint)
+        if prompts is None:
+            return runner.tokenize([before + text for text in texts])
+        return prompts.encode(prompts.alone(texts, before), self.max_tokens, before)
 
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
         """`encode`, after the model's prompt for queries, if it has one and `prompt` or `prompt_name` name no other."""

@@ -10,7 +10,7 @@ import numpy as np
 from aerogel._core import Session
 from aerogel.engine.core import Core
 from aerogel.engine.generation.calls import Prompt, acomplete, astream, complete, stream, tokens
-from aerogel.engine.generation.chat import chat_text, chat_tokens
+from aerogel.engine.generation.chat import chat_text, chat_tokens, with_end
 from aerogel.engine.generation.completion import Completion
 from aerogel.engine.generation.conversation import Conversation
 from aerogel.engine.generation.source import Source
@@ -34,7 +34,7 @@ class Generator(Core):
         stream: bool | Callable[[str], None] = False,
         repetition_penalty: float | None = None,
         *,
-        chat: bool = False,
+        chat: bool | str = False,
         stop: str | Sequence[str] | Sequence[Sequence[str]] = (),
         min_p: float | None = None,
         typical_p: float | None = None,
@@ -46,6 +46,7 @@ class Generator(Core):
         grammar: str | None = None,
         lookup: int = 0,
         draft: Generator | None = None,
+        stop_ids: Sequence[int] | None = None,
     ) -> Any:
         """Continues a text, or many at once.
 
@@ -64,7 +65,8 @@ class Generator(Core):
                 none. Unless given what the model's generation_config.json says. What else that says about which tokens
                 may come (no_repeat_ngram_size, suppress_tokens, min_new_tokens ...) is done too; its temperature, top_k
                 and top_p are not used: these are the caller's.
-            chat: the text is what a user says to the model: the model's chat template is put around it (see `chat`).
+            chat: the text is what a user says to the model: the model's chat template is put around it (see `chat`), or the
+                one whose name or Jinja this is.
             stop: strings that end the text, and are not in it; or a list of them for each text.
             min_p: tokens at least so likely as this part of the most likely one.
             typical_p: the tokens nearest to the expected information whose probabilities add up to p.
@@ -77,6 +79,7 @@ class Generator(Core):
             lookup: guess up to so many tokens ahead from what is in the text already, and check them in one pass. The text
                 stays the same; it comes sooner where it repeats itself or the prompt, as in code and summaries.
             draft: a smaller model with the same tokens that guesses ahead; the text stays the same.
+            stop_ids: the tokens that end the text; the model's own unless given.
 
         Returns:
             The new text, without the prompt; a list of texts for a list of prompts.
@@ -103,16 +106,17 @@ class Generator(Core):
                 "grammar": grammar,
                 "lookup": lookup,
                 "draft": draft,
+                "stop_ids": stop_ids,
             },
             stream,
         )
         return [one.text for one in found] if isinstance(found, list) else found.text
 
     @overload
-    def complete(self, text: Prompt, *, chat: bool = False, **options: Any) -> Completion: ...
+    def complete(self, text: Prompt, *, chat: bool | str = False, **options: Any) -> Completion: ...
     @overload
-    def complete(self, text: Sequence[Prompt], *, chat: bool = False, **options: Any) -> list[Completion]: ...
-    def complete(self, text: Any, *, chat: bool = False, **options: Any) -> Any:
+    def complete(self, text: Sequence[Prompt], *, chat: bool | str = False, **options: Any) -> list[Completion]: ...
+    def complete(self, text: Any, *, chat: bool | str = False, **options: Any) -> Any:
         """`generate` with all that is known of the text: tokens, why it has ended, and with `logprobs=n` how likely each
         token was, and the n likeliest in its place.
 
@@ -123,17 +127,17 @@ class Generator(Core):
         """
         return complete(self.as_source(), text, chat, options)
 
-    def stream(self, text: Prompt, *, chat: bool = False, **options: Any) -> Iterator[str]:
+    def stream(self, text: Prompt, *, chat: bool | str = False, **options: Any) -> Iterator[str]:
         """The text of `generate`, piece by piece as it is written; the options are `generate`'s. Nothing is computed that
         is not asked for."""
         return stream(self.as_source(), text, chat, options)
 
-    async def agenerate(self, text: Any, *, chat: bool = False, **options: Any) -> Any:
+    async def agenerate(self, text: Any, *, chat: bool | str = False, **options: Any) -> Any:
         """`generate` for asyncio: in a thread, and ended before the next token where the task is cancelled."""
         found = await acomplete(self.as_source(), text, chat, options)
         return [one.text for one in found] if isinstance(found, list) else found.text
 
-    def astream(self, text: Prompt, *, chat: bool = False, **options: Any) -> AsyncIterator[str]:
+    def astream(self, text: Prompt, *, chat: bool | str = False, **options: Any) -> AsyncIterator[str]:
         """`stream` for asyncio: in a thread, and ended before the next token where the iterator is closed or the task
         cancelled."""
         return astream(self.as_source(), text, chat, options)
@@ -180,7 +184,8 @@ class Generator(Core):
             max_new_tokens: the most tokens of the answer.
             tools: JSON schemas of functions that the model may call.
             documents: texts to answer from, where the template knows them: [{"title": "...", "text": "..."}].
-            template: the name of one of the model's templates, or Jinja; unless given "tool_use" with tools, or the default.
+            template: the name of one of the model's templates, or of one that models share ("chatml", "gemma", "llama3",
+                "mistral", "phi3", "zephyr"), or Jinja; unless given "tool_use" with tools, or the default.
             template_arguments: what else the template reads, such as {"enable_thinking": False}.
             continue_final_message: go on with the last message instead of answering it.
             **options: as `generate`: temperature, stream ...
@@ -199,7 +204,7 @@ class Generator(Core):
             template_arguments=template_arguments,
             continue_final_message=continue_final_message,
         )
-        return self.generate(prompt, max_new_tokens, **options)
+        return self.generate(prompt, max_new_tokens, **with_end(self.as_source(), template, options))
 
     def chat_text(
         self,

@@ -58,6 +58,7 @@ def load(
     progress: Progress | None = None,
     quant: str | None = None,
     kv_cache: str | None = None,
+    rerank: str | None = None,
 ) -> Model:
     """Loads a packed model, or any supported checkpoint: as it is (exact), or quantized on the way with `quant`.
 
@@ -84,6 +85,11 @@ def load(
             of the memory; "int8", a quarter, with a scale for each token and head. Unless given "float32" where all linears
             are, and "float16" otherwise: weights of fewer bits have moved the answers by much more. `forward` and embeddings
             keep nothing.
+        rerank: makes a language model score pairs of texts (`scores`, `predict`, `rank`) by the logits of "yes" and "no"
+            behind them. It says what writes a pair: "model", the model's own chat template; "qwen3-reranker" or
+            "bge-reranker-gemma", as these are asked; or a template, or the path of its file: Jinja over messages of the
+            roles "query" and "document", or a text with {query} and {document}. A model whose files say it (LogitScore of
+            sentence-transformers, a reranker's GGUF) needs no word.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
@@ -105,10 +111,9 @@ def load(
         quant = scheme(quant).name  # refuses an unknown one before any work
     if kv_cache is not None:
         one_of("kv_cache", kv_cache, KV_CACHES, DataError)
-    arguments = Arguments(
-        _lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant, kv_cache
-    )
-    checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
+    lasting, count = _lasting(path), None if threads is None else workers
+    arguments = Arguments(lasting, count, format, memory, pooling, verify, quant, kv_cache, rerank)
+    checkpoint = open_checkpoint(arguments.path, verify, rerank)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
     used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
     architecture = architecture_of(checkpoint, used)

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from aerogel._util.checks import flag, whole_number
+from aerogel._util.checks import flag, text, whole_number
 from aerogel._util.checks import texts as check_texts
 from aerogel._util.progress import Progress
+from aerogel.checkpoint.messages import pair_prompts
 from aerogel.engine.core import Core
 from aerogel.engine.progress_bar import shown_progress
 from aerogel.engine.rerank import activated, activation, split_pairs
 from aerogel.engine.tensors import as_tensor
 from aerogel.engine.text_runner import BATCH_TOKENS
-from aerogel.errors import UnsupportedModelError
+from aerogel.errors import DataError, UnsupportedModelError
 
 
 class Scorer(Core):
@@ -29,6 +30,7 @@ class Scorer(Core):
         *,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        prompt: str = "",
     ) -> np.ndarray:
         """Runs a classifier: its raw scores (logits), before any softmax or sigmoid.
 
@@ -38,30 +40,45 @@ class Scorer(Core):
             batch_tokens: tokens that are run at once.
             batch_size: the most texts that are run at once; as `batch_tokens` says unless given.
             progress: called as progress(done, total, "texts").
+            prompt: what is asked of a pair: the instruction where the model's chat template writes pairs; elsewhere it
+                stands before the first text.
 
         Returns:
             float32 [n, labels], or [labels] for a single string.
         """
         if isinstance(texts, str):
-            scores: np.ndarray = self.scores([texts], pairs, batch_tokens)[0]
+            scores: np.ndarray = self.scores([texts], pairs, batch_tokens, prompt=prompt)[0]
             return scores
         if "scores" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not a classifier")
         texts = check_texts("texts", texts)
         batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
         batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
+        text("prompt", prompt, DataError)
         result = np.empty((len(texts), self._architecture.labels), np.float32)
         if not texts:
             return result
         runner, types = self._texts(), None
         if pairs is None:
-            ids = runner.tokenize(texts)
+            ids = runner.tokenize([prompt + one for one in texts] if prompt else texts)
         else:
             pairs = [pairs] * len(texts) if isinstance(pairs, str) else check_texts("pairs", pairs)
-            ids, kinds = self.tokenizer.encode_pair(texts, pairs, self.max_tokens)
-            types = self._known_types(kinds)
+            ids, types = self._pairs(texts, pairs, prompt)
+        if types is None:
+            ids = [list(self._architecture.scored(row)) for row in ids]
         runner.fill(result, ids, types, "scores", batch_tokens, batch_size, progress)
         return result
+
+    def _pairs(
+        self, first: Sequence[str], second: Sequence[str], prompt: str
+    ) -> tuple[list[list[int]], list[list[int]] | None]:
+        """The tokens of pairs, and their types where the model has such."""
+        prompts = pair_prompts(self._checkpoint)
+        if prompts is not None:
+            return prompts.encode(prompts.pairs(first, second, prompt), self.max_tokens, prompt), None
+        first = [prompt + one for one in first] if prompt else first
+        ids, kinds = self.tokenizer.encode_pair(first, second, self.max_tokens)
+        return ids, self._known_types(kinds)
 
     def predict(
         self,
@@ -83,7 +100,7 @@ class Scorer(Core):
             activation_fn: what is done to the scores: "sigmoid", "identity", "tanh", "softmax" or a function of float32
                 [n, labels]; unless given as the model's files say, else the sigmoid where there is one label.
             apply_softmax: scores of several labels that sum to 1.
-            prompt: stands before the first text of each pair.
+            prompt: stands before the first text of each pair, or is the instruction where a chat template writes pairs.
             prompt_name: one of the model's own, see `prompts`.
             batch_size: the most pairs that are run at once; as `batch_tokens` says unless given.
             batch_tokens: tokens that are run at once.
@@ -98,9 +115,7 @@ class Scorer(Core):
         flag("apply_softmax", apply_softmax)
         before = self._prompt(prompt, prompt_name)
         with shown_progress("pairs", flag("show_progress_bar", show_progress_bar), None) as report:
-            raw = self.scores(
-                [before + text for text in first], second, batch_tokens, batch_size=batch_size, progress=report
-            )
+            raw = self.scores(first, second, batch_tokens, batch_size=batch_size, progress=report, prompt=before)
         found = activated(activate, raw, apply_softmax)
         return as_tensor(found[0] if one else found) if convert_to_tensor else found[0] if one else found
 

@@ -36,6 +36,11 @@ def ragged(
     return ids.astype(np.int32), ends.astype(np.int64)
 
 
+def is_split(ids: np.ndarray, ends: np.ndarray) -> bool:
+    """Whether offsets cut the tokens into sequences of at least one each; the engine says what is wrong where not."""
+    return len(ends) > 1 and ends[0] == 0 and ends[-1] == len(ids) and bool((np.diff(ends) > 0).all())
+
+
 def integers(name: str, values: Any) -> np.ndarray:
     """Token ids or offsets: a row of integers that int32 holds, none below 0; it may be empty."""
     found = array(name, values, 1)

@@ -60,6 +60,7 @@ def export(
     max_shard_bytes: int | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
+    rerank: str | None = None,
 ) -> ExportReport:
     """Writes a model as a plain Hugging Face folder: dense safetensors, config, tokenizer, pooling.
 
@@ -75,6 +76,7 @@ def export(
         max_shard_bytes: size limit of one file of weights; a tensor is never split. One file unless given.
         progress: called as progress(done, total, name) after every tensor.
         overwrite: as `aerogel.compress`.
+        rerank: as `aerogel.load`: makes a language model a reranker, a classifier with one label.
 
     Raises:
         RecipeError: `dtype` is unknown, or `out` may not be overwritten.
@@ -87,7 +89,7 @@ def export(
     function("progress", progress, RecipeError)
     _check_arguments(dtype, max_shard_bytes)
     check_target(out, overwrite)
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, rerank=rerank)
     check_apart(checkpoint.path, out)
     architecture = architecture_of(checkpoint)
     linears = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.LINEAR}

@@ -13,6 +13,7 @@ from aerogel._core import default_threads
 from aerogel.architectures import Role, architecture_of
 from aerogel.calibrate import sequences
 from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint.messages import calibration_texts
 from aerogel.compression.calibrated import compress_calibrated
 from aerogel.compression.matrix import Choice
 from aerogel.compression.recipe import Calibration
@@ -30,14 +31,15 @@ def prune_at_once(checkpoint: Checkpoint, student: Trainee, texts: Sequence[str]
     """
     architecture = architecture_of(checkpoint)  # without the head that a student may have besides
     limits = (
-        512 if architecture.generates else 128,
+        512 if architecture.generates or checkpoint.messages is not None else 128,
         architecture.max_positions,
         checkpoint.max_tokens,
         options.max_tokens,
     )
+    prompts, tokenizer = calibration_texts(checkpoint, [text for text in texts if text.strip()])
     ids = sequences(
-        [text for text in texts if text.strip()],
-        checkpoint.tokenizer(),
+        prompts,
+        tokenizer,
         min(limit for limit in limits if limit),
         Calibration().total,
         architecture.generates,

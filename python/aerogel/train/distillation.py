@@ -156,7 +156,8 @@ def tokenize(checkpoint: Checkpoint, model: Trainee, texts: Sequence[str], optio
         rows = [flat[i : i + window] for i in range(0, len(flat), window)]
         return Sequences(rows[:-1] if len(rows) > 1 else rows)  # all of one length
     limits = [limit for limit in (options.max_tokens, checkpoint.max_tokens, most) if limit]
-    return Sequences(checkpoint.tokenizer().encode(texts, min(limits)))
+    rows = checkpoint.tokenizer().encode(texts, min(limits))
+    return Sequences([model.architecture.scored(row) for row in rows])
 
 
 def prepare(

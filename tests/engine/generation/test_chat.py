@@ -213,8 +213,8 @@ def test_messages_of_other_kinds(with_template):
         ([HI], {"template": 3}, ChatTemplateError, "template: expected a string"),
         ([HI], {"template": "{{ raise_exception('no') }}"}, ChatTemplateError, "chat template: no"),
         ([HI], {"continue_final_message": True, "add_generation_prompt": True}, DataError, "expected one of"),
-        ([HI], {"continue_final_message": True, "template": "x content"}, ChatTemplateError, "does not write the last"),
-        ([HI], {"continue_final_message": True, "template": "x"}, ChatTemplateError, "expected a template that writes"),
+        ([HI], {"continue_final_message": True, "template": "x content{# #}"}, ChatTemplateError, "does not write the last"),
+        ([HI], {"continue_final_message": True, "template": "x{# #}"}, ChatTemplateError, "expected a template that writes"),
         ([{"role": "user"}], {"continue_final_message": True}, DataError, "expected a text in the last message"),
     ],
 )  # fmt: skip
@@ -234,6 +234,39 @@ def test_a_broken_template_harms_chat_only(with_template, tmp_path):
 def test_a_model_without_a_template(llama_folder):
     with pytest.raises(ChatTemplateError, match="the model has no chat template"):
         aerogel.load(llama_folder).chat([HI])
+
+
+def test_templates_by_name(llama_folder, tmp_path):
+    """One is named where the vocabulary has its tokens; what ends an answer there ends it."""
+    folder = tmp_path / "m"
+    shutil.copytree(llama_folder, folder)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocab = tokenizer["model"]["vocab"]
+    vocab["<|im_start|>"], vocab["<|im_end|>"] = vocab.pop("red"), vocab.pop("blue")
+    path.write_text(json.dumps(tokenizer))
+    model = aerogel.load(folder)
+    with pytest.raises(ChatTemplateError, match="'chatml' fits its vocabulary"):
+        model.chat([HI])
+    with pytest.raises(ChatTemplateError, match="expected Jinja or one of gemma.*, got 'ChatML'"):
+        model.chat([HI], template="ChatML")
+    assert (
+        model.chat_text([HI], template="chatml")
+        == f"<|im_start|>user\n{HI['content']}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    end, written = vocab["<|im_end|>"], []
+    prompt = model.chat_tokens([{"role": "user", "content": "the cat"}], template="chatml")
+    for seed in range(40):  # until one comes that the token would end
+        written = list(model.generate_tokens(prompt, 8, temperature=1.0, seed=seed))
+        if end in written[1:]:
+            break
+    options = {"temperature": 1.0, "seed": seed, "max_new_tokens": 8}
+    expected = model.tokenizer.decode(written[: written.index(end)])
+    assert model.generate("the cat", chat="chatml", **options) == expected
+    assert model.chat([{"role": "user", "content": "the cat"}], template="chatml", **options) == expected
+    assert model.conversation(template="chatml", **options).say("the cat") == expected
+    ids = model.complete("the cat", chat="chatml", stop_ids=[], **options).token_ids
+    assert list(ids) == written
 
 
 def test_smollm2(smollm2):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from aerogel._util.checks import flag, items
+from aerogel.engine.generation.chat import with_end
 from aerogel.engine.generation.completion import Completion
 from aerogel.engine.generation.loop import write
 from aerogel.engine.generation.options import Options, options_for
@@ -32,7 +33,7 @@ def is_one(prompts: Any) -> bool:
     return isinstance(prompts, (list, tuple)) and bool(prompts) and isinstance(prompts[0], (int, np.integer))
 
 
-def writers_for(source: Source, prompts: Any, chat: bool, options: Mapping[str, Any]) -> list[Writer]:
+def writers_for(source: Source, prompts: Any, chat: bool | str, options: Mapping[str, Any]) -> list[Writer]:
     """What writes the texts behind the prompts.
 
     Raises:
@@ -40,14 +41,14 @@ def writers_for(source: Source, prompts: Any, chat: bool, options: Mapping[str, 
     """
     source.check()
     found = [prompts] if is_one(prompts) else items("text", prompts)
-    wanted = options_for(len(found), options)
+    wanted = options_for(len(found), with_end(source, chat, options))
     return [Writer(source, prompt_tokens(source, one, chat), own) for one, own in zip(found, wanted, strict=True)]
 
 
 def complete(
     source: Source,
     prompts: Any,
-    chat: bool,
+    chat: bool | str,
     options: Mapping[str, Any],
     show: bool | Callable[[str], None] = False,
     cancelled: threading.Event | None = None,
@@ -70,7 +71,7 @@ def complete(
 
 
 def stream(
-    source: Source, prompt: Any, chat: bool, options: Mapping[str, Any], cancelled: threading.Event | None = None
+    source: Source, prompt: Any, chat: bool | str, options: Mapping[str, Any], cancelled: threading.Event | None = None
 ) -> Iterator[str]:
     """`Model.stream`. Arguments are checked at once, the text is written when it is asked for."""
     if not is_one(prompt):
@@ -104,7 +105,7 @@ def _tokens(source: Source, writer: Writer) -> Iterator[int]:
 
 
 async def acomplete(
-    source: Source, prompts: Any, chat: bool, options: Mapping[str, Any]
+    source: Source, prompts: Any, chat: bool | str, options: Mapping[str, Any]
 ) -> Completion | list[Completion]:
     """`complete` in a thread. Cancelling the task ends it before the next token."""
     import asyncio
@@ -116,7 +117,7 @@ async def acomplete(
         cancelled.set()
 
 
-async def astream(source: Source, prompt: Any, chat: bool, options: Mapping[str, Any]) -> AsyncIterator[str]:
+async def astream(source: Source, prompt: Any, chat: bool | str, options: Mapping[str, Any]) -> AsyncIterator[str]:
     """`stream` in a thread. Closing the iterator, or cancelling the task, ends it before the next token."""
     import asyncio
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aerogel._util.checks import flag, items, shown, text
+from aerogel.checkpoint.known_chats import CHATS, fitting
 from aerogel.engine.generation.source import Source
 from aerogel.errors import ChatTemplateError, DataError, TokenizerError
 
@@ -39,6 +40,8 @@ def chat_text(
     if continued and begun:
         raise DataError("expected one of continue_final_message and add_generation_prompt, got both")
     templates = source.checkpoint.chat_templates
+    if template is None and not templates.sources:
+        _name_one(source)
     jinja = templates.choose(template, tools is not None)
     last = _mark_last(conversation, jinja) if continued else ""
     values = {
@@ -57,6 +60,27 @@ def chat_tokens(source: Source, *args: Any, **kwargs: Any) -> list[int]:
     """`chat_text` as token ids: with the special tokens that the template has written, and no others."""
     [ids] = source.tokenizer.encode([chat_text(source, *args, **kwargs)], special=False)
     return ids
+
+
+def _name_one(source: Source) -> None:
+    """Refuses a conversation without a template with the name of one that fits the vocabulary, if one does."""
+    try:
+        name = fitting(source.tokenizer.id_of)
+    except TokenizerError:
+        return
+    if name is not None:
+        raise ChatTemplateError(
+            f"{source.checkpoint.path}: the model has no chat template: expected one to be given, as Jinja or by name: "
+            f"{name!r} fits its vocabulary"
+        )
+
+
+def with_end(source: Source, template: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of an answer by one of the known templates: what ends it there ends it, too."""
+    if not isinstance(template, str) or template not in CHATS or options.get("stop_ids") is not None:
+        return options
+    end = source.tokenizer.id_of(CHATS[template].end)
+    return options if end is None else {**options, "stop_ids": sorted({*source.ends(), end})}
 
 
 def _messages(messages: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aerogel._util.checks import text as check_text
-from aerogel.engine.generation.chat import chat_tokens
+from aerogel.engine.generation.chat import chat_tokens, with_end
 from aerogel.engine.generation.completion import Completion
 from aerogel.engine.generation.loop import write
 from aerogel.engine.generation.options import options_for
@@ -38,6 +38,7 @@ class Conversation:
         options: Mapping[str, Any],
     ) -> None:
         source().check()
+        options = with_end(source(), chat.get("template"), options)
         options_for(1, options)
         self._source, self._new_session = source, new_session
         self._session: Session | None = None

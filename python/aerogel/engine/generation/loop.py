@@ -125,7 +125,9 @@ def _step(source: Source, session: Session, active: list[_Place]) -> Generator[E
     for place in active:
         if place.loan is not None:
             continue
-        if room > 0 or len(place.writer.ids) - place.held == 1:
+        _begin_anew(source, session, place)
+        left = len(place.writer.ids) - place.held
+        if left == 1 or (room > 0 if source.in_parts else left <= room):
             room -= place.plan(room)
             ready.append(place)
     for guessing in (False, True):
@@ -140,6 +142,14 @@ def _step(source: Source, session: Session, active: list[_Place]) -> Generator[E
         for number, place in enumerate(places):
             rows = logits[ends[number] : ends[number + 1]] if guessing else logits[number : number + 1]
             yield from _go_on(session, place, rows[len(rows) - len(place.guessed) - 1 :])
+
+
+def _begin_anew(source: Source, session: Session, place: _Place) -> None:
+    """Forgets keys that were turned as those of a shorter text are, as Transformers does."""
+    most = source.turns_over
+    if most is not None and 0 < place.held <= most < len(place.writer.ids):
+        session.truncate_slot(place.slot, 0)
+        place.held = 0
 
 
 def _go_on(session: Session, place: _Place, rows: np.ndarray) -> Generator[Event, None, None]:

@@ -18,20 +18,22 @@ from aerogel.errors import AerogelError, DataError, ShapeError
 log = logging.getLogger("aerogel")
 
 
-def prompt_tokens(source: Source, prompt: str | Sequence[int] | np.ndarray, chat: bool) -> list[int]:
-    """The token ids of a text, or the ids themselves; with `chat` those of a conversation in which the user says the text.
+def prompt_tokens(source: Source, prompt: str | Sequence[int] | np.ndarray, chat: bool | str) -> list[int]:
+    """The token ids of a text, or the ids themselves; with `chat` those of a conversation in which the user says the text,
+    by the model's template, or the one that it is or names.
 
     Raises:
         DataError: the text is empty, and there is no token to begin one with; or token ids are to be said.
     """
-    chat = flag("chat", chat)
+    template = chat if isinstance(chat, str) else None
+    chat = True if template is not None else flag("chat", chat)
     if not isinstance(prompt, str):
         if chat:
             raise DataError("chat: expected a text for the user to say, got token ids")
         return [int(token) for token in prompt_ids("prompt", prompt)]
     prompt = check_text("text", prompt, DataError)
     if chat:
-        return chat_tokens(source, [{"role": "user", "content": prompt}])
+        return chat_tokens(source, [{"role": "user", "content": prompt}], template=template)
     _say_plain(source)
     tokenizer = source.tokenizer
     ids = tokenizer.encode([prompt])[0]

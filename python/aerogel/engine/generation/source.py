@@ -46,6 +46,11 @@ class Source:
         """Whether it is the same to run a text at once or in parts. It is not where rotary embeddings look at its length."""
         return not self.architecture.looks_at_lengths
 
+    @cached_property
+    def turns_over(self) -> int | None:
+        """See `Architecture.turns_over`: a text that gets longer is run anew from its beginning, once."""
+        return self.architecture.turns_over
+
     def check(self) -> None:
         """Raises UnsupportedModelError unless the model writes texts, ConfigError where its files name tokens beyond it."""
         if not self.architecture.generates:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aerogel._util.checks import flag, function
 from aerogel._util.checks import texts as check_texts
+from aerogel.checkpoint.rerank import OWN
 from aerogel.engine.rerank import is_single
 from aerogel.engine.sentence_transformers.wrapper import Wrapper, refuse_options, taken_texts
 from aerogel.engine.tensors import as_tensor, from_torch
@@ -40,7 +41,8 @@ class CrossEncoder(Wrapper):
         name = model_name if model_name_or_path is None else model_name_or_path
         if name is None:
             raise AerogelError("model_name_or_path: expected a model, got none")
-        super().__init__(name, **options)
+        # A language model is asked by its own template here, as sentence-transformers does it.
+        super().__init__(name, **{"rerank": OWN, **options})
         if "scores" not in self.model.outputs:
             self.close()
             raise UnsupportedModelError(f"{name}: not a classifier or reranker")
