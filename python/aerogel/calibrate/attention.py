@@ -129,7 +129,8 @@ def _heads_of(x: np.ndarray, heads: int) -> np.ndarray:
     """[B, L, heads d] -> [B, heads, L, d]"""
     batch, length, width = x.shape
     split: np.ndarray = x.reshape(batch, length, heads, width // heads)
-    return split.transpose(0, 2, 1, 3)
+    turned: np.ndarray = split.transpose(0, 2, 1, 3)
+    return turned
 
 
 def _attention(
