@@ -153,6 +153,8 @@ py::dict pattern_of(const Weights& weights) {
   facts["most_in_8"] = found.most_in_8;
   facts["most_in_64"] = found.most_in_64;
   facts["blocks4"] = found.blocks4;
+  facts["rows2"] = found.rows2;
+  facts["rows4"] = found.rows4;
   return facts;
 }
 
@@ -199,6 +201,10 @@ void bind_weight(py::module_& module) {
            "int8 [N, ceil(K/group)]; group 0: a row is one.")
       .def("add_blocks", &add_blocks, py::arg("name"), py::arg("blocks"), py::arg("type"), py::keep_alive<1, 3>(),
            "uint8 [N, bytes of a row], blocks of a type as GGUF files have them, \"Q4_K\".")
+      .def("spread", [](const WeightSource& self, std::int64_t rows, std::int64_t run) {
+        return without_gil([&] { return self.spread(rows, run); });
+      }, py::arg("rows"), py::arg("run") = 64, py::keep_alive<0, 1>(),
+           "`rows` of the rows, in runs of `run` that lie evenly over all of them; rows is a multiple of run.")
       .def_property_readonly("n", &WeightSource::n)
       .def_property_readonly("k", &WeightSource::k)
       .def_property_readonly("sparsity", &WeightSource::sparsity)

@@ -64,6 +64,9 @@ class WeightSource {
   // blocks (of any types).
   void add(const std::string& name, Part part, std::int64_t values);
 
+  // `rows` of the rows, in runs of `run` that lie evenly over all of them; rows is a multiple of run. Borrows the same arrays.
+  WeightSource spread(std::int64_t rows, std::int64_t run) const;
+
   std::int64_t n() const { return n_; }
   std::int64_t k() const { return k_; }
   bool quantized() const { return kind_ == Kind::q8; }     // int8 codes, or what decodes to them, with a scale each row

@@ -124,6 +124,16 @@ static inline void store_codes(std::int8_t* q, const Bits (&codes)[kCodeVectors]
 
 static inline Vector load_bf16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline Vector load_f16(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+// Rounded half to even; beyond the largest f16 it is that; a NaN stays one.
+static inline void store_f16(std::uint16_t* p, Vector v) {
+  vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(max(splat(-65504.0f), min(splat(65504.0f), v)))));
+}
+static inline Vector load_q8(const std::int8_t* p) {
+  std::int32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  const int16x8_t codes = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(codes)));
+}
 
 static inline void load_codes(const std::int8_t* q, Vector (&out)[2]) {
   const int16x8_t codes = vmovl_s8(vld1_s8(q));

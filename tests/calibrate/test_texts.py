@@ -28,6 +28,9 @@ def test_kinds_of_files(tmp_path):
     [
         ("a.txt", b"\xef\xbb\xbfhello\r\nworld\n\n", ["hello", "world"]),
         ("a.txt", "a\u2028b\n".encode(), ["a\u2028b"]),
+        ("a.txt", b"hello\rworld\r", ["hello", "world"]),
+        ("a.jsonl", b'{"text": "hello"}\r["x"]\r', ["hello", "x"]),
+        ("a.csv", b"hello,1\rb,2\r", ["hello", "b"]),
         ("a.jsonl", b'\xef\xbb\xbf{"text": "hello"}\r\n\n["x", 3]\n', ["hello", "x"]),
         ("a.jsonl", '{"text": "a\u2028b"}\n'.encode(), ["a\u2028b"]),
         ("a.csv", b'\xef\xbb\xbf"hello, you",1\r\nb,2\n', ["hello, you", "b"]),

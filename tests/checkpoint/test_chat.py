@@ -73,7 +73,7 @@ def test_none_to_choose(tmp_path):
     with pytest.raises(ChatTemplateError, match="none is the default: expected the name of one: a, b"):
         ChatTemplates("x", {"a": "", "b": ""}).choose(None, False)
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(ChatTemplateError, match="cannot be read as UTF-8"):
+    with pytest.raises(ChatTemplateError, match="expected UTF-8 text, got byte"):
         folder_templates(tmp_path)
 
 

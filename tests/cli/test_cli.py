@@ -333,4 +333,6 @@ def test_evaluation_texts_that_were_fitted_to_are_said(bert_folder, tmp_path):
     sts = tmp_path / "sts.csv"
     sts.write_text("".join(f"the cat sat,the {w} ran,{i}\n" for i, w in enumerate(["cat", "dog", "mat", "tree"])))
     done = run("compress", bert_folder, "-o", tmp_path / "out", "--sparsity", 0.6, "-c", sts, "--sts", sts)
-    assert "100% of the evaluation texts are calibration texts" in done.stderr
+    said, sat = "100% of the evaluation texts are calibration texts", "CALIBRATED ON ONLY"
+    assert said in done.stderr and sat in done.stderr
+    assert done.stderr.index(said) < done.stderr.index("weight error"), "before the work"

@@ -44,7 +44,7 @@ def test_it_is_what_compress_writes(family, quant, bert_folder, llama_folder, tm
 
 @pytest.mark.parametrize("quant", ["int4:g32", "int8"])
 def test_zeros_stay_zeros_and_blocks_do_not_show(quant, tmp_path, monkeypatch):
-    from aerogel.quantize import stored
+    from aerogel.quantize import grid
 
     config = {**tiny_models.LLAMA, "tie_word_embeddings": False}
     weights = tiny_models.llama_weights(config)
@@ -53,7 +53,7 @@ def test_zeros_stay_zeros_and_blocks_do_not_show(quant, tmp_path, monkeypatch):
             w[np.random.default_rng(1).random(w.shape) < 0.8] = 0
     folder = tiny_models.write(tmp_path / "model", config, weights, prefix="model.")
     aerogel.compress(folder, tmp_path / "packed", quant=quant)
-    monkeypatch.setattr(stored, "BLOCK", 400)  # a few rows
+    monkeypatch.setattr(grid, "BLOCK", 400)  # a few rows
     same(aerogel.load(folder, quant=quant), aerogel.load(tmp_path / "packed"))
 
 
@@ -143,7 +143,9 @@ print(kept("VmHWM") - before, model.nbytes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
-@pytest.mark.parametrize("quant, dtype", [("int8", np.float32), ("int4:g64", np.float16), ("", np.float16)])
+@pytest.mark.parametrize(
+    "quant, dtype", [("int8", np.float32), ("int4:g64", np.float16), ("codebook:16", np.float16), ("", np.float16)]
+)
 def test_memory_while_it_loads(quant, dtype, bert_folder, tmp_path):
     """The peak is little above the result, also where embeddings are most of the model."""
     config, larger = tiny_models.BERT, {"hidden_size": 384, "intermediate_size": 1536, "vocab_size": 30000}

@@ -94,7 +94,7 @@ def test_no_advice_where_there_is_nothing_to_gain():
     assert len(advice) == 1 and "pruning can gain at most 1.1x" in advice[0]
 
 
-def test_the_command_prints_and_writes(packed, tmp_path):
+def test_the_command_prints_and_writes(packed, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     out = CliRunner().invoke(
         app,
@@ -116,6 +116,10 @@ def test_the_command_prints_and_writes(packed, tmp_path):
     stored = json.loads((tmp_path / "e.json").read_text())
     assert stored["tokens"] == 8 and stored["layers"][0]["pattern"] == "unstructured"
     assert (tmp_path / "e.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "not shown" not in out.stdout
+    monkeypatch.setattr("aerogel.cli.explain.WIDE", 10**6)
+    narrow = CliRunner().invoke(app, ["explain", str(packed), "-s", "8", "-t", "1"])
+    assert "not shown: pattern, alone ms, sparse wins from, memory" in " ".join(narrow.stdout.split())
 
 
 def test_a_plot_without_matplotlib_is_refused_before_the_work(packed, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -80,7 +81,9 @@ def test_it_goes_on_where_it_was(bert_folder, tmp_path, task, clock, monkeypatch
     again = sweeps.sweep(bert_folder, out, "sparsity=0.5", task, seq=8, keep="all")
     assert not made and len(clock) == 1
     assert again.points == first.points
-    more = sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all")
+    with pytest.raises(RecipeError, match=r"sweep\.json: is the table of other points too \(1\): give overwrite"):
+        sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all")
+    more = sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all", overwrite=True)
     assert [k["sparsity"] for k in made] == [0.5, 0.8], "the same point under other arguments is another"
     assert clock[1] == ["dense int8", "0.5", "0.8"]
     # everything takes twice as long in the second run; dense int8 says so
@@ -92,6 +95,9 @@ def test_it_goes_on_where_it_was(bert_folder, tmp_path, task, clock, monkeypatch
     sweeps.sweep(bert_folder, out, GRID, task, seq=8, keep="all")
     assert [k["sparsity"] for k in made] == [0.8], "half a file is no result"
     made.clear()
+    with pytest.raises(RecipeError, match="is the table of another model or task"):
+        sweeps.sweep(shutil.copytree(bert_folder, tmp_path / "other"), out, GRID, task, seq=8)
+    assert not made
     task.files["sts"].write_text("a,b,1\nthe cat,the dog,2\ncat,tree,5\n")
     sweeps.sweep(bert_folder, out, GRID, evaluate.Sts(task.files["sts"]), seq=8)
     assert len(made) == 3, "other data, other scores"

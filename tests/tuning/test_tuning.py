@@ -9,8 +9,9 @@ import pytest
 import aerogel
 from aerogel import _core, tuning
 from aerogel.errors import AerogelError
-from aerogel.tuning import ROWS, Layer, Times, Tuner, choose
+from aerogel.tuning import ROWS, Layer, Times, Tuner, choose, measure
 from aerogel.tuning.cache import Cache
+from aerogel.tuning.measure import part_rows
 
 EVEN = dict.fromkeys(ROWS, 1.0)
 
@@ -72,12 +73,16 @@ def test_times_are_interpolated():
     "make, name",
     [
         (lambda w: w, "unstructured"),
-        (lambda w: np.where(np.arange(256) % 8 < 1, w, 0), "8:64"),
-        (lambda w: np.where(np.arange(256) % 4 < 2, w, 0), "2:4"),
+        (lambda w: np.where((np.arange(256) + np.arange(64)[:, None]) % 8 < 1, w, 0), "8:64"),
+        (lambda w: np.where((np.arange(256) + np.arange(64)[:, None]) % 4 < 2, w, 0), "2:4"),
         (lambda w: np.where(np.arange(256) % 8 < 4, w, 0), "1x4"),  # 4:8 that happens to be blocks too
-        (lambda w: np.where(np.isin(np.arange(256) % 8, (0, 3, 5, 6)), w, 0), "2:4"),
-        (lambda w: np.where(np.isin(np.arange(256) % 8, (0, 1, 2, 6)), w, 0), "4:8"),
+        (lambda w: np.where(np.isin(np.arange(256) % 8, (0, 3, 5, 6)), w, 0), "2:4x4"),
+        (lambda w: np.where(np.isin((np.arange(256) + np.arange(64)[:, None]) % 8, (0, 1, 2, 6)), w, 0), "4:8"),
         (lambda w: np.where(np.arange(256) % 32 < 4, w, 0), "1x4"),
+        (lambda w: w * (w[::4, :] > 1).repeat(4, axis=0), "4x1"),
+        (lambda w: w * (w[::2, :] > 1).repeat(2, axis=0), "2x1"),
+        (lambda w: np.where(np.arange(256) % 8 < 1, w, 0), "8:64x4"),
+        (lambda w: np.where((np.arange(256) + np.arange(64)[:, None] // 2) % 8 < 1, w, 0), "8:64x2"),
         (lambda w: 0 * w, "empty"),
     ],
 )
@@ -97,6 +102,8 @@ def test_patterns_are_recognised(make, name):
     assert facts["empty_rows"] == (rows == 0).sum() and facts["empty_columns"] == (w == 0).all(0).sum()
     for width in (4, 8, 64):
         assert facts[f"most_in_{width}"] == np.count_nonzero(w.reshape(64, -1, width), axis=2).max()
+    for rows in (2, 4):
+        assert facts[f"rows{rows}"] == (w.reshape(-1, rows, 256) != 0).any(1).sum()
     assert facts["blocks4"] == (w.reshape(64, -1, 4) != 0).any(2).sum()
 
 
@@ -262,6 +269,57 @@ def test_settings_are_checked(monkeypatch):
     monkeypatch.setenv("AEROGEL_TUNE", "perhaps")
     with pytest.raises(AerogelError, match="AEROGEL_TUNE: expected on or off, got 'perhaps'"):
         tuning.enabled()
+    with pytest.raises(AerogelError, match="AEROGEL_TUNE"):  # also where nothing is to be measured
+        Tuner(1)
+
+
+@pytest.mark.parametrize("numbers", list(tuning.FORMATS))
+@pytest.mark.parametrize("sparsity", [0.0, 0.6])
+def test_a_part_of_the_rows(numbers, sparsity):
+    source, alive = tuning.random_source(numbers, 8 * 7 + 5, 96, sparsity)
+    part = source.spread(24, 8)
+    rows = [*range(8), *range(16, 24), *range(32, 40)]  # runs of 8 of the 7 that are whole, from 0, 2 1/3 and 4 2/3 on
+    format = tuning.dense_format(numbers)
+    whole, some = _core.pack(source, format), _core.pack(part, format)
+    assert (part.n, part.k, part.numbers) == (24, 96, source.numbers)
+    np.testing.assert_array_equal([some.row(i) for i in range(24)], [whole.row(i) for i in rows])
+    assert some.nonzeros == sum(np.count_nonzero(whole.row(i)) for i in rows)
+    assert part.sparsity == 1 - some.nonzeros / (24 * 96)
+    x = np.random.default_rng(0).standard_normal((3, 96)).astype(np.float32)
+    for other in tuning.formats_of(tuning.layer_of(part, 1)):
+        np.testing.assert_array_equal(
+            _core.linear(_core.pack(part, other), x), _core.linear(_core.pack(source, other), x)[:, rows]
+        )
+    for wrong in (0, 4, 20, 64):
+        with pytest.raises(AerogelError, match="multiple of 8 rows of at most 61"):
+            source.spread(wrong, 8)
+    del alive
+
+
+def test_stacked_parts_are_spread_too():
+    source = _core.WeightSource(32)
+    stacked = np.arange(1, 1 + 40 * 32, dtype=np.float32).reshape(40, 32)
+    for name, part in (("a", stacked[:12]), ("b", stacked[12:])):
+        source.add_dense(name, part)
+    part = _core.pack(source.spread(16, 8), "dense_f32")
+    np.testing.assert_array_equal([part.row(i) for i in range(16)], stacked[[*range(8), *range(16, 24)]])
+
+
+def test_only_large_layers_from_memory_are_measured_in_part():
+    assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 2, False)) == 9728
+    assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 2, True)) == 4736
+    assert part_rows(Layer("int8", 9728, 896, 0.8, "unstructured", 16, True)) == 9728
+    assert part_rows(Layer("int8", 768, 768, 0.8, "unstructured", 1, True)) == 768
+
+
+def test_times_of_a_part_are_scaled(tuned, monkeypatch):
+    monkeypatch.setattr(measure, "PART_WEIGHTS", 1 << 14)
+    source, alive = tuning.random_source("int8", 640, 256, 0.8)
+    times = tuning.measured(source, tuning.layer_of(source, 1, True))
+    assert part_rows(tuning.layer_of(source, 1, True)) == 64
+    for format, nbytes in times.nbytes.items():
+        assert nbytes == pytest.approx(_core.pack(source, format).nbytes, rel=0.03)
+    del alive
 
 
 def test_forms_do_not_change_the_answer(tuned):
@@ -312,7 +370,14 @@ def test_a_model_measures_once(tuned, bert_folder, tmp_path, caplog):
     texts = ["a text", "another one"]
     np.testing.assert_array_equal(first.encode(texts), second.encode(texts))
     np.testing.assert_array_equal(first.encode(texts), dense.encode(texts))
+    caplog.clear()
     assert aerogel.load(tmp_path / "sparse", memory=0.01).nbytes <= first.nbytes
+    assert "memory=0.01 is not kept by" in caplog.text and "of its dense form" in caplog.text
+    with pytest.raises(AerogelError, match="memory: goes with format"):
+        aerogel.load(tmp_path / "sparse", memory=1, format="dense")
+    caplog.clear()
+    aerogel.load(tmp_path / "sparse", memory=2)
+    assert "memory" not in caplog.text
 
 
 def test_layers_are_told_apart():
@@ -320,3 +385,16 @@ def test_layers_are_told_apart():
         str(Layer("int8", 8, 8, 0.8, "unstructured", threads, streamed)) for threads in (1, 2) for streamed in (0, 1)
     }
     assert len(layers) == 4
+
+
+@pytest.mark.parametrize("pattern", ["4x1", "2x1", "8:64x4", "2:4x2"])
+def test_formats_that_store_blocks_are_measured_where_there_are_blocks(monkeypatch, pattern):
+    monkeypatch.setattr("aerogel.tuning.layers.candidates", lambda numbers: list(tuning.FORMATS[numbers]))
+
+    def special(of):
+        formats = tuning.formats_of(tuning.Layer("int8", 64, 256, 0.8, of, 1))
+        return {f for f in formats if f in ("blocks_q8", "rows_q8", "gathered_rows_q8")}
+
+    assert special(pattern) == {"rows_q8", "gathered_rows_q8"}
+    assert special("1x4") == {"blocks_q8"}
+    assert special("8:64") == special("unstructured") == set()

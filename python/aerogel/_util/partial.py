@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -66,7 +65,7 @@ def partial_file(target: Path) -> Iterator[tuple[Path, int]]:
 
 def _names(target: Path) -> Iterator[Path]:
     for _ in range(_ATTEMPTS):
-        yield target.with_name(f".{target.name}.{secrets.token_hex(4)}.{PARTIAL}")
+        yield target.with_name(f".{target.name}.{os.urandom(4).hex()}.{PARTIAL}")
 
 
 @contextlib.contextmanager

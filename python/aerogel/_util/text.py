@@ -13,10 +13,19 @@ def middle(text: str, width: int) -> str:
     return text[:left] + "..." + text[len(text) - (width - 3 - left) :] if width > 4 else text[:width]
 
 
+def not_utf8(where: object, error: UnicodeError, line: int | None = None) -> str:
+    """What an error says of a file, or of a line of it, that is not UTF-8."""
+    at = "" if line is None else f":{line}"
+    if not isinstance(error, UnicodeDecodeError):
+        return f"{where}{at}: expected UTF-8 text: {error}"
+    return f"{where}{at}: expected UTF-8 text, got byte {error.object[error.start]:#04x} at {error.start}"
+
+
 def decoded(data: bytes) -> str:
-    """UTF-8 as a text with \n at the ends of its lines; a byte order mark and Windows line ends are no part of it.
+    """UTF-8 as a text with \n at the ends of its lines; a byte order mark and the line ends of Windows and old
+    Macs are no part of it.
 
     Raises:
         UnicodeDecodeError: it is not UTF-8.
     """
-    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")

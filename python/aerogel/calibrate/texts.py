@@ -14,6 +14,7 @@ import numpy as np
 from aerogel._util.checks import array, flag, items, shown, whole_number
 from aerogel._util.checks import texts as check_texts
 from aerogel._util.reading import read_bytes
+from aerogel._util.text import not_utf8
 from aerogel.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ def read_texts(path: Path) -> list[str]:
     try:
         texts = [text for text in map(str.strip, _pieces(path.suffix.lower(), data.decode("utf-8-sig"))) if text]
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: expected UTF-8 text, got byte {error.object[error.start]:#x} at {error.start}"
-        ) from error
+        raise DataError(not_utf8(path, error)) from error
     except (csv.Error, ValueError, RecursionError) as error:
         raise DataError(f"{path}: {error}") from error
     if not texts:
@@ -58,13 +57,13 @@ def _pieces(suffix: str, data: str) -> Iterator[str]:
         for row in rows:
             yield from (cell for cell in row if not _is_number(cell))
     elif suffix == ".jsonl":
-        for line in data.split("\n"):
+        for line in io.StringIO(data, newline=None):
             if line.strip():
                 value = json.loads(line)
                 cells = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
                 yield from (_unicode(cell) for cell in cells if isinstance(cell, str))
     else:
-        yield from io.StringIO(data)
+        yield from io.StringIO(data, newline=None)
 
 
 def _unicode(text: str) -> str:

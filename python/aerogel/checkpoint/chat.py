@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aerogel._util.reading import read_bytes
+from aerogel._util.text import not_utf8
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.errors import ChatTemplateError
 
@@ -104,7 +105,7 @@ def _read(path: Path) -> str:
     try:
         return read_bytes(str(path), path, ChatTemplateError).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ChatTemplateError(f"{path}: cannot be read as UTF-8: {error}") from error
+        raise ChatTemplateError(not_utf8(path, error)) from error
 
 
 def gguf_templates(metadata: Mapping[str, Any], path: Path) -> ChatTemplates:
@@ -123,7 +124,9 @@ def gguf_templates(metadata: Mapping[str, Any], path: Path) -> ChatTemplates:
     tokens: dict[str, str | None] = {}
     for name, key in _GGUF_TOKENS.items():
         index = metadata.get(f"tokenizer.ggml.{key}_token_id")
-        if type(index) is int and isinstance(vocabulary, list) and 0 <= index < len(vocabulary):
+        if not isinstance(vocabulary, Sequence) or isinstance(vocabulary, str):
+            break
+        if type(index) is int and 0 <= index < len(vocabulary):
             tokens[name] = str(vocabulary[index])
     return ChatTemplates(path, sources, tokens)
 

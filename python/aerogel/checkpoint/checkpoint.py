@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel._core import release_memory
 from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.chat import ChatTemplates
 from aerogel.checkpoint.generation import GenerationSettings
@@ -20,6 +21,7 @@ from aerogel.errors import MissingTensorsError
 
 if TYPE_CHECKING:
     from aerogel.architectures.pooling import Pooling
+    from aerogel.checkpoint.query_terms import QueryTerms
     from aerogel.checkpoint.tokenizer import Tokenizer
 
 
@@ -77,7 +79,9 @@ class Checkpoint(ABC):
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return self._load_tokenizer()
+        tokenizer = self._load_tokenizer()
+        release_memory()  # of what it was made from: vocabularies of up to 260,000 strings, several times
+        return tokenizer
 
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, loaded at the first call."""
@@ -96,6 +100,11 @@ class Checkpoint(ABC):
     @property
     def term_activation(self) -> str | None:
         """What a sparse encoder makes of its logits before the logarithm: "relu" or "log1p_relu"; None: it is not said."""
+        return None
+
+    @property
+    def query_terms(self) -> QueryTerms | None:
+        """What makes a sparse encoder's embeddings of queries without the model; None: the model does."""
         return None
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from aerogel._util.checks import number, whole_number
+from aerogel._util.checks import number, shown, whole_number
 from aerogel.architectures import Refused, Settings
 from aerogel.errors import ConfigError
 
@@ -21,6 +22,8 @@ FIELDS: Mapping[str, str] = {
     "min_length": "min_length",
     "min_new_tokens": "min_new_tokens",
     "stop_strings": "stops",
+    "bos_token_id": "begins",
+    "eos_token_id": "ends",
 }
 _HOW, _DRAFTS, _RETURNED = "how, not what", "of drafts of another model", "what is returned besides"
 _ENDS = "take it out of the file, or stop where the text ends for you"
@@ -28,7 +31,7 @@ _ENDS = "take it out of the file, or stop where the text ends for you"
 GENERATION_CONFIG = Settings(
     "generation_config.json",
     used={
-        **dict.fromkeys((key for key in FIELDS if key != "stop_strings"), "logits while a text is generated"),
+        **dict.fromkeys(FIELDS, "logits while a text is generated"),
         "stop_strings": "texts that end a generation",
         "bos_token_id": "the token that begins a text",
         "eos_token_id": "the tokens that end a generation",
@@ -74,6 +77,7 @@ class GenerationSettings:
         suppressed, first_suppressed: tokens that never come, or not as the first new one.
         stops: texts that end a generation, and are not in it.
         min_length, min_new_tokens: tokens with and without the prompt, before which no text ends.
+        begins, ends: tokens that begin and end a text, as this file says.
     """
 
     repetition_penalty: float = 1.0
@@ -84,6 +88,32 @@ class GenerationSettings:
     min_length: int = 0
     min_new_tokens: int = 0
     stops: tuple[str, ...] = ()
+    begins: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+
+    def check_ids(self, vocabulary: int, where: Path) -> None:
+        """Raises ConfigError where a token of the file, which is in the folder `where`, is beyond the vocabulary."""
+        for key, field in FIELDS.items():
+            value = getattr(self, field)
+            ids = chain.from_iterable(value) if field == "bad_words" else value if field in _IDS else ()
+            beyond = next((id for id in ids if id >= vocabulary), None)
+            if beyond is not None:
+                raise ConfigError(
+                    f"{where / 'generation_config.json'}: {key}: expected token ids below {vocabulary}, the size of the "
+                    f"vocabulary, got {beyond}"
+                )
+
+
+def token_ids(where: str, value: Any) -> tuple[int, ...]:
+    """The ids of special tokens: a whole number or a list of them; -1 stands for none, as some files have it.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    given = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(i) is int and i >= -1 for i in given):
+        raise ConfigError(f"{where}: expected a token id or a list of them, got {shown(value)}")
+    return tuple(i for i in given if i >= 0)
 
 
 def generation_settings(values: Mapping[str, Any], path: Path) -> GenerationSettings:
@@ -133,7 +163,11 @@ def _stops(where: str, value: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+#: Fields that are token ids.
+_IDS = ("suppressed", "first_suppressed", "begins", "ends")
 _READERS = {
+    "begins": token_ids,
+    "ends": token_ids,
     "repetition_penalty": _penalty,
     "no_repeat_ngram_size": _count,
     "bad_words": _words,

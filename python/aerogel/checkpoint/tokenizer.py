@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from aerogel._util.checks import flag, items, text, whole_number
 from aerogel._util.checks import path as as_path
 from aerogel._util.checks import texts as check_texts
+from aerogel._util.text import not_utf8
 from aerogel.architectures import family_of
 from aerogel.checkpoint.config import read_optional_json
 from aerogel.checkpoint.decoding import ByteLevelDecoder, StreamDecoder, token_id
+from aerogel.checkpoint.generation import token_ids
 from aerogel.checkpoint.pieces import Pieces, pieces_of, windows
 from aerogel.checkpoint.tokenizer_bpe import FILES, byte_level_bpe
 from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
-from aerogel.errors import AerogelError, ConfigError, TokenizerError
+from aerogel.errors import AerogelError, TokenizerError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -36,6 +38,7 @@ class Tokenizer:
         cuts_left: long texts lose their beginning, not their end.
         types: the texts of a pair have the types 0 and 1; otherwise both have 0.
         unk_id: the token that stands for what the vocabulary lacks, or None.
+        limit: where its file says that texts are cut, or None. Nothing here does it.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Tokenizer:
         unk_id: int | None = None,
     ) -> None:
         # Files often carry the truncation and padding of their training run: batches here are ragged and uncut.
+        self.limit: int | None = (backend.truncation or {}).get("max_length")
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -285,6 +289,8 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
         backend.normalizer = tokenizers.normalizers.Sequence(
             steps if backend.normalizer is None else [*steps, backend.normalizer]
         )
+    if family is not None and not family.adds_special:
+        backend.post_processor = None
     cuts_left = settings.cuts_left(backend.truncation)
     bos, eos = _special_ids(folder, config, settings, backend)
     unknown = settings.token("unk_token") or getattr(backend.model, "unk_token", None)
@@ -318,8 +324,10 @@ def wordpiece(tokens: Sequence[str], lowercase: bool, where: object, **normalize
 def _wordpiece_from_vocab(path: Path, settings: TokenizerSettings) -> tokenizers.Tokenizer:
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(not_utf8(path, error)) from error
     except (OSError, ValueError) as error:
-        raise TokenizerError(f"{path}: cannot be read as UTF-8: {error}") from error
+        raise TokenizerError(f"{path}: cannot be read: {error}") from error
     # Not splitlines(): a vocabulary may hold the other characters that it takes for line ends.
     tokens = text.removesuffix("\n").split("\n")
     backend = wordpiece(
@@ -341,14 +349,10 @@ def _special_ids(
 
     def find(key: str) -> list[int]:
         for source in (generation, config):
-            value = source.get(f"{key}_id")
-            given: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
-            if not all(type(i) is int for i in given):
-                where = folder / ("generation_config.json" if source is generation else "config.json")
-                raise ConfigError(f"{where}: {key}_id: expected a token id or a list of them, got {value!r:.80}")
-            ids = [i for i in given if type(i) is int and i >= 0]
+            where = folder / ("generation_config.json" if source is generation else "config.json")
+            ids = token_ids(f"{where}: {key}_id", source.get(f"{key}_id"))
             if ids:
-                return ids
+                return list(ids)
         content = settings.token(key)
         index = backend.token_to_id(content) if content is not None else None
         return [] if index is None else [index]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aerogel._util.text import not_utf8
 from aerogel.checkpoint.config import read_json
 from aerogel.checkpoint.tokenizer_settings import TokenizerSettings
 from aerogel.errors import TokenizerError
@@ -62,8 +63,10 @@ def byte_level_bpe(folder: Path, settings: TokenizerSettings, special: Mapping[s
 def _merges(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(not_utf8(path, error)) from error
     except (OSError, ValueError) as error:
-        raise TokenizerError(f"{path}: cannot be read as UTF-8: {error}") from error
+        raise TokenizerError(f"{path}: cannot be read: {error}") from error
     found = []
     for line in lines:
         if not line or line.startswith("#version"):

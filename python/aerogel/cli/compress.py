@@ -157,6 +157,7 @@ def command(
     task = scoring.chosen_task(sts, classify, text)
     target = _target(size, latency, tokens, drop, task)
     whole = _recipe(recipe, values or [])
+    _warn_of_overlap(_files(calibrate, whole), task)
     begin = time.perf_counter()
     with progress_bar(f"Compressing {source}") as progress:
         done = compress(
@@ -178,7 +179,6 @@ def command(
         )
     expected = _prediction(done, tokens, threads)
     show(done, expected, time.perf_counter() - begin)
-    _warn_of_overlap(done, task)
     _report(done, source, task, report, json_file, overwrite, threads)
 
 
@@ -230,12 +230,23 @@ def _prediction(report: CompressReport, tokens: int, threads: int | None) -> Pre
         return predict(report, tokens, threads, progress)
 
 
-def _warn_of_overlap(report: CompressReport, task: Task[Any] | None) -> None:
-    """Says where the texts of the score were fitted to."""
+def _files(calibrate: Sequence[Path] | None, recipe: Recipe | Path | None) -> Sequence[str | Path]:
+    """The calibration texts that --calibrate, or else the recipe, names."""
+    if calibrate or recipe is None:
+        return calibrate or ()
+    from aerogel.compression.recipe import Recipe
+
+    return (recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)).calibration.files
+
+
+def _warn_of_overlap(files: Sequence[str | Path], task: Task[Any] | None) -> None:
+    """Says, before hours of work, where the texts of the score are those that will be fitted to."""
+    if task is None or not files:
+        return
     from aerogel.calibrate import read_texts
 
-    fitted = {text for file in report.recipe["calibration"]["files"] for text in read_texts(Path(file))}
-    for file in task.files.values() if task is not None and fitted else ():
+    fitted = {text for file in files for text in read_texts(Path(file))}
+    for file in task.files.values():
         texts = read_texts(file)
         share = sum(text in fitted for text in texts) / len(texts)
         if share > OVERLAP:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from aerogel._util import files
-from aerogel._util.text import decoded, middle
+from aerogel._util.text import decoded, middle, not_utf8
 from aerogel.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def stream_lines(file: str) -> Iterator[str]:
             try:
                 text = decoded(line) if number == 1 else line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(f"{file}:{number}: expected UTF-8 text: {error}") from error
-            yield text.removesuffix("\n").removesuffix("\r")
+                raise DataError(not_utf8(file, error, number)) from error
+            yield from text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
 def read_lines(file: str) -> list[str]:
@@ -84,7 +84,7 @@ def read_lines(file: str) -> list[str]:
     try:
         text = decoded(data)
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: expected UTF-8 text: {error}") from error
+        raise DataError(not_utf8(file, error)) from error
     lines = text.split("\n")  # not splitlines, which also breaks at form feeds and the like
     return lines[:-1] if lines[-1] == "" else lines
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Columns that all of the table takes.
 WIDE = 130
+#: Those that are left out where there is less room.
+NARROW = (3, 5, 9, 10)
 
 
 def command(
@@ -81,8 +83,14 @@ def show(found: Explanation) -> None:
             megabytes(layer.nbytes),
         )
     if out.width < WIDE:  # numbers are left out, not cut
-        table.columns = [column for i, column in enumerate(table.columns) if i not in (3, 5, 9, 10)]
+        left_out = [column for i, column in enumerate(table.columns) if i in NARROW]
+        table.columns = [column for column in table.columns if column not in left_out]
     out.print(table)
+    if out.width < WIDE:
+        names = ", ".join(str(column.header) for column in left_out)
+        out.print(
+            f"[dim]not shown: {names}: they need {WIDE} columns, this terminal has {out.width}; --json has them[/]"
+        )
     rest = "".join(
         f", {op} {ms:.2f}" for op, ms in sorted(found.rest_ms.items(), key=lambda pair: -pair[1]) if ms >= 0.005
     )

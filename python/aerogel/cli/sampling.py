@@ -103,9 +103,10 @@ def file_text(file: Path | None) -> str | None:
     if file is None:
         return None
     from aerogel._util.reading import read_bytes
+    from aerogel._util.text import not_utf8
     from aerogel.errors import DataError
 
     try:
         return read_bytes(str(file), file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: expected UTF-8 text: {error}") from error
+        raise DataError(not_utf8(file, error)) from error

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from aerogel._util.units import megabytes, milliseconds
 from aerogel.cli.console import console, progress_bar, results
-from aerogel.cli.options import Classify, Context, Retrieval, Source, Sts, TextFile, Threads, exactly_one
+from aerogel.cli.options import Classify, Context, Overwrite, Retrieval, Source, Sts, TextFile, Threads, exactly_one
 from aerogel.cli.scoring import chosen_task, number
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def command(
     keep: Annotated[
         str, typer.Option(metavar="best|all", help="Which models to keep: those on a Pareto front, or all.")
     ] = "best",
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Compress a model at every point of a grid, measure each, and plot accuracy against size and time.
@@ -54,7 +55,18 @@ def command(
     task = chosen_task(sts, classify, text, retrieval, context)
     assert task is not None
     with progress_bar("Sweeping") as progress:
-        found = sweep(source, out, grid, task, seq=tokens, keep=keep, threads=threads, rounds=rounds, progress=progress)
+        found = sweep(
+            source,
+            out,
+            grid,
+            task,
+            seq=tokens,
+            keep=keep,
+            threads=threads,
+            rounds=rounds,
+            progress=progress,
+            overwrite=overwrite,
+        )
     show(found)
     page = write_report(None, out, sweep=found, overwrite=True)  # a sweep that continues
     console.print(f"{page}, {out / 'sweep.csv'}, {out / 'sweep.json'}", markup=False, soft_wrap=True)

@@ -33,7 +33,7 @@ from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.compression.recipe import Recipe
 from aerogel.compression.report import CompressReport, TensorReport
 from aerogel.errors import AerogelError, RecipeError
-from aerogel.prune import parse_pattern, sparsity_below
+from aerogel.prune import METHODS, parse_pattern, sparsity_below
 from aerogel.structure import prune_on_texts, prune_structure
 
 log = logging.getLogger("aerogel")
@@ -59,6 +59,7 @@ def pack(
     source = architecture_of(checkpoint)
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
     ids = _calibration(recipe, source, checkpoint)
+    few = _too_few(recipe, source, ids)
     checkpoint = _structured(recipe, checkpoint, ids, threads)
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
@@ -92,7 +93,7 @@ def pack(
         dense_bytes=dense_bytes,
         seconds=time.perf_counter() - start,
         sources=sources,
-        notes=_notes(recipe),
+        notes=[*few, *_notes(recipe)],
     )
 
 
@@ -161,6 +162,24 @@ def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpo
     tokens = min(wanted.tokens or (512 if running else 128), architecture.max_positions)
     tokens = min(tokens, checkpoint.max_tokens or tokens)
     return sequences(texts, checkpoint.tokenizer(), tokens, wanted.total, running, wanted.samples, recipe.seed)
+
+
+def _too_few(recipe: Recipe, architecture: Architecture, ids: Sequence[Sequence[int]] | None) -> list[str]:
+    """A sentence, and a warning, where much goes on little evidence: of fewer tokens than a layer has inputs the second
+    moments, by which what is left makes up for what goes, are singular."""
+    sparsity = max(recipe.prune.sparsity or 0.0, *recipe.prune.layers.values(), 0.0)
+    if ids is None or sparsity <= BLIND or METHODS[str(recipe.prune.method)].needs != "gram":
+        return []
+    taken = sum(map(len, ids))
+    widest = max(t.shape[1] for t in architecture.tensors() if t.role is Role.LINEAR)
+    if taken >= widest:
+        return []
+    note = (
+        f"CALIBRATED ON ONLY {taken} TOKENS: {sparsity:.0%} of the weights go, fitted to fewer tokens than the widest "
+        f"layer has inputs ({widest}): expect a ruined model. Give at least {widest} tokens, better about {FEW_TEXTS} texts"
+    )
+    log.warning("calibration: %s", note)
+    return [note]
 
 
 def _structured(

@@ -13,7 +13,8 @@ from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.weight import Weight
 from aerogel.errors import AerogelError, RecipeError
 from aerogel.quantize import of_tables, scheme
-from aerogel.quantize.stored import block_rows, quantized_by_rows, to_weight
+from aerogel.quantize.grid import Rows, block_rows
+from aerogel.quantize.stored import quantized_by_rows, to_weight
 
 log = logging.getLogger("aerogel")
 
@@ -25,8 +26,8 @@ class QuantizedWeights:
     """The matrices of a float checkpoint in a scheme of `aerogel.quantize`; embeddings and heads in that which `compress`
     has for them by default.
 
-    A matrix is read and quantized a few rows at a time, so little more than the result is in memory; only a codebook is
-    fitted to a whole one. Threads may share it.
+    A matrix is read and quantized a few rows at a time, so little more than the result is in memory; for a codebook it is
+    read ten times. Threads may share it.
 
     Raises:
         RecipeError: there is no such scheme, or the checkpoint is a packed model.
@@ -43,7 +44,7 @@ class QuantizedWeights:
         self._schemes = {t.name: linears if t.role is Role.LINEAR else tables for t in tensors}
         self._held: dict[str, Weight] = {}
         self._lock = threading.Lock()
-        self._whole = threading.Lock()  # one matrix at a time: of all its weights a fit takes many times the result
+        self._whole = threading.Lock()  # one matrix at a time: a thread more would need more memory
 
     def weight(self, name: str) -> Weight:
         """The matrix as `compress` would store it."""
@@ -59,10 +60,10 @@ class QuantizedWeights:
     def _quantized(self, name: str) -> Weight:
         chosen, checkpoint = self._schemes[name], self._checkpoint
         try:
+            n, k = checkpoint.shape(name)
             if not chosen.by_rows:
                 with self._whole:
-                    return to_weight(chosen(checkpoint.weight(name).dense()))
-            n, k = checkpoint.shape(name)
+                    return to_weight(chosen.streamed(Rows((n, k), lambda rows: checkpoint.blocks(name, rows))))
             return to_weight(quantized_by_rows(chosen, (n, k), checkpoint.blocks(name, block_rows(k))))
         except AerogelError as error:  # say which tensor it was
             if name in str(error):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aerogel._util.reading import read_bytes
-from aerogel._util.text import decoded
+from aerogel._util.text import decoded, not_utf8
 from aerogel.errors import DataError
 
 #: A first row whose last field is one of these is a header. Any other word there is an error, never skipped silently.
@@ -32,7 +32,7 @@ def read_text(file: str | os.PathLike[str]) -> str:
         text = decoded(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{os.fspath(file)}:{line}: expected UTF-8 text: {error.reason}") from error
+        raise DataError(not_utf8(os.fspath(file), error, line)) from error
     if not text.strip():
         raise DataError(f"{os.fspath(file)}: is empty")
     return text

@@ -20,19 +20,18 @@ and is one more value that a weight may have; where there are few, one of the le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from aerogel.errors import DataError
 from aerogel.numbers.bits import bits_for, mask_pays
 from aerogel.numbers.int8 import LARGEST
-from aerogel.quantize.grid import Grid, Quantized, Scheme, checked, checked_importance, largest
+from aerogel.quantize.grid import Grid, Quantized, Rows, Scheme, checked, checked_importance, largest
 
 _BINS = 8192  # of the histogram
 _ROUNDS = 3  # of levels, then scales
 _ITERATIONS = 60  # of Lloyd in a round
-_CHUNK = 1 << 18  # weights that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,18 @@ class CodebookGrid(Grid):
         return rounded
 
     def quantize(self, weight: np.ndarray) -> Quantized:
-        weight = checked(weight)
+        return self.quantized(Rows.of(checked(weight)))
+
+    def quantized(self, weight: Rows) -> Quantized:
+        """`quantize` of a matrix that is read."""
         codes = np.empty(weight.shape, np.int8)
         values = self._values()
-        for rows in _chunks(weight):
-            codes[rows] = _codes(weight[rows], self.scale[rows], values)
+        for rows, block in weight:
+            codes[rows] = _codes(block, self.scale[rows], values)
         return Quantized(codes, self.scale, levels=self.levels)
 
     def _values(self) -> np.ndarray:
-        return np.union1d(self.levels, np.int8(0)) if self.zero_is_free else self.levels
+        return _rising(np.append(self.levels, 0)) if self.zero_is_free else self.levels
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,18 +76,26 @@ class Codebook(Scheme):
 
     def grid(self, weight: np.ndarray, importance: np.ndarray | None = None) -> CodebookGrid:
         weight = checked(weight)
-        importance = checked_importance(importance, weight.shape[1])
+        return self._grid(Rows.of(weight), checked_importance(importance, weight.shape[1]))
+
+    def streamed(self, weight: Rows) -> Quantized:
+        return self._grid(weight, None).quantized(weight)
+
+    def _grid(self, weight: Rows, importance: np.ndarray | None) -> CodebookGrid:
         counts = np.ones(1) if importance is None else importance.astype(np.float64)
-        nonzeros = np.count_nonzero(weight, axis=1)
-        zeros = weight.size - int(nonzeros.sum())
+        nonzeros, reach, square = _facts(weight)
+        zeros = weight.shape[0] * weight.shape[1] - int(nonzeros.sum())
         zero_is_free = mask_pays(weight.shape, zeros, bits_for(self.entries))
-        unit = _typical(weight, nonzeros, self.entries)
-        levels, scale = np.zeros(1, np.int8), np.zeros(len(weight))
+        unit = reach
+        if self.entries <= 16:
+            # Levels are far apart, so something smaller than the largest is better.
+            unit = np.sqrt(reach * np.sqrt(square / np.maximum(nonzeros, 1)))
+        levels, scale = np.zeros(1, np.int8), np.zeros(weight.shape[0])
         free = self.entries - (0 < zeros and not zero_is_free)
         for _ in range(_ROUNDS if unit.any() else 0):
             centres = _k_means(*_histogram(weight, unit, counts), free, fixed_zero=zeros > 0)
             outermost = np.abs(centres).max()
-            levels = np.unique(np.rint(centres * (LARGEST / outermost)).astype(np.int8))
+            levels = _rising(np.rint(centres * (LARGEST / outermost)))
             scale = _fitted(weight, unit * (outermost / LARGEST), levels, counts)
             unit = scale * (LARGEST / outermost)
         if zero_is_free and len(levels) > 1:
@@ -93,25 +103,24 @@ class Codebook(Scheme):
         return CodebookGrid(scale.astype(np.float32), levels, zero_is_free)
 
 
-def _typical(weight: np.ndarray, nonzeros: np.ndarray, entries: int) -> np.ndarray:
-    """What the weights of each row are divided by, float64 [N]: the largest, so that the few whole numbers that levels
-    may be are not spent on what only some rows have. Where levels are far apart anyway, something smaller is better.
+def _rising(values: np.ndarray) -> np.ndarray:
+    """The different ones of a few whole numbers, int8. NumPy's `unique` loads its masked arrays, a megabyte."""
+    return np.array(sorted(set(values.tolist())), np.int8)
+
+
+def _facts(weight: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row [N]: how many weights are not zero; the largest, float64, which they are divided by so that the few whole
+    numbers that levels may be are not spent on what only some rows have; the sum of squares, float64.
     """
-    reach = largest(weight).astype(np.float64)
+    nonzeros, reach, square = np.zeros(weight.shape[0], np.int64), np.zeros(weight.shape[0]), np.zeros(weight.shape[0])
+    for rows, block in weight:
+        nonzeros[rows] = np.count_nonzero(block, axis=1)
+        reach[rows] = largest(block)
+        square[rows] = np.square(block, dtype=np.float64).sum(axis=1)  # in float64 no square overflows or vanishes
+    if not np.isfinite(reach).all():
+        raise DataError("weight: holds NaN or infinite values")
     reach[reach < LARGEST * np.finfo(np.float32).tiny] = 0  # no scale is so small
-    if entries > 16:
-        return reach
-    # float64, so that no square overflows or vanishes
-    if not weight.size:
-        return reach
-    square = np.concatenate([np.square(weight[rows], dtype=np.float64).sum(axis=1) for rows in _chunks(weight)])
-    typical: np.ndarray = np.sqrt(reach * np.sqrt(square / np.maximum(nonzeros, 1)))
-    return typical
-
-
-def _chunks(weight: np.ndarray) -> Iterator[slice]:
-    rows = max(1, _CHUNK // weight.shape[1])
-    return (slice(begin, begin + rows) for begin in range(0, len(weight), rows))
+    return nonzeros, reach, square
 
 
 def _codes(weight: np.ndarray, scale: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -127,29 +136,29 @@ def _codes(weight: np.ndarray, scale: np.ndarray, values: np.ndarray) -> np.ndar
     return nearest
 
 
-def _fitted(weight: np.ndarray, scale: np.ndarray, levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _fitted(weight: Rows, scale: np.ndarray, levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The scales, float64 [N], that fit the levels best which w/scale, float64 [N], is nearest to; columns count so much."""
-    fitted = np.empty(len(weight))
-    for rows in _chunks(weight):
-        codes = _codes(weight[rows], scale[rows].astype(np.float32), levels).astype(np.float64)
+    fitted = np.empty(weight.shape[0])
+    for rows, block in weight:
+        codes = _codes(block, scale[rows].astype(np.float32), levels).astype(np.float64)
         counted = codes * counts
-        norm, along = (counted * codes).sum(axis=1), (counted * weight[rows]).sum(axis=1)
+        norm, along = (counted * codes).sum(axis=1), (counted * block).sum(axis=1)
         fitted[rows] = np.where(along > 0, np.divide(along, norm, out=np.zeros_like(norm), where=norm > 0), scale[rows])
     limits = np.finfo(np.float32)
     return np.where(scale > 0, np.clip(fitted, limits.tiny, limits.max / LARGEST), 0)
 
 
-def _histogram(weight: np.ndarray, unit: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _histogram(weight: Rows, unit: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places of w/unit and how much lies there, float64 [_BINS] each; zeros are not counted, columns as their importance."""
     inverse = np.divide(1, unit, out=np.zeros_like(unit), where=unit > 0)
-    most = max(float(np.abs(weight[rows] * inverse[rows, None]).max()) for rows in _chunks(weight))
+    most = max(float(np.abs(block * inverse[rows, None]).max()) for rows, block in weight)
     # a row of far smaller weights than others counts a little more than its error does, or nothing would fit it
     share = np.maximum(np.square(unit / unit.max()), 1e-4)
     counts = np.zeros(_BINS)
-    for rows in _chunks(weight):
-        at = (weight[rows] * (inverse[rows, None] / most) + 1) * (_BINS / 2)
+    for rows, block in weight:
+        at = (block * (inverse[rows, None] / most) + 1) * (_BINS / 2)
         at = np.clip(at.astype(np.int32), 0, _BINS - 1)
-        counted = np.where(weight[rows] != 0, share[rows, None] * importance, 0)
+        counted = np.where(block != 0, share[rows, None] * importance, 0)
         counts += np.bincount(at.ravel(), counted.ravel(), _BINS)
     return ((np.arange(_BINS) + 0.5) * (2 / _BINS) - 1) * most, counts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +13,14 @@ from aerogel._util.checks import float32
 from aerogel.errors import DataError, ShapeError
 from aerogel.numbers.bf16 import widen
 from aerogel.numbers.groups import per_column
+
+#: Elements that are worked on at once: what stands beside a matrix meanwhile is small, and the allocator keeps none of it.
+BLOCK = 1 << 15
+
+
+def block_rows(columns: int) -> int:
+    """Rows of a block."""
+    return max(1, BLOCK // max(1, columns))
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,33 @@ class Grid(ABC):
         """The whole matrix, float32 [N,K], on the grid: a weight becomes the code of the value nearest to it."""
 
 
+class Rows:
+    """A matrix [N,K] as blocks of its rows, which are made anew each time that they are gone through.
+
+    Args:
+        shape: (N, K).
+        read: called with the rows of a block, gives the blocks in turn, float32.
+    """
+
+    def __init__(self, shape: tuple[int, int], read: Callable[[int], Iterable[np.ndarray]]) -> None:
+        self.shape = shape
+        self._read = read
+
+    @classmethod
+    def of(cls, weight: np.ndarray) -> Rows:
+        """A matrix that is in memory."""
+        n, k = weight.shape
+        return cls((n, k), lambda rows: (weight[begin : begin + rows] for begin in range(0, n, rows)))
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Which rows they are, and the rows."""
+        begin = 0
+        for block in self._read(block_rows(self.shape[1])):
+            yield slice(begin, begin + len(block)), block
+            begin += len(block)
+        assert begin == self.shape[0]
+
+
 class Scheme(ABC):
     """A way to store weights in few bits.
 
@@ -98,6 +134,10 @@ class Scheme(ABC):
     def __call__(self, weight: np.ndarray) -> Quantized:
         """The weight, float32 [N,K], on its own grid."""
         return self.grid(weight).quantize(weight)
+
+    def streamed(self, weight: Rows) -> Quantized:
+        """The same of a matrix that is read a few rows at a time, as often as it takes."""
+        return self(np.concatenate([block for _, block in weight]))
 
     def __repr__(self) -> str:
         return f"<quantization scheme {self.name}>"

@@ -9,15 +9,7 @@ import numpy as np
 from aerogel.checkpoint.weight import Weight
 from aerogel.numbers.bits import bits_for, mask_pays, pack_bits
 from aerogel.numbers.groups import per_column
-from aerogel.quantize.grid import Quantized, Scheme
-
-#: Elements that are worked on at once: what stands beside a matrix meanwhile is small.
-BLOCK = 1 << 15
-
-
-def block_rows(columns: int) -> int:
-    """Rows of a block."""
-    return max(1, BLOCK // columns)
+from aerogel.quantize.grid import Quantized, Scheme, block_rows
 
 
 def quantized_by_rows(scheme: Scheme, shape: tuple[int, int], blocks: Iterable[np.ndarray]) -> Quantized:

@@ -56,6 +56,7 @@ def sweep(
     threads: int | None = None,
     rounds: int = ROUNDS,
     progress: Progress | None = None,
+    overwrite: bool = False,
 ) -> Sweep:
     """Compresses a model at every point of a grid, and measures the accuracy, size and time of each result.
 
@@ -72,6 +73,8 @@ def sweep(
         threads: worker threads of everything.
         rounds: interleaved rounds of timing.
         progress: called as progress(done, total, what).
+        overwrite: replace the table of another sweep in `out`: of another model or task, or with points that are not among
+            these. The same sweep goes on without it.
 
     Returns:
         The points, with the dense forms first. A point that failed has its error and no figures.
@@ -94,6 +97,8 @@ def sweep(
     times = {"cpu": here["cpu"], "isa": here["isa"], "threads": workers, "case": case, "aerogel": __version__}
     conditions = {"source": source_key(checkpoint), "task": task_key(task), "aerogel": __version__}
     entries = _entries(points, folder / "points", conditions)
+    if not overwrite:
+        _check_table(folder / "sweep.json", os.fspath(source), task, [entry.arguments for entry in entries])
     step = _steps(progress, 2 * len(entries))
     _score(entries, checkpoint, task, workers, times, keep == "all", step)
     _time(entries, checkpoint, case, workers, rounds, times, step)
@@ -109,6 +114,28 @@ def sweep(
     result = found()
     result.write(folder)
     return result
+
+
+def _key(arguments: Mapping[str, Any]) -> str:
+    return json.dumps(arguments, sort_keys=True, default=str)
+
+
+def _check_table(table: Path, source: str, task: Task[Any], points: Sequence[Mapping[str, Any]]) -> None:
+    """Raises RecipeError where a table is there whose rows would be lost."""
+    if not table.exists():
+        return
+    try:
+        found = json.loads(table.read_text(encoding="utf-8"))
+        there = {_key({k[4:]: v for k, v in row.items() if k.startswith("arg_")}) for row in found["points"]}
+        same = (found["source"], found["task"], found["metric"]) == (source, task.name, task.metric)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RecipeError(f"{table}: is no table of a sweep: give overwrite (--overwrite) to replace it") from None
+    lost = there - {_key(point) for point in points}
+    if not same or lost:
+        what = f"other points too ({len(lost)})" if same else "another model or task"
+        raise RecipeError(
+            f"{table}: is the table of {what}: give overwrite (--overwrite) to replace it, or another folder"
+        )
 
 
 def _case(checkpoint: Checkpoint, seq: int) -> str:

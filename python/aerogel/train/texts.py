@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aerogel._util.reading import read_bytes
-from aerogel._util.text import decoded
+from aerogel._util.text import decoded, not_utf8
 from aerogel.errors import DataError
 
 #: A longer line is a document: it is cut into its sentences.
@@ -43,6 +43,6 @@ def _lines(file: Path) -> list[str]:
     try:
         text = decoded(read_bytes("texts", file))
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: expected text in UTF-8: {error}") from error
+        raise DataError(not_utf8(file, error)) from error
     # Not splitlines(): a text may hold the other characters that it takes for line ends.
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

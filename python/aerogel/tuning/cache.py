@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -18,7 +17,6 @@ from aerogel._core import cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.cache import cache_folder
 from aerogel._util.files import write_text
-from aerogel._util.version import __version__
 from aerogel.errors import AerogelError
 from aerogel.tuning.choice import ROWS, Times
 from aerogel.tuning.layers import Layer, formats_of
@@ -68,6 +66,8 @@ class Cache:
             return {}
 
     def _write(self) -> None:
+        from aerogel._util.version import __version__  # slow to find
+
         content = {
             "aerogel": __version__,
             "cpu": cpu_name(),
@@ -93,6 +93,10 @@ def _times_of(values: Mapping[str, Any]) -> Times:
 
 def _fingerprint() -> str:
     """Changes with everything that a measurement depends on and that a layer does not say."""
+    import hashlib  # of OpenSSL, megabytes: most models ask for nothing here
+
+    from aerogel._util.version import __version__
+
     build = os.stat(LIBRARY)
     facts = [__version__, cpu_name(), active_isa(), build.st_size, build.st_mtime_ns, *ROWS]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

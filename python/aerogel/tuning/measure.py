@@ -29,6 +29,11 @@ ROUNDS, SECONDS = 25, 0.015
 CLEAR = 0.2
 #: So near to dense a glance does not say on which side.
 DOUBT = 0.1
+#: Weights a thread of the rows that stand for a larger layer whose weights come from DRAM anyway: so many that handing them
+#: out to the threads takes less than a hundredth of a call at one row.
+PART_WEIGHTS = 1 << 21
+#: Rows that stay together in such a part: a multiple of what any format takes at a time.
+RUN = 64
 
 
 class Tuner:
@@ -51,13 +56,16 @@ class Tuner:
         self.memory = memory
         self.weights = PURPOSES[purpose]
         self.measured: list[Layer] = []  # by this tuner, not found in the cache
-        if memory is not None and not enabled():
+        self._over: dict[tuple[int, int, str], float] = {}  # layers beyond the limit of memory: times their dense form
+        tuned = enabled()  # a wrong setting is an error for every model
+        if memory is not None and not tuned:
             log.warning("AEROGEL_TUNE=off: formats go by the sparsity alone, the limit of memory is not kept")
 
     def known(self, source: WeightSource) -> Forms | str | None:
         """The forms for these weights, or None if their kind of layer has to be measured first."""
         only = chosen_without_measuring(source)
         if only is not None:
+            self._weigh(source, 1.0)
             return only
         if not enabled():
             return "auto"
@@ -76,7 +84,31 @@ class Tuner:
         return self._choose(source, times)
 
     def _choose(self, source: WeightSource, times: Times) -> Forms:
-        return choose(times, self.weights, dense_format(numbers_of(source)), self.memory)
+        dense = dense_format(numbers_of(source))
+        forms = choose(times, self.weights, dense, self.memory)
+        self._weigh(source, sum(times.nbytes[format] for format, _ in forms) / times.nbytes[dense])
+        return forms
+
+    def _weigh(self, source: WeightSource, share: float) -> None:
+        if self.memory is not None and share > self.memory:
+            self._over[source.n, source.k, f"{source.sparsity:.0%}"] = share
+
+    def say_what_is_over(self, path: str) -> None:
+        """Warns where the limit of memory was not kept, since no format of a layer is so small."""
+        if not self._over:
+            return
+        (n, k, zeros), share = max(self._over.items(), key=lambda item: item[1])
+        log.warning(
+            "%s: memory=%g is not kept by %d kinds of layers: the smallest format of the one of %dx%d with %s zeros takes "
+            "%.3g of its dense form",
+            path,
+            self.memory,
+            len(self._over),
+            n,
+            k,
+            zeros,
+            share,
+        )
 
 
 def enabled() -> bool:
@@ -106,20 +138,41 @@ def measured(source: WeightSource, layer: Layer) -> Times:
     return times
 
 
+def part_rows(layer: Layer) -> int:
+    """How many rows of a layer are measured: all, but for large layers of a model whose weights come from DRAM.
+
+    In the other models the part would stay in caches that the whole does not fit in. A call takes time in proportion to the
+    rows, so every format's times of the part are those of the whole, divided by the same number.
+    """
+    if not layer.streamed:
+        return layer.n
+    rows = -(-PART_WEIGHTS * layer.threads // layer.k // RUN) * RUN
+    return layer.n if 2 * rows > layer.n else rows
+
+
 def _measure(source: WeightSource, layer: Layer) -> Times:
+    """The times of a layer, from those of a part of its rows where it is large."""
+    rows = part_rows(layer)
+    if rows == layer.n:
+        return _measure_all(source, layer)
+    found = _measure_all(source.spread(rows, RUN), layer)
+    share = layer.n / rows
+    return Times(
+        {f: {r: share * taken for r, taken in by_rows.items()} for f, by_rows in found.seconds.items()},
+        {f: round(share * nbytes) for f, nbytes in found.nbytes.items()},
+    )
+
+
+def _measure_all(source: WeightSource, layer: Layer) -> Times:
     """A glance at every format, then a longer look at those between which the glance does not decide."""
     formats = formats_of(layer)
     with ThreadPoolExecutor(layer.threads, thread_name_prefix="aerogel-pack") as pool:
         packed = dict(zip(formats, pool.map(lambda format: pack_weight(source, format), formats), strict=True))
     times = Times({f: {} for f in formats}, {f: w.nbytes for f, w in packed.items()})
     for rows in ROWS:
-        # Few rows on a big model: the weights come from DRAM, so what they find in the caches is thrown out.
-        evict = layer.streamed and rows <= 16
-
-        def look(
-            of: Sequence[str], rounds: int, seconds: float, share: float, rows: int = rows, evict: bool = evict
-        ) -> dict[str, float]:
-            samples = time_linears([packed[f] for f in of], rows, layer.threads, rounds, seconds, evict)
+        # A big model's weights come from DRAM, so what they find in the caches is thrown out.
+        def look(of: Sequence[str], rounds: int, seconds: float, share: float, rows: int = rows) -> dict[str, float]:
+            samples = time_linears([packed[f] for f in of], rows, layer.threads, rounds, seconds, layer.streamed)
             return {f: float(np.quantile(row, share)) for f, row in zip(of, samples, strict=True)}
 
         found = look(formats, GLANCES, 0.0, 0.0)  # the fastest of so few calls: the one least disturbed

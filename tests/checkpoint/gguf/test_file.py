@@ -17,7 +17,10 @@ from gguf import GGUFValueType as ValueType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aerogel._core import block_types
+from aerogel.checkpoint.gguf.arrays import FileArray
 from aerogel.checkpoint.gguf.file import GGUFFile
+from aerogel.checkpoint.gguf.types import KNOWN, type_of
 from aerogel.errors import AerogelError, CheckpointError, UnsupportedModelError
 
 from ...reference import gguf_blocks as reference
@@ -486,5 +489,26 @@ def test_counts_that_no_file_holds_cost_nothing(tmp_path: Path, data: bytes) -> 
 def test_without_the_gguf_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_file(tmp_path / "m")
     monkeypatch.setitem(__import__("sys").modules, "gguf", None)
-    with pytest.raises(UnsupportedModelError, match="pip install gguf"):
-        GGUFFile(tmp_path / "m")
+    assert GGUFFile(tmp_path / "m").tensors  # of types that are known here
+    with pytest.raises(UnsupportedModelError, match="tensors of type 16 .* pip install gguf"):
+        type_of(16)
+
+
+def test_types_are_those_of_the_gguf_package() -> None:
+    assert {kind.name for kind in KNOWN.values()} >= {"F32", "F16", "BF16", *block_types()}
+    for number, kind in KNOWN.items():
+        theirs = gguf.GGMLQuantizationType(number)
+        assert (kind.name, kind.elements, kind.bytes) == (theirs.name, *gguf.GGML_QUANT_SIZES[theirs])
+        assert type_of(number) == kind
+    assert type_of(10**6) is None and type_of(16) == ("IQ2_XXS", 256, 66)
+
+
+def test_vocabularies_stay_as_the_file_has_them(tmp_path: Path) -> None:
+    words = FileArray(b"".join(struct.pack("<Q", len(w)) + w for w in (b"a", b"", "\u2581b".encode())), 3, None)
+    assert list(words) == ["a", "", "\u2581b"] and len(words) == 3 and words[2] == words[-1] == "\u2581b"
+    assert words[1:] == ["", "\u2581b"] and repr(words) == repr(list(words))
+    numbers = FileArray(struct.pack("<3f", 0.5, -1, 2), 3, struct.Struct("<f"))
+    assert list(numbers) == [0.5, -1.0, 2.0] and numbers[1] == -1.0 and 2.0 in numbers
+    for array in (words, numbers):
+        with pytest.raises(IndexError):
+            array[3]

@@ -115,6 +115,29 @@ def test_a_vocabulary_that_is_ruled_out(llama):
         model.generate("the cat")
 
 
+@pytest.mark.parametrize(
+    "settings, match",
+    [
+        (
+            {"eos_token_id": [2, 302]},
+            r"generation_config\.json: eos_token_id: expected token ids below \d+, .*, got 302",
+        ),
+        ({"bos_token_id": 10**6}, "bos_token_id: expected token ids below"),
+        ({"bad_words_ids": [[1], [2, 5000]]}, "bad_words_ids: expected token ids below"),
+        ({"suppress_tokens": [5000]}, "suppress_tokens: expected token ids below"),
+        ({"eos_token_id": "2"}, "eos_token_id: expected a token id or a list of them, got '2'"),
+        ({"eos_token_id": [2.0]}, "eos_token_id: expected a token id or a list of them"),
+        ({"bos_token_id": -2}, "bos_token_id: expected a token id or a list of them, got -2"),
+    ],
+)
+def test_ids_that_are_none(llama, settings, match):
+    model = llama(**settings)
+    for write in (lambda: model.generate("the cat"), lambda: model.generate_tokens([5, 6], stop=[])):
+        with pytest.raises(ConfigError, match=match):
+            write()
+    assert llama(eos_token_id=-1).generate("the cat", 2)  # as some files have it: none
+
+
 def test_what_is_not_supported_is_refused_where_it_matters(llama):
     model = llama(num_beams=4)
     assert model.forward([5, 6]).shape[0] == 2

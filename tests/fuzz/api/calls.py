@@ -322,7 +322,7 @@ def _number_calls(w: World) -> dict[str, Call]:
     found = {
         "parse_pattern": Call(prune.parse_pattern, {"text": "8:64", "sparsity": None}),
         "Unstructured": Call(prune.Unstructured, {"sparsity": 0.5}, weight=1),
-        "Windowed": Call(prune.Windowed, {"q": 8, "window": 64}, weight=2),
+        "Windowed": Call(prune.Windowed, {"q": 8, "window": 64, "rows": 4}, weight=2),
         "Blocks": Call(prune.Blocks, {"rows": 1, "columns": 4, "sparsity": 0.5, "combine": "l2"}),
         "Pattern.keep": Call(pattern.keep, {"score": np.abs(x), "per_row": True}),
         "Pattern.at": Call(pattern.at, {"sparsity": 0.3}, weight=1),

@@ -6,7 +6,8 @@
     padding to general.alignment, then the tensors' data at their offsets, little endian
 
 The header is parsed here and not by the `gguf` package's reader, which trusts every count and length in it (a wrong one
-sends it into an endless loop) and takes seconds for a vocabulary. The block types and their decoding are that package's.
+sends it into an endless loop) and takes seconds for a vocabulary. Block types that do not run here, and decoding, are that
+package's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aerogel._util.text import not_utf8
 from aerogel.checkpoint.file_bytes import FileBytes
+from aerogel.checkpoint.gguf.arrays import FileArray
+from aerogel.checkpoint.gguf.types import GGMLType, type_of
 from aerogel.errors import CheckpointError, UnsupportedModelError
 
 _MAGIC = b"GGUF"
@@ -75,31 +79,34 @@ class GGUFFile:
         Raises:
             UnsupportedModelError: the block type cannot be decoded.
         """
-        from gguf import quants
-
         tensor = self.tensors[name]
         if rows is not None and len(tensor.shape) == 1:  # one row to the file
             some: NDArray[np.float32] = self.float32(name, heads)[rows].copy()
             return some
         data = self.rows(name, heads, rows)
         shape = tensor.shape if rows is None else (rows.stop - rows.start, *tensor.shape[1:])
-        kind = _types()[0](tensor.type)
-        if kind.name == "F32":
+        if self.type_name(name) == "F32":
             return data.reshape(-1).view("<f4").reshape(shape).astype(np.float32, copy=False)
         try:
-            values = quants.dequantize(data, kind)
+            from gguf import GGMLQuantizationType, quants
+        except ImportError as error:
+            raise UnsupportedModelError("decoding GGUF files needs the gguf package: pip install gguf") from error
+        try:
+            values = quants.dequantize(data, GGMLQuantizationType(tensor.type))
         except NotImplementedError:
-            raise UnsupportedModelError(f"{self.path}: {name}: blocks of type {kind.name} cannot be decoded") from None
+            raise UnsupportedModelError(
+                f"{self.path}: {name}: blocks of type {self.type_name(name)} cannot be decoded"
+            ) from None
         return values.astype(np.float32, copy=False).reshape(shape)
 
     def type_name(self, name: str) -> str:
         """ggml's name of a tensor's type, "Q4_K"."""
-        return str(_types()[0](self.tensors[name].type).name)
+        return _type(self.path, name, self.tensors[name].type).name
 
     def rows(self, name: str, heads: int = 0, rows: slice | None = None) -> NDArray[np.uint8]:
         """The tensor, or these of its rows, as it is stored, uint8 [rows, bytes of a row]; `heads` as in `float32`."""
         tensor = self.tensors[name]
-        block, size = _block(self.path, name, tensor.type)
+        _, block, size = _type(self.path, name, tensor.type)
         begin, end, shape = tensor.begin, tensor.end, tensor.shape
         if rows is not None:
             each = (end - begin) // shape[0]
@@ -179,7 +186,7 @@ class _Parser:
         try:
             return self._head[begin : begin + length].decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self._fail(f"{what}: expected UTF-8: {error}") from None
+            raise CheckpointError(not_utf8(f"{self._path}: {what}", error)) from None
 
     def _value(self, key: str, kind: int) -> Any:
         if kind == _STRING:
@@ -196,14 +203,36 @@ class _Parser:
         if kind == _STRING:
             if count * 8 > len(self._data):  # before a list of that length is tried
                 raise self._fail(f"truncated: {key}: expected {count} strings, the file has {len(self._data)} bytes")
-            return [self._string(key) for _ in range(count)]
+            begin = self._at
+            self._skip_strings(key, count)
+            return self._kept(key, FileArray(bytes(self._head[begin : self._at]), count, None))
         if kind == _ARRAY:
             raise UnsupportedModelError(f"{self._path}: metadata: {key}: an array of arrays is not supported")
         if kind not in _SCALARS:
             raise self._fail(f"metadata: {key}: unknown element type {kind}")
         scalar = _SCALARS[kind]
         begin = self._take(count * scalar.size, key)
-        return list(struct.unpack_from(f"<{count}{scalar.format[-1]}", self._head, begin))
+        return self._kept(key, FileArray(bytes(self._head[begin : self._at]), count, scalar))
+
+    def _kept(self, key: str, array: FileArray) -> FileArray | list[Any]:
+        """A vocabulary as it is in the file, any other array as a list."""
+        return array if key.startswith("tokenizer.") else list(array)
+
+    def _skip_strings(self, key: str, count: int) -> None:
+        """Checks and passes by strings: `_string` again and again, at a fraction of the time."""
+        head, have, at, length = self._head, len(self._head), self._at, _U64.unpack_from
+        for _ in range(count):
+            begin = at + 8
+            if begin > have or (at := begin + length(head, begin - 8)[0]) > have:
+                self._at = begin - 8
+                self._string(key)  # reads on
+                have, at = len(head), self._at
+                continue
+            try:
+                head[begin:at].decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise CheckpointError(not_utf8(f"{self._path}: {key}", error)) from None
+        self._at = at
 
     def _tensor(self, index: int) -> tuple[str, tuple[int, ...], int, int]:
         name = self._string(f"name of tensor {index}")
@@ -223,7 +252,7 @@ class _Parser:
         for name, shape, kind, offset in infos:
             if name in self._tensors:
                 raise self._fail(f"tensor {name} occurs twice")
-            block, size = _block(self._path, name, kind)
+            _, block, size = _type(self._path, name, kind)
             if 0 in shape:
                 raise self._fail(f"{name}: expected no empty dimension, got {list(shape)}")
             if shape[-1] % block:
@@ -242,18 +271,9 @@ class _Parser:
             end, before = tensor.end, name
 
 
-def _types() -> tuple[Any, dict[Any, tuple[int, int]]]:
-    try:
-        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-    except ImportError as error:
-        raise UnsupportedModelError("reading GGUF files needs the gguf package: pip install gguf") from error
-    return GGMLQuantizationType, GGML_QUANT_SIZES
-
-
-def _block(path: Path, name: str, kind: int) -> tuple[int, int]:
-    """Elements and bytes of a block."""
-    types, sizes = _types()
-    try:
-        return sizes[types(kind)]
-    except (ValueError, KeyError):
-        raise UnsupportedModelError(f"{path}: {name}: unknown block type {kind}") from None
+def _type(path: Path, name: str, number: int) -> GGMLType:
+    """The type of a tensor."""
+    found = type_of(number)
+    if found is None:
+        raise UnsupportedModelError(f"{path}: {name}: unknown block type {number}")
+    return found

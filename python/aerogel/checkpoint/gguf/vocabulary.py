@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aerogel.checkpoint.gguf.arrays import FileArray
 from aerogel.errors import TokenizerError
 
 # Token types, as llama.cpp numbers them.
@@ -79,6 +80,8 @@ class Vocabulary:
 
     def _list(self, key: str, kinds: tuple[type, ...], expected: str) -> list[Any]:
         values = self.get(key, [])
+        if isinstance(values, FileArray):
+            values = list(values)
         if not isinstance(values, list) or not all(type(value) in kinds for value in values):
             raise TokenizerError(
                 f"{self.path}: tokenizer.ggml.{key}: expected a list of {expected}, got {values!r:.80}"

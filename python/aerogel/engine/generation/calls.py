@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 import threading
@@ -63,7 +62,9 @@ def complete(
             if event.piece and take is not None:
                 take(event.piece)
     if cancelled is not None and cancelled.is_set():
-        raise asyncio.CancelledError
+        from asyncio import CancelledError  # slow to import, and large
+
+        raise CancelledError
     found = [writer.completion() for writer in writers]
     return found[0] if is_one(prompts) else found
 
@@ -106,6 +107,8 @@ async def acomplete(
     source: Source, prompts: Any, chat: bool, options: Mapping[str, Any]
 ) -> Completion | list[Completion]:
     """`complete` in a thread. Cancelling the task ends it before the next token."""
+    import asyncio
+
     cancelled = threading.Event()
     try:
         return await asyncio.to_thread(complete, source, prompts, chat, options, False, cancelled)
@@ -115,6 +118,8 @@ async def acomplete(
 
 async def astream(source: Source, prompt: Any, chat: bool, options: Mapping[str, Any]) -> AsyncIterator[str]:
     """`stream` in a thread. Closing the iterator, or cancelling the task, ends it before the next token."""
+    import asyncio
+
     loop, cancelled = asyncio.get_running_loop(), threading.Event()
     pieces: asyncio.Queue[str | BaseException | None] = asyncio.Queue()
 

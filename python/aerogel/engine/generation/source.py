@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from aerogel.checkpoint.generation import token_ids
 from aerogel.errors import TokenizerError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -46,14 +47,15 @@ class Source:
         return not self.architecture.looks_at_lengths
 
     def check(self) -> None:
-        """Raises UnsupportedModelError unless the model writes texts."""
+        """Raises UnsupportedModelError unless the model writes texts, ConfigError where its files name tokens beyond it."""
         if not self.architecture.generates:
             raise UnsupportedModelError(f"{self.checkpoint.path}: not a generating model")
+        self.checkpoint.generation.check_ids(self.architecture.vocab_size, self.checkpoint.path)
 
     def ends(self) -> frozenset[int]:
         """The tokens that end a text."""
         try:
             return frozenset(self.tokenizer.eos_ids)
         except TokenizerError:  # token ids alone can be run without a tokenizer
-            ids = self.checkpoint.config.get("eos_token_id")
-            return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+            where = f"{self.checkpoint.path}: config: eos_token_id"
+            return frozenset(token_ids(where, self.checkpoint.config.get("eos_token_id")))

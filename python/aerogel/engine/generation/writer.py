@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,7 +134,7 @@ def _sampler(options: Options, source: Source) -> Sampler:
         options.presence_penalty,
         options.frequency_penalty,
         sorted((options.logit_bias or {}).items()),
-        secrets.randbits(64) if options.seed is None else options.seed,
+        int.from_bytes(os.urandom(8), "little") if options.seed is None else options.seed,
     )
 
 
