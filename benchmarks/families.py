@@ -1,10 +1,10 @@
-"""Encoder families at their real sizes, with random weights: where the time of a pass goes, and what PyTorch takes for the same model.
+"""Encoder families at their real sizes, with random weights: where the time of a pass goes, and what PyTorch takes.
 
-    python benchmarks/families.py [FAMILY|FOLDER ...] [--shapes 1x16,1x128,1x512,16x128] [--threads 1] [--quant int8] [--rounds 5]
+    python benchmarks/families.py [FAMILY|FOLDER ...] [--shapes 1x16,1x128,1x512,16x128] [--threads 1] [--quant int8]
 
-Needs PyTorch and Transformers. Speed does not depend on the weights, so nothing is downloaded; a folder that Transformers reads
-stands in for a family. Both run in one process and take turns, and the least of all rounds counts; of one thread it is the
-processor's time, so that neighbours count for less. The hidden states of both are compared.
+Needs PyTorch and Transformers. Speed does not depend on the weights, so nothing is downloaded; a folder that Transformers
+reads stands in for a family. Both run in one process and take turns, and the least of all rounds counts; of one thread it
+is the processor's time, so that neighbours count for less. The hidden states of both are compared.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "deberta-v3-small": ("DebertaV2", {**DEBERTA, "num_hidden_layers": 6}),
     "deberta-v3-base": ("DebertaV2", DEBERTA),
 }
-#: int8 against float32, of hidden states: random weights have no outliers.
-LEAST_COSINE = 0.99
+#: int8 against float32, of hidden states: random weights have no outliers; real ones do, and random tokens bring them out.
+LEAST_COSINE, LEAST_OF_REAL = 0.99, 0.95
 
 
 def make(name: str, folder: Path) -> str:
@@ -77,8 +77,8 @@ def shares(rounds: Sequence[Sequence[dict[str, Any]]]) -> dict[str, float]:
     return {op: seconds / found.total() for op, seconds in found.most_common()}
 
 
-def measure(ours: aerogel.Model, theirs: Any, shape: str, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a pass of both, and the shares of ours by op."""
+def measure(ours: aerogel.Model, theirs: Any, shape: str, rounds: int, least: float) -> dict[str, Any]:
+    """Milliseconds of a pass of both, and the shares of ours by op. least: mean cosine of the hidden states of both."""
     ids = sequences(shape, ours.vocab_size)
     flat, offsets = ids.reshape(-1), np.arange(len(ids) + 1, dtype=np.int64) * ids.shape[1]
     tensor = torch.from_numpy(ids.astype(np.int64))
@@ -86,7 +86,7 @@ def measure(ours: aerogel.Model, theirs: Any, shape: str, rounds: int) -> dict[s
         expected = theirs(tensor).last_hidden_state.numpy().reshape(len(flat), -1)
         got = ours.forward(flat, offsets, output="hidden")
         cosine = (got * expected).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(expected, axis=1)
-        assert cosine.mean() > LEAST_COSINE, f"{shape}: other hidden states: mean cosine {cosine.mean():.4f}"
+        assert cosine.mean() > least, f"{shape}: other hidden states: mean cosine {cosine.mean():.4f}"
         times: dict[str, float] = {}
         clock = time.process_time if ours.threads == 1 else time.perf_counter
         profiles = []
@@ -120,8 +120,9 @@ def main() -> None:
             source = make(name, Path(folder))
             ours = aerogel.load(source, threads=options.threads, quant=options.quant)
             theirs = transformers.AutoModel.from_pretrained(source).float().eval()
+            least = LEAST_COSINE if name in FAMILIES else LEAST_OF_REAL
             for shape in options.shapes.split(","):
-                found = {"family": Path(name).name, **measure(ours, theirs, shape, options.rounds)}
+                found = {"family": Path(name).name, **measure(ours, theirs, shape, options.rounds, least)}
                 figures.append(found)
                 ms, shares = found["ms"], ", ".join(f"{op} {share:.0%}" for op, share in found["shares"].items())
                 print(

@@ -127,7 +127,10 @@ def attention(qkv: np.ndarray, offsets: np.ndarray, heads: int, kv_heads: int, h
 
 def _heads_of(x: np.ndarray, heads: int) -> np.ndarray:
     """[B, L, heads d] -> [B, heads, L, d]"""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+    batch, length, width = x.shape
+    split: np.ndarray = x.reshape(batch, length, heads, width // heads)
+    turned: np.ndarray = split.transpose(0, 2, 1, 3)
+    return turned
 
 
 def _attention(
