@@ -135,6 +135,19 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "original_max_position_embeddings": 30,  # of which 27 are generated: Transformers begins anew when it is passed
         },
     ),
+    "lfm2": ("lfm2", {"layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False}),
+    "lfm2, biases": (
+        "lfm2",
+        {
+            "full_attn_idxs": [0, 2],
+            "conv_bias": True,
+            "conv_L_cache": 4,
+            "block_ff_dim": 100,
+            "block_multiple_of": 16,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "lfm2, attention only": ("lfm2", {"head_dim": 8, "block_auto_adjust_ff_dim": False}),
     "olmo2": ("olmo2", {}),
     "olmo3": ("olmo3", {"sliding_window": 4}),
     "olmo3, layer_types": (

@@ -46,6 +46,7 @@ KINDS = [
     "gemma",
     "gemma2",
     "gemma3",
+    "lfm2, biases",
     "olmo2",
     "olmo3, layer_types",
 ]

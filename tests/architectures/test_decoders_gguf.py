@@ -35,11 +35,25 @@ NAMES = {
     "mlp.gate_up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+LFM2 = {
+    "operator_norm": "attn_norm",
+    "ffn_norm": "ffn_norm",
+    "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm",
+    "self_attn.out_proj": "attn_output",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w2": "ffn_down",
+    "feed_forward.w3": "ffn_up",
+    "conv.in_proj": "shortconv.in_proj",
+    "conv.conv": "shortconv.conv",
+    "conv.out_proj": "shortconv.out_proj",
+}
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 WHOLE = {
     "cls.output": "cls.output",
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
+    "model.embedding_norm": "token_embd_norm",
     "lm_head": "output",
 }
 #: llama.cpp turns their heads pair by pair, so its converter stores queries and keys that way.
@@ -62,7 +76,8 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
             tensors[f"{WHOLE[stem]}.{part}"] = array
             continue
         _, _, number, inner = stem.split(".", 3)
-        short = {**NAMES, **(POST_NORMS if arch == "olmo2" else {})}[inner]
+        short = {**NAMES, **LFM2, **(POST_NORMS if arch == "olmo2" else {})}[inner]
+        array = array[:, 0] if array.ndim == 3 else array  # ggml's convolution wants two axes
         stored = interleave(array, heads[short]) if arch in INTERLEAVED and short in heads else array
         tensors[f"blk.{number}.{short}.{part}"] = stored
     rope = config["rope_parameters"]
@@ -74,12 +89,16 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
         "block_count": config["num_hidden_layers"],
         "attention.head_count": config["num_attention_heads"],
         "attention.head_count_kv": config["num_key_value_heads"],
-        "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+        "attention.layer_norm_rms_epsilon": config["norm_eps" if arch == "lfm2" else "rms_norm_eps"],
         "context_length": config["max_position_embeddings"],
         "rope.freq_base": float(rope["rope_theta"]),
         "rope.dimension_count": int(width * rope.get("partial_rotary_factor", 1.0)),
         **{key: float(config[name]) for name, key in GRANITE.items() if arch == "granite"},
     }
+    if arch == "lfm2":
+        heads = [config["num_key_value_heads"] if kind == "full_attention" else 0 for kind in config["layer_types"]]
+        metadata |= {"attention.head_count_kv": heads, "shortconv.l_cache": config["conv_L_cache"]}
+        metadata["feed_forward_length"] = len(weights["model.layers.0.feed_forward.w1.weight"])
     if arch == "phi3":
         metadata["rope.scaling.original_context_length"] = config["original_max_position_embeddings"]
         metadata["attention.sliding_window"] = config["sliding_window"] or 0
@@ -106,6 +125,8 @@ CASES = {
     "phi3, window": "phi3, window",
     "phi3, longrope": "phi3, longrope",
     "olmo2": "olmo2",
+    "lfm2": "lfm2",
+    "lfm2, biases": "lfm2, biases",
 }
 
 

@@ -56,6 +56,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "phi3": {"sliding_window": 4, "partial_rotary_factor": 0.5},
     "olmo2": {},
     "olmo3": {"sliding_window": 4},
+    "lfm2": {"full_attn_idxs": [1], "block_ff_dim": 96},
 }
 
 
@@ -67,8 +68,10 @@ def test_what_a_decoder_reads_is_declared(model_type: str, head: str) -> None:
     family.settings.check(values, "config")
     config = Recorded(values)
     made = family(config, ["lm_head.weight"], None)
-    assert {"hidden_size", "hidden_act", "is_causal"} <= config.asked
-    undeclared = config.asked - set(family.settings.used) - set(family.settings.harmless)
+    assert {"hidden_size"} <= config.asked and {"hidden_act", "is_causal"} <= config.asked | set(
+        family.settings.refused
+    )
+    undeclared = config.asked - set(family.settings.used) - set(family.settings.harmless) - set(family.settings.refused)
     assert not undeclared, undeclared
     assert len(made.details.rotaries) == len(made.details.windows) == 2
 

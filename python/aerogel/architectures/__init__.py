@@ -27,6 +27,7 @@ from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
 from aerogel.architectures.jina_bert import JinaBert
+from aerogel.architectures.lfm2 import Lfm2
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.mistral import Mistral
 from aerogel.architectures.modernbert import ModernBert
@@ -90,7 +91,7 @@ def register(family: type[Architecture]) -> type[Architecture]:
 
 
 _ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, Deberta, T5)
-_ROTARY = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
+_ROTARY = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Lfm2, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
 _DECODERS = (*_ROTARY, GPT2, OPT)
 for _family in (*_ENCODERS, *_DECODERS):
     register(_family)

@@ -7,12 +7,16 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
-from aerogel.architectures.decoder_tensors import attention_tensors, ffn_tensors, norm_tensors
-from aerogel.architectures.details import Details
+from aerogel.architectures.decoder_tensors import (
+    attention_folds,
+    attention_tensors,
+    ffn_folds,
+    ffn_tensors,
+    norm_tensors,
+)
+from aerogel.architectures.details import Details, Modules
 from aerogel.architectures.files import SavedNames
 from aerogel.architectures.groups import Group
 from aerogel.architectures.heads import Head, label_count, linear, token_head
@@ -52,6 +56,7 @@ class Decoder(Architecture):
     }
     generates = True
     layer_prefix: ClassVar = "layers.{}."
+    modules: ClassVar[Modules] = Modules()
     #: What Transformers takes where a config has none.
     default_head_dim: ClassVar[int | None] = None
     default_eps: ClassVar[float] = 1e-6
@@ -141,18 +146,24 @@ class Decoder(Architecture):
         self.generates = self.has_logits and self.details.causal
 
     def tensors(self) -> list[Tensor]:
-        h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
-        found = [Tensor.over("embed_tokens.weight", "embeddings.tokens", Role.EMBEDDING, v, h)]
+        h, v, m = (self.hidden_size, "hidden"), (self.vocab_size, ""), self.modules
+        found = [Tensor.over(m.words + ".weight", "embeddings.tokens", Role.EMBEDDING, v, h)]
         for i in range(self.layers):
-            if self.heads[i]:
-                found += attention_tensors(self.details, i, self.heads[i], self.kv_heads[i], self.head_dim, h)
+            found += self._mixer_tensors(i)
             if self.ffn[i]:
-                found += ffn_tensors(self.details, i, self.ffn[i], h)
-        found += norm_tensors("norm", "norm", h)
+                found += ffn_tensors(self.details, m, i, self.ffn[i], h)
+        found += norm_tensors(m.norm, "norm", h)
         if self.has_logits and not self.tied:
             found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
         found += self.head.tensors() if self.head is not None else []
         return found + pooling_tensors(self.pooling, self.hidden_size)
+
+    def _mixer_tensors(self, i: int) -> list[Tensor]:
+        """Of what tokens learn from each other by in layer i: attention, unless a family has something else."""
+        if not self.heads[i]:
+            return []
+        h = (self.hidden_size, "hidden")
+        return attention_tensors(self.details, self.modules, i, self.heads[i], self.kv_heads[i], self.head_dim, h)
 
     def least_width(self, block: str) -> int:
         # A block without heads or channels adds nothing, unless its output has a bias.
@@ -175,40 +186,33 @@ class Decoder(Architecture):
 
     def stacks(self) -> list[tuple[str, ...]]:
         found: list[tuple[str, ...]] = []
+        m = self.modules
         for i in range(self.layers):
-            t = f"layers.{i}."
-            if self.heads[i]:
-                found.append(tuple(t + f"self_attn.{x}_proj.weight" for x in "qkv"))
-                found.append((t + "self_attn.o_proj.weight",))
+            found += self._mixer_stacks(i)
             if self.ffn[i]:
-                found.append((t + "mlp.gate_proj.weight", t + "mlp.up_proj.weight"))
-                found.append((t + "mlp.down_proj.weight",))
+                found.append(tuple(f"layers.{i}.{name}.weight" for name in (m.gate, m.up)))
+                found.append((f"layers.{i}.{m.down}.weight",))
         if self.has_logits:
-            found.append(("embed_tokens.weight" if self.tied else "lm_head.weight",))
+            found.append((m.words + ".weight" if self.tied else "lm_head.weight",))
         return found + pooling_stacks(self.pooling)
+
+    def _mixer_stacks(self, i: int) -> list[tuple[str, ...]]:
+        if not self.heads[i]:
+            return []
+        t, m = f"layers.{i}.", self.modules
+        return [tuple(f"{t}{name}.weight" for name in m.queries_keys_values), (f"{t}{m.out}.weight",)]
 
     def folds(self) -> list[Fold]:
         found: list[Fold] = []
         for i in range(self.layers):
-            t = f"layers.{i}."
-            s, m = t + "self_attn.", t + "mlp."
-            if self.heads[i]:
-                group, channels = self.heads[i] // self.kv_heads[i], np.arange(self.heads[i] * self.head_dim)
-                head, channel = np.divmod(channels, self.head_dim)
-                values = (s + "v_proj.weight", *([s + "v_proj.bias"] if self.details.qkv_bias else []))
-                if self.details.attention_norms[0]:
-                    norm = (f"{t}{self.details.attention_norms[0]}.weight",)
-                    readers = tuple(s + f"{x}_proj.weight" for x in "qkv")
-                    found.append(Fold(readers, norm, offset=self.details.norm_offset))
-                found.append(Fold((s + "o_proj.weight",), values, head // group * self.head_dim + channel))
-            if self.ffn[i]:
-                ups = (m + "up_proj.weight", *([m + "up_proj.bias"] if self.details.ffn_bias else []))
-                if self.details.ffn_norms[0]:
-                    norm = (f"{t}{self.details.ffn_norms[0]}.weight",)
-                    readers = (m + "gate_proj.weight", m + "up_proj.weight")
-                    found.append(Fold(readers, norm, offset=self.details.norm_offset))
-                found.append(Fold((m + "down_proj.weight",), ups))
+            found += self._mixer_folds(i)
+            found += ffn_folds(self.details, self.modules, i) if self.ffn[i] else []
         return found
+
+    def _mixer_folds(self, i: int) -> list[Fold]:
+        if not self.heads[i]:
+            return []
+        return attention_folds(self.details, self.modules, i, self.heads[i], self.kv_heads[i], self.head_dim)
 
     def _terms(self, folds: bool) -> int:
         """Of a linear's input, which compression can or cannot have rid of its outliers."""
@@ -216,17 +220,16 @@ class Decoder(Architecture):
 
     def build(self, p: Program, w: Parameters) -> None:
         d = self.details
-        h = p.embed(w.table("embed_tokens.weight"))  # [T, H]
+        h = p.embed(w.table(self.modules.words + ".weight"))  # [T, H]
         if d.embedding_scale != 1:
             h = p.scale(h, d.embedding_scale)
         for i in range(self.layers):
             self._trace(p, i, h)
-            if self.heads[i]:
-                h = self._add(p, h, self._attend(p, w, i, h))  # [T, H]
+            h = self._mixed(p, w, i, h)  # [T, H]
             if self.ffn[i]:
                 h = self._add(p, h, self._feed(p, w, i, h))  # [T, H]
         self._trace(p, self.layers, h)
-        h = self._normalized(p, w, "norm", h, "norm")  # [T, H]
+        h = self._normalized(p, w, "norm", h, self.modules.norm)  # [T, H]
         p.output("hidden", h)
         if self.pooling is not None:
             add_pooling(p, w, h, self.pooling)
@@ -236,35 +239,37 @@ class Decoder(Architecture):
             self.head.add(p, w, h)
         p.set_max_positions(self.max_positions)
 
+    def _mixed(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
+        """[T, H] -> [T, H]: the hidden states and what tokens learn from each other in layer i."""
+        return self._add(p, h, self._attend(p, w, i, h)) if self.heads[i] else h
+
     def _attend(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
         """[T, H] -> [T, H]: what attention adds."""
-        d, A, G, width = self.details, self.heads[i], self.kv_heads[i], self.head_dim
+        d, m, A, G, width = self.details, self.modules, self.heads[i], self.kv_heads[i], self.head_dim
         t, n = f"layers.{i}.", f"layers.{i}.attention"
-        s = t + "self_attn."
         before, after = d.attention_norms
         x = self._normalized(p, w, n + ".norm", h, t + before) if before else h  # [T, H]
         terms = self._terms(before is not None)
-        qkv = self._linear(p, w, n + ".qkv", x, d.qkv_bias, *[s + f"{x}_proj" for x in "qkv"], terms=terms)
+        qkv = self._linear(p, w, n + ".qkv", x, d.qkv_bias, *[t + name for name in m.queries_keys_values], terms=terms)
         if d.qk_norm:
-            query, key = (self._gamma(w, s + f"{x}_norm") for x in "qk")
+            query, key = (self._gamma(w, t + name) for name in (m.query_norm, m.key_norm))
             qkv = p.qk_norm(n + ".qk_norm", qkv, A, G, width, query, key, self.eps)  # [T, (A+2G)d]
         rotary = self.rotaries[i]
         if rotary is not None:
             qkv = p.rope(qkv, A + G, width, rotary)  # [T, (A+2G)d], queries and keys rotated
         a = p.attention(n, qkv, A, G, width, d.causal, d.attention_scale, d.windows[i], d.attention_cap)  # [T, A d]
-        y = self._linear(p, w, n + ".out", a, d.out_bias, s + "o_proj")  # [T, H]
+        y = self._linear(p, w, n + ".out", a, d.out_bias, t + m.out)  # [T, H]
         return self._normalized(p, w, n + ".after", y, t + after) if after else y
 
     def _feed(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
         """[T, H] -> [T, H]: what the feed-forward block adds."""
-        d, t, n = self.details, f"layers.{i}.", f"layers.{i}.ffn"
-        m = t + "mlp."
+        d, m, t, n = self.details, self.modules, f"layers.{i}.", f"layers.{i}.ffn"
         before, after = d.ffn_norms
         x = self._normalized(p, w, n + ".norm", h, t + before) if before else h  # [T, H]
         terms = self._terms(before is not None)
-        f = self._linear(p, w, n + ".gate_up", x, d.ffn_bias, m + "gate_proj", m + "up_proj", terms=terms)  # [T, 2F]
+        f = self._linear(p, w, n + ".gate_up", x, d.ffn_bias, t + m.gate, t + m.up, terms=terms)  # [T, 2F]
         f = p.gate(f, d.gate)  # [T, F]
-        y = self._linear(p, w, n + ".down", f, d.ffn_bias, m + "down_proj", terms=self._terms(True))  # [T, H]
+        y = self._linear(p, w, n + ".down", f, d.ffn_bias, t + m.down, terms=self._terms(True))  # [T, H]
         return self._normalized(p, w, n + ".after", y, t + after) if after else y
 
     def _logits(self, p: Program, w: Parameters, h: Value) -> Value:
@@ -272,7 +277,7 @@ class Decoder(Architecture):
         d, last = self.details, p.select_last(h)
         if d.logit_scale != 1:
             last = p.scale(last, d.logit_scale)
-        head = "embed_tokens" if self.tied else "lm_head"
+        head = self.modules.words if self.tied else "lm_head"
         y = self._linear(p, w, "head", last, False, head, terms=self.head_terms)
         if d.logit_cap:
             y = p.scale(p.activation(p.scale(y, 1 / d.logit_cap), "tanh"), d.logit_cap)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aerogel._core import Rotary
 from aerogel.architectures.config import Config
@@ -22,6 +23,20 @@ _GATES = {
 def gate_kind(c: Config, key: str = "hidden_act", default: str = "silu") -> str:
     """The activation of a gated feed-forward block, by the words of a config."""
     return c.choice(key, _GATES, default)
+
+
+class Modules(NamedTuple):
+    """What a family calls its modules; those of a layer behind `layer_prefix`. Llama's names, unless said."""
+
+    words: str = "embed_tokens"
+    norm: str = "norm"
+    queries_keys_values: tuple[str, str, str] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    out: str = "self_attn.o_proj"
+    query_norm: str = "self_attn.q_norm"
+    key_norm: str = "self_attn.k_norm"
+    gate: str = "mlp.gate_proj"
+    up: str = "mlp.up_proj"
+    down: str = "mlp.down_proj"
 
 
 @dataclass(frozen=True)

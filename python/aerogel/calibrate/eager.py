@@ -260,6 +260,9 @@ class Eager:
             keep=True,
         )
 
+    def short_conv(self, name: str, x: Written, kernel: np.ndarray, bias: np.ndarray | None = None) -> Value | None:
+        return self._op(x, lambda p, v: p.short_conv(name, v, kernel, bias), keep=True)
+
     def select_last(self, x: Written) -> Written:
         return x
 

@@ -128,7 +128,7 @@ class _Filled(Derived):
 
 
 def _config(config: Mapping[str, Any], architecture: Architecture, widest: Widths) -> dict[str, Any]:
-    found = {key: value for key, value in config.items() if key not in PER_LAYER.values()}
+    found = {key: value for key, value in architecture.settled(config).items() if key not in PER_LAYER.values()}
     names = architecture.config_names
     found[names.get("intermediate_size", "intermediate_size")] = widest.ffn
     found[names.get("num_attention_heads", "num_attention_heads")] = widest.heads * widest.shared

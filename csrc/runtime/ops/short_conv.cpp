@@ -1,0 +1,103 @@
+#include "runtime/ops/short_conv.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "runtime/expect.h"
+#include "runtime/work.h"
+
+namespace aerogel {
+namespace {
+
+// Rows that are run at once: few enough for their products to stay in L2.
+constexpr std::int64_t kBlock = 16;
+
+Value third(const Program& program, const std::string& name, int x) {
+  const Value& in = program.value(name, x);
+  expect(in.width % 3 == 0, name, "three parts of one width", std::to_string(in.width) + " columns");
+  expect(in.rows == Rows::tokens, name, "a value with a row per token", "one with a row per sequence");
+  return {in.width / 3, in.rows};
+}
+
+}  // namespace
+
+ShortConv::ShortConv(const Program& program, const std::string& name, int x, std::int64_t taps, Floats kernel, Floats bias)
+    : Op("short_conv", name, {x}, third(program, name, x)),
+      taps_(taps),
+      kernel_(std::move(kernel)),
+      bias_(std::move(bias)),
+      layer_(static_cast<int>(program.kv_caches().size())) {
+  expect(taps >= 1, name + " kernel", "at least one tap", std::to_string(taps));
+  expect_length(kernel_, taps * result().width, name + " kernel");
+  if (bias_ != nullptr) expect_length(bias_, result().width, name + " bias");
+}
+
+std::optional<KvShape> ShortConv::kv_cache() const { return KvShape{1, half()}; }
+
+std::size_t ShortConv::scratch_bytes(const Extent& extent) const {
+  // A row of the result, where nobody reads floats, and the products of a block and of what is before it.
+  const std::int64_t rows = taps_ - 1 + std::min(kBlock, extent.tokens);
+  return static_cast<std::size_t>(round_up<std::int64_t>(result().width, 64) + rows * result().width) * sizeof(float);
+}
+
+void ShortConv::product(const Work& work, std::int64_t s, std::int64_t row, float* v) const {
+  const Frame& frame = work.frame;
+  const std::int64_t width = result().width, bytes = half() * static_cast<std::int64_t>(sizeof(float));
+  if (row >= frame.begin(s)) {
+    const float* b = work.x() + row * 3 * width;
+    for (std::int64_t k = 0; k < width; ++k) v[k] = b[k] * b[2 * width + k];
+    return;
+  }
+  const KvSequence* cache = frame.caches.empty() ? nullptr : frame.caches[frame.first_sequence + s];
+  const std::int64_t position = row - frame.begin(s) + (cache == nullptr ? 0 : cache->length());
+  if (position < 0) {
+    std::memset(v, 0, static_cast<std::size_t>(width) * sizeof(float));
+    return;
+  }
+  // Where the width is odd, the column in the middle is in both halves.
+  std::memcpy(v, cache->keys(layer_, 0) + position * half(), static_cast<std::size_t>(bytes));
+  std::memcpy(v + width - half(), cache->values(layer_, 0) + position * half(), static_cast<std::size_t>(bytes));
+}
+
+void ShortConv::convolve(const Work& work, std::int64_t s, std::int64_t begin, std::int64_t end, int thread) const {
+  const Frame& frame = work.frame;
+  const std::int64_t width = result().width, before = taps_ - 1;
+  float* const v = reinterpret_cast<float*>(work.scratch.of(thread)) + round_up<std::int64_t>(width, 64);
+  for (std::int64_t j = 0; j < before; ++j) product(work, s, begin - before + j, v + j * width);
+  for (std::int64_t row = begin; row < end; row += kBlock) {
+    ShortConvTask task{};
+    task.x = work.x() + row * 3 * width;
+    task.ldx = 3 * width;
+    task.rows = std::min(kBlock, end - row);
+    task.width = width;
+    task.taps = taps_;
+    task.kernel = kernel_->data();
+    task.bias = bias_ == nullptr ? nullptr : bias_->data();
+    task.v = v;
+    work.write(task, row, thread);
+    work.ops.short_conv(task);
+    if (!frame.caches.empty()) {
+      KvSequence& cache = *frame.caches[frame.first_sequence + s];
+      for (std::int64_t t = 0; t < task.rows; ++t) {
+        const float* own = v + (before + t) * width;
+        cache.write(layer_, cache.length() + row + t - frame.begin(s), own, own + width - half());
+      }
+    }
+    std::memmove(v, v + task.rows * width, static_cast<std::size_t>(before * width) * sizeof(float));
+  }
+}
+
+void ShortConv::run(const Work& work) const {
+  work.over_rows(work.rows(), 3 * result().width, [&](std::int64_t begin, std::int64_t count, int thread) {
+    const std::int64_t end = begin + count;
+    for (std::int64_t s = 0; begin < end; ++s) {
+      const std::int64_t stop = std::min(end, work.frame.begin(s + 1));
+      if (stop <= begin) continue;
+      convolve(work, s, begin, stop, thread);
+      begin = stop;
+    }
+  });
+}
+
+}  // namespace aerogel
