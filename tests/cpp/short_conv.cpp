@@ -1,7 +1,9 @@
 // short_conv: the kernels bit for bit, with codes and without; the op gives the same bits however a sequence is cut into calls, and
 // behind a slot that was cut back.
+#include <algorithm>
 #include <numeric>
 
+#include "base/error.h"
 #include "ops_support.h"
 #include "runtime/ops/embed.h"
 #include "runtime/ops/short_conv.h"
@@ -74,7 +76,7 @@ TEST(runtime_short_conv_however_it_is_cut) {
     for (int threads : {1, 3}) {
       const std::vector<float> values = random_floats(random, length * 3 * width);
       auto kernel = std::make_shared<AlignedBuffer<float>>(static_cast<std::size_t>(4 * width));
-      for (float& each : *kernel) each = random.uniform(-1.0f, 1.0f);
+      for (std::size_t i = 0; i < kernel->size(); ++i) kernel->data()[i] = random.uniform(-1.0f, 1.0f);
       Program p;
       const int x = p.add<Embed>(rows_of(values, 3 * width), nullptr, nullptr, 0);
       p.output("y", p.add<ShortConv>("conv", x, 4, kernel, nullptr));
