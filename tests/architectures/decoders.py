@@ -148,6 +148,21 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "lfm2, attention only": ("lfm2", {"head_dim": 8, "block_auto_adjust_ff_dim": False}),
+    "exaone4": ("exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 3}),
+    "exaone4, windows": (
+        "exaone4",
+        {
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": LLAMA3,
+        },
+    ),
+    "starcoder2": ("starcoder2", {"tie_word_embeddings": True}),
+    "starcoder2, window": ("starcoder2", {"sliding_window": 5, "use_bias": False}),
+    "stablelm": ("stablelm", {"hidden_size": 64, "use_qkv_bias": True}),
+    "stablelm, side by side": ("stablelm", {"hidden_size": 64, "use_parallel_residual": True}),
+    "phi": ("phi", {"num_key_value_heads": 4}),
+    "phi, shared keys": ("phi", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 1.0}}),
     "olmo2": ("olmo2", {}),
     "olmo3": ("olmo3", {"sliding_window": 4}),
     "olmo3, layer_types": (

@@ -56,6 +56,10 @@ DECODERS: dict[str, dict[str, Any]] = {
     "phi3": {"sliding_window": 4, "partial_rotary_factor": 0.5},
     "olmo2": {},
     "olmo3": {"sliding_window": 4},
+    "exaone4": {"sliding_window": 4},
+    "starcoder2": {"sliding_window": 4},
+    "stablelm": {"partial_rotary_factor": 0.5, "head_dim": None, "hidden_size": 96},
+    "phi": {"partial_rotary_factor": 0.5},
     "lfm2": {"full_attn_idxs": [1], "block_ff_dim": 96},
 }
 

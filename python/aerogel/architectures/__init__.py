@@ -18,6 +18,7 @@ from aerogel.architectures.deberta import Deberta
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.eurobert import EuroBert
+from aerogel.architectures.exaone4 import Exaone4
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.gemma import Gemma, Gemma2
@@ -35,12 +36,15 @@ from aerogel.architectures.mpnet import MPNet
 from aerogel.architectures.nomic_bert import NomicBert
 from aerogel.architectures.olmo import Olmo2, Olmo3
 from aerogel.architectures.opt import OPT
+from aerogel.architectures.phi import Phi
 from aerogel.architectures.phi3 import Phi3
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
 from aerogel.architectures.qwen import Qwen2, Qwen3
 from aerogel.architectures.roberta import Roberta
 from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.smollm3 import SmolLM3
+from aerogel.architectures.stablelm import StableLm
+from aerogel.architectures.starcoder2 import Starcoder2
 from aerogel.architectures.t5 import T5
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import UnsupportedModelError
@@ -91,8 +95,25 @@ def register(family: type[Architecture]) -> type[Architecture]:
 
 
 _ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, Deberta, T5)
-_ROTARY = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Lfm2, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
-_DECODERS = (*_ROTARY, GPT2, OPT)
+_ROTARY = (
+    Llama,
+    EuroBert,
+    Exaone4,
+    Gemma,
+    Gemma2,
+    Gemma3,
+    Granite,
+    Lfm2,
+    Mistral,
+    Olmo2,
+    Olmo3,
+    Phi3,
+    Qwen2,
+    Qwen3,
+    SmolLM3,
+)
+_LAYER_NORMS = (GPT2, OPT, Phi, StableLm, Starcoder2)
+_DECODERS = (*_ROTARY, *_LAYER_NORMS)
 for _family in (*_ENCODERS, *_DECODERS):
     register(_family)
 

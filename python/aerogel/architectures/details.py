@@ -49,9 +49,13 @@ class Details:
         attention_norms: the names of the norms before and after attention; None: there is none.
         ffn_norms: the same of the feed-forward block.
         norm_offset: what is added to the weight of every norm.
+        layer_norm: whether norms take the mean away too, and have biases.
+        parallel: whether the feed-forward block reads the norm that attention reads, and both are added at once.
+        gated: whether the feed-forward block has a gate.
         qk_norm: RMS norm of queries and keys: "head" (each head alone), "heads" (all of them together), None.
         qkv_bias, out_bias, ffn_bias: which linears have biases.
-        gate: the activation, a kind of `Program.gate`.
+        gate: the activation, a kind of `Program.gate`, or of `Program.activation` where there is no gate.
+        head_bias: whether the logits have biases.
         causal: whether a token sees only what stands before it.
         attention_scale: of the scores; None: 1 / sqrt(head_dim).
         attention_cap: scores are cap * tanh(scores / cap); 0: as they are.
@@ -66,10 +70,14 @@ class Details:
     attention_norms: tuple[str | None, str | None] = ("input_layernorm", None)
     ffn_norms: tuple[str | None, str | None] = ("post_attention_layernorm", None)
     norm_offset: float = 0.0
+    layer_norm: bool = False
+    parallel: bool = False
+    gated: bool = True
     qk_norm: str | None = None
     qkv_bias: bool = False
     out_bias: bool = False
     ffn_bias: bool = False
+    head_bias: bool = False
     gate: str = "silu"
     causal: bool = True
     attention_scale: float | None = None

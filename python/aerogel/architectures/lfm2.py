@@ -79,6 +79,8 @@ class Lfm2(Decoder):
             "hidden_act": Refused("another gate", ("silu", "swish")),
         },
     )
+    eps_key: ClassVar = "norm_eps"
+    default_eps: ClassVar = 1e-5
     modules: ClassVar = Modules(
         norm="embedding_norm",
         out="self_attn.out_proj",
@@ -211,7 +213,6 @@ def _plain(c: Config, kinds: Sequence[str]) -> dict[str, Any]:
     """The config in the words of other decoders, which know layers without heads."""
     layers = len(kinds)
     found = dict(c.values)
-    found["rms_norm_eps"] = c.number("norm_eps", 1e-5)
     found["tie_word_embeddings"] = c.boolean("tie_embedding", c.boolean("tie_word_embeddings", True))
     found["head_dim"] = c.head_dim(c.integer("hidden_size"))
     if PER_LAYER["intermediate_size"] not in found:
