@@ -161,6 +161,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "starcoder2, window": ("starcoder2", {"sliding_window": 5, "use_bias": False}),
     "stablelm": ("stablelm", {"hidden_size": 64, "use_qkv_bias": True}),
     "stablelm, side by side": ("stablelm", {"hidden_size": 64, "use_parallel_residual": True}),
+    "gpt_neox": ("gpt_neox", {"hidden_size": 64, "num_key_value_heads": None}),
+    "gpt_neox, in turn": (
+        "gpt_neox",
+        {
+            "num_key_value_heads": None,
+            "use_parallel_residual": False,
+            "attention_bias": False,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5},
+            "tie_word_embeddings": True,
+        },
+    ),
     "phi": ("phi", {"num_key_value_heads": 4}),
     "phi, shared keys": ("phi", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 1.0}}),
     "olmo2": ("olmo2", {}),

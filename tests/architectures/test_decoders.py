@@ -49,6 +49,7 @@ KINDS = [
     "lfm2, biases",
     "exaone4, windows",
     "starcoder2",
+    "gpt_neox",
     "stablelm, side by side",
     "phi",
     "olmo2",
@@ -80,7 +81,7 @@ def test_compressed_and_exported(tmp_path: Path, name: str) -> None:
         "smaller": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"ffn": 0.5, "hidden": 40}}},
         "shorter": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"layers": [1, 2], "ffn": [64, 24]}}},
     }
-    if "stablelm" in name:  # Transformers' heads fill the hidden width there
+    if name.startswith(("stablelm", "gpt_neox")):  # Transformers' heads fill the hidden width there
         recipes["smaller"]["recipe"] = {"structure": {"ffn": 0.5}}
     if "olmo" not in name:
         recipes["fewer heads"] = {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"heads": [1, 2, 1]}}}
@@ -146,7 +147,11 @@ CLASSIFIERS = [
 @pytest.mark.parametrize("model_type", CLASSIFIERS)
 @pytest.mark.parametrize("labels", [1, 3])
 def test_classifiers(tmp_path: Path, model_type: str, labels: int) -> None:
-    changed = {"num_labels": labels, "head_dim": 12, **decoders.VARIANTS.get(model_type, ("", {}))[1]}
+    changed = {
+        "num_labels": labels,
+        "head_dim": None if model_type == "gpt_neox" else 12,
+        **decoders.VARIANTS.get(model_type, ("", {}))[1],
+    }
     net = decoders.made(tmp_path / "m", model_type, changed, "SequenceClassification")
     model = aerogel.load(tmp_path / "m")
     batch = decoders.sequences()

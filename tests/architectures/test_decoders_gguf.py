@@ -36,6 +36,10 @@ NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 OTHERS = {
+    "attention.query_key_value": "attn_qkv",
+    "attention.dense": "attn_output",
+    "mlp.dense_h_to_4h": "ffn_up",
+    "mlp.dense_4h_to_h": "ffn_down",
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
     "mlp.fc1": "ffn_up",
@@ -60,6 +64,9 @@ WHOLE = {
     "model.norm": "output_norm",
     "model.embedding_norm": "token_embd_norm",
     "model.final_layernorm": "output_norm",
+    "gpt_neox.embed_in": "token_embd",
+    "gpt_neox.final_layer_norm": "output_norm",
+    "embed_out": "output",
     "lm_head": "output",
 }
 #: llama.cpp turns their heads pair by pair, so its converter stores queries and keys that way.
@@ -81,7 +88,7 @@ GRANITE = {
 
 def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[str, np.ndarray], **more: Any) -> Path:
     """The file of a folder; `more` metadata below the architecture's name."""
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config.get("num_key_value_heads")}
     tensors = {}
     for name, array in weights.items():
         stem, _, part = name.rpartition(".")
@@ -90,6 +97,9 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
             continue
         _, _, number, inner = stem.split(".", 3)
         short = {**NAMES, **OTHERS, **(POST_NORMS if arch in ("olmo2", "exaone4") else {})}[inner]
+        if "query_key_value" in inner:  # laid one behind the other
+            array = np.concatenate(array.reshape(config["num_attention_heads"], 3, -1, *array.shape[1:]).swapaxes(0, 1))
+            array = array.reshape(-1, *array.shape[2:])
         array = array[:, 0] if array.ndim == 3 else array  # ggml's convolution wants two axes
         stored = interleave(array, heads[short]) if arch in INTERLEAVED and short in heads else array
         tensors[f"blk.{number}.{short}.{part}"] = stored
@@ -101,7 +111,7 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
         "feed_forward_length": config["intermediate_size"],
         "block_count": config["num_hidden_layers"],
         "attention.head_count": config["num_attention_heads"],
-        "attention.head_count_kv": config["num_key_value_heads"],
+        "attention.head_count_kv": config.get("num_key_value_heads") or config["num_attention_heads"],
         **{EPS[key]: config[key] for key in EPS if key in config},
         "context_length": config["max_position_embeddings"],
         "rope.freq_base": float(rope["rope_theta"]),
@@ -117,7 +127,7 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
         metadata["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config["layer_types"]]
     if arch == "starcoder2" and config["sliding_window"]:
         metadata["attention.sliding_window"] = config["sliding_window"]
-    if arch == "stablelm":
+    if arch in ("stablelm", "gptneox"):
         metadata["use_parallel_residual"] = config["use_parallel_residual"]
     if arch == "phi3":
         metadata["rope.scaling.original_context_length"] = config["original_max_position_embeddings"]
@@ -151,6 +161,7 @@ CASES = {
     "stablelm": "stablelm",
     "stablelm, side by side": "stablelm, side by side",
     "phi2": "phi",
+    "gptneox": "gpt_neox",
     "lfm2": "lfm2",
     "lfm2, biases": "lfm2, biases",
 }

@@ -59,6 +59,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "exaone4": {"sliding_window": 4},
     "starcoder2": {"sliding_window": 4},
     "stablelm": {"partial_rotary_factor": 0.5, "head_dim": None, "hidden_size": 96},
+    "gpt_neox": {"rotary_pct": 0.5, "head_dim": None, "hidden_size": 96, "num_key_value_heads": None},
     "phi": {"partial_rotary_factor": 0.5},
     "lfm2": {"full_attn_idxs": [1], "block_ff_dim": 96},
 }
@@ -71,7 +72,7 @@ def test_what_a_decoder_reads_is_declared(model_type: str, head: str) -> None:
     family = FAMILIES[model_type]
     family.settings.check(values, "config")
     config = Recorded(values)
-    made = family(config, ["lm_head.weight"], None)
+    made = family(config, ["lm_head.weight", "embed_out.weight"], None)
     assert {"hidden_size"} <= config.asked and {"hidden_act", "is_causal"} <= config.asked | set(
         family.settings.refused
     )

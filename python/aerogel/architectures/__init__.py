@@ -20,10 +20,11 @@ from aerogel.architectures.electra import Electra
 from aerogel.architectures.eurobert import EuroBert
 from aerogel.architectures.exaone4 import Exaone4
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
-from aerogel.architectures.fused import Fused
+from aerogel.architectures.fused import Fused, Rows
 from aerogel.architectures.gemma import Gemma, Gemma2
 from aerogel.architectures.gemma3 import Gemma3
 from aerogel.architectures.gpt2 import GPT2
+from aerogel.architectures.gpt_neox import GPTNeoX
 from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
@@ -67,6 +68,7 @@ __all__ = [
     "Pooling",
     "Refused",
     "Role",
+    "Rows",
     "SavedNames",
     "Settings",
     "Step",
@@ -112,7 +114,7 @@ _ROTARY = (
     Qwen3,
     SmolLM3,
 )
-_LAYER_NORMS = (GPT2, OPT, Phi, StableLm, Starcoder2)
+_LAYER_NORMS = (GPT2, GPTNeoX, OPT, Phi, StableLm, Starcoder2)
 _DECODERS = (*_ROTARY, *_LAYER_NORMS)
 for _family in (*_ENCODERS, *_DECODERS):
     register(_family)

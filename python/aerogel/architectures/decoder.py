@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -118,9 +119,10 @@ class Decoder(DecoderOps):
             raise UnsupportedModelError(
                 f"config: architectures: {declared!r} is not supported, only classes that end in {', '.join(CLASSES)} are"
             )
-        tied = c.boolean("tie_word_embeddings", "lm_head.weight" not in names)
-        if ending == LANGUAGE and not tied and "lm_head.weight" not in names and self.pooling is not None:
-            log.info("the model has a pooling and no lm_head.weight: it is used for its embeddings")
+        logits = self.modules.head + ".weight"
+        tied = c.boolean("tie_word_embeddings", logits not in names)
+        if ending == LANGUAGE and not tied and logits not in names and self.pooling is not None:
+            log.info("the model has a pooling and no %s: it is used for its embeddings", logits)
             ending = BARE
         self.has_logits = ending == LANGUAGE
         # Without a word in the config the tensors decide: what Transformers assumes then is not the same for all families.
@@ -139,9 +141,9 @@ class Decoder(DecoderOps):
             self.outputs += (self.head.output,)
         self.harmless = dict(type(self).harmless)
         if self.tied:
-            self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
+            self.harmless[re.escape(logits)] = "tied to the token embeddings"
         if not self.has_logits:
-            self.harmless[r"lm_head\.weight"] = "the model is used without its logits"
+            self.harmless[rf"{self.modules.head}\.(weight|bias)"] = "the model is used without its logits"
         self.generates = self.has_logits and self.details.causal
 
     def tensors(self) -> list[Tensor]:
@@ -153,9 +155,9 @@ class Decoder(DecoderOps):
                 found += ffn_tensors(self.details, m, i, self.ffn[i], h)
         found += norm_tensors(m.norm, "norm", h, self.details.layer_norm)
         if self.has_logits and not self.tied:
-            found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
+            found.append(Tensor.over(m.head + ".weight", "head", Role.HEAD, v, h))
         if self.has_logits and self.details.head_bias:
-            found.append(Tensor.over("lm_head.bias", "head.bias", Role.KEPT, v))
+            found.append(Tensor.over(m.head + ".bias", "head.bias", Role.KEPT, v))
         found += self.head.tensors() if self.head is not None else []
         return found + pooling_tensors(self.pooling, self.hidden_size)
 
@@ -169,7 +171,7 @@ class Decoder(DecoderOps):
     def least_width(self, block: str) -> int:
         # A block without heads or channels adds nothing, unless its output has a bias. One norm for both is attention's.
         d = self.details
-        return int(d.out_bias or d.parallel if block == "attention" else d.ffn_bias)
+        return int(d.out_bias or d.shares_norm if block == "attention" else d.ffn_bias)
 
     def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
         windows = self.details.windows
@@ -195,7 +197,7 @@ class Decoder(DecoderOps):
                 found.append(ffn_readers(self.details, m, i))
                 found.append((f"layers.{i}.{m.down}.weight",))
         if self.has_logits:
-            found.append((m.words + ".weight" if self.tied else "lm_head.weight",))
+            found.append(((m.words if self.tied else m.head) + ".weight",))
         return found + pooling_stacks(self.pooling)
 
     def _mixer_stacks(self, i: int) -> list[tuple[str, ...]]:

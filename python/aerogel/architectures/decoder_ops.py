@@ -67,17 +67,21 @@ class DecoderOps(Architecture):
         return self._add(p, h, self._attend(p, w, i, x))
 
     def _in_parallel(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        """[T, H] -> [T, H]: layer i, whose blocks read one norm."""
-        x = self._normalized(p, w, f"layers.{i}.attention.norm", h, f"layers.{i}.{self.details.attention_norms[0]}")
-        h = self._add(p, h, self._attend(p, w, i, x))  # [T, H]
-        return self._add(p, h, self._feed(p, w, i, x)) if self.ffn[i] else h
+        """[T, H] -> [T, H]: layer i, whose blocks read the same hidden states, or one norm of them."""
+        t, norm = f"layers.{i}.", self.details.ffn_norms[0]
+        x = self._normalized(p, w, t + "attention.norm", h, f"{t}{self.details.attention_norms[0]}")  # [T, H]
+        sum = self._add(p, h, self._attend(p, w, i, x)) if self.heads[i] else h  # [T, H]
+        if not self.ffn[i]:
+            return sum
+        x = self._normalized(p, w, t + "ffn.norm", h, t + norm) if norm else x  # [T, H]
+        return self._add(p, sum, self._feed(p, w, i, x))
 
     def _attend(self, p: Program, w: Parameters, i: int, x: Value) -> Value:
         """[T, H] -> [T, H]: what attention adds."""
         d, m, A, G, width = self.details, self.modules, self.heads[i], self.kv_heads[i], self.head_dim
         t, n = f"layers.{i}.", f"layers.{i}.attention"
         before, after = d.attention_norms
-        terms = self._terms(before is not None and not d.parallel)
+        terms = self._terms(before is not None and not d.shares_norm)
         qkv = self._linear(p, w, n + ".qkv", x, d.qkv_bias, *[t + name for name in m.queries_keys_values], terms=terms)
         if d.qk_norm:
             query, key = (self._gamma(w, t + name) for name in (m.query_norm, m.key_norm))
@@ -93,7 +97,7 @@ class DecoderOps(Architecture):
         """[T, H] -> [T, H]: what the feed-forward block adds."""
         d, m, t, n = self.details, self.modules, f"layers.{i}.", f"layers.{i}.ffn"
         before, after = d.ffn_norms
-        terms = self._terms(before is not None and not d.parallel)
+        terms = self._terms(before is not None and not d.shares_norm)
         if d.gated:
             f = self._linear(p, w, n + ".gate_up", x, d.ffn_bias, t + m.gate, t + m.up, terms=terms)  # [T, 2F]
             f = p.gate(f, d.gate)  # [T, F]
@@ -107,9 +111,9 @@ class DecoderOps(Architecture):
         d, last = self.details, p.select_last(h)
         if d.logit_scale != 1:
             last = p.scale(last, d.logit_scale)
-        head = (self.modules.words if self.tied else "lm_head") + ".weight"
+        head = (self.modules.words if self.tied else self.modules.head) + ".weight"
         limit = w.limit(head)
-        biases = w.vector("lm_head.bias") if d.head_bias else None
+        biases = w.vector(self.modules.head + ".bias") if d.head_bias else None
         y = p.linear("head", last, w.linear(head), biases, terms=1 if limit else self.head_terms, limit=limit)
         if d.logit_cap:
             y = p.scale(p.activation(p.scale(y, 1 / d.logit_cap), "tanh"), d.logit_cap)

@@ -64,7 +64,9 @@ def ffn_readers(d: Details, m: Modules, layer: int) -> tuple[str, ...]:
 def norm_fold(d: Details, prefix: str, norm: str | None, readers: tuple[str, ...]) -> list[Fold]:
     """Where the linears of a layer, and nothing else, read a norm, if they do."""
     return (
-        [Fold(readers, made_by(prefix + norm, d.layer_norm), offset=d.norm_offset)] if norm and not d.parallel else []
+        [Fold(readers, made_by(prefix + norm, d.layer_norm), offset=d.norm_offset)]
+        if norm and not d.shares_norm
+        else []
     )
 
 

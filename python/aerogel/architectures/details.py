@@ -37,6 +37,7 @@ class Modules(NamedTuple):
     gate: str = "mlp.gate_proj"
     up: str = "mlp.up_proj"
     down: str = "mlp.down_proj"
+    head: str = "lm_head"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Details:
         ffn_norms: the same of the feed-forward block.
         norm_offset: what is added to the weight of every norm.
         layer_norm: whether norms take the mean away too, and have biases.
-        parallel: whether the feed-forward block reads the norm that attention reads, and both are added at once.
+        parallel: whether the feed-forward block does not see what attention adds. Without a norm of its own it reads that of
+            attention.
         gated: whether the feed-forward block has a gate.
         qk_norm: RMS norm of queries and keys: "head" (each head alone), "heads" (all of them together), None.
         qkv_bias, out_bias, ffn_bias: which linears have biases.
@@ -86,3 +88,8 @@ class Details:
     residual_scale: float = 1.0
     logit_scale: float = 1.0
     logit_cap: float = 0.0
+
+    @property
+    def shares_norm(self) -> bool:
+        """Whether both blocks read one norm."""
+        return self.parallel and self.ffn_norms[0] is None

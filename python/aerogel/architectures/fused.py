@@ -6,12 +6,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aerogel.architectures.config import Config
 from aerogel.errors import ConfigError
 
 _NUMBER = "{n}"
+
+#: Some rows of a matrix: those that follow each other, or each by its number.
+Rows: TypeAlias = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -22,11 +28,14 @@ class Fused:
         name: what the file calls the one, without .weight and .bias.
         parts: what the family calls them, in the order of their rows.
         shares: (config, layer) -> how the rows are shared out, as whole numbers in proportion; None: each part has as many.
+        heads: (config, layer) -> how many heads the parts have, where their rows stand head by head: head 0 of each part,
+            then head 1 of each, and so on. None: the parts stand one behind the other.
     """
 
     name: str
     parts: tuple[str, ...]
     shares: Callable[[Mapping[str, Any], int], Sequence[int]] | None = None
+    heads: Callable[[Mapping[str, Any], int], int] | None = None
 
     def match(self, tensor: str) -> tuple[int, str] | None:
         """(layer, "weight" or "bias") of the one's tensor; None: it is another tensor."""
@@ -44,7 +53,7 @@ class Fused:
         """The names of the parts' tensors."""
         return [f"{part}.{kind}".replace(_NUMBER, str(layer)) for part in self.parts]
 
-    def rows(self, total: int, config: Mapping[str, Any], layer: int) -> list[slice]:
+    def rows(self, total: int, config: Mapping[str, Any], layer: int) -> list[Rows]:
         """Which of the one's rows each part has.
 
         Raises:
@@ -57,8 +66,28 @@ class Fused:
                 f"config: {self.stored(layer, 'weight')}: expected rows in the proportion "
                 f"{':'.join(map(str, shares))}, got {total}"
             )
+        if self.heads is not None:
+            return self._by_head(total, self.heads(config, layer))
         ends = [unit * sum(shares[: i + 1]) for i in range(len(shares))]
         return [slice(end - unit * share, end) for end, share in zip(ends, shares, strict=True)]
+
+    def _by_head(self, total: int, heads: int) -> list[Rows]:
+        if total % (heads * len(self.parts)):
+            raise ConfigError(
+                f"config: {self.name}: expected rows for {heads} heads of {len(self.parts)} parts, got {total}"
+            )
+        rows = np.arange(total).reshape(heads, len(self.parts), -1)
+        return [rows[:, part].ravel() for part in range(len(self.parts))]
+
+    def join(self, parts: Sequence[NDArray[Any]], config: Mapping[str, Any], layer: int) -> NDArray[Any]:
+        """The one's values, by those of its parts: `rows` undone."""
+        whole: NDArray[Any] = np.concatenate(parts)
+        if self.heads is None:
+            return whole
+        order = np.concatenate([np.arange(len(whole))[rows] for rows in self.rows(len(whole), config, layer)])
+        joined = np.empty_like(whole)
+        joined[order] = whole
+        return joined
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

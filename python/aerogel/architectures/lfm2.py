@@ -120,6 +120,7 @@ class Lfm2(Decoder):
                 finish=_finish_gguf,
             ),
             with_middle=(_KERNEL + ".weight",),
+            per_layer=("num_key_value_heads",),
         )
     }
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.architectures import saved_names
+from aerogel.architectures import Rows, saved_names
 from aerogel.checkpoint.names import normalize, saved_name
 from aerogel.errors import CheckpointError, MissingTensorsError
 
 
 def split_fused(
     stored: Mapping[str, str], rows: Callable[[str], int], config: Mapping[str, Any], where: object
-) -> tuple[dict[str, str], dict[str, slice]]:
+) -> tuple[dict[str, str], dict[str, Rows]]:
     """Names the parts of fused tensors.
 
     Args:
@@ -38,7 +38,7 @@ def split_fused(
     """
     saved = saved_names(config)
     names: dict[str, str] = {}
-    slices: dict[str, slice] = {}
+    slices: dict[str, Rows] = {}
     for name, place in stored.items():
         fused, found = next(
             ((one, match) for one in (saved.fused if saved else ()) if (match := one.match(name))), (None, None)
@@ -86,6 +86,20 @@ def transposed(stored: Mapping[str, str], config: Mapping[str, Any]) -> frozense
 def saved_form(name: str, arrays: Sequence[NDArray[np.float32]], config: Mapping[str, Any]) -> NDArray[np.float32]:
     """The tensor that Transformers saves as `name`, of the parameters that `saved_parts` names for it."""
     saved = saved_names(config)
-    whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    whole = arrays[0] if len(arrays) == 1 else _joined(name, arrays, config)
     turned = saved is not None and saved.is_transposed(normalize(name, saved))
     return np.ascontiguousarray(whole.T) if turned else whole
+
+
+def _joined(name: str, arrays: Sequence[NDArray[np.float32]], config: Mapping[str, Any]) -> NDArray[np.float32]:
+    saved = saved_names(config)
+    for fused in saved.fused if saved else ():
+        found = fused.match(normalize(name, saved))
+        if found is not None:
+            return fused.join(arrays, config, found[0])
+    return np.concatenate(arrays)
+
+
+def row_count(rows: Rows) -> int:
+    """How many rows a part has."""
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.architectures import saved_names
+from aerogel.architectures import Rows, saved_names
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.chat import ChatTemplates, folder_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
-from aerogel.checkpoint.fused import split_fused, transposed
+from aerogel.checkpoint.fused import row_count, split_fused, transposed
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.sentence_transformers import (
@@ -157,19 +157,19 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             return self._beside[name].shape
         shape = self._shape_of(self._find(name))
         rows = self._rows.get(name)
-        return shape if rows is None else (rows.stop - rows.start, *shape[1:])
+        return shape if rows is None else (row_count(rows), *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
         if name in self._beside:
             return self._beside[name]
         stored = self._find(name)
         rows = self._rows.get(name)
-        read = None if stored in self._turned else rows  # the rows of what is turned lie side by side
+        read = self._readable(stored, rows)
         values = self._files.float32(stored, read)
         check_finite(self._files.where(stored), values)
         mask = self._masks.get(stored)
         values = values if mask is None else self._masked(values, mask, read)
-        return _turn(values, rows) if stored in self._turned else values
+        return self._some(stored, values, rows, read)
 
     def weight(self, name: str) -> Weight:
         if name in self._beside:
@@ -182,10 +182,10 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             entry.dtype in ("BF16", "F16") and stored not in self._masks
         ):  # as it lies in the file: the same numbers in half the memory
             rows = self._rows.get(name)
-            turned = stored in self._turned
-            values = self._files.raw(stored, None if turned else rows)
+            read = self._readable(stored, rows)
+            values = self._files.raw(stored, read)
             check_finite(where, values)
-            return Weight(shape, _turn(values, rows) if turned else values)
+            return Weight(shape, self._some(stored, values, rows, read))
         return Weight(shape, self.array(name))
 
     def _take_token_heads(self, folder: Path) -> dict[str, NDArray[np.float32]]:
@@ -202,14 +202,15 @@ class SafetensorsCheckpoint(FolderCheckpoint):
 
     def blocks(self, name: str, rows: int) -> Iterator[NDArray[np.float32]]:
         stored = None if name in self._beside else self._find(name)
-        whole = stored in self._masks or stored in self._turned
+        scattered = isinstance(self._rows.get(name), np.ndarray)
+        whole = stored in self._masks or stored in self._turned or scattered
         if stored is None or whole or self._files.checked(stored):  # what is read is the whole
             yield from super().blocks(name, rows)
             return
         where = self._files.where(stored)
         count, _ = check_matrix(where, self.shape(name))
         part = self._rows.get(name)
-        first = 0 if part is None else part.start
+        first = part.start if isinstance(part, slice) else 0
         for begin in range(0, count, rows):
             block = self._files.float32(stored, slice(first + begin, first + min(begin + rows, count)))
             check_finite(where, block)
@@ -243,6 +244,16 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         shape = self._shape_of(stored)
         return shape[0] if shape else 0
 
+    def _readable(self, stored: str, rows: Rows | None) -> slice | None:
+        """The rows, if they follow each other in the file; None: all of it is read."""
+        return rows if isinstance(rows, slice) and stored not in self._turned else None
+
+    def _some(self, stored: str, values: NDArray[Any], rows: Rows | None, read: slice | None) -> NDArray[Any]:
+        """A parameter's rows of what was read for it, the right way round."""
+        if stored in self._turned:
+            values = values.T
+        return np.ascontiguousarray(values if rows is None or read is not None else values[rows])
+
     def _masked(self, values: NDArray[np.float32], mask: str, rows: slice | None) -> NDArray[np.float32]:
         kept = self._files.float32(mask, rows)
         if not np.isin(kept, (0, 1)).all():
@@ -254,11 +265,6 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         if stored is None:
             raise MissingTensorsError(self.path, [name])
         return stored
-
-
-def _turn(values: NDArray[Any], rows: slice | None) -> NDArray[Any]:
-    """The rows of a matrix that a file has transposed; `values` are all of it."""
-    return np.ascontiguousarray(values.T if rows is None else values.T[rows])
 
 
 def _take_masks(stored: dict[str, str], files: TensorFiles, where: object) -> dict[str, str]:
