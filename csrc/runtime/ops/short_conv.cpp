@@ -20,6 +20,21 @@ Value third(const Program& program, const std::string& name, int x) {
   return {in.width / 3, in.rows};
 }
 
+// ---- what slots hold: a row a token, half of it among the keys and half among the values; where the width is odd, the column in
+// ---- the middle is in both
+
+std::int64_t half(std::int64_t width) { return (width + 1) / 2; }
+
+void remember(KvSequence& cache, int layer, std::int64_t position, std::int64_t width, const float* v) {
+  cache.write(layer, position, v, v + width - half(width));
+}
+
+void recall(const KvSequence& cache, int layer, std::int64_t position, std::int64_t width, float* v) {
+  const std::size_t bytes = static_cast<std::size_t>(half(width)) * sizeof(float);
+  std::memcpy(v, cache.keys(layer, 0) + position * half(width), bytes);
+  std::memcpy(v + width - half(width), cache.values(layer, 0) + position * half(width), bytes);
+}
+
 }  // namespace
 
 ShortConv::ShortConv(const Program& program, const std::string& name, int x, std::int64_t taps, Floats kernel, Floats bias)
@@ -33,7 +48,7 @@ ShortConv::ShortConv(const Program& program, const std::string& name, int x, std
   if (bias_ != nullptr) expect_length(bias_, result().width, name + " bias");
 }
 
-std::optional<KvShape> ShortConv::kv_cache() const { return KvShape{1, half()}; }
+std::optional<KvShape> ShortConv::kv_cache() const { return KvShape{1, half(result().width)}; }
 
 std::size_t ShortConv::scratch_bytes(const Extent& extent) const {
   // A row of the result, where nobody reads floats, and the products of a block and of what is before it.
@@ -43,7 +58,7 @@ std::size_t ShortConv::scratch_bytes(const Extent& extent) const {
 
 void ShortConv::product(const Work& work, std::int64_t s, std::int64_t row, float* v) const {
   const Frame& frame = work.frame;
-  const std::int64_t width = result().width, bytes = half() * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t width = result().width;
   if (row >= frame.begin(s)) {
     const float* b = work.x() + row * 3 * width;
     for (std::int64_t k = 0; k < width; ++k) v[k] = b[k] * b[2 * width + k];
@@ -51,13 +66,10 @@ void ShortConv::product(const Work& work, std::int64_t s, std::int64_t row, floa
   }
   const KvSequence* cache = frame.caches.empty() ? nullptr : frame.caches[frame.first_sequence + s];
   const std::int64_t position = row - frame.begin(s) + (cache == nullptr ? 0 : cache->length());
-  if (position < 0) {
+  if (position < 0)
     std::memset(v, 0, static_cast<std::size_t>(width) * sizeof(float));
-    return;
-  }
-  // Where the width is odd, the column in the middle is in both halves.
-  std::memcpy(v, cache->keys(layer_, 0) + position * half(), static_cast<std::size_t>(bytes));
-  std::memcpy(v + width - half(), cache->values(layer_, 0) + position * half(), static_cast<std::size_t>(bytes));
+  else
+    recall(*cache, layer_, position, width, v);
 }
 
 void ShortConv::convolve(const Work& work, std::int64_t s, std::int64_t begin, std::int64_t end, int thread) const {
@@ -79,10 +91,8 @@ void ShortConv::convolve(const Work& work, std::int64_t s, std::int64_t begin, s
     work.ops.short_conv(task);
     if (!frame.caches.empty()) {
       KvSequence& cache = *frame.caches[frame.first_sequence + s];
-      for (std::int64_t t = 0; t < task.rows; ++t) {
-        const float* own = v + (before + t) * width;
-        cache.write(layer_, cache.length() + row + t - frame.begin(s), own, own + width - half());
-      }
+      for (std::int64_t t = 0; t < task.rows; ++t)
+        remember(cache, layer_, cache.length() + row + t - frame.begin(s), width, v + (before + t) * width);
     }
     std::memmove(v, v + task.rows * width, static_cast<std::size_t>(before * width) * sizeof(float));
   }

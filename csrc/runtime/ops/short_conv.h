@@ -9,7 +9,7 @@
 namespace aerogel {
 
 // The products that the tokens to come will read are kept in the KV cache, a row a token: so a slot can be cut to any length, as it
-// can with keys and values. A row lies there half among the keys and half among the values.
+// can with keys and values.
 class ShortConv : public Op {
  public:
   // kernel: [taps, W], the last row is of the token itself; it says W. bias: [W] or null.
@@ -21,7 +21,6 @@ class ShortConv : public Op {
   void run(const Work& work) const override;
 
  private:
-  std::int64_t half() const { return (result().width + 1) / 2; }
   // The product of row `row` of sequence s, which may be before those of this call, or before the sequence: zeros.
   void product(const Work& work, std::int64_t s, std::int64_t row, float* v) const;
   // Rows [begin, end) of the frame, which are of sequence s.

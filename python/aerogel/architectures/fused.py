@@ -72,7 +72,7 @@ class Fused:
         return [slice(end - unit * share, end) for end, share in zip(ends, shares, strict=True)]
 
     def _by_head(self, total: int, heads: int) -> list[Rows]:
-        if total % (heads * len(self.parts)):
+        if heads < 1 or total % (heads * len(self.parts)):
             raise ConfigError(
                 f"config: {self.name}: expected rows for {heads} heads of {len(self.parts)} parts, got {total}"
             )
