@@ -125,8 +125,6 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
     if arch == "exaone4" and config["sliding_window"]:
         metadata["attention.sliding_window"] = config["sliding_window"]
         metadata["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config["layer_types"]]
-    if arch == "starcoder2" and config["sliding_window"]:
-        metadata["attention.sliding_window"] = config["sliding_window"]
     if arch in ("stablelm", "gptneox"):
         metadata["use_parallel_residual"] = config["use_parallel_residual"]
     if arch == "phi3":
