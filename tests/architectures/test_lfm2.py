@@ -99,17 +99,31 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_prompts_in_pieces_and_guesses_change_nothing(model: Any) -> None:
     # longer than a step is, beside a short one
     prompts = [
-        np.random.default_rng(i).integers(3, 3 + len(tiny_models.WORDS), n).tolist() for i, n in enumerate((1200, 5))
+        np.random.default_rng(i).integers(3, 3 + len(tiny_models.WORDS), n).tolist() for i, n in enumerate((600, 5))
     ]
     for prompt in prompts:
-        tokens = list(model.generate_tokens(prompt, 12, stop=()))
+        tokens = list(model.generate_tokens(prompt, 4, stop=()))
         ids = list(prompt)
         for token in tokens:
             logits = model.forward([ids], last_only=True)[0]
             assert token == int(logits.argmax())
             ids.append(token)
-        plain = model.complete(prompt, max_new_tokens=24, stop_ids=[], logprobs=1)
-        guessed = model.complete(prompt, max_new_tokens=24, stop_ids=[], logprobs=1, lookup=5)
+        plain = model.complete(prompt, max_new_tokens=16, stop_ids=[], logprobs=1)
+        guessed = model.complete(prompt, max_new_tokens=16, stop_ids=[], logprobs=1, lookup=5)
         assert guessed.token_ids == plain.token_ids
         for a, b in zip(guessed.logprobs, plain.logprobs, strict=True):
             assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
+
+
+TEMPLATE = "{% for m in messages %}{{ m.content }} on {% endfor %}"
+
+
+def test_a_conversation_goes_on_where_it_was_left(model: Any) -> None:
+    """Its slot is cut back to what the next prompt begins with, convolutions and all."""
+    said: list[dict[str, str]] = []
+    with model.conversation(max_new_tokens=6, template=TEMPLATE) as talk:
+        for question in ("the cat sat", "the dog", "red mat on the tree"):
+            answer = talk.say(question)
+            said.append({"role": "user", "content": question})
+            assert answer == model.chat(said, 6, template=TEMPLATE)
+            said.append({"role": "assistant", "content": answer})
