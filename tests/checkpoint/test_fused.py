@@ -243,15 +243,3 @@ def test_rows_of_a_weight(form: str) -> None:
     }[form]
     for rows in (slice(0, 4), slice(3, 7), slice(7, 10)):
         np.testing.assert_array_equal(weight.rows(rows).dense(), weight.dense()[rows], strict=True)
-
-
-def test_parts_that_stand_head_by_head() -> None:
-    """Head 0 of queries, keys and values, then head 1 of them: as GPT-NeoX saves them."""
-    fused = Fused("layers.{n}.qkv", tuple(f"layers.{{n}}.{part}" for part in "qkv"), heads=lambda config, layer: 2)
-    whole = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(24, 5)
-    rows = fused.rows(24, {}, 7)
-    parts = [whole[rows[part]] for part in range(3)]
-    np.testing.assert_array_equal(parts[1], whole.reshape(2, 3, 4, 5)[:, 1].reshape(8, 5))
-    np.testing.assert_array_equal(fused.join(parts, {}, 7), whole)
-    with pytest.raises(ConfigError, match="expected rows for 2 heads of 3 parts, got 27"):
-        fused.rows(27, {}, 7)

@@ -20,19 +20,15 @@ Value third(const Program& program, const std::string& name, int x) {
   return {in.width / 3, in.rows};
 }
 
-// ---- what slots hold: a row a token, half of it among the keys and half among the values; where the width is odd, the column in
-// ---- the middle is in both
+// ---- what slots hold: a row of products a token, exact
 
-std::int64_t half(std::int64_t width) { return (width + 1) / 2; }
-
-void remember(KvSequence& cache, int layer, std::int64_t position, std::int64_t width, const float* v) {
-  cache.write(layer, position, v, v + width - half(width));
+void remember(KvSequence& cache, const Ops& ops, int layer, std::int64_t position, std::int64_t rows, std::int64_t width, const float* v) {
+  const KvLayout::Layer& l = cache.layer(layer);
+  ops.keep_rows({v, width, rows, 1, width, l.numbers, cache.blocks(), position, l.keys});
 }
 
 void recall(const KvSequence& cache, int layer, std::int64_t position, std::int64_t width, float* v) {
-  const std::size_t bytes = static_cast<std::size_t>(half(width)) * sizeof(float);
-  std::memcpy(v, cache.keys(layer, 0) + position * half(width), bytes);
-  std::memcpy(v + width - half(width), cache.values(layer, 0) + position * half(width), bytes);
+  std::memcpy(v, cache.key(layer, 0, position), static_cast<std::size_t>(width) * sizeof(float));
 }
 
 }  // namespace
@@ -48,7 +44,7 @@ ShortConv::ShortConv(const Program& program, const std::string& name, int x, std
   if (bias_ != nullptr) expect_length(bias_, result().width, name + " bias");
 }
 
-std::optional<KvShape> ShortConv::kv_cache() const { return KvShape{1, half(result().width)}; }
+std::optional<KvShape> ShortConv::kv_cache() const { return KvShape{1, result().width, true, false}; }
 
 std::size_t ShortConv::scratch_bytes(const Extent& extent) const {
   // A row of the result, where nobody reads floats, and the products of a block and of what is before it.
@@ -91,8 +87,7 @@ void ShortConv::convolve(const Work& work, std::int64_t s, std::int64_t begin, s
     work.ops.short_conv(task);
     if (!frame.caches.empty()) {
       KvSequence& cache = *frame.caches[frame.first_sequence + s];
-      for (std::int64_t t = 0; t < task.rows; ++t)
-        remember(cache, layer_, cache.length() + row + t - frame.begin(s), width, v + (before + t) * width);
+      remember(cache, work.ops, layer_, cache.length() + row - frame.begin(s), task.rows, width, v + before * width);
     }
     std::memmove(v, v + task.rows * width, static_cast<std::size_t>(before * width) * sizeof(float));
   }

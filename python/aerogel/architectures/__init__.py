@@ -15,12 +15,13 @@ from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.deberta import Deberta
+from aerogel.architectures.deberta_v1 import DebertaV1
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.eurobert import EuroBert
 from aerogel.architectures.exaone4 import Exaone4
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
-from aerogel.architectures.fused import Fused, Rows
+from aerogel.architectures.fused import Fused
 from aerogel.architectures.gemma import Gemma, Gemma2
 from aerogel.architectures.gemma3 import Gemma3
 from aerogel.architectures.gpt2 import GPT2
@@ -29,6 +30,7 @@ from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
 from aerogel.architectures.jina_bert import JinaBert
+from aerogel.architectures.jina_code import JinaCode
 from aerogel.architectures.lfm2 import Lfm2
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.mistral import Mistral
@@ -48,12 +50,14 @@ from aerogel.architectures.stablelm import StableLm
 from aerogel.architectures.starcoder2 import Starcoder2
 from aerogel.architectures.t5 import T5
 from aerogel.architectures.tensors import Fold, Role, Tensor
+from aerogel.architectures.word_table import TABLE, WordTable, table_config
 from aerogel.errors import UnsupportedModelError
 
 __all__ = [
     "FAMILIES",
     "MODES",
     "PER_LAYER",
+    "TABLE",
     "Architecture",
     "Config",
     "Dense",
@@ -68,7 +72,6 @@ __all__ = [
     "Pooling",
     "Refused",
     "Role",
-    "Rows",
     "SavedNames",
     "Settings",
     "Step",
@@ -78,9 +81,11 @@ __all__ = [
     "family_of",
     "gguf_names",
     "is_folded",
+    "is_table",
     "pooling_of",
     "register",
     "saved_names",
+    "table_config",
 ]
 
 log = logging.getLogger("aerogel")
@@ -96,7 +101,23 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-_ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, Deberta, T5)
+_ENCODERS = (
+    Bert,
+    Roberta,
+    DistilBert,
+    Electra,
+    Albert,
+    MPNet,
+    ModernBert,
+    NomicBert,
+    Gte,
+    JinaBert,
+    JinaCode,
+    Deberta,
+    DebertaV1,
+    T5,
+    WordTable,
+)
 _ROTARY = (
     Llama,
     EuroBert,
@@ -124,6 +145,12 @@ def family_of(config: Mapping[str, Any]) -> type[Architecture] | None:
     """The family that a config names, or None if there is no such."""
     families = dict.fromkeys(reversed(FAMILIES.values()))
     return next((family for family in families if family.claims(config) is not None), None)
+
+
+def is_table(config: Mapping[str, Any]) -> bool:
+    """Whether the config is that of a table of embeddings."""
+    family = family_of(config)
+    return family is not None and family.is_table
 
 
 def saved_names(config: Mapping[str, Any]) -> SavedNames | None:

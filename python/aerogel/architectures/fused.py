@@ -15,9 +15,8 @@ from aerogel.architectures.config import Config
 from aerogel.errors import ConfigError
 
 _NUMBER = "{n}"
-
-#: Some rows of a matrix: those that follow each other, or each by its number.
-Rows: TypeAlias = slice | NDArray[np.int64]
+#: Some rows of a matrix: end to end, or their numbers.
+Rows: TypeAlias = "slice | NDArray[np.int64]"
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,13 @@ class Fused:
         name: what the file calls the one, without .weight and .bias.
         parts: what the family calls them, in the order of their rows.
         shares: (config, layer) -> how the rows are shared out, as whole numbers in proportion; None: each part has as many.
-        heads: (config, layer) -> how many heads the parts have, where their rows stand head by head: head 0 of each part,
-            then head 1 of each, and so on. None: the parts stand one behind the other.
+        turns: (config, layer) -> how often the parts take turns, each with as many rows; None: their rows stand end to end.
     """
 
     name: str
     parts: tuple[str, ...]
     shares: Callable[[Mapping[str, Any], int], Sequence[int]] | None = None
-    heads: Callable[[Mapping[str, Any], int], int] | None = None
+    turns: Callable[[Mapping[str, Any], int], int] | None = None
 
     def match(self, tensor: str) -> tuple[int, str] | None:
         """(layer, "weight" or "bias") of the one's tensor; None: it is another tensor."""
@@ -54,11 +52,20 @@ class Fused:
         return [f"{part}.{kind}".replace(_NUMBER, str(layer)) for part in self.parts]
 
     def rows(self, total: int, config: Mapping[str, Any], layer: int) -> list[Rows]:
-        """Which of the one's rows each part has.
+        """Which of the one's rows each part has: a slice, or their numbers where parts take turns.
 
         Raises:
             ConfigError: so many rows cannot be shared out.
         """
+        if self.turns is not None:
+            each, rest = divmod(total, self.turns(config, layer) * len(self.parts) or 1)
+            if rest or not each:
+                raise ConfigError(
+                    f"config: {self.stored(layer, 'weight')}: expected rows for {len(self.parts)} times "
+                    f"{self.turns(config, layer)} heads, got {total}"
+                )
+            numbers = np.arange(total).reshape(-1, len(self.parts), each)
+            return [numbers[:, i].reshape(-1) for i in range(len(self.parts))]
         shares = [1] * len(self.parts) if self.shares is None else list(self.shares(config, layer))
         unit, rest = divmod(total, sum(shares) or 1)
         if rest or not any(shares):
@@ -66,28 +73,19 @@ class Fused:
                 f"config: {self.stored(layer, 'weight')}: expected rows in the proportion "
                 f"{':'.join(map(str, shares))}, got {total}"
             )
-        if self.heads is not None:
-            return self._by_head(total, self.heads(config, layer))
         ends = [unit * sum(shares[: i + 1]) for i in range(len(shares))]
         return [slice(end - unit * share, end) for end, share in zip(ends, shares, strict=True)]
 
-    def _by_head(self, total: int, heads: int) -> list[Rows]:
-        if heads < 1 or total % (heads * len(self.parts)):
-            raise ConfigError(
-                f"config: {self.name}: expected rows for {heads} heads of {len(self.parts)} parts, got {total}"
-            )
-        rows = np.arange(total).reshape(heads, len(self.parts), -1)
-        return [rows[:, part].ravel() for part in range(len(self.parts))]
-
-    def join(self, parts: Sequence[NDArray[Any]], config: Mapping[str, Any], layer: int) -> NDArray[Any]:
-        """The one's values, by those of its parts: `rows` undone."""
-        whole: NDArray[Any] = np.concatenate(parts)
-        if self.heads is None:
+    def joined(
+        self, parts: Sequence[NDArray[np.float32]], config: Mapping[str, Any], layer: int
+    ) -> NDArray[np.float32]:
+        """The one, of its parts: `rows` undone."""
+        whole = np.concatenate(parts)
+        if self.turns is None:
             return whole
-        order = np.concatenate([np.arange(len(whole))[rows] for rows in self.rows(len(whole), config, layer)])
-        joined = np.empty_like(whole)
-        joined[order] = whole
-        return joined
+        back = np.empty(len(whole), np.int64)
+        back[np.concatenate(self.rows(len(whole), config, layer))] = np.arange(len(whole))  # type: ignore[arg-type]
+        return whole[back]
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -96,6 +94,12 @@ class Fused:
     @cached_property
     def _parts(self) -> list[re.Pattern[str]]:
         return [_compiled(part) for part in self.parts]
+
+
+def heads_of(config: Mapping[str, Any], layer: int) -> int:
+    """How many heads a layer has."""
+    c = Config(config)
+    return c.per_layer("num_attention_heads", max(c.integer("num_hidden_layers"), layer + 1))[layer]
 
 
 def query_key_value(config: Mapping[str, Any], layer: int) -> tuple[int, int, int]:

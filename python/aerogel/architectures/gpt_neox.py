@@ -4,9 +4,8 @@ norm of its own; a part of each head turns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from aerogel.architectures.config import Config
 from aerogel.architectures.decoder import Decoder, saved_names
@@ -14,7 +13,7 @@ from aerogel.architectures.decoder_gguf import LAYER_NORM, PRE_NORMS, decoder_na
 from aerogel.architectures.decoder_settings import DECODER, NO_WINDOWS
 from aerogel.architectures.details import Details, Modules
 from aerogel.architectures.encoder import ACTIVATIONS
-from aerogel.architectures.fused import Fused, query_key_value
+from aerogel.architectures.fused import Fused, heads_of
 from aerogel.architectures.rope import rotary
 from aerogel.architectures.settings import Settings
 from aerogel.architectures.windows import no_windows
@@ -22,10 +21,6 @@ from aerogel.errors import UnsupportedModelError
 
 _LAYER = "layers.{n}."
 _PARTS = ("attention.query", "attention.key", "attention.value")
-
-
-def _heads(config: Mapping[str, Any], layer: int) -> int:
-    return query_key_value(config, layer)[0]
 
 
 class GPTNeoX(Decoder):
@@ -39,7 +34,7 @@ class GPTNeoX(Decoder):
             parts=("embed_in.", "layers.", "final_layer_norm."),
             tied={"embed_out.weight": "embed_in.weight"},
             fused=(
-                Fused(_LAYER + "attention.query_key_value", tuple(_LAYER + part for part in _PARTS), heads=_heads),
+                Fused(_LAYER + "attention.query_key_value", tuple(_LAYER + part for part in _PARTS), turns=heads_of),
                 Fused(
                     _LAYER + "attention.qkv", tuple(_LAYER + part for part in _PARTS)
                 ),  # as llama.cpp's converter does it

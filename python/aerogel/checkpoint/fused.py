@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.architectures import Rows, saved_names
+from aerogel.architectures import saved_names
+from aerogel.architectures.fused import Rows
 from aerogel.checkpoint.names import normalize, saved_name
-from aerogel.errors import CheckpointError, MissingTensorsError
+from aerogel.errors import CheckpointError, MissingTensorsError, UnsupportedModelError
 
 
 def split_fused(
@@ -55,6 +56,26 @@ def split_fused(
     return names, slices
 
 
+def end_to_end(found: tuple[dict[str, str], dict[str, Rows]], where: object) -> tuple[dict[str, str], dict[str, slice]]:
+    """What `split_fused` gave, for files that are read in slices only.
+
+    Raises:
+        UnsupportedModelError: parts take turns.
+    """
+    names, rows = found
+    slices = {name: part for name, part in rows.items() if isinstance(part, slice)}
+    if len(slices) < len(rows):
+        raise UnsupportedModelError(
+            f"{where}: expected fused tensors whose parts stand end to end in this kind of file"
+        )
+    return names, slices
+
+
+def row_count(rows: Rows) -> int:
+    """How many they are."""
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
 def saved_parts(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, list[str]]:
     """The tensors that Transformers saves for the class that the config names: name -> the parameters whose rows it has.
 
@@ -86,20 +107,9 @@ def transposed(stored: Mapping[str, str], config: Mapping[str, Any]) -> frozense
 def saved_form(name: str, arrays: Sequence[NDArray[np.float32]], config: Mapping[str, Any]) -> NDArray[np.float32]:
     """The tensor that Transformers saves as `name`, of the parameters that `saved_parts` names for it."""
     saved = saved_names(config)
-    whole = arrays[0] if len(arrays) == 1 else _joined(name, arrays, config)
-    turned = saved is not None and saved.is_transposed(normalize(name, saved))
+    short = normalize(name, saved)
+    fused = ((one, one.match(short)) for one in (saved.fused if saved and len(arrays) > 1 else ()))
+    one, found = next(((one, match) for one, match in fused if match), (None, None))
+    whole = arrays[0] if one is None or found is None else one.joined(arrays, config, found[0])
+    turned = saved is not None and saved.is_transposed(short)
     return np.ascontiguousarray(whole.T) if turned else whole
-
-
-def _joined(name: str, arrays: Sequence[NDArray[np.float32]], config: Mapping[str, Any]) -> NDArray[np.float32]:
-    saved = saved_names(config)
-    for fused in saved.fused if saved else ():
-        found = fused.match(normalize(name, saved))
-        if found is not None:
-            return fused.join(arrays, config, found[0])
-    return np.concatenate(arrays)
-
-
-def row_count(rows: Rows) -> int:
-    """How many rows a part has."""
-    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)

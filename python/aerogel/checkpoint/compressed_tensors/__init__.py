@@ -32,7 +32,7 @@ from aerogel.checkpoint.compressed_tensors.quantized import (
 from aerogel.checkpoint.compressed_tensors.sparse import Stored, collect
 from aerogel.checkpoint.compressed_tensors.targets import group_of
 from aerogel.checkpoint.config import read_config, read_optional_json
-from aerogel.checkpoint.fused import row_count, split_fused, transposed
+from aerogel.checkpoint.fused import end_to_end, split_fused, transposed
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.safetensors import FolderCheckpoint
 from aerogel.checkpoint.sentence_transformers import read_sentence_transformer
@@ -101,7 +101,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
             raise UnsupportedModelError(
                 f"{folder}: {turned[0]}: weights that are transposed are read from float files only"
             )
-        self._stored, self._rows = split_fused(stored, self._row_count, config, folder)
+        self._stored, self._rows = end_to_end(split_fused(stored, self._row_count, config, folder), folder)
 
     def names(self) -> list[str]:
         return self._names
@@ -115,7 +115,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
 
     def shape(self, name: str) -> tuple[int, ...]:
         shape, rows = self._find(name).shape, self._rows.get(name)
-        return shape if rows is None else (row_count(rows), *shape[1:])
+        return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
         found = self._find(name)
@@ -128,10 +128,6 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
 
     def weight(self, name: str) -> Weight:
         whole, rows = self._whole(name), self._rows.get(name)
-        if rows is not None and not isinstance(rows, slice):
-            raise UnsupportedModelError(
-                f"{self.path}: {name}: weights that stand side by side are read from float files only"
-            )
         return whole if rows is None else whole.rows(rows)
 
     def _whole(self, name: str) -> Weight:

@@ -21,7 +21,7 @@ from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.chat import ChatTemplates, gguf_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
-from aerogel.checkpoint.fused import row_count, split_fused
+from aerogel.checkpoint.fused import end_to_end, split_fused
 from aerogel.checkpoint.gguf.file import GGUFFile
 from aerogel.checkpoint.gguf.settings import check_metadata
 from aerogel.checkpoint.gguf.tokenizer import tokenizer_from_metadata
@@ -84,11 +84,12 @@ class GGUFCheckpoint(Checkpoint):
         config = _Reader(self._file, name).config(names)
         super().__init__(path, config)
         check_metadata(metadata, names, name, path)
-        self._stored, rows = split_fused(
-            _translate(self._file, names), lambda stored: self._file.tensors[stored].shape[0], config, path
+        self._stored, self._rows = end_to_end(
+            split_fused(
+                _translate(self._file, names), lambda stored: self._file.tensors[stored].shape[0], config, path
+            ),
+            path,
         )
-        # What is fused there is laid one behind the other.
-        self._rows = {name: part for name, part in rows.items() if isinstance(part, slice)}
         self._zeros = {
             tensor: tuple(config[key] for key in keys)
             for tensor, keys in names.zeros.items()
@@ -115,7 +116,7 @@ class GGUFCheckpoint(Checkpoint):
         shape, rows = self._file.tensors[self._find(name)].shape, self._rows.get(name)
         if len(shape) == 2 and name.endswith(self._with_middle):
             return shape[0], 1, shape[1]
-        return shape if rows is None else (row_count(rows), *shape[1:])
+        return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
         if name in self._zeros:
