@@ -17,6 +17,7 @@
 #include "runtime/ops/rope.h"
 #include "runtime/ops/scale.h"
 #include "runtime/ops/select_last.h"
+#include "runtime/ops/short_conv.h"
 
 namespace aerogel {
 namespace {
@@ -127,6 +128,13 @@ void bind_program(py::module_& module) {
       }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("head_dim"), py::arg("scale"), py::arg("rows"),
            py::arg("position_keys") = py::none(), py::arg("position_queries") = py::none(),
            "[T, 3 heads d] = q | k | v -> [T, heads d], with products of contents and positions.")
+      .def("short_conv", [](Program& self, const std::string& name, int x, const py::object& kernel, const py::object& bias) {
+        // Tap by tap, as the kernels read it.
+        const py::array rows = py::module_::import("numpy").attr("ascontiguousarray")(kernel.attr("T"));
+        const Floats taps = copy_floats(rows, name + " kernel", 2);
+        return self.add<ShortConv>(name, x, rows.shape(0), taps, copy_floats(bias, name + " bias", 1));
+      }, py::arg("name"), py::arg("x"), py::arg("kernel"), py::arg("bias") = py::none(),
+           "[T, 3 W] = B | C | X -> [T, W]: C times the causal convolution of B X along each sequence.")
       .def("join", [](Program& self, const std::vector<int>& parts, const std::vector<std::int64_t>& shifts) {
         return self.add<Join>(parts, shifts);
       }, py::arg("parts"), py::arg("shifts"),

@@ -224,6 +224,26 @@ static inline std::size_t disentangled_scratch_bytes(std::int64_t queries, std::
               static_cast<std::size_t>(queries) + 32) + 256;
 }
 
+// short_conv: a causal convolution along the tokens of one sequence, each channel for itself, between two gates. x[t] is B | C | X, each
+// `width` wide:
+//     v[t] = B[t] * X[t];   y[t,c] = C[t,c] * (bias[c] + sum_j kernel[j,c] * v[t - taps + 1 + j, c])
+// The sum begins with the bias, or with the first product, and goes on from j = 0, each product and each sum rounded: results are
+// bit-identical on every ISA, and however a sequence is cut.
+struct ShortConvTask {
+  const float* x;         // [rows, ldx]
+  std::int64_t ldx;
+  std::int64_t rows, width;
+  std::int64_t taps;      // at least 1
+  const float* kernel;    // [taps, width]
+  const float* bias;      // [width] or null
+  float* v;               // [taps - 1 + rows, width]: those of the tokens before row 0 are there, the others are written
+  float* y;               // [rows, ldy]; ldy = 0: one row of scratch, when only the codes are wanted
+  std::int64_t ldy;
+  std::int8_t* q;         // [rows, ldq] receives quantize(y), or null
+  std::int64_t ldq;
+  float* q_scale;         // [rows], with q
+};
+
 // mean_pool: y[c] = mean_t x[t,c]       max_pool: y[c] = max_t x[t,c]       (rows >= 1)
 struct PoolTask {
   const float* x;                  // [rows, ldx]

@@ -48,6 +48,10 @@ FULL, SLIDING = "full_attention", "sliding_attention"
         ("gemma3_text", {"sliding_window": 8, "use_bidirectional_attention": True}, [4] * 4),
         ("gemma3_text", {"sliding_window": None}, [None] * 4),
         ("olmo3", {"sliding_window": 3}, [2, 2, 2, None]),
+        ("exaone4", {"sliding_window": 3}, [2, 2, 2, None]),
+        ("exaone4", {"sliding_window": 3, "sliding_window_pattern": 2}, [2, None, 2, None]),
+        ("exaone4", {"sliding_window": None}, [None] * 4),
+        ("starcoder2", {"sliding_window": 3}, [2] * 4),
     ],
 )
 def test_windows(model_type: str, changed: dict[str, Any], expected: list[int | None]) -> None:
@@ -66,6 +70,8 @@ def test_a_window_of_one_token_is_the_token_itself() -> None:
         ("qwen3", {"layer_types": ["chunked_attention"] * 4}, "layer_types: chunked_attention"),
         ("mistral", {"sliding_window": 8, "layer_types": [FULL, SLIDING] * 2}, "ministral has both"),
         ("phi3", {"rope_scaling": {"type": "axial"}}, "type 'axial'"),
+        ("gpt_neox", {"head_dim": 8}, "num_key_value_heads: 2: in this family no heads share keys and values"),
+        ("phi", {"sliding_window": 8}, "sliding_window: 8"),
     ],
 )
 def test_what_is_not_computed(model_type: str, changed: dict[str, Any], message: str) -> None:
@@ -86,6 +92,12 @@ def test_what_is_not_computed(model_type: str, changed: dict[str, Any], message:
         ("granite", {"residual_multiplier": 1e200}, "residual_multiplier: expected a positive number"),
         ("granite", {"attention_multiplier": "x"}, "attention_multiplier: expected a number"),
         ("phi3", {"partial_rotary_factor": 0.1}, "partial_rotary_factor: expected a part of 8 columns"),
+        (
+            "exaone4",
+            {"sliding_window": 8, "sliding_window_pattern": "LLLG"},
+            "layer_types: expected a word for each layer",
+        ),
+        ("exaone4", {"sliding_window": 8, "sliding_window_pattern": 0}, "sliding_window_pattern: expected at least 1"),
     ],
 )
 def test_what_is_broken(model_type: str, changed: dict[str, Any], message: str) -> None:
@@ -98,6 +110,33 @@ def test_layers_without_rotary_embeddings() -> None:
     assert turns == [True, True, True, False]
     turns = [rotary is not None for rotary in details("smollm3", no_rope_layers=[0, 1, 0, 1]).rotaries]
     assert turns == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"sliding_window": 8}, [True, True, True, False]),
+        ({"sliding_window": 8, "layer_types": [FULL, SLIDING] * 2}, [False, True, False, True]),
+        ({"sliding_window": None}, [True] * 4),
+    ],
+)
+def test_exaones_layers_without_a_window_do_not_turn(changed: dict[str, Any], expected: list[bool]) -> None:
+    assert [rotary is not None for rotary in details("exaone4", **changed).rotaries] == expected
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changed", "pairs"),
+    [
+        ("stablelm", {}, 1),
+        ("stablelm", {"partial_rotary_factor": 0.5}, 2),
+        ("phi", {}, 2),
+        ("phi", {"partial_rotary_factor": 1.0}, 4),
+        ("gpt_neox", {"num_key_value_heads": 6}, 1),
+        ("gpt_neox", {"num_key_value_heads": 6, "rotary_pct": 1.0}, 4),
+    ],
+)
+def test_a_part_of_each_head_turns(model_type: str, changed: dict[str, Any], pairs: int) -> None:
+    assert details(model_type, **changed).rotaries[0].pairs == pairs
 
 
 @pytest.mark.parametrize("kind", ["su", "yarn", "longrope"])

@@ -46,6 +46,12 @@ KINDS = [
     "gemma",
     "gemma2",
     "gemma3",
+    "lfm2, biases",
+    "exaone4, windows",
+    "starcoder2",
+    "gpt_neox",
+    "stablelm, side by side",
+    "phi",
     "olmo2",
     "olmo3, layer_types",
 ]
@@ -75,6 +81,8 @@ def test_compressed_and_exported(tmp_path: Path, name: str) -> None:
         "smaller": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"ffn": 0.5, "hidden": 40}}},
         "shorter": {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"layers": [1, 2], "ffn": [64, 24]}}},
     }
+    if name.startswith(("stablelm", "gpt_neox")):  # Transformers' heads fill the hidden width there
+        recipes["smaller"]["recipe"] = {"structure": {"ffn": 0.5}}
     if "olmo" not in name:
         recipes["fewer heads"] = {"sparsity": 0.0, "quant": "none", "recipe": {"structure": {"heads": [1, 2, 1]}}}
     for kind, options in recipes.items():
@@ -120,13 +128,31 @@ def test_a_width_that_heads_under_one_norm_do_not_divide(tmp_path: Path) -> None
         uniform(open_checkpoint(tmp_path / "x"), architecture)
 
 
-CLASSIFIERS = ["llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "gemma", "gemma2", "gemma3_text"]
+CLASSIFIERS = [
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "smollm3",
+    "phi3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "exaone4",
+    "starcoder2",
+    "phi",
+]
 
 
 @pytest.mark.parametrize("model_type", CLASSIFIERS)
 @pytest.mark.parametrize("labels", [1, 3])
 def test_classifiers(tmp_path: Path, model_type: str, labels: int) -> None:
-    net = decoders.made(tmp_path / "m", model_type, {"num_labels": labels, "head_dim": 12}, "SequenceClassification")
+    changed = {
+        "num_labels": labels,
+        "head_dim": None if model_type == "gpt_neox" else 12,
+        **decoders.VARIANTS.get(model_type, ("", {}))[1],
+    }
+    net = decoders.made(tmp_path / "m", model_type, changed, "SequenceClassification")
     model = aerogel.load(tmp_path / "m")
     batch = decoders.sequences()
     expected = np.stack([decoders.logits(net, ids) for ids in batch])

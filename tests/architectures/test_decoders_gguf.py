@@ -35,15 +35,49 @@ NAMES = {
     "mlp.gate_up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+OTHERS = {
+    "attention.query_key_value": "attn_qkv",
+    "attention.dense": "attn_output",
+    "mlp.dense_h_to_4h": "ffn_up",
+    "mlp.dense_4h_to_h": "ffn_down",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+    "mlp.fc1": "ffn_up",
+    "mlp.fc2": "ffn_down",
+    "self_attn.dense": "attn_output",
+    "operator_norm": "attn_norm",
+    "ffn_norm": "ffn_norm",
+    "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm",
+    "self_attn.out_proj": "attn_output",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w2": "ffn_down",
+    "feed_forward.w3": "ffn_up",
+    "conv.in_proj": "shortconv.in_proj",
+    "conv.conv": "shortconv.conv",
+    "conv.out_proj": "shortconv.out_proj",
+}
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 WHOLE = {
     "cls.output": "cls.output",
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
+    "model.embedding_norm": "token_embd_norm",
+    "model.final_layernorm": "output_norm",
+    "gpt_neox.embed_in": "token_embd",
+    "gpt_neox.final_layer_norm": "output_norm",
+    "embed_out": "output",
     "lm_head": "output",
 }
 #: llama.cpp turns their heads pair by pair, so its converter stores queries and keys that way.
 INTERLEAVED = ("llama", "granite", "smollm3")
+#: What a config calls the number that norms add to the variance -> what GGUF does.
+EPS = {
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    "norm_eps": "attention.layer_norm_rms_epsilon",
+    "norm_epsilon": "attention.layer_norm_epsilon",
+    "layer_norm_eps": "attention.layer_norm_epsilon",
+}
 GRANITE = {
     "embedding_multiplier": "embedding_scale",
     "residual_multiplier": "residual_scale",
@@ -54,7 +88,7 @@ GRANITE = {
 
 def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[str, np.ndarray], **more: Any) -> Path:
     """The file of a folder; `more` metadata below the architecture's name."""
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config.get("num_key_value_heads")}
     tensors = {}
     for name, array in weights.items():
         stem, _, part = name.rpartition(".")
@@ -62,7 +96,11 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
             tensors[f"{WHOLE[stem]}.{part}"] = array
             continue
         _, _, number, inner = stem.split(".", 3)
-        short = {**NAMES, **(POST_NORMS if arch == "olmo2" else {})}[inner]
+        short = {**NAMES, **OTHERS, **(POST_NORMS if arch in ("olmo2", "exaone4") else {})}[inner]
+        if "query_key_value" in inner:  # laid one behind the other
+            array = np.concatenate(array.reshape(config["num_attention_heads"], 3, -1, *array.shape[1:]).swapaxes(0, 1))
+            array = array.reshape(-1, *array.shape[2:])
+        array = array[:, 0] if array.ndim == 3 else array  # ggml's convolution wants two axes
         stored = interleave(array, heads[short]) if arch in INTERLEAVED and short in heads else array
         tensors[f"blk.{number}.{short}.{part}"] = stored
     rope = config["rope_parameters"]
@@ -73,13 +111,22 @@ def written(path: Path, arch: str, config: Mapping[str, Any], weights: Mapping[s
         "feed_forward_length": config["intermediate_size"],
         "block_count": config["num_hidden_layers"],
         "attention.head_count": config["num_attention_heads"],
-        "attention.head_count_kv": config["num_key_value_heads"],
-        "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+        "attention.head_count_kv": config.get("num_key_value_heads") or config["num_attention_heads"],
+        **{EPS[key]: config[key] for key in EPS if key in config},
         "context_length": config["max_position_embeddings"],
         "rope.freq_base": float(rope["rope_theta"]),
         "rope.dimension_count": int(width * rope.get("partial_rotary_factor", 1.0)),
         **{key: float(config[name]) for name, key in GRANITE.items() if arch == "granite"},
     }
+    if arch == "lfm2":
+        heads = [config["num_key_value_heads"] if kind == "full_attention" else 0 for kind in config["layer_types"]]
+        metadata |= {"attention.head_count_kv": heads, "shortconv.l_cache": config["conv_L_cache"]}
+        metadata["feed_forward_length"] = len(weights["model.layers.0.feed_forward.w1.weight"])
+    if arch == "exaone4" and config["sliding_window"]:
+        metadata["attention.sliding_window"] = config["sliding_window"]
+        metadata["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config["layer_types"]]
+    if arch in ("stablelm", "gptneox"):
+        metadata["use_parallel_residual"] = config["use_parallel_residual"]
     if arch == "phi3":
         metadata["rope.scaling.original_context_length"] = config["original_max_position_embeddings"]
         metadata["attention.sliding_window"] = config["sliding_window"] or 0
@@ -107,12 +154,23 @@ CASES = {
     "phi3, window": "phi3, window",
     "phi3, longrope": "phi3, longrope",
     "olmo2": "olmo2",
+    "exaone4": "exaone4",
+    "exaone4, windows": "exaone4, windows",
+    "starcoder2": "starcoder2",
+    "stablelm": "stablelm",
+    "stablelm, side by side": "stablelm, side by side",
+    "phi2": "phi",
+    "gptneox": "gpt_neox",
+    "lfm2": "lfm2",
+    "lfm2, biases": "lfm2, biases",
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_is_the_folder_that_it_is_made_of(tmp_path: Path, case: str) -> None:
     model_type, changed = decoders.VARIANTS[CASES[case]]
+    if case == "exaone4, windows":
+        changed = {key: value for key, value in changed.items() if key != "rope_parameters"}  # as factors, in a file
     if model_type == "smollm3":
         changed = {"no_rope_layer_interval": 4, "num_hidden_layers": 4}  # llama.cpp knows no other
     arch = case.split(",")[0]

@@ -163,6 +163,23 @@ def test_disentangled_attention(run, to_queries, to_keys):
 
 
 @PROGRAMS
+@pytest.mark.parametrize("taps", [1, 12])
+@pytest.mark.parametrize("biased", [False, True])
+def test_short_conv(run, taps, biased):
+    x, rng = random_rows(3 * 21) / 2, np.random.default_rng(7)
+    kernel = rng.standard_normal((21, taps), np.float32)
+    bias = rng.standard_normal(21, np.float32) if biased else None
+    got = run(x, lambda p, v: p.short_conv("c", v, kernel, bias))
+    before, after, values = np.split(x.astype(np.float64), 3, axis=1)
+    wanted = np.zeros((len(x), 21)) if bias is None else np.tile(bias, (len(x), 1)).astype(np.float64)
+    for begin, end in zip(OFFSETS, OFFSETS[1:]):
+        for t in range(begin, end):
+            for back in range(min(taps, t - begin + 1)):
+                wanted[t] += kernel[:, taps - 1 - back] * (before * values)[t - back]
+    np.testing.assert_allclose(got, after * wanted, atol=2e-5)
+
+
+@PROGRAMS
 def test_scale(run):
     x = random_rows(13)
     np.testing.assert_array_equal(run(x, lambda p, v: p.scale(v, 0.3)), x * np.float32(0.3))
@@ -195,6 +212,12 @@ def test_a_table_of_biases_may_be_transposed():
         (
             lambda p, v: p.qk_norm("n", v, 4, 2, 8, SLOPES, SLOPES, 1e-5),
             r"n query_gamma: expected \[8\] or \[32\]",
+        ),
+        (lambda p, v: p.short_conv("c", v, SLOPES), "c kernel: expected 2 dimensions, got 1"),
+        (lambda p, v: p.short_conv("c", v, BIAS), "c: expected three parts of one width, got 64 columns"),
+        (
+            lambda p, v: p.short_conv("c", p.attention("a", v, 6, 1, 8, True), BIAS[:, :8]),
+            r"c kernel: expected \[128\], got \[32\]",
         ),
         (
             lambda p, v: p.disentangled_attention("a", v, 4, 8, 1, np.int32([0])),

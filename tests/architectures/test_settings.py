@@ -56,6 +56,12 @@ DECODERS: dict[str, dict[str, Any]] = {
     "phi3": {"sliding_window": 4, "partial_rotary_factor": 0.5},
     "olmo2": {},
     "olmo3": {"sliding_window": 4},
+    "exaone4": {"sliding_window": 4},
+    "starcoder2": {"sliding_window": 4},
+    "stablelm": {"partial_rotary_factor": 0.5, "head_dim": None, "hidden_size": 96},
+    "gpt_neox": {"rotary_pct": 0.5, "head_dim": None, "hidden_size": 96, "num_key_value_heads": None},
+    "phi": {"partial_rotary_factor": 0.5},
+    "lfm2": {"full_attn_idxs": [1], "block_ff_dim": 96},
 }
 
 
@@ -66,9 +72,11 @@ def test_what_a_decoder_reads_is_declared(model_type: str, head: str) -> None:
     family = FAMILIES[model_type]
     family.settings.check(values, "config")
     config = Recorded(values)
-    made = family(config, ["lm_head.weight"], None)
-    assert {"hidden_size", "hidden_act", "is_causal"} <= config.asked
-    undeclared = config.asked - set(family.settings.used) - set(family.settings.harmless)
+    made = family(config, ["lm_head.weight", "embed_out.weight"], None)
+    assert {"hidden_size"} <= config.asked and {"hidden_act", "is_causal"} <= config.asked | set(
+        family.settings.refused
+    )
+    undeclared = config.asked - set(family.settings.used) - set(family.settings.harmless) - set(family.settings.refused)
     assert not undeclared, undeclared
     assert len(made.details.rotaries) == len(made.details.windows) == 2
 

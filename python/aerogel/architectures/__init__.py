@@ -19,16 +19,19 @@ from aerogel.architectures.deberta_v1 import DebertaV1
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.eurobert import EuroBert
+from aerogel.architectures.exaone4 import Exaone4
 from aerogel.architectures.files import GGUFNames, GGUFSource, SavedNames, TensorSource
 from aerogel.architectures.fused import Fused
 from aerogel.architectures.gemma import Gemma, Gemma2
 from aerogel.architectures.gemma3 import Gemma3
 from aerogel.architectures.gpt2 import GPT2
+from aerogel.architectures.gpt_neox import GPTNeoX
 from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
 from aerogel.architectures.jina_bert import JinaBert
 from aerogel.architectures.jina_code import JinaCode
+from aerogel.architectures.lfm2 import Lfm2
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.mistral import Mistral
 from aerogel.architectures.modernbert import ModernBert
@@ -36,12 +39,15 @@ from aerogel.architectures.mpnet import MPNet
 from aerogel.architectures.nomic_bert import NomicBert
 from aerogel.architectures.olmo import Olmo2, Olmo3
 from aerogel.architectures.opt import OPT
+from aerogel.architectures.phi import Phi
 from aerogel.architectures.phi3 import Phi3
 from aerogel.architectures.pooling import MODES, Dense, Norm, Normalize, Pooling, Step
 from aerogel.architectures.qwen import Qwen2, Qwen3
 from aerogel.architectures.roberta import Roberta
 from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.smollm3 import SmolLM3
+from aerogel.architectures.stablelm import StableLm
+from aerogel.architectures.starcoder2 import Starcoder2
 from aerogel.architectures.t5 import T5
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.architectures.word_table import TABLE, WordTable, table_config
@@ -112,8 +118,25 @@ _ENCODERS = (
     T5,
     WordTable,
 )
-_ROTARY = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
-_DECODERS = (*_ROTARY, GPT2, OPT)
+_ROTARY = (
+    Llama,
+    EuroBert,
+    Exaone4,
+    Gemma,
+    Gemma2,
+    Gemma3,
+    Granite,
+    Lfm2,
+    Mistral,
+    Olmo2,
+    Olmo3,
+    Phi3,
+    Qwen2,
+    Qwen3,
+    SmolLM3,
+)
+_LAYER_NORMS = (GPT2, GPTNeoX, OPT, Phi, StableLm, Starcoder2)
+_DECODERS = (*_ROTARY, *_LAYER_NORMS)
 for _family in (*_ENCODERS, *_DECODERS):
     register(_family)
 

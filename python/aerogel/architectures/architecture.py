@@ -186,6 +186,10 @@ class Architecture(ABC):
             return {}
         return {"layer_types": [kinds[i] for i in kept]}
 
+    def settled(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A config into which widths are written as they are: without what would change them."""
+        return dict(config)
+
     def hidden_widths(self) -> dict[str, int]:
         """The config's keys that get smaller with the hidden states, by one a channel."""
         return {"hidden_size": 1}

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
-
-from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
-from aerogel.architectures.decoder_tensors import attention_tensors, ffn_tensors, norm_tensors
+from aerogel.architectures.decoder_ops import DecoderOps
+from aerogel.architectures.decoder_tensors import (
+    attention_folds,
+    attention_tensors,
+    ffn_folds,
+    ffn_readers,
+    ffn_tensors,
+    norm_tensors,
+)
 from aerogel.architectures.details import Details
 from aerogel.architectures.files import SavedNames
 from aerogel.architectures.groups import Group
 from aerogel.architectures.heads import label_count, last_token_head, pad_token, token_head
-from aerogel.architectures.pooling import Pooling, add_pooling, pooling_stacks, pooling_tensors
+from aerogel.architectures.pooling import Pooling, pooling_stacks, pooling_tensors
 from aerogel.architectures.tensors import Fold, Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
-
-if TYPE_CHECKING:
-    from aerogel.architectures.program import Parameters, Program, Value
 
 log = logging.getLogger("aerogel")
 
@@ -41,7 +44,7 @@ def saved_names(base_class: str, classifies: bool = True) -> SavedNames:
     )
 
 
-class Decoder(Architecture):
+class Decoder(DecoderOps):
     """Outputs "logits" [T, V] (or of each sequence's last token only), "scores" [S, labels] of the last token or
     "token_scores" [T, labels] with such a head, "hidden" [T, H], and with a pooling "pooled" and "embedding" [S, H].
     """
@@ -56,6 +59,8 @@ class Decoder(Architecture):
     default_head_dim: ClassVar[int | None] = None
     default_eps: ClassVar[float] = 1e-6
     default_pad: ClassVar[int | None] = None
+    #: What the config calls the number that norms add to the variance.
+    eps_key: ClassVar[str] = "rms_norm_eps"
 
     @abstractmethod
     def details_of(self, c: Config) -> Details:
@@ -69,7 +74,7 @@ class Decoder(Architecture):
         self.heads = c.per_layer("num_attention_heads", self.layers)
         self.kv_heads = c.per_layer("num_key_value_heads", self.layers, self.heads)
         self.vocab_size = c.integer("vocab_size")
-        self.eps = c.number("rms_norm_eps", self.default_eps)
+        self.eps = c.number(self.eps_key, self.default_eps)
         self.head_dim = c.head_dim(self.hidden_size, self.default_head_dim)
         self.pooling = pooling
         self._check_heads()
@@ -115,9 +120,10 @@ class Decoder(Architecture):
             raise UnsupportedModelError(
                 f"config: architectures: {declared!r} is not supported, only classes that end in {', '.join(CLASSES)} are"
             )
-        tied = c.boolean("tie_word_embeddings", "lm_head.weight" not in names)
-        if ending == LANGUAGE and not tied and "lm_head.weight" not in names and self.pooling is not None:
-            log.info("the model has a pooling and no lm_head.weight: it is used for its embeddings")
+        logits = self.modules.head + ".weight"
+        tied = c.boolean("tie_word_embeddings", logits not in names)
+        if ending == LANGUAGE and not tied and logits not in names and self.pooling is not None:
+            log.info("the model has a pooling and no %s: it is used for its embeddings", logits)
             ending = BARE
         self.has_logits = ending == LANGUAGE
         # Without a word in the config the tensors decide: what Transformers assumes then is not the same for all families.
@@ -135,28 +141,37 @@ class Decoder(Architecture):
             self.outputs += (self.head.output,)
         self.harmless = dict(type(self).harmless)
         if self.tied:
-            self.harmless[r"lm_head\.weight"] = "tied to the token embeddings"
+            self.harmless[re.escape(logits)] = "tied to the token embeddings"
         if not self.has_logits:
-            self.harmless[r"lm_head\.weight"] = "the model is used without its logits"
+            self.harmless[rf"{self.modules.head}\.(weight|bias)"] = "the model is used without its logits"
         self.generates = self.has_logits and self.details.causal
 
     def tensors(self) -> list[Tensor]:
-        h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
-        found = [Tensor.over("embed_tokens.weight", "embeddings.tokens", Role.EMBEDDING, v, h)]
+        h, v, m = (self.hidden_size, "hidden"), (self.vocab_size, ""), self.modules
+        found = [Tensor.over(m.words + ".weight", "embeddings.tokens", Role.EMBEDDING, v, h)]
         for i in range(self.layers):
-            if self.heads[i]:
-                found += attention_tensors(self.details, i, self.heads[i], self.kv_heads[i], self.head_dim, h)
+            found += self._mixer_tensors(i)
             if self.ffn[i]:
-                found += ffn_tensors(self.details, i, self.ffn[i], h)
-        found += norm_tensors("norm", "norm", h)
+                found += ffn_tensors(self.details, m, i, self.ffn[i], h)
+        found += norm_tensors(m.norm, "norm", h, self.details.layer_norm)
         if self.has_logits and not self.tied:
-            found.append(Tensor.over("lm_head.weight", "head", Role.HEAD, v, h))
+            found.append(Tensor.over(m.head + ".weight", "head", Role.HEAD, v, h))
+        if self.has_logits and self.details.head_bias:
+            found.append(Tensor.over(m.head + ".bias", "head.bias", Role.KEPT, v))
         found += self.head.tensors() if self.head is not None else []
         return found + pooling_tensors(self.pooling, self.hidden_size)
 
+    def _mixer_tensors(self, i: int) -> list[Tensor]:
+        """Of what tokens learn from each other by in layer i: attention, unless a family has something else."""
+        if not self.heads[i]:
+            return []
+        h = (self.hidden_size, "hidden")
+        return attention_tensors(self.details, self.modules, i, self.heads[i], self.kv_heads[i], self.head_dim, h)
+
     def least_width(self, block: str) -> int:
-        # A block without heads or channels adds nothing, unless its output has a bias.
-        return int(self.details.out_bias if block == "attention" else self.details.ffn_bias)
+        # A block without heads or channels adds nothing, unless its output has a bias. One norm for both is attention's.
+        d = self.details
+        return int(d.out_bias or d.shares_norm if block == "attention" else d.ffn_bias)
 
     def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
         windows = self.details.windows
@@ -175,124 +190,30 @@ class Decoder(Architecture):
 
     def stacks(self) -> list[tuple[str, ...]]:
         found: list[tuple[str, ...]] = []
+        m = self.modules
         for i in range(self.layers):
-            t = f"layers.{i}."
-            if self.heads[i]:
-                found.append(tuple(t + f"self_attn.{x}_proj.weight" for x in "qkv"))
-                found.append((t + "self_attn.o_proj.weight",))
+            found += self._mixer_stacks(i)
             if self.ffn[i]:
-                found.append((t + "mlp.gate_proj.weight", t + "mlp.up_proj.weight"))
-                found.append((t + "mlp.down_proj.weight",))
+                found.append(ffn_readers(self.details, m, i))
+                found.append((f"layers.{i}.{m.down}.weight",))
         if self.has_logits:
-            found.append(("embed_tokens.weight" if self.tied else "lm_head.weight",))
+            found.append(((m.words if self.tied else m.head) + ".weight",))
         return found + pooling_stacks(self.pooling)
+
+    def _mixer_stacks(self, i: int) -> list[tuple[str, ...]]:
+        if not self.heads[i]:
+            return []
+        t, m = f"layers.{i}.", self.modules
+        return [tuple(f"{t}{name}.weight" for name in m.queries_keys_values), (f"{t}{m.out}.weight",)]
 
     def folds(self) -> list[Fold]:
         found: list[Fold] = []
         for i in range(self.layers):
-            t = f"layers.{i}."
-            s, m = t + "self_attn.", t + "mlp."
-            if self.heads[i]:
-                group, channels = self.heads[i] // self.kv_heads[i], np.arange(self.heads[i] * self.head_dim)
-                head, channel = np.divmod(channels, self.head_dim)
-                values = (s + "v_proj.weight", *([s + "v_proj.bias"] if self.details.qkv_bias else []))
-                if self.details.attention_norms[0]:
-                    norm = (f"{t}{self.details.attention_norms[0]}.weight",)
-                    readers = tuple(s + f"{x}_proj.weight" for x in "qkv")
-                    found.append(Fold(readers, norm, offset=self.details.norm_offset))
-                found.append(Fold((s + "o_proj.weight",), values, head // group * self.head_dim + channel))
-            if self.ffn[i]:
-                ups = (m + "up_proj.weight", *([m + "up_proj.bias"] if self.details.ffn_bias else []))
-                if self.details.ffn_norms[0]:
-                    norm = (f"{t}{self.details.ffn_norms[0]}.weight",)
-                    readers = (m + "gate_proj.weight", m + "up_proj.weight")
-                    found.append(Fold(readers, norm, offset=self.details.norm_offset))
-                found.append(Fold((m + "down_proj.weight",), ups))
+            found += self._mixer_folds(i)
+            found += ffn_folds(self.details, self.modules, i) if self.ffn[i] else []
         return found
 
-    def _terms(self, folds: bool) -> int:
-        """Of a linear's input, which compression can or cannot have rid of its outliers."""
-        return 1 if self._folded and folds else self.head_terms
-
-    def build(self, p: Program, w: Parameters) -> None:
-        d = self.details
-        h = p.embed(w.table("embed_tokens.weight"))  # [T, H]
-        if d.embedding_scale != 1:
-            h = p.scale(h, d.embedding_scale)
-        for i in range(self.layers):
-            self._trace(p, i, h)
-            if self.heads[i]:
-                h = self._add(p, h, self._attend(p, w, i, h))  # [T, H]
-            if self.ffn[i]:
-                h = self._add(p, h, self._feed(p, w, i, h))  # [T, H]
-        self._trace(p, self.layers, h)
-        h = self._normalized(p, w, "norm", h, "norm")  # [T, H]
-        p.output("hidden", h)
-        if self.pooling is not None:
-            add_pooling(p, w, h, self.pooling)
-        if self.has_logits:
-            p.output("logits", self._logits(p, w, h))
-        if self.head is not None:
-            self.head.add(p, w, h)
-        p.set_max_positions(self.max_positions)
-
-    def _attend(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        """[T, H] -> [T, H]: what attention adds."""
-        d, A, G, width = self.details, self.heads[i], self.kv_heads[i], self.head_dim
-        t, n = f"layers.{i}.", f"layers.{i}.attention"
-        s = t + "self_attn."
-        before, after = d.attention_norms
-        x = self._normalized(p, w, n + ".norm", h, t + before) if before else h  # [T, H]
-        terms = self._terms(before is not None)
-        qkv = self._linear(p, w, n + ".qkv", x, d.qkv_bias, *[s + f"{x}_proj" for x in "qkv"], terms=terms)
-        if d.qk_norm:
-            query, key = (self._gamma(w, s + f"{x}_norm") for x in "qk")
-            qkv = p.qk_norm(n + ".qk_norm", qkv, A, G, width, query, key, self.eps)  # [T, (A+2G)d]
-        rotary = self.rotaries[i]
-        if rotary is not None:
-            qkv = p.rope(qkv, A + G, width, rotary)  # [T, (A+2G)d], queries and keys rotated
-        a = p.attention(n, qkv, A, G, width, d.causal, d.attention_scale, d.windows[i], d.attention_cap)  # [T, A d]
-        y = self._linear(p, w, n + ".out", a, d.out_bias, s + "o_proj")  # [T, H]
-        return self._normalized(p, w, n + ".after", y, t + after) if after else y
-
-    def _feed(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        """[T, H] -> [T, H]: what the feed-forward block adds."""
-        d, t, n = self.details, f"layers.{i}.", f"layers.{i}.ffn"
-        m = t + "mlp."
-        before, after = d.ffn_norms
-        x = self._normalized(p, w, n + ".norm", h, t + before) if before else h  # [T, H]
-        terms = self._terms(before is not None)
-        f = self._linear(p, w, n + ".gate_up", x, d.ffn_bias, m + "gate_proj", m + "up_proj", terms=terms)  # [T, 2F]
-        f = p.gate(f, d.gate)  # [T, F]
-        y = self._linear(p, w, n + ".down", f, d.ffn_bias, m + "down_proj", terms=self._terms(True))  # [T, H]
-        return self._normalized(p, w, n + ".after", y, t + after) if after else y
-
-    def _logits(self, p: Program, w: Parameters, h: Value) -> Value:
-        """[T, H] -> [T, V], or [S, V] when only the last tokens are wanted."""
-        d, last = self.details, p.select_last(h)
-        if d.logit_scale != 1:
-            last = p.scale(last, d.logit_scale)
-        head = "embed_tokens" if self.tied else "lm_head"
-        y = self._linear(p, w, "head", last, False, head, terms=self.head_terms)
-        if d.logit_cap:
-            y = p.scale(p.activation(p.scale(y, 1 / d.logit_cap), "tanh"), d.logit_cap)
-        return y
-
-    def _add(self, p: Program, h: Value, block: Value) -> Value:
-        r = self.details.residual_scale
-        return p.add(h, block if r == 1 else p.scale(block, r))
-
-    def _gamma(self, w: Parameters, tensor: str) -> Value:
-        gamma = w.vector(tensor + ".weight")
-        return gamma + self.details.norm_offset if self.details.norm_offset else gamma
-
-    def _normalized(self, p: Program, w: Parameters, name: str, x: Value, tensor: str) -> Value:
-        return p.rms_norm(name, x, self._gamma(w, tensor), self.eps)
-
-    def _linear(
-        self, p: Program, w: Parameters, name: str, x: Value, bias: bool, *tensors: str, terms: int = 1
-    ) -> Value:
-        biases = w.vectors(*[t + ".bias" for t in tensors]) if bias else None
-        weights = [t + ".weight" for t in tensors]
-        limit = w.limit(*weights)  # a fixed scale has one term
-        return p.linear(name, x, w.linear(*weights), biases, terms=1 if limit else terms, limit=limit)
+    def _mixer_folds(self, i: int) -> list[Fold]:
+        if not self.heads[i]:
+            return []
+        return attention_folds(self.details, self.modules, i, self.heads[i], self.kv_heads[i], self.head_dim)

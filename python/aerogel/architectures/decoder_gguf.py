@@ -39,6 +39,9 @@ _LINEARS = {
 #: The norms of a block whose norms stand where Llama's do.
 PRE_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 
+#: The number that layer norms add to the variance.
+LAYER_NORM = "attention.layer_norm_epsilon"
+
 #: Those of queries and keys.
 QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
@@ -56,6 +59,7 @@ def decoder_names(
     norm_offset: float = 0.0,
     partial: bool = False,
     blocks: Mapping[str, str] | None = None,
+    norm_biases: bool = False,
 ) -> GGUFNames:
     """How one `general.architecture` of GGUF translates.
 
@@ -72,6 +76,7 @@ def decoder_names(
         factors: whether llama.cpp reads factors of rotary frequencies for it.
         partial: as `add_rope_scaling`.
         blocks: names of a block's linears that are called otherwise -> names in a layer, both without `.weight`.
+        norm_biases: whether norms are layer norms with biases.
     """
 
     def complete(file: GGUFSource, config: dict[str, Any]) -> None:
@@ -81,12 +86,14 @@ def decoder_names(
 
     linears = {**_LINEARS, **(blocks or {})}
     names = {f"{short}.weight": f"layers.{{n}}.{long}.weight" for short, long in {**norms, **linears}.items()}
-    names |= {f"{short}.bias": f"layers.{{n}}.{long}.bias" for short, long in linears.items()}
+    biased = {**norms, **linears} if norm_biases else linears
+    names |= {f"{short}.bias": f"layers.{{n}}.{long}.bias" for short, long in biased.items()}
+    outside = {**_TENSORS, "output_norm.bias": "norm.bias"} if norm_biases else _TENSORS
     common = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu"}
     return GGUFNames(
         keys={**_KEYS, **(keys or {})},
         defaults={**common, **(defaults or {}), "model_type": model_type, "architectures": [architecture]},
-        tensors={**_TENSORS, **(tensors or {})},
+        tensors={**outside, **(tensors or {})},
         blocks=names,
         interleaved={"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"} if interleaved else {},
         finish=complete,

@@ -105,6 +105,8 @@ class GGUFNames:
         ignored: tensors that `finish` has used up.
         whole: name inside block N -> (another one, Hugging Face name with {n} where the block lacks that one): what is two
             tensors in some files, and one in others.
+        per_layer: config keys, of PER_LAYER, that may have an entry a layer.
+        with_middle: endings of Hugging Face names: tensors [N, 1, K] there, which files have as [N, K].
     """
 
     keys: Mapping[str, str]
@@ -117,3 +119,5 @@ class GGUFNames:
     zeros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     whole: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     norm_offset: float = 0.0
+    with_middle: tuple[str, ...] = ()
+    per_layer: tuple[str, ...] = ()

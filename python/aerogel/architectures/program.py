@@ -122,6 +122,13 @@ class Program(Protocol):
         or None.
         """
 
+    def short_conv(self, name: str, x: Value, kernel: Vector, bias: Vector | None = ...) -> Value:
+        """[T, 3 W] = B | C | X -> [T, W]: a causal convolution along each sequence, between two gates (LFM2).
+
+        Channel c of the token at position t is C[t, c] (sum_j kernel[c, j] (B X)[t - J + 1 + j, c] + bias[c]); before a
+        sequence there are zeros. `kernel`: [W, J], the last column is of the token itself; `bias`: [W].
+        """
+
     def join(self, parts: Sequence[Value], shifts: Sequence[int]) -> Value:
         """[T, a], [T, b], ... -> [T, a + b + ...]: row t has row t + shifts[i] of part i, of the same sequence, or zeros
         where there is none. Without shifts it puts values side by side; shifts of one value are what a convolution reads.

@@ -34,7 +34,7 @@ def of_layers(config: Config, kind: str) -> Config:
     return Config({**top, "rope_parameters": own})
 
 
-def rotary(config: Config, head_dim: int, partial: bool = False, theta: float = 10000.0) -> Rotary:
+def rotary(config: Config, head_dim: int, partial: bool = False, theta: float = 10000.0, part: float = 1.0) -> Rotary:
     """How the heads of a model turn.
 
     Args:
@@ -42,6 +42,7 @@ def rotary(config: Config, head_dim: int, partial: bool = False, theta: float = 
         head_dim: the width of a head.
         partial: whether the family can turn a part of a head only (partial_rotary_factor).
         theta: where the config has no rope_theta.
+        part: where the config has no partial_rotary_factor.
 
     Returns:
         What `Program.rope` takes. Its `positions` are max_position_embeddings, or where a model is stretched from there
@@ -63,7 +64,7 @@ def rotary(config: Config, head_dim: int, partial: bool = False, theta: float = 
             f"config: rope_scaling: {unknown[0]!r:.80} is not known for type {kind!r}, expected "
             + (", ".join(own) or "nothing more")
         )
-    given = _given(config, settings, kind, head_dim, partial, theta)
+    given = _given(config, settings, kind, head_dim, partial, theta, part)
     _check_sections(settings, given.pairs)
     # What overflows or is not a number is refused below, whichever setting it comes from.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -106,11 +107,13 @@ def _settings(config: Config) -> tuple[Config, str]:
     return Config({key: value for key, value in found.items() if value is not None or key in _NULLS}), kinds[0]
 
 
-def _given(config: Config, settings: Config, kind: str, head_dim: int, partial: bool, theta: float) -> Given:
+def _given(
+    config: Config, settings: Config, kind: str, head_dim: int, partial: bool, theta: float, part: float
+) -> Given:
     theta = _one_of(config, settings, "rope_theta", theta, Config.number)
     if not 0 < theta <= _LARGEST:
         raise ConfigError(f"config: rope_theta: expected a positive number that float32 can hold, got {theta!r}")
-    part = _one_of(config, settings, "partial_rotary_factor", 1.0, Config.number)
+    part = _one_of(config, settings, "partial_rotary_factor", part, Config.number)
     if part != 1 and kind != "proportional":
         if not partial:
             raise UnsupportedModelError(f"config: partial_rotary_factor: {part} is not supported")

@@ -260,6 +260,9 @@ class Eager:
             keep=True,
         )
 
+    def short_conv(self, name: str, x: Written, kernel: np.ndarray, bias: np.ndarray | None = None) -> Value | None:
+        return self._op(x, lambda p, v: p.short_conv(name, v, kernel, bias), keep=True)
+
     def join(self, parts: Sequence[Written], shifts: Sequence[int]) -> Value | None:
         values = [self._value(part) for part in parts]
         known = [value for value in values if value is not None]

@@ -57,13 +57,15 @@ def uniform(checkpoint: Checkpoint, architecture: Architecture) -> Checkpoint:
         possible = _dividing(widest, hidden)
     elif alike and not narrowed:
         possible = widest
-    elif hidden % d or hidden // d < widest.heads:
-        raise UnsupportedModelError(
-            f"{checkpoint.path}: {widest.heads} heads of {d} in a hidden width of {hidden}: in transformers the "
-            f"heads of {checkpoint.config['model_type']} fill it exactly, so this model cannot be written for it"
-        )
     else:
-        possible = widest._replace(heads=hidden // d)
+        filling = _filling(widest, hidden // d) if hidden % d == 0 else None
+        if filling is None:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: {widest.heads * widest.shared} heads of {d} in a hidden width of {hidden}: in "
+                f"transformers the heads of {checkpoint.config['model_type']} fill it exactly, so this model cannot be "
+                "written for it"
+            )
+        possible = filling
     if alike and possible == widest and not narrowed:
         return checkpoint
     return _Filled(checkpoint, architecture, layers, possible)
@@ -78,6 +80,13 @@ def _dividing(widest: Widths, hidden: int) -> Widths:
         if hidden % (heads * shared) == 0
     ]
     return widest._replace(heads=min(found)[1], shared=min(found)[2]) if found else widest
+
+
+def _filling(widest: Widths, total: int) -> Widths | None:
+    """With so many query heads in all, of which as few as possible share keys and values; None: there are more already."""
+    shares = range(widest.shared, total // widest.heads + 1)
+    shared = next((shared for shared in shares if total % shared == 0), None)
+    return None if shared is None else widest._replace(heads=total // shared, shared=shared)
 
 
 class _Filled(Derived):
@@ -130,12 +139,14 @@ class _Filled(Derived):
 
 
 def _config(config: Mapping[str, Any], architecture: Architecture, widest: Widths) -> dict[str, Any]:
-    found = {key: value for key, value in config.items() if key not in PER_LAYER.values()}
+    found = {key: value for key, value in architecture.settled(config).items() if key not in PER_LAYER.values()}
     names = architecture.config_names
     found[names.get("intermediate_size", "intermediate_size")] = widest.ffn
     found[names.get("num_attention_heads", "num_attention_heads")] = widest.heads * widest.shared
     if architecture.heads_fill_hidden:
         found.pop("head_dim", None)  # what the heads leave of the hidden width
+        if "num_key_value_heads" in found:
+            found["num_key_value_heads"] = widest.heads
     else:
         found.update(num_key_value_heads=widest.heads, head_dim=architecture.head_dim)
     return found

@@ -54,7 +54,7 @@ def with_widths(
     architecture: Architecture, config: Mapping[str, Any], widths: Mapping[str, Sequence[int]]
 ) -> dict[str, Any]:
     """The config with these widths: one number where all layers agree, else also the list."""
-    found, names, head_dim = dict(config), architecture.config_names, architecture.head_dim
+    found, names, head_dim = architecture.settled(config), architecture.config_names, architecture.head_dim
     found.pop("quantization_config", None)  # what is cut is no longer packed
     for key, values in widths.items():
         name, own = PER_LAYER[key], names.get(key, key)

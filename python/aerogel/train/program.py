@@ -259,6 +259,17 @@ class Ragged:
         self.attention_outputs.append(y)
         return y
 
+    def short_conv(
+        self, name: str, x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        before, after, inner = x.chunk(3, dim=1)
+        product, taps = before * inner, _tensor(kernel, x)
+        y = product * taps[:, -1]
+        for back in range(1, min(taps.shape[1], self._longest)):
+            earlier = F.pad(product, (0, 0, back, 0))[: len(x)]  # what stands before it may be another text's
+            y = y + earlier * (self._positions >= back)[:, None] * taps[:, -1 - back]
+        return after * (y if bias is None else y + _tensor(bias, x))
+
     def select_last(self, x: torch.Tensor) -> torch.Tensor:
         return x  # every token is learned from
 

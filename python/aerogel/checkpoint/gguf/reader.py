@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerogel._core import block_types
-from aerogel.architectures import Dense, GGUFNames, Pooling, gguf_names
+from aerogel.architectures import PER_LAYER, Dense, GGUFNames, Pooling, gguf_names
 from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.chat import ChatTemplates, gguf_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
@@ -96,6 +96,7 @@ class GGUFCheckpoint(Checkpoint):
             if tensor not in self._stored
         }
         self._norm_offset = names.norm_offset
+        self._with_middle = names.with_middle
         self._pooling = _pooling(self._file, f"{name}.pooling_type", names)
         self._heads = {tensor: config.get(key, 0) for tensor, key in names.interleaved.items()}
 
@@ -113,6 +114,8 @@ class GGUFCheckpoint(Checkpoint):
         if name in self._zeros:
             return self._zeros[name]
         shape, rows = self._file.tensors[self._find(name)].shape, self._rows.get(name)
+        if len(shape) == 2 and name.endswith(self._with_middle):
+            return shape[0], 1, shape[1]
         return shape if rows is None else (rows.stop - rows.start, *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
@@ -127,7 +130,7 @@ class GGUFCheckpoint(Checkpoint):
                 raise CheckpointError(f"{self.path}: {stored}: expected {heads} heads, got {flat.size} elements")
             values: NDArray[np.float32] = flat.reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
         else:
-            values = self._file.float32(stored, heads, self._rows.get(name))
+            values = self._file.float32(stored, heads, self._rows.get(name)).reshape(self.shape(name))
         check_finite(f"{self.path}: {stored}", values)
         return values - np.float32(self._norm_offset) if self._norm_offset and name.endswith("norm.weight") else values
 
@@ -209,6 +212,12 @@ class _Reader:
         config: dict[str, Any] = dict(names.defaults)
         for key, suffix in names.keys.items():
             value = metadata.get(f"{self._prefix}.{suffix}")
+            if isinstance(value, list) and value and key in names.per_layer:
+                if any(type(width) is not int for width in value):
+                    raise ConfigError(
+                        f"{self._file.path}: {self._prefix}.{suffix}: expected whole numbers, got {value!r:.80}"
+                    )
+                config[PER_LAYER[key]], value = value, max(value)
             if value is not None:
                 # Floats are stored in 32 bits: the shortest number that means the same, 1e-05 and not 9.99999974e-06.
                 config[key] = float(str(np.float32(value))) if isinstance(value, float) else value
