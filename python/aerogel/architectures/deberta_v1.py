@@ -63,8 +63,8 @@ class DebertaV1(Deberta):
         },
     )
 
-    def read_distances(self, c: Config) -> None:
-        self.shared, self.normalized, self.buckets, self.span = False, False, -1, self.far
+    def read_version(self, c: Config) -> None:
+        self.shared, self.normalized, self.buckets, self.span, self.taps = False, False, -1, self.far, 0
 
     def position_projection(self, i: int, kind: str) -> tuple[str, bool]:
         return self.prefix(i) + "attention.self." + {"c2p": "pos_proj", "p2c": "pos_q_proj"}[kind], kind == "p2c"
