@@ -144,7 +144,7 @@ def test_the_masked_language_model_head_of_the_published_models(tmp_path: Path) 
         {"pos_att_type": []},
         {"relative_attention": False, "position_biased_input": True},
         {"position_biased_input": True, "type_vocab_size": 2},
-        {"conv_kernel_size": 3, "conv_act": "gelu"},
+        {"conv_kernel_size": 3, "conv_act": "gelu", "attention_head_size": 8},
         {"conv_kernel_size": 5, "num_hidden_layers": 1},
     ],
     ids=str,
@@ -250,6 +250,7 @@ def test_training_computes_the_same_with_gradients(tmp_path: Path, name: str, co
     ("changed", "error", "message"),
     [
         ({"conv_kernel_size": 4}, UnsupportedModelError, "conv_kernel_size: expected an odd number, got 4"),
+        ({"attention_head_size": 4}, UnsupportedModelError, "attention_head_size: 4 is not supported"),
         ({"conv_kernel_size": 3, "conv_groups": 2}, UnsupportedModelError, "conv_groups: 2 is not supported"),
         ({"pos_att_type": "p2p"}, UnsupportedModelError, "pos_att_type: expected some of c2p, p2c"),
         ({"position_buckets": 2}, ConfigError, "position_buckets: expected at least 4"),

@@ -81,6 +81,7 @@ class Deberta(Encoder):
             "pooler_hidden_size": "only that of the hidden states",
             "conv_kernel_size": "tokens that a convolution beside the first layer reads; 0: there is none",
             "conv_act": "its activation",
+            "attention_head_size": "only the heads' share of the hidden states",
             "legacy": "which head a masked language model has; its tensors, where they are of one kind only",
         },
         harmless={
@@ -89,7 +90,6 @@ class Deberta(Encoder):
         },
         refused={
             "conv_groups": Refused("convolutions of some channels each", (1,)),
-            "attention_head_size": Refused("heads of another size than their share of the hidden states", ()),
         },
     )
 
@@ -108,6 +108,7 @@ class Deberta(Encoder):
         if not self.relative:
             self.harmless[r"encoder\.(LayerNorm|rel_embeddings)\..*"] = "attention has no distances"
         self.eps = c.number("layer_norm_eps", 1e-7)
+        c.only("attention_head_size", self.head_dim)
         self.products = _products(c)
         self.far = c.integer("max_relative_positions", -1, minimum=-1)
         if self.far < 1:

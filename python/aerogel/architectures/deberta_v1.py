@@ -27,6 +27,7 @@ _OWN = (
     "pooler_hidden_act",
     "pooler_hidden_size",
     "legacy",
+    "attention_head_size",
 )
 _SECOND = ("share_att_key", "position_buckets", "norm_rel_ebd", "conv_*")
 
@@ -59,7 +60,6 @@ class DebertaV1(Deberta):
         },
         refused={
             "talking_head": Refused("linears over the scores of heads"),
-            "attention_head_size": Deberta.settings.refused["attention_head_size"],
         },
     )
 
