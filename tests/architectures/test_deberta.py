@@ -263,3 +263,11 @@ def test_what_is_refused(tmp_path: Path, changed: dict[str, Any], error: type[Ae
     with pytest.raises(error, match=message):
         Deberta.settings.check(config, "config.json: config")
         Deberta(config, [], None)
+
+
+def test_cut_among_threads_it_computes_the_same(tmp_path: Path) -> None:
+    """More threads than heads: the queries of a text are cut."""
+    peers.save(tmp_path, "DebertaV2Model", **{**V3, "max_position_embeddings": 400, "position_buckets": 32})
+    text = [[5 + i % 50 for i in range(300)]]
+    rows = [aerogel.load(tmp_path, threads=threads).forward(text, output="hidden") for threads in (1, 5)]
+    np.testing.assert_array_equal(*rows)

@@ -39,6 +39,7 @@ class Arguments(NamedTuple):
     pooling: str | None
     verify: bool
     quant: str | None
+    kv_cache: str | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Loaded:
     plan: Plan
     tuner: Tuner
     table_bytes: int
+    kv_cache: str
 
 
 class Core:
@@ -59,7 +61,7 @@ class Core:
     def __init__(self, loaded: Loaded, arguments: Arguments) -> None:
         self._loaded: Loaded | None = loaded
         self._arguments = arguments
-        self._idle = Sessions()
+        self._idle = Sessions(loaded.kv_cache)
         self._warned_long = False
         self._said: set[str] = set()
         self._max_tokens: int | None = None
