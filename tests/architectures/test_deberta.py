@@ -144,6 +144,8 @@ def test_the_masked_language_model_head_of_the_published_models(tmp_path: Path) 
         {"pos_att_type": []},
         {"relative_attention": False, "position_biased_input": True},
         {"position_biased_input": True, "type_vocab_size": 2},
+        {"conv_kernel_size": 3, "conv_act": "gelu", "attention_head_size": 8},
+        {"conv_kernel_size": 5, "num_hidden_layers": 1},
     ],
     ids=str,
 )
@@ -189,6 +191,25 @@ def test_compressed_and_exported(tmp_path: Path, options: dict[str, Any]) -> Non
     assert np.abs(got - wanted).max() < (1e-4 if options["quant"] == "none" else 0.15 * np.abs(wanted).max())
 
 
+def test_a_convolution_compressed_and_exported(tmp_path: Path) -> None:
+    """Its taps are matrices of their own, which shrink with the hidden states, and one tensor again in what is exported."""
+    peers.save(tmp_path / "model", "DebertaV2Model", **V3, conv_kernel_size=3, conv_act="gelu")
+    peers.tokenizer(tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("\n".join(" ".join("abcdefgh"[i % 5 : i % 5 + 3]) for i in range(30)))
+    structure = {"hidden": 24, "ffn": 24, "heads": 2, "multiple": 8}
+    cases: list[dict[str, Any]] = [
+        {"sparsity": 0.5, "quant": "none", "method": "magnitude"},
+        {"sparsity": 0.3, "quant": "none", "calibrate": tmp_path / "texts.txt", "recipe": {"structure": structure}},
+    ]
+    for i, options in enumerate(cases):
+        report = aerogel.compress(tmp_path / "model", tmp_path / f"packed{i}", **options)
+        assert {f"encoder.conv.conv.{tap}.weight" for tap in range(3)} <= {tensor.name for tensor in report.tensors}
+        aerogel.export(tmp_path / f"packed{i}", tmp_path / f"plain{i}")
+        net = peers.reload(tmp_path / f"plain{i}", "DebertaV2Model")
+        got = aerogel.load(tmp_path / f"packed{i}").forward(peers.SEQUENCES, output="hidden")
+        np.testing.assert_allclose(peers.outputs(net)["hidden"], got, atol=1e-4)
+
+
 def test_with_calibration_and_narrower(tmp_path: Path) -> None:
     peers.save(tmp_path / "model", "DebertaV2Model", **V3)
     peers.tokenizer(tmp_path / "model")
@@ -206,7 +227,7 @@ def test_with_calibration_and_narrower(tmp_path: Path) -> None:
             assert np.sum(y * wanted) > 0.8 * np.sqrt(np.sum(y * y) * np.sum(wanted * wanted))
 
 
-@pytest.mark.parametrize(("name", "config"), [("DebertaV2Model", V3), ("DebertaModel", V1)])
+@pytest.mark.parametrize(("name", "config"), [("DebertaV2Model", {**V3, "conv_kernel_size": 3}), ("DebertaModel", V1)])
 def test_training_computes_the_same_with_gradients(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
     net = peers.save(tmp_path, name, **config)
     import torch
@@ -228,7 +249,9 @@ def test_training_computes_the_same_with_gradients(tmp_path: Path, name: str, co
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"conv_kernel_size": 3}, UnsupportedModelError, "conv_kernel_size: 3 is not supported: a convolution"),
+        ({"conv_kernel_size": 4}, UnsupportedModelError, "conv_kernel_size: expected an odd number, got 4"),
+        ({"attention_head_size": 4}, UnsupportedModelError, "attention_head_size: 4 is not supported"),
+        ({"conv_kernel_size": 3, "conv_groups": 2}, UnsupportedModelError, "conv_groups: 2 is not supported"),
         ({"pos_att_type": "p2p"}, UnsupportedModelError, "pos_att_type: expected some of c2p, p2c"),
         ({"position_buckets": 2}, ConfigError, "position_buckets: expected at least 4"),
         ({"position_buckets": 80}, ConfigError, "position_buckets: expected at least 4, and fewer"),

@@ -11,6 +11,7 @@
 #include "runtime/ops/add.h"
 #include "runtime/ops/attention.h"
 #include "runtime/ops/embed.h"
+#include "runtime/ops/join.h"
 #include "runtime/ops/l2_normalize.h"
 #include "runtime/ops/linear.h"
 #include "runtime/ops/norm.h"
@@ -109,6 +110,10 @@ std::shared_ptr<Plan> small_model(bool causal, bool quantized, int percent_zero,
     const int active = causal ? p.add<Gate>(up, "silu") : p.add<Activation>(up, "gelu");
     const int down = p.add<Linear>("down", active, random_linear(kHidden, causal ? 80 : 160, quantized, percent_zero, random), nullptr);
     x = p.add<Add>(causal ? x : inner, down);
+    if (!causal && layer == 0) {
+      const int joined = p.add<Join>(std::vector<int>{x, mixed, x}, std::vector<std::int64_t>{-1, 0, 2});
+      x = p.add<Add>(x, p.add<Linear>("joined", joined, random_linear(kHidden, 3 * kHidden, quantized, percent_zero, random), nullptr));
+    }
   }
   p.output("hidden", x);
   if (causal) {

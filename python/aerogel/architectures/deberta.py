@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value, Vector
 
 _UNUSED = r"embeddings\.position_embeddings\..*"
+#: The convolution's, and the norm of its sum with what the first layer gives.
+_CONVOLUTION, _CONVOLUTION_NORM = "encoder.conv.conv", "encoder.conv.LayerNorm"
 _POSITIONS, _NORM = "encoder.rel_embeddings.weight", "encoder.LayerNorm"
 
 
@@ -59,6 +61,7 @@ class Deberta(Encoder):
             base_class="DebertaV2Model",
             prefix="deberta.",
             parts=("embeddings.", "encoder."),
+            convolutions=(_CONVOLUTION,),
             tied={"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight"},
             classifier="DebertaV2ForSequenceClassification",
         )
@@ -76,6 +79,9 @@ class Deberta(Encoder):
             "norm_rel_ebd": "whether the embeddings of distances are normalized",
             "pooler_hidden_act": "activation of a classifier of texts",
             "pooler_hidden_size": "only that of the hidden states",
+            "conv_kernel_size": "tokens that a convolution beside the first layer reads; 0: there is none",
+            "conv_act": "its activation",
+            "attention_head_size": "only the heads' share of the hidden states",
             "legacy": "which head a masked language model has; its tensors, where they are of one kind only",
         },
         harmless={
@@ -83,8 +89,7 @@ class Deberta(Encoder):
             "summary_*": "classifiers of texts read the first token",
         },
         refused={
-            "conv_kernel_size": Refused("a convolution beside the first layer", (0,)),
-            "attention_head_size": Refused("heads of another size than their share of the hidden states", ()),
+            "conv_groups": Refused("convolutions of some channels each", (1,)),
         },
     )
 
@@ -103,14 +108,19 @@ class Deberta(Encoder):
         if not self.relative:
             self.harmless[r"encoder\.(LayerNorm|rel_embeddings)\..*"] = "attention has no distances"
         self.eps = c.number("layer_norm_eps", 1e-7)
+        c.only("attention_head_size", self.head_dim)
         self.products = _products(c)
         self.far = c.integer("max_relative_positions", -1, minimum=-1)
         if self.far < 1:
             self.far = self.positions
-        self.read_distances(c)
+        self.read_version(c)
 
-    def read_distances(self, c: Config) -> None:
-        """How distances are told apart, and what is made of their embeddings."""
+    def read_version(self, c: Config) -> None:
+        """How distances are told apart, what is made of their embeddings, and whether there is a convolution."""
+        self.taps = c.integer("conv_kernel_size", 0, minimum=0)
+        if self.taps and self.taps % 2 == 0:
+            raise UnsupportedModelError(f"config: conv_kernel_size: expected an odd number, got {self.taps}")
+        self.convolution_activation = c.choice("conv_act", ACTIVATIONS, "tanh")
         self.shared = c.boolean("share_att_key", False)
         self.buckets = c.integer("position_buckets", -1, minimum=-1)
         if self.buckets > 0 and (self.buckets < 4 or self.far <= self.buckets // 2 + 1):
@@ -152,9 +162,15 @@ class Deberta(Encoder):
 
     def tensors(self) -> list[Tensor]:
         h = (self.hidden_size, "hidden")
+        found = super().tensors()
+        for i in range(self.taps):
+            found.append(Tensor.over(f"{_CONVOLUTION}.{i}.weight", f"convolution.{i}", Role.LINEAR, h, h))
+        if self.taps:
+            found.append(Tensor.over(_CONVOLUTION + ".bias", "convolution.bias", Role.KEPT, h))
+            found += norm_tensors(_CONVOLUTION_NORM, h, "convolution.norm")
         if not self.relative:
-            return super().tensors()
-        found = [*super().tensors(), Tensor.over(_POSITIONS, "attention.positions", Role.KEPT, (2 * self.span, ""), h)]
+            return found
+        found = [*found, Tensor.over(_POSITIONS, "attention.positions", Role.KEPT, (2 * self.span, ""), h)]
         return found + (norm_tensors(_NORM, h, "attention.positions.norm") if self.normalized else [])
 
     def layer_tensors(self, i: int) -> list[Tensor]:
@@ -166,6 +182,32 @@ class Deberta(Encoder):
                 parts = linear_tensors(tensor, k, h, f"layers.{i}.attention.position_{name}", Role.KEPT)
                 found += parts if bias else parts[:1]
         return found
+
+    def stacks(self) -> list[tuple[str, ...]]:
+        found = super().stacks()
+        first = 2 * bool(self.heads[0]) + 2 * bool(self.ffn[0])
+        return found[:first] + [(f"{_CONVOLUTION}.{i}.weight",) for i in range(self.taps)] + found[first:]
+
+    def least_width(self, block: str) -> int:
+        # what is left of the second layer's attention would go into the norm of the first, which the convolution follows
+        return 1 if self.taps and block == "attention" else super().least_width(block)
+
+    def _layer(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
+        y = super()._layer(p, w, i, h)
+        return self._convolved(p, w, h, y) if i == 0 and self.taps else y
+
+    def _convolved(self, p: Program, w: Parameters, h: Value, y: Value) -> Value:
+        """[T, H], [T, H] -> [T, H]: the norm of `y` and a convolution over the tokens of `h`."""
+        total = None
+        for i in range(self.taps):
+            away, tensor = i - self.taps // 2, f"{_CONVOLUTION}.{i}.weight"
+            x = p.join([h], [away]) if away else h  # [T, H]
+            bias = None if i else w.vector(_CONVOLUTION + ".bias")
+            part = p.linear(f"convolution.{i}", x, w.linear(tensor), bias, limit=w.limit(tensor))
+            total = part if total is None else p.add(total, part)
+        y = p.add(y, p.activation(total, self.convolution_activation))
+        gamma, beta = w.vector(_CONVOLUTION_NORM + ".weight"), w.vector(_CONVOLUTION_NORM + ".bias")
+        return p.layer_norm("convolution.norm", y, gamma, beta, self.eps)
 
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
         scale, name = 1 / math.sqrt(self.head_dim * (1 + len(self.products))), f"layers.{i}.attention"

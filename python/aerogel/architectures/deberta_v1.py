@@ -27,6 +27,7 @@ _OWN = (
     "pooler_hidden_act",
     "pooler_hidden_size",
     "legacy",
+    "attention_head_size",
 )
 _SECOND = ("share_att_key", "position_buckets", "norm_rel_ebd", "conv_*")
 
@@ -59,12 +60,11 @@ class DebertaV1(Deberta):
         },
         refused={
             "talking_head": Refused("linears over the scores of heads"),
-            "attention_head_size": Deberta.settings.refused["attention_head_size"],
         },
     )
 
-    def read_distances(self, c: Config) -> None:
-        self.shared, self.normalized, self.buckets, self.span = False, False, -1, self.far
+    def read_version(self, c: Config) -> None:
+        self.shared, self.normalized, self.buckets, self.span, self.taps = False, False, -1, self.far, 0
 
     def position_projection(self, i: int, kind: str) -> tuple[str, bool]:
         return self.prefix(i) + "attention.self." + {"c2p": "pos_proj", "p2c": "pos_q_proj"}[kind], kind == "p2c"

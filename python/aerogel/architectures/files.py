@@ -50,6 +50,7 @@ class SavedNames:
         fused: linears that are saved as one, in GGUF too where the name there translates to that one's.
         transposed: linears whose weights are saved as [inputs, outputs], without .weight, where they are also `fused` under
             the one's name. {n} is the number of a layer.
+        convolutions: of tokens, saved as [N, K, taps], which are several matrices [N, K] here: `name`.0.weight and so on.
     """
 
     base_class: str
@@ -61,6 +62,12 @@ class SavedNames:
     around: tuple[str, ...] = ()
     fused: tuple[Fused, ...] = ()
     transposed: tuple[str, ...] = ()
+    convolutions: tuple[str, ...] = ()
+
+    def tap(self, name: str) -> tuple[str, int] | None:
+        """(the convolution, which of its taps) of a tensor by its name relative to the base model; None: it is none's."""
+        found = re.fullmatch(r"(.+)\.(\d+)\.weight", name)
+        return (found[1], int(found[2])) if found and found[1] in self.convolutions else None
 
     def is_transposed(self, name: str) -> bool:
         """Whether the tensor, by its name relative to the base model, is saved transposed."""

@@ -8,6 +8,7 @@ Packed models have what it knows, so nothing is split or turned there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,27 @@ def row_count(rows: Rows) -> int:
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
+def take_taps(
+    stored: dict[str, str], read: Callable[[str], NDArray[np.float32]], config: Mapping[str, Any]
+) -> dict[str, NDArray[np.float32]]:
+    """Takes convolutions out of `stored`, and gives the matrix of each tap, [N, K], by its name.
+
+    Args:
+        stored: each parameter's name -> its name in the file.
+        read: gives a tensor of the file.
+        config: the model's.
+    """
+    saved = saved_names(config)
+    taps: dict[str, NDArray[np.float32]] = {}
+    for name in saved.convolutions if saved else ():
+        place = stored.get(name + ".weight")
+        values = None if place is None else read(place)
+        if values is not None and values.ndim == 3:
+            del stored[name + ".weight"]
+            taps.update({f"{name}.{i}.weight": values[:, :, i].copy() for i in range(values.shape[2])})
+    return taps
+
+
 def saved_parts(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, list[str]]:
     """The tensors that Transformers saves for the class that the config names: name -> the parameters whose rows it has.
 
@@ -95,6 +117,12 @@ def saved_parts(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, li
                 if missing:
                     raise MissingTensorsError(whole, missing)
                 joined.update(dict.fromkeys(parts, (whole, parts)))
+    present = set(names)
+    for name in names:
+        tap = saved.tap(name) if saved else None
+        if tap is not None:
+            taps = list(takewhile(present.__contains__, (f"{tap[0]}.{i}.weight" for i in count())))
+            joined[name] = saved_name(tap[0] + ".weight", config), taps
     return dict(joined[name] if name in joined else (saved_name(name, config), [name]) for name in names)
 
 
@@ -108,6 +136,8 @@ def saved_form(name: str, arrays: Sequence[NDArray[np.float32]], config: Mapping
     """The tensor that Transformers saves as `name`, of the parameters that `saved_parts` names for it."""
     saved = saved_names(config)
     short = normalize(name, saved)
+    if saved is not None and short.removesuffix(".weight") in saved.convolutions:
+        return np.ascontiguousarray(np.stack(arrays, axis=-1))
     fused = ((one, one.match(short)) for one in (saved.fused if saved and len(arrays) > 1 else ()))
     one, found = next(((one, match) for one, match in fused if match), (None, None))
     whole = arrays[0] if one is None or found is None else one.joined(arrays, config, found[0])

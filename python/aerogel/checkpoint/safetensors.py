@@ -21,7 +21,7 @@ from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.chat import DEFAULT, ChatTemplates, folder_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
-from aerogel.checkpoint.fused import row_count, split_fused, transposed
+from aerogel.checkpoint.fused import row_count, split_fused, take_taps, transposed
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
 from aerogel.checkpoint.messages import Messages, carries_pairs, takes_parts
 from aerogel.checkpoint.names import normalize_all
@@ -162,7 +162,9 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         self._masks = _take_masks(self._stored, self._files, folder)
         self._turned = {name for name in transposed(self._stored, config) if len(self._files.entry(name).shape) == 2}
         self._stored, self._rows = split_fused(self._stored, self._row_count, self.config, folder)
-        self._beside = {**self._take_token_heads(folder), **(take_table(self._stored, self._files) if table else {})}
+        self._beside = self._take_token_heads(folder)
+        self._beside |= take_taps(self._stored, self._files.float32, self.config)
+        self._beside |= take_table(self._stored, self._files) if table else {}
         self._untie()
 
     def names(self) -> list[str]:
