@@ -217,11 +217,11 @@ struct DisentangledTask {
 
 static inline std::size_t disentangled_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, std::int64_t rows) {
   const auto padded = [](std::int64_t n) { return static_cast<std::size_t>((n + 31) / 32 * 32); };
-  const std::size_t n = static_cast<std::size_t>(keys), width = static_cast<std::size_t>(d);
+  const std::size_t n = padded(keys), width = padded(d), of_rows = padded(rows) + 32;
   // keys, values and positions as panels, scaled keys, their products with positions; a block of queries, with both its products;
-  // rows by distance
-  return 4 * (padded(keys) * width + n * padded(d) + 2 * padded(rows) * width + n * width + n * padded(rows) +
-              48 * (padded(keys) + 32 + padded(rows) + width) + n + static_cast<std::size_t>(queries)) + 256;
+  // rows by distance, and some more of them
+  return 4 * (3 * n * width + 2 * of_rows * width + n * of_rows + 48 * (n + 32 + of_rows + width) + n +
+              static_cast<std::size_t>(queries) + 32) + 256;
 }
 
 // mean_pool: y[c] = mean_t x[t,c]       max_pool: y[c] = max_t x[t,c]       (rows >= 1)

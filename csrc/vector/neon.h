@@ -90,6 +90,13 @@ static inline Vector gather_four(const float* x, const std::size_t* column) {
   return vld1q_lane_f32(x + column[3], four, 3);
 }
 
+// from[index[0]], from[index[1]], ..., where an index is the one before or one more.
+static inline void look_up(const float* from, const std::int32_t* index, Vector& v) {
+  const int32x4_t lanes = vsubq_s32(vld1q_s32(index), vdupq_n_s32(index[0]));
+  const int32x4_t bytes = vmlaq_s32(vdupq_n_s32(0x03020100), lanes, vdupq_n_s32(0x04040404));
+  v = vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(load(from + index[0])), vreinterpretq_u8_s32(bytes)));
+}
+
 // Rows become columns.
 static inline void transpose(Vector (&r)[4]) {
   const float64x2_t ab0 = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])), ab1 = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));

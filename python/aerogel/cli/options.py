@@ -55,7 +55,7 @@ Overwrite = Annotated[
 Pattern = Annotated[
     str | None,
     typer.Option(
-        help="unstructured, Q:64 (8:64: 8 weights in each 64 columns), N:M (2:4), 1x4 or 2x1.", rich_help_panel=METHOD
+        help="unstructured, Q:64 (8:64: 8 weights in each 64 columns), N:M (2:4), 1x4, 4x1 or 2x1 (4 or 2 rows share a mask), or both: 8:64x4.", rich_help_panel=METHOD
     ),
 ]
 

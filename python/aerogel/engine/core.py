@@ -290,7 +290,8 @@ class Core:
         return types if self._architecture.types > 1 else None
 
     def _texts(self) -> TextRunner:
-        return TextRunner(self.tokenizer, self.max_tokens, self._session, self._warn_long)
+        zero = self._architecture.empty_is_zero
+        return TextRunner(self.tokenizer, self.max_tokens, self._session, self._warn_long, zero)
 
     def _warn_long(self) -> bool:
         """Whether nobody was told yet that texts are cut; from now on somebody was."""
