@@ -1,7 +1,7 @@
-"""Texts of one call that begin alike: the tokens that they have in common are run once, and their keys and values are shared.
+"""Texts of one call that begin alike: the tokens that they have in common are run once.
 
-A text that begins as one before it waits until that one has read so far; then the KV cache lets both have the same blocks, of which
-the first to go on makes a copy where it writes.
+A text that begins as one before it waits until that one has read so far; then the KV cache lets both have the same blocks,
+of which the first to go on makes a copy where it writes.
 """
 
 from __future__ import annotations
