@@ -162,9 +162,10 @@ static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int
 // Where attention_in_words is not so, it is attention.
 constexpr std::int64_t kAttentionChunk = 128;  // keys whose products are one sum: 128 * 4095 * 4096 < 2^31
 constexpr float kLeastMagnitude = 1e-30f;      // of a row: smaller ones are taken for it
+constexpr std::int64_t kLeastWords = 48;       // queries and keys: with fewer, making codes takes longer than they save
 constexpr float kLog2Of4095 = 11.9996477f;
 
-static inline bool attention_in_words(const AttentionTask& task) { return task.queries >= 5 && task.softcap == 0.0f; }
+static inline bool attention_in_words(const AttentionTask& task) { return task.queries >= kLeastWords && task.keys >= kLeastWords && task.softcap == 0.0f; }
 static inline float attention_code_limit(std::int64_t d) { return d <= 128 ? 4095.0f : 2895.0f; }  // d L^2 < 2^31
 
 // Of the bits of the largest magnitude of a key's values.
@@ -180,12 +181,12 @@ static inline float power_of_two(std::int32_t exponent) {
   return value;
 }
 
-// Does not grow with queries and keys; enough for `attention` too where that serves.
+// Enough for `attention` too, which serves small tasks.
 static inline std::size_t attention_int16_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d) {
   const std::size_t width = static_cast<std::size_t>((d + 31) / 32 * 32), chunk = static_cast<std::size_t>(kAttentionChunk);
   // codes of queries and keys, panels of keys and values, scores of 24 queries, what is added to these by distance
   const std::size_t words = 2 * 4 * chunk * width + 4 * (24 * (chunk + 32) + chunk + 64) + 256;
-  const std::size_t floats = attention_scratch_bytes(queries < 5 ? queries : 0, keys, d);
+  const std::size_t floats = attention_scratch_bytes(queries, keys, d);
   return words < floats ? floats : words;
 }
 

@@ -56,6 +56,7 @@ def load(
     verify: bool = True,
     progress: Progress | None = None,
     quant: str | None = None,
+    attention: str = "auto",
 ) -> Model:
     """Loads a packed model, or any supported checkpoint: as it is (exact), or quantized on the way with `quant`.
 
@@ -78,6 +79,9 @@ def load(
             they are read, a few rows at a time, to the very values that `compress` with this scheme and without
             calibration texts would write, embeddings and heads as by its default. Unless given, or with "none", they stay
             what the file has. Not for packed models, whose weights are quantized already.
+        attention: what attention multiplies: "float32", or "int16", 12-bit codes of queries, keys, weights and values, which
+            is faster for texts of 48 tokens and more and off by about 1e-3 (docs/numerics.md); "auto": int16 where at least
+            nine tenths of the linears' weights are quantized and the model writes no text, else float32.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
@@ -93,9 +97,10 @@ def load(
         number("memory", memory, 0, above=True)
     if pooling is not None:
         one_of("pooling", pooling, MODES)
+    one_of("attention", attention, ("auto", "float32", "int16"))
     if quant is not None:
         quant = scheme(quant).name  # refuses an unknown one before any work
-    arguments = Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant)
+    arguments = Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant, attention)
     checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
     used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
@@ -115,7 +120,7 @@ def load(
             len(tuner.measured),
             time.perf_counter() - start,
         )
-    plan = Plan(program, workers)
+    plan = Plan(program, workers, attention=attention)
     if not _announced.is_set():
         _announced.set()
         log.info("aerogel runs on %s with %d threads (%s)", active_isa(), plan.threads, cpu_name())
