@@ -85,7 +85,8 @@ def show(found: Explanation) -> None:
     out.print(table)
     rest = "".join(
         f", {op} {ms:.2f}" + (f" ({found.attention} products)" if op == "attention" else "")
-        for op, ms in sorted(found.rest_ms.items(), key=lambda pair: -pair[1]) if ms >= 0.005
+        for op, ms in sorted(found.rest_ms.items(), key=lambda pair: -pair[1])
+        if ms >= 0.005
     )
     out.print(
         f"\nlinear layers {found.linear_ms:.2f} ms{rest}\n"

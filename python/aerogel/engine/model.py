@@ -100,7 +100,8 @@ def load(
     one_of("attention", attention, ("auto", "float32", "int16"))
     if quant is not None:
         quant = scheme(quant).name  # refuses an unknown one before any work
-    arguments = Arguments(_lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant, attention)
+    said_threads = None if threads is None else workers
+    arguments = Arguments(_lasting(path), said_threads, format, memory, pooling, verify, quant, attention)
     checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
     used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
