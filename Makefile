@@ -15,6 +15,10 @@ EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7
 RUFF := ruff==0.17.6
 MYPY := mypy==2.4.1
 
+# Processes that run the Python tests.
+JOBS ?= auto --maxprocesses=4
+PYTEST = MALLOC_PERTURB_=255 $(BIN)/python -m pytest -n $(JOBS)
+
 # Seconds for each target of `make fuzz`.
 SECONDS ?= 60
 
@@ -44,7 +48,7 @@ cpp-test: $(VENV)/tools  ## the C++ tests
 
 # glibc fills memory that is freed with 0xFF: what reads it by mistake finds NaN, not luck.
 py-test: $(VENV)/installed $(if $(FULL),$(VENV)/extras)  ## the Python tests; FULL=1 as `make test`
-	$(if $(FULL),AEROGEL_STRICT_SKIPS=1 AEROGEL_TEST_MODELS=1) MALLOC_PERTURB_=255 $(BIN)/python -m pytest
+	$(if $(FULL),AEROGEL_STRICT_SKIPS=1 AEROGEL_TEST_MODELS=1) $(PYTEST)
 
 # What kernels compute, from Python. The rest of the tests does not depend on the instruction set.
 ISA_TESTS := tests/engine tests/architectures tests/calibrate tests/checkpoint/test_packed_small.py
@@ -55,7 +59,7 @@ isa-test: $(VENV)/installed  ## the Python tests that run kernels, with AEROGEL_
 	    *" $$isa "*) ;; \
 	    *) echo "SKIPPED: isa-test: this CPU has no $$isa"; continue;; esac; \
 	  echo "isa-test: AEROGEL_ISA=$$isa"; \
-	  AEROGEL_ISA=$$isa MALLOC_PERTURB_=255 $(BIN)/python -m pytest $(ISA_TESTS) || status=1; \
+	  AEROGEL_ISA=$$isa $(PYTEST) $(ISA_TESTS) || status=1; \
 	done; exit $$status
 
 docs: $(VENV)/installed $(VENV)/extras  ## runs what the documentation shows, with real models

@@ -48,6 +48,14 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def long_llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with positions for several blocks of the KV cache."""
+    config = {**tiny_models.LLAMA, "max_position_embeddings": 256}
+    folder = tmp_path_factory.mktemp("models") / "long_llama"
+    return tiny_models.write(folder, config, tiny_models.llama_weights(config), prefix="model.")
+
+
+@pytest.fixture(scope="session")
 def minilm() -> Path:
     """The folder of all-MiniLM-L6-v2."""
     return _model("AEROGEL_MINILM", "all-MiniLM-L6-v2")

@@ -12,10 +12,19 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 FILE = Path(__file__).with_name("allowed_skips.txt")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str | None:
+    """What a skip says; None where nothing was skipped."""
+    if report.outcome != "skipped" or hasattr(report, "wasxfail"):
+        return None
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple | list) else str(report.longrepr)
+    return reason.removeprefix("Skipped: ")
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ def read(lines: Iterable[str]) -> list[Allowed]:
 
 
 class StrictSkips:
-    """The pytest plugin."""
+    """The pytest plugin. With pytest-xdist workers judge, and the process that started them learns of it from reports."""
 
     def __init__(self, allowed: list[Allowed]) -> None:
         self.allowed = allowed
@@ -64,16 +73,11 @@ class StrictSkips:
         self.whole = True
 
     def judge(self, report: pytest.TestReport | pytest.CollectReport) -> None:
-        if report.outcome != "skipped" or hasattr(report, "wasxfail"):
+        if (reason := _reason(report)) is None:
             return
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        reason = reason.removeprefix("Skipped: ")
-        entry = next((entry for entry in self.allowed if entry.covers(report.nodeid, reason)), None)
-        if entry is None:
+        if not any(entry.covers(report.nodeid, reason) for entry in self.allowed):
             report.outcome = "failed"
             report.longrepr = f"{report.nodeid}: skipped: {reason}\nThis skip is not in tests/{FILE.name}."
-        else:
-            self.used.add(entry)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -87,10 +91,25 @@ class StrictSkips:
         self.judge(report)
         return report
 
+    def note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        """Allowances that a skip needed."""
+        if (reason := _reason(report)) is not None:
+            self.used.update([entry for entry in self.allowed if entry.covers(report.nodeid, reason)][:1])
+
+    pytest_runtest_logreport = note
+    pytest_collectreport = note
+
     def pytest_deselected(self) -> None:
         self.whole = False
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.whole = self.whole and node.workeroutput.get("whole", False)
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if (output := getattr(session.config, "workeroutput", None)) is not None:
+            output["whole"] = self.whole
+            return
         whole = self.whole and session.config.args_source is pytest.Config.ArgsSource.TESTPATHS
         if not whole or session.config.option.collectonly:
             return

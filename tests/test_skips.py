@@ -78,6 +78,14 @@ def test_an_entry_without_a_skip_fails_where_all_ran(tmp_path):
     assert run(tmp_path, stale, "test_some.py").returncode == 0
 
 
+def test_workers_judge_too(tmp_path):
+    stale = [*ALLOWED[:2], "always | test_some.py::test_gone | no cake"]
+    done = run(tmp_path, stale, "-p", "xdist", "-n", "2")
+    assert done.returncode == 1
+    assert "test_some.py::test_with_fixture: skipped: no thing" in done.stdout
+    assert "nothing is skipped any more: test_some.py::test_gone | no cake" in done.stdout
+
+
 @pytest.mark.parametrize("line", ["test_a.py | why", "sometimes | test_a.py | why", "may | test_a.py | why"])
 def test_a_line_that_is_none(line):
     with pytest.raises(ValueError, match="allowed_skips.txt: line 1: expected"):

@@ -14,7 +14,9 @@ from aerogel.architectures import FAMILIES, Settings
 from aerogel.architectures.settings import CONFIG
 from aerogel.checkpoint.generation import GENERATION_CONFIG
 from aerogel.checkpoint.gguf.settings import FILE, MODEL
-from aerogel.checkpoint.sentence_modules import DENSE, MODULES, NORM, NORMALIZE, POOLING
+from aerogel.checkpoint.query_terms import QUERY
+from aerogel.checkpoint.sentence_modules import DENSE, MODULES, NORM, NORMALIZE, POOLING, SPLADE, TOKEN_DENSE
+from aerogel.checkpoint.sentence_router import PARAMETERS, ROUTER
 from aerogel.checkpoint.sentence_transformers import SENTENCE_TRANSFORMERS, TRANSFORMER
 from aerogel.checkpoint.tokenizer_settings import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TOKENIZER_JSON
 
@@ -79,7 +81,8 @@ def page() -> str:
     for family in dict.fromkeys(FAMILIES.values()):
         parts += lines(_own(family.settings), f"config.json, {family.__name__} ({', '.join(family.model_types)})")
     others = (TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER_JSON, GENERATION_CONFIG, MODULES, TRANSFORMER, POOLING)
-    for settings in (*others, DENSE, NORM, NORMALIZE, SENTENCE_TRANSFORMERS, FILE, MODEL):
+    modules = (TOKEN_DENSE, DENSE, NORM, NORMALIZE, SPLADE, ROUTER, PARAMETERS, QUERY)
+    for settings in (*others, *modules, SENTENCE_TRANSFORMERS, FILE, MODEL):
         parts += lines(settings, settings.file)
     return "".join(parts)
 

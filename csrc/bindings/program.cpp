@@ -8,6 +8,7 @@
 #include "runtime/ops/attention.h"
 #include "runtime/ops/disentangled_attention.h"
 #include "runtime/ops/embed.h"
+#include "runtime/ops/join.h"
 #include "runtime/ops/l2_normalize.h"
 #include "runtime/ops/linear.h"
 #include "runtime/ops/norm.h"
@@ -126,6 +127,10 @@ void bind_program(py::module_& module) {
       }, py::arg("name"), py::arg("x"), py::arg("heads"), py::arg("head_dim"), py::arg("scale"), py::arg("rows"),
            py::arg("position_keys") = py::none(), py::arg("position_queries") = py::none(),
            "[T, 3 heads d] = q | k | v -> [T, heads d], with products of contents and positions.")
+      .def("join", [](Program& self, const std::vector<int>& parts, const std::vector<std::int64_t>& shifts) {
+        return self.add<Join>(parts, shifts);
+      }, py::arg("parts"), py::arg("shifts"),
+           "[T, a], [T, b], ... -> [T, a + b + ...]: row t + shift of each part, of the same sequence, or zeros.")
       .def("select_last", [](Program& self, int x) { return self.add<SelectLast>(x); }, py::arg("x"))
       .def("pool", [](Program& self, int x, const std::vector<std::string>& kinds) { return self.add<Pool>(x, kinds); }, py::arg("x"), py::arg("kinds"))
       .def("l2_normalize", [](Program& self, int x) { return self.add<L2Normalize>(x); }, py::arg("x"))

@@ -52,6 +52,13 @@ py::list describe(const Plan& plan) {
   return rows;
 }
 
+Kept kept_of(const std::string& name) {
+  if (name == "float32") return Kept::float32;
+  if (name == "float16") return Kept::float16;
+  if (name == "int8") return Kept::int8;
+  throw DataError("kv_cache: expected float32, float16 or int8, got '" + name + "'");
+}
+
 py::array_t<float> run(Session& session, const py::array& tokens, const py::array& offsets, const std::string& output,
                        bool last_only, const py::object& types, const py::object& slots) {
   const Array<std::int32_t> ids(tokens, "token_ids", 1);
@@ -100,6 +107,9 @@ void bind_session(py::module_& module) {
       .def_property_readonly("attention", [](const Plan& self) { return name_of(self.attention()); }, "float32 or int16.")
       .def_property_readonly("threads", &Plan::threads)
       .def_property_readonly("nbytes", &Plan::weight_bytes, "Resident bytes of all packed weights.")
+      .def("cache_token_bytes", [](const Plan& self, const std::string& kv_cache) {
+        return KvLayout(self.program().kv_caches(), kept_of(kv_cache)).block_bytes() / static_cast<std::size_t>(kKeptTokens);
+      }, py::arg("kv_cache"), "Bytes that a session keeps of each token in a slot.")
       .def("describe", &describe, "The steps of each output, in order.")
       .def("weight", [](const Plan& self, const std::string& name) {
         for (const auto& op : self.program().ops())
@@ -108,14 +118,19 @@ void bind_session(py::module_& module) {
       }, py::arg("name"), "The packed weights of the linear of that name.");
 
   py::class_<Session>(module, "Session", "The mutable state of one caller. Not to be used by two threads at once.")
-      .def(py::init([](const std::shared_ptr<Plan>& plan) { return std::make_unique<Session>(plan); }), py::arg("plan"))
+      .def(py::init([](const std::shared_ptr<Plan>& plan, const std::string& kv_cache) {
+        return std::make_unique<Session>(plan, kept_of(kv_cache));
+      }), py::arg("plan"), py::arg("kv_cache") = "float32", "kv_cache: as what keys and values are kept: float32, float16 or int8.")
       .def("run", &run, py::arg("token_ids"), py::arg("offsets"), py::arg("output"), py::arg("last_only") = false,
            py::arg("type_ids") = py::none(), py::arg("slots") = py::none(),
            "The forward pass, without the GIL. int32 [T] and int64 [S+1] -> float32 [rows, width].")
       .def("slot_length", &Session::slot_length, py::arg("slot"))
       .def("truncate_slot", &Session::truncate_slot, py::arg("slot"), py::arg("length"),
            "Forgets the tokens of a slot behind the first `length`.")
+      .def("share_slot", &Session::share_slot, py::arg("from_slot"), py::arg("to_slot"), py::arg("length"),
+           "An empty slot gets the first `length` tokens of another one, without a copy.")
       .def("free_slot", &Session::free_slot, py::arg("slot"))
+      .def_property_readonly("cache_nbytes", &Session::cache_bytes, "Bytes of the keys and values of all slots; shared ones once.")
       .def_property_readonly("nbytes", &Session::bytes, "Bytes of memory that are kept for the next call, KV cache included.")
       .def("shrink", &Session::shrink, py::arg("bytes"),
            "Gives up the memory of finished calls where it is more than that; the bytes given back since the last time, freed slots included.")

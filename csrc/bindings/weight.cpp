@@ -153,6 +153,8 @@ py::dict pattern_of(const Weights& weights) {
   facts["most_in_8"] = found.most_in_8;
   facts["most_in_64"] = found.most_in_64;
   facts["blocks4"] = found.blocks4;
+  facts["rows2"] = found.rows2;
+  facts["rows4"] = found.rows4;
   return facts;
 }
 

@@ -24,15 +24,26 @@ std::int64_t largest(std::uint64_t fields, int width) {
   return static_cast<std::int64_t>(most);
 }
 
-// A row at a time, as a mask of 64 columns a word.
+// The number of set bits, which are cleared.
+std::int64_t take_bits(std::vector<std::uint64_t>& words) {
+  std::int64_t sum = 0;
+  for (std::uint64_t& word : words) {
+    sum += __builtin_popcountll(word);
+    word = 0;
+  }
+  return sum;
+}
+
+// A row at a time, as a mask of 64 columns a word. used[0]: columns that any row used so far, used[1] and used[2]: rows of the
+// current block of two and of four.
 template <class T>
-void count_row(const T* row, std::int64_t k, Pattern& pattern, std::uint64_t* columns_used) {
+void count_row(const T* row, std::int64_t k, Pattern& pattern, std::vector<std::uint64_t> (&used)[3]) {
   std::int64_t in_row = 0;
   for (std::int64_t begin = 0; begin < k; begin += 64) {
     std::uint64_t word = 0;
     const std::int64_t end = std::min(begin + 64, k);
     for (std::int64_t i = begin; i < end; ++i) word |= static_cast<std::uint64_t>(row[i] != T{0}) << (i - begin);
-    columns_used[begin / 64] |= word;
+    for (std::vector<std::uint64_t>& each : used) each[static_cast<std::size_t>(begin / 64)] |= word;
     const std::int64_t in_64 = __builtin_popcountll(word);
     in_row += in_64;
     pattern.most_in_64 = std::max(pattern.most_in_64, in_64);
@@ -55,15 +66,17 @@ template <class T, class Row>
 Pattern count_rows(std::int64_t n, std::int64_t k, const Row& row) {
   Pattern pattern;
   pattern.least_in_row = k;
-  std::vector<std::uint64_t> columns_used(static_cast<std::size_t>((k + 63) / 64));
+  std::vector<std::uint64_t> used[3];
+  for (std::vector<std::uint64_t>& each : used) each.resize(static_cast<std::size_t>((k + 63) / 64));
   std::vector<T> values(static_cast<std::size_t>(k));
   for (std::int64_t i = 0; i < n; ++i) {
     if (i % 16 == 0) stop_if_requested();
     row(i, values.data());
-    count_row(values.data(), k, pattern, columns_used.data());
+    count_row(values.data(), k, pattern, used);
+    if (i % 2 == 1 || i == n - 1) pattern.rows2 += take_bits(used[1]);
+    if (i % 4 == 3 || i == n - 1) pattern.rows4 += take_bits(used[2]);
   }
-  pattern.empty_columns = k;
-  for (const std::uint64_t word : columns_used) pattern.empty_columns -= __builtin_popcountll(word);
+  pattern.empty_columns = k - take_bits(used[0]);
   return pattern;
 }
 

@@ -190,6 +190,49 @@ static inline std::size_t attention_int16_scratch_bytes(std::int64_t queries, st
   return words < floats ? floats : words;
 }
 
+// Rows that are kept for tokens to come lie in blocks of kKeptTokens tokens. In every block the rows of one head are found at the same
+// place: those of the block's tokens end to end, and so, for int8, the scale of each.
+//
+//     blocks[t / kKeptTokens] + at        row 0 | row 1 | ... | row kKeptTokens - 1       row = d numbers
+//     blocks[t / kKeptTokens] + scales    a float each                                    int8 only
+constexpr std::int64_t kKeptTokens = 64;
+
+enum class Kept { float32, float16, int8 };
+
+static inline std::int64_t kept_row_bytes(Kept numbers, std::int64_t d) {
+  return numbers == Kept::float32 ? 4 * d : numbers == Kept::float16 ? 2 * d : d;
+}
+
+// Bytes from the begin of a block.
+struct KeptPlace {
+  std::int64_t at, scales;
+};
+
+// keep_rows: of some tokens, of heads whose places follow one another.
+//     float32    as they are
+//     float16    rounded half to even, and cut to +-65504: bit-identical on every ISA, but for the bits of NaNs
+//     int8       as `quantize` does it, a row of a head with its own scale: bit-identical on every ISA
+struct KeepTask {
+  const float* x;                  // [rows, ldx]: `heads` heads of d columns
+  std::int64_t ldx;
+  std::int64_t rows, heads, d;     // d <= 4096
+  Kept numbers;
+  std::uint8_t* const* blocks;     // from that of token 0 on
+  std::int64_t position;           // of row 0
+  KeptPlace place;                 // of head 0
+};
+
+// cached_attention: attention over keys and values that are kept, one key/value head. Scores and results are those of the numbers
+// that are kept; key 0 of the task is the row of token `first`. Without k, ldk, v, ldv and next_k.
+struct CachedAttentionTask {
+  AttentionTask task;
+  Kept numbers;
+  const std::uint8_t* const* blocks;
+  std::int64_t first;
+  KeptPlace keys, values;
+  std::int64_t next_keys;          // where the keys of the next call are, as many, to be fetched ahead: KeptPlace::at; or -1
+};
+
 // disentangled_attention: of some queries of one sequence and one head, over all of its keys, with products of contents and
 // positions (arXiv 2006.03654). With t = j - (position + i) and m = rows[clamp(t, -reach, reach) + reach]:
 //     s[i,j] = scale * (sum_c q[i,c] k[j,c] + sum_c q[i,c] position_keys[m,c] + sum_c k[j,c] position_queries[m,c])
@@ -214,11 +257,11 @@ struct DisentangledTask {
 
 static inline std::size_t disentangled_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, std::int64_t rows) {
   const auto padded = [](std::int64_t n) { return static_cast<std::size_t>((n + 31) / 32 * 32); };
-  const std::size_t n = static_cast<std::size_t>(keys), width = static_cast<std::size_t>(d);
+  const std::size_t n = padded(keys), width = padded(d), of_rows = padded(rows) + 32;
   // keys, values and positions as panels, scaled keys, their products with positions; a block of queries, with both its products;
-  // rows by distance
-  return 4 * (padded(keys) * width + n * padded(d) + 2 * padded(rows) * width + n * width + n * padded(rows) +
-              48 * (padded(keys) + 32 + padded(rows) + width) + n + static_cast<std::size_t>(queries)) + 256;
+  // rows by distance, and some more of them
+  return 4 * (3 * n * width + 2 * of_rows * width + n * of_rows + 48 * (n + 32 + of_rows + width) + n +
+              static_cast<std::size_t>(queries) + 32) + 256;
 }
 
 // mean_pool: y[c] = mean_t x[t,c]       max_pool: y[c] = max_t x[t,c]       (rows >= 1)

@@ -8,6 +8,16 @@
 
 namespace aerogel {
 
+// The bits of max |x|.
+static inline std::uint32_t largest_bits(const float* x, std::int64_t width) {
+  Bits largest[4] = {};
+  std::int64_t k = 0;
+  for (; k + 4 * kLanes <= width; k += 4 * kLanes)
+    for (int u = 0; u < 4; ++u) largest[u] = max(largest[u], magnitude_bits(load(x + k + u * kLanes)));
+  for (; k < width; k += kLanes) largest[0] = max(largest[0], magnitude_bits(load_first(x + k, width - k)));
+  return max_lanes(max(max(largest[0], largest[1]), max(largest[2], largest[3])));
+}
+
 // x[width] to q[ldq], given the bits of max |x|. No clamp: |x| * (127 / max) <= 127 (1 + 2^-23), which rounds to at most 127.
 // Bound by the loads of x and by what store_codes does.
 static inline void quantize_row(const float* x, std::int64_t width, std::uint32_t max_bits, std::int8_t* q, std::int64_t ldq,

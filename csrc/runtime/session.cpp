@@ -24,9 +24,9 @@ constexpr std::int64_t kReservedPositions = 512;
 
 }  // namespace
 
-Session::Session(std::shared_ptr<const Plan> plan)
+Session::Session(std::shared_ptr<const Plan> plan, Kept kept)
     : plan_(std::move(plan)),
-      cache_(plan_->program().kv_caches()),
+      cache_(plan_->program().kv_caches(), kept),
       scratch_(plan_->threads()),
       arenas_(plan_->threads()),
       workspaces_(plan_->threads()) {}
@@ -230,6 +230,15 @@ void Session::truncate_slot(std::int64_t slot, std::int64_t length) {
   if (length < 0 || length > held)
     throw DataError("slot " + std::to_string(slot) + ": expected a length up to " + std::to_string(held) + ", got " + std::to_string(length));
   if (held != 0) cache_.slot(slot).truncate(length);
+}
+
+void Session::share_slot(std::int64_t from, std::int64_t to, std::int64_t length) {
+  const std::int64_t held = cache_.length(from);
+  if (length < 0 || length > held)
+    throw DataError("slot " + std::to_string(from) + ": expected a length up to " + std::to_string(held) + ", got " + std::to_string(length));
+  if (cache_.length(to) != 0)
+    throw DataError("slot " + std::to_string(to) + ": expected an empty one, got one with " + std::to_string(cache_.length(to)) + " tokens");
+  if (length != 0) cache_.slot(to).share(cache_.slot(from), length);
 }
 
 std::size_t Session::working_bytes() const {

@@ -22,7 +22,8 @@ struct StepTiming {
 
 class Session {
  public:
-  explicit Session(std::shared_ptr<const Plan> plan);
+  // kept: as what keys and values are kept in slots.
+  explicit Session(std::shared_ptr<const Plan> plan, Kept kept = Kept::float32);
 
   const Plan& plan() const { return *plan_; }
 
@@ -39,8 +40,13 @@ class Session {
   std::int64_t slot_length(std::int64_t slot) const { return cache_.length(slot); }
   // Forgets what a slot holds behind its first `length` tokens. Throws DataError if it holds fewer.
   void truncate_slot(std::int64_t slot, std::int64_t length);
+  // An empty slot gets the first `length` tokens of another one; their memory is that one's as long as both have them. Throws
+  // DataError if it is not empty, or if the other one holds fewer.
+  void share_slot(std::int64_t from, std::int64_t to, std::int64_t length);
   void free_slot(std::int64_t slot) { freed_ += cache_.free(slot); }
 
+  // Of keys and values.
+  std::size_t cache_bytes() const { return cache_.bytes(); }
   // Memory that is kept for the next call, the KV cache included.
   std::size_t bytes() const { return working_bytes() + cache_.bytes(); }
   // Between calls: gives up what calls worked in if that is more than `bytes`. Returns what was given back since the last time, by

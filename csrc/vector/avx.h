@@ -30,6 +30,12 @@ static inline Vector4 gather_four(const float* x, const std::size_t* column) {
   return _mm_insert_ps(four, _mm_load_ss(x + column[3]), 0x30);
 }
 
+// from[index[0]], from[index[1]], ..., where an index is the one before or one more.
+static inline void look_up(const float* from, const std::int32_t* index, Vector8& v) {
+  const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+  v = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + index[0]), _mm256_sub_epi32(lanes, _mm256_set1_epi32(index[0])));
+}
+
 // Rows become columns.
 static inline void transpose(Vector4 (&r)[4]) { _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]); }
 

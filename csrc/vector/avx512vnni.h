@@ -120,6 +120,14 @@ static inline Vector load_bf16(const std::uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
 }
 static inline Vector load_f16(const std::uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+// Rounded half to even; beyond the largest f16 it is that; a NaN stays one.
+static inline void store_f16(std::uint16_t* p, Vector v) {
+  const Vector cut = max(splat(-65504.0f), min(splat(65504.0f), v));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(cut, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline Vector load_q8(const std::int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 
 static inline void load_codes(const std::int8_t* q, Vector (&out)[2]) {
   for (int i = 0; i < 2; ++i)

@@ -90,6 +90,13 @@ static inline Vector gather_four(const float* x, const std::size_t* column) {
   return vld1q_lane_f32(x + column[3], four, 3);
 }
 
+// from[index[0]], from[index[1]], ..., where an index is the one before or one more.
+static inline void look_up(const float* from, const std::int32_t* index, Vector& v) {
+  const int32x4_t lanes = vsubq_s32(vld1q_s32(index), vdupq_n_s32(index[0]));
+  const int32x4_t bytes = vmlaq_s32(vdupq_n_s32(0x03020100), lanes, vdupq_n_s32(0x04040404));
+  v = vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(load(from + index[0])), vreinterpretq_u8_s32(bytes)));
+}
+
 // Rows become columns.
 static inline void transpose(Vector (&r)[4]) {
   const float64x2_t ab0 = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])), ab1 = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
@@ -117,6 +124,16 @@ static inline void store_codes(std::int8_t* q, const Bits (&codes)[kCodeVectors]
 
 static inline Vector load_bf16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline Vector load_f16(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+// Rounded half to even; beyond the largest f16 it is that; a NaN stays one.
+static inline void store_f16(std::uint16_t* p, Vector v) {
+  vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(max(splat(-65504.0f), min(splat(65504.0f), v)))));
+}
+static inline Vector load_q8(const std::int8_t* p) {
+  std::int32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  const int16x8_t codes = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(codes)));
+}
 
 static inline void load_codes(const std::int8_t* q, Vector (&out)[2]) {
   const int16x8_t codes = vmovl_s8(vld1_s8(q));

@@ -9,9 +9,10 @@
 //     splat, broadcast, fma, fnma, mul_sub, max, min, magnitude, with_sign_of, power_of
 //     load_first, store_first, select_first, keep_first: the first n lanes, or All{}
 //     sum_lanes, max_lanes, store_sums_of_four
-//     load_bf16, load_f16: kLanes elements of 16 bits, widened
+//     load_bf16, load_f16, load_q8: kLanes elements of 16 or 8 bits, widened; store_f16: rounded, cut to what is finite
 //     magnitude_bits, codes_of, store_codes, load_codes: what quantization needs
-//     transpose, broadcast_four, gather_four: what packing and sparse rows need
+//     transpose, look_up: of a Vector8
+//     broadcast_four, gather_four: what packing and sparse rows need
 #pragma once
 
 #include <cstddef>

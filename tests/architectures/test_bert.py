@@ -52,6 +52,25 @@ def test_pooling(tmp_path, mode, normalize):
     np.testing.assert_allclose(model.forward(ids, output="embedding")[0], expected, atol=2e-5)
 
 
+def test_a_class_that_is_unknown_does_not_matter_where_there_is_a_pooling(tmp_path):
+    """sentence-transformers loads the base model, whatever class wrote it."""
+    config, weights = (
+        {**tiny_models.BERT, "architectures": ["SomebodysBert"]},
+        tiny_models.bert_weights(tiny_models.BERT),
+    )
+    folder = tiny_models.write(tmp_path / "model", config, weights, pooling=("mean", False))
+    ids = random_ids(config["vocab_size"], 11)
+    wanted = reference.hidden(config, weights, ids).mean(0)
+    np.testing.assert_allclose(aerogel.load(folder).forward(ids, output="pooled")[0], wanted, atol=2e-5)
+    tiny_models.write(tmp_path / "plain", config, weights)
+    with pytest.raises(UnsupportedModelError, match="'SomebodysBert' is not supported"):
+        aerogel.load(tmp_path / "plain")
+    weights["extra.weight"] = np.zeros((2, 2), np.float32)
+    tiny_models.write(tmp_path / "more", config, weights, pooling=("mean", False))
+    with pytest.raises(UnsupportedModelError, match="would be ignored.*extra.weight"):
+        aerogel.load(tmp_path / "more")
+
+
 def test_sequence_classification_with_pairs(tmp_path):
     folder, config, weights = written(
         tmp_path, architectures=["BertForSequenceClassification"], id2label={"0": "a", "1": "b", "2": "c"}

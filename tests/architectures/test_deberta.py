@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import aerogel
 from aerogel.architectures.deberta import Deberta, bucket_of
+from aerogel.architectures.deberta_v1 import DebertaV1
 from aerogel.errors import AerogelError, ConfigError, UnsupportedModelError
 
 from . import peers
@@ -26,11 +28,20 @@ V3 = {
     "position_biased_input": False,
     "type_vocab_size": 0,
 }
+V1 = {
+    **peers.SIZES,
+    "relative_attention": True,
+    "max_relative_positions": -1,
+    "pos_att_type": "c2p|p2c",
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
 HEADS = {
     "DebertaV2Model": ("hidden", "hidden"),
     "DebertaV2ForSequenceClassification": ("scores", "logits"),
     "DebertaV2ForTokenClassification": ("token_scores", "logits"),
     "DebertaV2ForQuestionAnswering": ("spans", "spans"),
+    "DebertaV2ForMaskedLM": ("logits", "logits"),
 }
 LABELS = {"id2label": {0: "no", 1: "so so", 2: "yes"}, "label2id": {"no": 0, "so so": 1, "yes": 2}}
 
@@ -51,6 +62,74 @@ def test_every_head_is_as_in_transformers(tmp_path: Path, head: str) -> None:
     ours, theirs = HEADS[head]
     np.testing.assert_allclose(model.forward(peers.SEQUENCES, output="hidden"), expected["hidden"], atol=1e-4)
     np.testing.assert_allclose(model.forward(peers.SEQUENCES, output=ours), expected[theirs], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("head", "changed"),
+    [
+        ("DebertaModel", {"max_relative_positions": 12}),
+        ("DebertaModel", {"pos_att_type": ["c2p"], "num_hidden_layers": 1}),
+        ("DebertaModel", {"relative_attention": False, "position_biased_input": True, "type_vocab_size": 2}),
+        ("DebertaForTokenClassification", LABELS),
+        ("DebertaForQuestionAnswering", {"pos_att_type": ["p2c"]}),
+        ("DebertaForMaskedLM", {"legacy": False}),
+        ("DebertaForMaskedLM", {}),
+    ],
+    ids=str,
+)
+def test_the_first_version(tmp_path: Path, head: str, changed: dict[str, Any]) -> None:
+    expected = peers.outputs(peers.save(tmp_path, head, **{**V1, **changed}))
+    model = aerogel.load(tmp_path)
+    ours, theirs = HEADS[head.replace("Deberta", "DebertaV2")]
+    for name, wanted in (("hidden", "hidden"), (ours, theirs)):
+        np.testing.assert_allclose(model.forward(peers.SEQUENCES, output=name), expected[wanted], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [None, "float16"])
+def test_the_first_version_compressed_and_exported(tmp_path: Path, dtype: str | None) -> None:
+    """Queries, keys and values are one tensor in which heads take turns: apart in what is packed, and joined again."""
+    name = "DebertaForSequenceClassification"
+    net = peers.save(tmp_path / "model", name, **V1, **LABELS)
+    if dtype == "float16":
+        net.half().save_pretrained(tmp_path / "model")
+        net.float()
+    expected = peers.outputs(net)["logits"]
+    got = aerogel.load(tmp_path / "model").forward(peers.SEQUENCES, output="scores")
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    structure = {"ffn": 0.5, "heads": 0.5, "score": "weights", "compensate": False}
+    for i, recipe in enumerate(({}, {"structure": structure})):
+        options = {"sparsity": 0.3, "quant": "none", "method": "magnitude", "recipe": recipe}
+        aerogel.compress(tmp_path / "model", tmp_path / f"packed{i}", **options)
+        aerogel.export(tmp_path / f"packed{i}", tmp_path / f"plain{i}")
+        again = peers.reload(tmp_path / f"plain{i}", name)
+        got = aerogel.load(tmp_path / f"packed{i}").forward(peers.SEQUENCES, output="scores")
+        np.testing.assert_allclose(peers.outputs(again)["logits"], got, atol=1e-4)
+
+
+def test_what_the_first_version_reads_is_declared() -> None:
+    config = Recorded({**V1, "model_type": "deberta", "architectures": ["DebertaForMaskedLM"]})
+    DebertaV1(config, [], None).tensors()
+    assert not config.asked - set(DebertaV1.settings.used)
+    with pytest.raises(UnsupportedModelError, match="talking_head: True is not supported"):
+        DebertaV1.settings.check({"talking_head": True}, "config")
+
+
+def test_the_masked_language_model_head_of_the_published_models(tmp_path: Path) -> None:
+    """legacy: false; where the config is silent, as theirs, the tensors say it."""
+    name = "DebertaV2ForMaskedLM"
+    net = peers.save(tmp_path / "model", name, **V3, legacy=False)
+    expected = peers.outputs(net)["logits"]
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    for said in ({"legacy": False}, {}):
+        rest = {key: value for key, value in config.items() if key != "legacy"}
+        (tmp_path / "model/config.json").write_text(json.dumps({**rest, **said}))
+        got = aerogel.load(tmp_path / "model").forward(peers.SEQUENCES, output="logits")
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    aerogel.compress(tmp_path / "model", tmp_path / "packed", sparsity=0.5, quant="none", method="magnitude")
+    aerogel.export(tmp_path / "packed", tmp_path / "plain")
+    got = aerogel.load(tmp_path / "packed").forward(peers.SEQUENCES, output="logits")
+    np.testing.assert_allclose(peers.outputs(peers.reload(tmp_path / "plain", name))["logits"], got, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +206,9 @@ def test_with_calibration_and_narrower(tmp_path: Path) -> None:
             assert np.sum(y * wanted) > 0.8 * np.sqrt(np.sum(y * y) * np.sum(wanted * wanted))
 
 
-def test_training_computes_the_same_with_gradients(tmp_path: Path) -> None:
-    net = peers.save(tmp_path, "DebertaV2Model", **V3)
+@pytest.mark.parametrize(("name", "config"), [("DebertaV2Model", V3), ("DebertaModel", V1)])
+def test_training_computes_the_same_with_gradients(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
+    net = peers.save(tmp_path, name, **config)
     import torch
 
     from aerogel.checkpoint import open_checkpoint
@@ -152,7 +232,6 @@ def test_training_computes_the_same_with_gradients(tmp_path: Path) -> None:
         ({"pos_att_type": "p2p"}, UnsupportedModelError, "pos_att_type: expected some of c2p, p2c"),
         ({"position_buckets": 2}, ConfigError, "position_buckets: expected at least 4"),
         ({"position_buckets": 80}, ConfigError, "position_buckets: expected at least 4, and fewer"),
-        ({"architectures": ["DebertaV2ForMaskedLM"]}, UnsupportedModelError, "DebertaV2ForMaskedLM"),
     ],
     ids=str,
 )
@@ -161,3 +240,11 @@ def test_what_is_refused(tmp_path: Path, changed: dict[str, Any], error: type[Ae
     with pytest.raises(error, match=message):
         Deberta.settings.check(config, "config.json: config")
         Deberta(config, [], None)
+
+
+def test_cut_among_threads_it_computes_the_same(tmp_path: Path) -> None:
+    """More threads than heads: the queries of a text are cut."""
+    peers.save(tmp_path, "DebertaV2Model", **{**V3, "max_position_embeddings": 400, "position_buckets": 32})
+    text = [[5 + i % 50 for i in range(300)]]
+    rows = [aerogel.load(tmp_path, threads=threads).forward(text, output="hidden") for threads in (1, 5)]
+    np.testing.assert_array_equal(*rows)

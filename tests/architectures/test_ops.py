@@ -25,6 +25,22 @@ def engine(rows, write):
     return session.run(np.arange(len(rows), dtype=np.int32), OFFSETS, "y")
 
 
+def check_join(run, atol=0.0):
+    rows = np.random.default_rng(0).standard_normal((OFFSETS[-1], 6)).astype(np.float32)
+    shifts = (-1, 0, 1, 3, -1000)
+    expected = []
+    for begin, end in zip(OFFSETS, OFFSETS[1:]):
+        x = rows[begin:end]
+        places = [np.arange(end - begin) + by for by in shifts]
+        parts = [
+            np.where(((p >= 0) & (p < end - begin))[:, None], x[np.clip(p, 0, end - begin - 1)], 0) for p in places
+        ]
+        parts[1] = 2 * parts[1]
+        expected.append(np.concatenate(parts, axis=1))
+    got = run(rows, lambda p, x: p.join([x, p.scale(x, 2.0), x, x, x], shifts))
+    np.testing.assert_allclose(got, np.concatenate(expected), atol=atol)
+
+
 class Seeing(Visitor):
     streams = 1
 
@@ -248,3 +264,18 @@ def test_what_a_window_hides_is_not_read():
         y = engine(poisoned, lambda p, v, causal=causal: p.attention("a", v, 4, 2, 8, causal, window=6))
         seeing = np.flatnonzero(np.isnan(y).any(axis=1)) - OFFSETS[-2] - 80
         assert seeing.tolist() == list(range(0 if causal else -6, 7))
+
+
+@pytest.mark.parametrize("run", [engine, calibration, training])
+def test_values_side_by_side_of_shifted_tokens(run):
+    check_join(run)
+
+
+def test_what_cannot_be_joined():
+    program = _core.Program()
+    x = program.embed(_core.Table("rows", np.ones((3, 4), np.float32)))
+    for parts, shifts in (([], []), ([x], [0, 1])):
+        with pytest.raises(_core.ShapeError, match="join: expected as many shifts as parts, at least one"):
+            program.join(parts, shifts)
+    with pytest.raises(_core.ShapeError, match="join: expected values with a row per token"):
+        program.join([program.pool(x, ["mean"])], [0])

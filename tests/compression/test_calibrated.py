@@ -70,14 +70,14 @@ def test_the_default_method_depends_on_the_texts(bert_folder, texts, tmp_path):
     assert report.recipe["prune"]["method"] == "admm"
 
 
-@pytest.mark.parametrize("pattern", ["8:64", "2:4", "1x4", "2x1"])
+@pytest.mark.parametrize("pattern", ["8:64", "2:4", "1x4", "2x1", "4x1", "8:64x4"])
 def test_patterns(bert_folder, texts, tmp_path, pattern):
     for method in ("wanda", "obs", "admm"):
-        sparsity = 0.8 if pattern in ("1x4", "2x1") else None
+        sparsity = None if ":" in pattern else 0.8
         report = aerogel.compress(
             bert_folder, tmp_path / method, sparsity, pattern=pattern, method=method, calibrate=texts
         )
-        assert report.sparsity == pytest.approx({"8:64": 0.86, "2:4": 0.5}.get(pattern, 0.8), abs=0.03)
+        assert report.sparsity == pytest.approx({"8:64": 0.86, "8:64x4": 0.86, "2:4": 0.5}.get(pattern, 0.8), abs=0.03)
         assert np.isfinite(aerogel.load(tmp_path / method).forward(random_ids(60, 9))).all()
 
 

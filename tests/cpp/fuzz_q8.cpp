@@ -1,5 +1,5 @@
-// Every int8 kernel of the table against plain loops, bit for bit, on random shapes and patterns of zeros: 1x4 blocks,
-// single columns, empty and full rows, all weights of one sign, the largest magnitudes.
+// Every int8 kernel of the table against plain loops, bit for bit, on random shapes and patterns of zeros: 1x4, 2x1 and
+// 4x1 blocks, single columns, empty and full rows, all weights of one sign, the largest magnitudes.
 #include <cstdlib>
 #include <utility>
 
@@ -27,7 +27,7 @@ struct Problem {
     k = random.below(2) == 0 ? 1 + random.below(300) : kWidths[random.below(13)];
     ldx = round_up<std::int64_t>(k, 64);
     w.resize(static_cast<std::size_t>(n * k));
-    const int pattern = static_cast<int>(random.below(5)), sign = static_cast<int>(random.below(3));
+    const int pattern = static_cast<int>(random.below(7)), sign = static_cast<int>(random.below(3));
     const std::int64_t least = random.below(3) == 0 ? 127 : 1, keep = 1 + random.below(60);
     for (std::int64_t r = 0; r < n; ++r) {
       const std::int64_t row_keep = pattern == 1 ? (random.below(3) == 0 ? 100 : 0) : keep;
@@ -36,6 +36,7 @@ struct Problem {
         if (pattern != 2 || c % 4 == 0) kept = random.below(100) < row_keep;
         if (pattern == 3) kept = c == k - 1;
         if (pattern == 4) kept = (c + r) % 16 < 2;
+        if (pattern > 4 && r % (pattern == 5 ? 2 : 4) != 0) kept = w[(r - 1) * k + c] != 0;
         const auto magnitude = static_cast<int>(least + random.below(128 - least));
         w[r * k + c] = static_cast<std::int8_t>(!kept ? 0 : sign == 0 || (sign == 1 && random.below(2) == 0) ? magnitude : -magnitude);
       }

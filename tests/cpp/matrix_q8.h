@@ -37,6 +37,17 @@ struct Matrix {
   }
 };
 
+// The rows of each set take the mask of its first row.
+inline Matrix share_masks(Matrix m, std::int64_t rows) {
+  for (std::int64_t n = 0; n < m.n; ++n)
+    for (std::int64_t k = 0; k < m.k; ++k) {
+      std::int8_t& code = m.codes[n * m.k + k];
+      const bool kept = m.codes[n / rows * rows * m.k + k] != 0;
+      if (n % rows != 0) code = static_cast<std::int8_t>(!kept ? 0 : code == 0 ? 1 + (n + 3 * k) % 127 : code);
+    }
+  return m;
+}
+
 // Every kernel of the table, or those of one format; also those this CPU cannot run.
 inline std::vector<const LinearKernel*> kernels_of(const char* format) {
   std::vector<const LinearKernel*> found;

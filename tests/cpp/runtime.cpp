@@ -340,6 +340,68 @@ TEST(runtime_cache_equals_whole_sequence) {
   }
 }
 
+// As float32 the numbers are those that are computed with without a cache; in fewer bits they are near to them.
+TEST(runtime_cache_in_fewer_bits) {
+  Random random(15);
+  const Tokens tokens = random_tokens({90, 70}, random);
+  const std::shared_ptr<Plan> plan = small_model(true, false, 0, 2);
+  const auto logits = [&](Kept kept) {
+    Session session(plan, kept);
+    std::vector<float> all;
+    for (std::int64_t done = 0; done < 70; done += 10) {
+      Tokens both = one_of(tokens, 0, done, done + 10);
+      const Tokens second = one_of(tokens, 1, done, done + 10);
+      both.ids.insert(both.ids.end(), second.ids.begin(), second.ids.end());
+      both.offsets.push_back(20);
+      const std::vector<float> some = run(session, both, "logits", true, {3, 8});
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    const std::vector<float> single = run(session, one_of(tokens, 0, 70, 71), "logits", true, {3});
+    all.insert(all.end(), single.begin(), single.end());
+    return all;
+  };
+  const std::vector<float> exact = logits(Kept::float32);
+  check_near(logits(Kept::float16), exact, 3e-3f, "f16");
+  check_near(logits(Kept::int8), exact, 8e-2f, "int8");
+  CHECK(logits(Kept::float16) != exact && logits(Kept::int8) != logits(Kept::float16), "the numbers are those that were asked for");
+}
+
+// A slot that shares tokens goes on as the one that ran them, and neither sees the other's later tokens.
+TEST(runtime_slots_share_tokens) {
+  Random random(16);
+  const Tokens tokens = random_tokens({96, 96}, random);
+  for (Kept kept : {Kept::float32, Kept::float16, Kept::int8})
+    for (std::int64_t shared : {1, 63, 64, 70}) {
+      Session session(small_model(true, false, 0, 2), kept);
+      run(session, one_of(tokens, 0, 0, 70), "hidden", false, {0});
+      session.share_slot(0, 1, shared);
+      run(session, one_of(tokens, 0, 0, shared), "hidden", false, {2});
+      CHECK(session.slot_length(1) == shared, session.slot_length(1));
+      const auto run_behind = [&](std::int64_t slot) { return run(session, one_of(tokens, 1, shared, 90), "hidden", false, {slot}); };
+      const std::vector<float> by_share = run_behind(1), alone = run_behind(2);
+      check_near(by_share, alone, 1e-4f, "behind shared tokens");
+      const std::vector<float> first = run(session, one_of(tokens, 0, 70, 80), "hidden", false, {0});
+      run(session, one_of(tokens, 0, 0, 70), "hidden", false, {4});
+      check_near(first, run(session, one_of(tokens, 0, 70, 80), "hidden", false, {4}), 1e-4f, "of the one that lent them");
+      session.truncate_slot(1, 1);
+      check_near(run(session, one_of(tokens, 0, 80, 81), "hidden", false, {0}), run(session, one_of(tokens, 0, 80, 81), "hidden", false, {4}), 1e-4f, "after the other forgot");
+    }
+  Session session(small_model(true, false, 0, 1));
+  run(session, one_of(tokens, 0, 0, 70), "hidden", false, {0});
+  check_refused([&] { session.share_slot(0, 1, 71); }, "more tokens than there are");
+  check_refused([&] { session.share_slot(0, 1, -1); }, "a negative number of tokens");
+  check_refused([&] { session.share_slot(0, 0, 3); }, "a slot that is not empty");
+  check_refused([&] { session.share_slot(5, 1, 1); }, "tokens of an empty slot");
+  session.share_slot(5, 0 + 1, 0);
+  const std::size_t before = session.cache_bytes();
+  session.share_slot(0, 1, 70);
+  CHECK(session.cache_bytes() == before, "sharing takes memory");
+  session.free_slot(0);
+  CHECK(session.cache_bytes() == before, "what is shared is kept");
+  session.free_slot(1);
+  CHECK(session.cache_bytes() == 0 && session.slot_length(1) == 0, session.cache_bytes());
+}
+
 TEST(runtime_several_callers_of_one_plan) {
   Random random(6);
   const std::shared_ptr<Plan> plan = small_model(false, true, 80, 2);

@@ -31,7 +31,7 @@ def test_float_weights(kind, zeros):
 
 
 @pytest.mark.parametrize("kind", ["dense", "csr"])
-@pytest.mark.parametrize("format", ["auto", "dense_q8", "gathered_q8", "quads_q8", "blocks_q8"])
+@pytest.mark.parametrize("format", ["auto", "dense_q8", "gathered_q8", "quads_q8", "blocks_q8", "rows_q8", "gathered_rows_q8"])
 def test_int8_weights_are_exact_in_integers(kind, format):
     w, b, x = problem()
     layer = aerogel.Linear(w if kind == "dense" else scipy_sparse.csr_matrix(w), b, format=format)

@@ -1,15 +1,18 @@
 """Sparse embeddings of a tiny masked language model."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import aerogel
 from aerogel.engine.sparse_vectors import SparseVectors
-from aerogel.errors import ShapeError, UnsupportedModelError
+from aerogel.errors import AerogelError, ConfigError, ShapeError, UnsupportedModelError
 
 from .. import tiny_models
+from ..architectures import peers
 
 TEXTS = ["the cat sat on the mat", "a big dog", "not"]
 
@@ -87,3 +90,73 @@ def test_products_and_refusals(tmp_path, bert_folder):
     (broken / "1_SpladePooling" / "config.json").write_text(json.dumps({"pooling_strategy": "sum"}))
     with pytest.raises(UnsupportedModelError, match="pooling_strategy: 'sum'"):
         aerogel.load(broken)
+
+
+def routed_folder(folder):
+    """A masked language model for documents, and a weight of each token for queries."""
+    masked_folder(folder, "log1p_relu")
+    peers.tokenizer(folder, 40)
+    query = folder / "query_0_SparseStaticEmbedding"
+    query.mkdir()
+    weights = np.abs(np.random.default_rng(0).standard_normal(40)).astype(np.float32)
+    save_file({"weight": weights}, query / "model.safetensors")
+    (query / "config.json").write_text(json.dumps({"frozen": True}))
+    shutil.copy(folder / "tokenizer.json", query)
+    said = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 5}
+    (query / "tokenizer_config.json").write_text(json.dumps(said))
+    package = "sentence_transformers.sparse_encoder.models."
+    kinds = {"": "MLMTransformer", "1_SpladePooling": "SpladePooling", query.name: "SparseStaticEmbedding"}
+    router = {
+        "types": {name: package + kind for name, kind in kinds.items()},
+        "structure": {"query": [query.name], "document": ["", "1_SpladePooling"]},
+        "parameters": {"default_route": "document", "allow_empty_key": True},
+    }
+    (folder / "router_config.json").write_text(json.dumps(router))
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Router"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+    return weights
+
+
+def test_queries_from_a_table(tmp_path):
+    weights = routed_folder(tmp_path / "model")
+    model = aerogel.load(tmp_path / "model")
+    texts = ["the cat the dog", "", "a red mat under the small tree by the cat"]
+    expected = np.zeros((3, model.vocab_size), np.float32)
+    for row, ids in zip(expected, model.tokenizer.encode(texts, special=False), strict=True):
+        row[ids[:5]] = weights[ids[:5]]
+    np.testing.assert_array_equal(model.encode_sparse(texts, task="query").toarray(), expected)
+    documents = model.encode_sparse(TEXTS).toarray()
+    np.testing.assert_array_equal(model.encode_sparse(TEXTS, task="document").toarray(), documents)
+    assert np.diff(model.encode_sparse(texts, task="query", max_active_dims=2).offsets).tolist() == [2, 0, 2]
+    aerogel.compress(tmp_path / "model", tmp_path / "packed", sparsity=0.0, quant="none")
+    aerogel.compress(tmp_path / "model", tmp_path / "packed", sparsity=0.0, quant="none", overwrite=True)
+    aerogel.export(tmp_path / "packed", tmp_path / "plain")
+    for written in ("packed", "plain"):
+        again = aerogel.load(tmp_path / written)
+        np.testing.assert_array_equal(again.encode_sparse(texts, task="query").toarray(), expected)
+        np.testing.assert_allclose(again.encode_sparse(TEXTS).toarray(), documents, atol=1e-6)
+    with pytest.raises(AerogelError, match="task: expected one of query, document, got 'passage'"):
+        model.encode_sparse(texts, task="passage")
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        (
+            {"structure": {"query": ["q"], "document": ["", "1_SpladePooling"]}},
+            ConfigError,
+            "structure: expected lists",
+        ),
+        ({"structure": {"document": ["", "1_SpladePooling"]}}, UnsupportedModelError, "expected SparseStaticEmbedding"),
+        ({"parameters": {"default_route": "query"}}, UnsupportedModelError, "documents unless said, got .* 'query'"),
+        ({"parameters": {"route_mappings": {"x": "y"}}}, UnsupportedModelError, "route_mappings"),
+        ({"types": []}, ConfigError, "types: expected an object"),
+    ],
+    ids=str,
+)
+def test_other_routers_are_refused(tmp_path, changed, error, message):
+    routed_folder(tmp_path / "model")
+    path = tmp_path / "model" / "router_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    with pytest.raises(error, match=message):
+        aerogel.load(tmp_path / "model")

@@ -80,6 +80,43 @@ def test_pylate(tmp_path: Path) -> None:
     assert maxsim(found[1], found[0]) < len(found[1])
 
 
+def test_modules_that_add_their_input(tmp_path: Path) -> None:
+    """PyLate's use_residual: the input as it is, or through a linear of its own. Files name MaxSim as the similarity."""
+    folder = tmp_path / "model"
+    net = base(folder, architectures=["HF_ColBERT"])
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "linear.weight": NARROW}, folder / "model.safetensors")  # which the modules have, too
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["HF_ColBERT"]}))
+    square, beside = WIDE[:16, :16].copy(), WIDE[:16]
+    listed = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
+    for i, (weights, inputs) in enumerate(
+        (({"linear.weight": WIDE[8:], "residual.weight": beside}, 32), ({"linear.weight": square}, 16)), 1
+    ):
+        path = folder / f"{i}_Dense"
+        path.mkdir()
+        save_file(weights, path / "model.safetensors")
+        said = {"in_features": inputs, "out_features": 16, "bias": False, "use_residual": True}
+        said["activation_function"] = "torch.nn.modules.linear.Identity"
+        (path / "config.json").write_text(json.dumps(said))
+        listed.append({"idx": i, "name": str(i), "path": path.name, "type": "pylate.models.Dense.Dense"})
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"similarity_fn_name": "MaxSim"}))
+    model = aerogel.load(folder)
+    assert model.similarity_fn_name == "cosine" and not model.says_similarity
+    rows = [h @ WIDE[8:].T + h @ beside.T for h in hidden(net, model.tokenizer.encode(TEXTS))]
+    wanted = [unit(row @ square.T + row) for row in rows]
+    for got, row in zip(model.encode_tokens(TEXTS), wanted, strict=True):
+        np.testing.assert_allclose(got, row, atol=1e-4)
+    check_written(folder, tmp_path, wanted)
+    said["activation_function"] = "torch.nn.modules.activation.Tanh"
+    (path / "config.json").write_text(json.dumps(said))
+    with pytest.raises(
+        UnsupportedModelError, match="use_residual: expected the activation Identity beside it, got tanh"
+    ):
+        aerogel.load(folder)
+
+
 def test_sentence_transformers_multi_vector_encoder(tmp_path: Path) -> None:
     """What the library's own class saves; it gives the same vectors of documents."""
     library = pytest.importorskip(

@@ -8,7 +8,7 @@ from aerogel.calibrate import Statistics
 from aerogel.prune import Pattern, parse_pattern
 
 #: Every kind of pattern, at a sparsity.
-PATTERNS = ["unstructured", "1x4", "2x1", "2:4", "4:8", "3:5", "8:64"]
+PATTERNS = ["unstructured", "1x4", "2x1", "4x1", "2:4", "4:8", "3:5", "8:64", "8:64x4"]
 
 
 def pattern_of(name: str, sparsity: float) -> Pattern:

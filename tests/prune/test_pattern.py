@@ -38,7 +38,18 @@ def test_windows_of_any_size(shape, window, data, seed, ties):
 
 
 @settings(deadline=None)
-@given(shapes, st.sampled_from([(1, 4), (2, 1), (3, 2), (1, 64)]), sparsities, st.integers(0, 99), st.booleans())
+@given(shapes, st.integers(2, 64), st.integers(2, 5), st.data(), st.integers(0, 99), st.booleans())
+def test_windows_whose_rows_share_a_mask(shape, window, rows, data, seed, ties):
+    q = data.draw(st.integers(1, window))
+    score = scores(shape, seed, ties)
+    mask = Windowed(q, window, rows).keep(score)
+    of_sets = np.stack([(score[i : i + rows].astype(np.float64) ** 2).mean(axis=0) for i in range(0, shape[0], rows)])
+    assert np.array_equal(mask, reference.windowed(of_sets, q, window).repeat(rows, axis=0)[: shape[0]])
+    assert np.array_equal(mask, Windowed(q, window, rows).keep(score, per_row=True))
+
+
+@settings(deadline=None)
+@given(shapes, st.sampled_from([(1, 4), (2, 1), (4, 1), (3, 2), (1, 64)]), sparsities, st.integers(0, 99), st.booleans())
 def test_blocks(shape, block, sparsity, seed, ties):
     score = scores(shape, seed, ties)
     pattern = Blocks(*block, sparsity)
@@ -64,7 +75,7 @@ def test_squares_of_tiny_scores_do_not_underflow():
 
 
 @settings(deadline=None)
-@given(shapes, st.sampled_from(["unstructured", "1x4", "2x1", "3x5", "2:4", "5:7", "8:64"]), sparsities)
+@given(shapes, st.sampled_from(["unstructured", "1x4", "2x1", "3x5", "2:4", "5:7", "8:64", "8:64x4"]), sparsities)
 def test_parts_have_the_sparsity_of_the_whole(shape, name, sparsity):
     pattern = parse_pattern(name, None if ":" in name else sparsity)
     score = scores(shape, 0, False)
@@ -79,7 +90,7 @@ def test_parts_have_the_sparsity_of_the_whole(shape, name, sparsity):
         assert np.array_equal(mask, whole)
 
 
-@pytest.mark.parametrize("text", ["unstructured", "8:64", "2:4", "4:8", "1:2", "64:64", "1x4", "2x1", "1x4:sum"])
+@pytest.mark.parametrize("text", ["unstructured", "8:64", "2:4", "4:8", "1:2", "64:64", "1x4", "2x1", "4x1", "1x4:sum", "8:64x4", "2:4x2"])
 def test_names_are_read_back(text):
     pattern = parse_pattern(text)
     assert str(pattern) == text
@@ -92,13 +103,15 @@ def test_patterns_by_name():
     assert parse_pattern("unstructured", 0.25) == Unstructured(0.25)
     assert parse_pattern("8:64") == Windowed(8) and parse_pattern("8:64").sparsity == 0.875
     assert parse_pattern("2:4", 0.5) == Windowed(2, 4)
+    assert parse_pattern("8:64x4") == Windowed(8, 64, 4) and parse_pattern("8:64x4").sparsity == 0.875
+    assert parse_pattern("8:64x1") == Windowed(8)
     assert parse_pattern("1x4", 0.9) == Blocks(1, 4, 0.9)
     assert Unstructured(0.5).at(0.7) == Unstructured(0.7)
     assert Blocks(2, 1, 0.5).at(0.7) == Blocks(2, 1, 0.7)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0:64", "65:64", "5:4", "0:1", "1:1", "2:65", "8", "-1:64", "banana", "0x4", "1x1", "1x65", "1x4:max"]
+    "text", ["", "0:64", "65:64", "5:4", "0:1", "1:1", "2:65", "8", "-1:64", "banana", "0x4", "1x1", "1x65", "1x4:max", "8:64x0", "8:64x65", "8:64x"]
 )
 def test_unknown_patterns(text):
     with pytest.raises(RecipeError, match="pattern: .*expected"):
@@ -130,6 +143,6 @@ def test_scores_that_cannot_be(pattern):
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
-@pytest.mark.parametrize("pattern", [Unstructured(0.5), Windowed(2, 4), Blocks(1, 4), Blocks(2, 1)])
+@pytest.mark.parametrize("pattern", [Unstructured(0.5), Windowed(2, 4), Windowed(2, 4, 3), Blocks(1, 4), Blocks(2, 1)])
 def test_nothing_to_choose_from(pattern, shape):
     assert pattern.keep(np.zeros(shape, np.float32)).shape == shape

@@ -72,12 +72,16 @@ def test_times_are_interpolated():
     "make, name",
     [
         (lambda w: w, "unstructured"),
-        (lambda w: np.where(np.arange(256) % 8 < 1, w, 0), "8:64"),
-        (lambda w: np.where(np.arange(256) % 4 < 2, w, 0), "2:4"),
+        (lambda w: np.where((np.arange(256) + np.arange(64)[:, None]) % 8 < 1, w, 0), "8:64"),
+        (lambda w: np.where((np.arange(256) + np.arange(64)[:, None]) % 4 < 2, w, 0), "2:4"),
         (lambda w: np.where(np.arange(256) % 8 < 4, w, 0), "1x4"),  # 4:8 that happens to be blocks too
-        (lambda w: np.where(np.isin(np.arange(256) % 8, (0, 3, 5, 6)), w, 0), "2:4"),
-        (lambda w: np.where(np.isin(np.arange(256) % 8, (0, 1, 2, 6)), w, 0), "4:8"),
+        (lambda w: np.where(np.isin(np.arange(256) % 8, (0, 3, 5, 6)), w, 0), "2:4x4"),
+        (lambda w: np.where(np.isin((np.arange(256) + np.arange(64)[:, None]) % 8, (0, 1, 2, 6)), w, 0), "4:8"),
         (lambda w: np.where(np.arange(256) % 32 < 4, w, 0), "1x4"),
+        (lambda w: w * (w[::4, :] > 1).repeat(4, axis=0), "4x1"),
+        (lambda w: w * (w[::2, :] > 1).repeat(2, axis=0), "2x1"),
+        (lambda w: np.where(np.arange(256) % 8 < 1, w, 0), "8:64x4"),
+        (lambda w: np.where((np.arange(256) + np.arange(64)[:, None] // 2) % 8 < 1, w, 0), "8:64x2"),
         (lambda w: 0 * w, "empty"),
     ],
 )
@@ -97,6 +101,8 @@ def test_patterns_are_recognised(make, name):
     assert facts["empty_rows"] == (rows == 0).sum() and facts["empty_columns"] == (w == 0).all(0).sum()
     for width in (4, 8, 64):
         assert facts[f"most_in_{width}"] == np.count_nonzero(w.reshape(64, -1, width), axis=2).max()
+    for rows in (2, 4):
+        assert facts[f"rows{rows}"] == (w.reshape(-1, rows, 256) != 0).any(1).sum()
     assert facts["blocks4"] == (w.reshape(64, -1, 4) != 0).any(2).sum()
 
 
@@ -320,3 +326,16 @@ def test_layers_are_told_apart():
         str(Layer("int8", 8, 8, 0.8, "unstructured", threads, streamed)) for threads in (1, 2) for streamed in (0, 1)
     }
     assert len(layers) == 4
+
+
+@pytest.mark.parametrize("pattern", ["4x1", "2x1", "8:64x4", "2:4x2"])
+def test_formats_that_store_blocks_are_measured_where_there_are_blocks(monkeypatch, pattern):
+    monkeypatch.setattr("aerogel.tuning.layers.candidates", lambda numbers: list(tuning.FORMATS[numbers]))
+
+    def special(of):
+        formats = tuning.formats_of(tuning.Layer("int8", 64, 256, 0.8, of, 1))
+        return {f for f in formats if f in ("blocks_q8", "rows_q8", "gathered_rows_q8")}
+
+    assert special(pattern) == {"rows_q8", "gathered_rows_q8"}
+    assert special("1x4") == {"blocks_q8"}
+    assert special("8:64") == special("unstructured") == set()

@@ -14,6 +14,8 @@
 namespace aerogel {
 namespace {
 
+constexpr std::int64_t kWrittenRows = 32;  // whose sums wait to be written together, where they are not waited for anyway
+
 // tile[k][W] = x[token][k] + 128 for W tokens of which `count` exist; the others repeat the last one, their sums are not
 // used.
 //
@@ -141,22 +143,25 @@ __attribute__((noinline)) void add_row16(const std::uint8_t* tile, const Quad* q
   store(sums + 8, add_halves_to(sums + 8, first, s2, s3));
 }
 
-// Turns the sums of rows n .. n + 7 round, 8 tokens at a time, and writes tokens [t, t_end).
+// Turns the sums of `rows` rows from n on round, 8 tokens at a time, and writes tokens [t, t_end). Rows inside: eight of them are
+// half a line of y, and where the stride of y maps tokens to few sets of L1, lines that are left half written would be thrown out.
 template <int W>
-void write_tile(const LinearTask& task, const QuadsView& v, const std::int32_t* sums, std::int64_t n, std::int64_t t,
-                std::int64_t t_end) {
-  const Writer write(task, v, n);
-  const __m256i offset = load(v.offset + n);
+void write_tile(const LinearTask& task, const QuadsView& v, const std::int32_t* sums, std::int64_t n, std::int64_t rows,
+                std::int64_t t, std::int64_t t_end) {
   constexpr int far = W == 32 ? 12 : 0;  // 32: tokens first .. + 3 and first + 16 .. + 19; 16: first .. + 7
   for (int i = 0; i < W / 8; ++i, sums += 8) {
     const std::int64_t first = t + i * (W == 32 ? 4 : 8);
     if (first >= t_end) return;
-    __m256i sum[8];
-    transpose8(sums, W, sum);
+    for (std::int64_t r = 0; r < rows; r += 8) {  // behind the last row stand leftovers, which go nowhere
+      const Writer write(task, v, n + r);
+      const __m256i offset = load(v.offset + n + r);
+      __m256i sum[8];
+      transpose8(sums + r * W, W, sum);
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) {
-      const std::int64_t token = first + (j < 4 ? j : far + j);
-      if (token < t_end) write(token, _mm256_sub_epi32(sum[j], offset));
+      for (int j = 0; j < 8; ++j) {
+        const std::int64_t token = first + (j < 4 ? j : far + j);
+        if (token < t_end) write(token, _mm256_sub_epi32(sum[j], offset));
+      }
     }
   }
 }
@@ -170,7 +175,7 @@ void run_tile(const LinearTask& task, const QuadsView& v, std::int64_t t, std::i
   transpose_tile<W>(static_cast<const std::int8_t*>(task.x) + t * task.ldx, task.ldx, t_end - t, padded_k, tile);
   const std::int64_t row_end = task.unit_end * kQuadsRows < v.n ? task.unit_end * kQuadsRows : v.n;
   // With several chunks, one is used for a set of rows before the next takes its place in L1.
-  const std::int64_t step = v.chunks == 1 ? kQuadsRows : kQuadsAvx2SetRows;
+  const std::int64_t step = v.chunks == 1 ? kWrittenRows : kQuadsAvx2SetRows;
   for (std::int64_t n = task.unit_begin * kQuadsRows; n < row_end; n += step) {
     const std::int64_t rows = row_end - n < step ? row_end - n : step;
     for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
@@ -184,8 +189,7 @@ void run_tile(const LinearTask& task, const QuadsView& v, std::int64_t t, std::i
           add_row16(columns, v.quads + begin[r], v.quads + begin[r + 1], chunk == 0, sums + r * W);
       }
     }
-    // Behind the last row stand leftovers, which go nowhere.
-    for (std::int64_t r = 0; r < rows; r += 8) write_tile<W>(task, v, sums + r * W, n + r, t, t_end);
+    write_tile<W>(task, v, sums, n, rows, t, t_end);
   }
 }
 

@@ -34,6 +34,19 @@ namespace {
 constexpr std::int64_t kPack = 5;
 constexpr std::int64_t kFew = 32;  // keys whose values need no packing
 
+// Rows of keys or of values: `at` says where one begins, `pack_keys` and `pack_values` make panels of them, `times_scales` takes what
+// a row's numbers are multiplied by into one row of products. Here floats at equal distances; ops/cached_attention has others.
+struct FlatRows {
+  static constexpr bool in_place = true;  // can be read as `rows` and `ld` say
+  const float* rows;
+  std::int64_t ld;
+  const float* at(std::int64_t j) const { return rows + j * ld; }
+  FlatRows from(std::int64_t j) const { return {at(j), ld}; }
+  void times_scales(float*, std::int64_t) const {}
+};
+inline void pack_keys(const FlatRows& k, std::int64_t keys, std::int64_t d, float* out) { pack_keys(k.rows, k.ld, keys, d, out); }
+inline void pack_values(const FlatRows& v, std::int64_t keys, std::int64_t d, float* out) { pack_values(v.rows, v.ld, keys, d, out); }
+
 // Query i sees keys [first_key(i), end_key(i)). Both are those of query i - 1 or one more. Compiled twice, so that attention
 // without a window pays nothing for those with one.
 template <bool windowed>
@@ -103,17 +116,21 @@ void adjust_rows(const AttentionTask& task, std::int64_t head, std::int64_t at, 
 
 // ---- many queries ------------------------------------------------------------------------------------------------
 
-// Fetches the rows of a matrix a few at a time, between tiles of a product that leaves the memory idle.
+// Fetches rows a few at a time, between tiles of a product that leaves the memory idle.
+template <class Rows>
 struct Ahead {
-  const float* row;
-  std::int64_t ld, left, d;
+  Rows rows;
+  std::int64_t next, end, d;
   void some() {
-    for (int r = 0; r < 2 && left > 0; ++r, --left, row += ld) prefetch_row(row, d);
+    for (int r = 0; r < 2 && next < end; ++r, ++next) prefetch_row(rows.at(next), d);
   }
 };
+template <class Rows>
+Ahead(Rows, std::int64_t, std::int64_t, std::int64_t) -> Ahead<Rows>;
 
-template <int tile, bool windowed>
-void attend_packed(const AttentionTask& task) {
+// next: the keys that the next call will probably read, `next_count` of them.
+template <int tile, bool windowed, class Rows>
+void attend_packed(const AttentionTask& task, const Rows& k, const Rows& v, const Rows& next, std::int64_t next_count) {
   const std::int64_t d = task.d, keys = end_key<windowed>(task, task.queries - 1), lds = padded(keys, kPanel) + kPanel;
   std::int64_t block = kBlock;
   while (block > tile && block * lds > 32768) block -= tile;
@@ -122,12 +139,15 @@ void attend_packed(const AttentionTask& task) {
   float* scores = packed_values + keys * padded(d, kPanel);
   float* queries = scores + at_most(block, task.queries) * lds;
   float* distances = queries + at_most(block, task.queries) * d;
-  pack_keys(task.k, task.ldk, keys, d, k_panels);
+  pack_keys(k, keys, d, k_panels);
   // A few values are read where they are, if that never reaches beyond their rows.
-  const bool in_place = keys <= kFew && d % kLanes == 0;
-  const float* values = in_place ? task.v : packed_values;
-  const std::int64_t value_ld = in_place ? task.ldv : kPanel, value_step = in_place ? 1 : keys;
-  Ahead value_rows{task.v, task.ldv, keys, d}, next_keys{task.next_k, task.ldk, task.next_k == nullptr ? 0 : keys, d};
+  const bool in_place = Rows::in_place && keys <= kFew && d % kLanes == 0;
+  const float* values = packed_values;
+  std::int64_t value_ld = kPanel, value_step = keys;
+  if constexpr (Rows::in_place) {
+    if (in_place) values = v.rows, value_ld = v.ld, value_step = 1;
+  }
+  Ahead value_rows{v, 0, keys, d}, next_keys{next, 0, at_most(next_count, keys), d};
 
   for (std::int64_t head = 0; head < task.heads; ++head)
     for (std::int64_t first = 0; first < task.queries; first += block) {
@@ -147,8 +167,8 @@ void attend_packed(const AttentionTask& task) {
       const auto end_of = [&](std::int64_t r) { return end_key<windowed>(task, first + r); };
       if (adjusts(task)) adjust_rows(task, head, task.position + first, scores, lds, rows, first_of, end_of, distances);
       softmax(scores, lds, rows, first_of, end_of, inverse);
-      if (head == 0 && first == 0 && !in_place) pack_values(task.v, task.ldv, keys, d, packed_values);
-      Ahead more_queries{task.q + head * d + (first + block) * task.ldq, task.ldq, at_most(block, task.queries - first - block), d};
+      if (head == 0 && first == 0 && !in_place) pack_values(v, keys, d, packed_values);
+      Ahead more_queries{FlatRows{task.q + head * d + (first + block) * task.ldq, task.ldq}, 0, at_most(block, task.queries - first - block), d};
       for (std::int64_t c = 0; c < d; c += kPanel) {
         const auto rows_at = [&](std::int64_t r, std::int64_t height) {
           // The keys that all of these rows see.
@@ -174,17 +194,15 @@ constexpr std::int64_t kFar = 16;  // rows of a cache that are asked for ahead o
 
 // p[heads, keys] = q[heads, d] . k[keys, d]^T, the elements of d on the lanes. Keys in steps of `strands`. v: the values that are
 // read next.
-template <int heads, int strands>
-void few_scores(const float* q, const AttentionTask& task, const float* keys_at, const float* v, std::int64_t keys, float* p,
-                std::int64_t ldp) {
-  const std::int64_t d = task.d;
+template <int heads, int strands, class Rows>
+void few_scores(const float* q, std::int64_t d, const Rows& keys_at, const Rows& v, std::int64_t keys, float* p, std::int64_t ldp) {
   for (std::int64_t j = 0; j < keys; j += strands) {
-    const float* k[strands];
+    decltype(keys_at.at(0)) k[strands];
     for (int r = 0; r < strands; ++r) {
-      k[r] = keys_at + at_most(j + r, keys - 1) * task.ldk;
+      k[r] = keys_at.at(at_most(j + r, keys - 1));
       // The values too: they are next, and this loop leaves the memory more time.
-      if (j + r + kFar < keys) prefetch_row(k[r] + kFar * task.ldk, d);
-      if (j + r < keys) prefetch_row(v + (j + r) * task.ldv, d);
+      if (j + r + kFar < keys) prefetch_row(keys_at.at(j + r + kFar), d);
+      if (j + r < keys) prefetch_row(v.at(j + r), d);
     }
     Vector sum[heads][strands];
     clear(sum);
@@ -195,7 +213,7 @@ void few_scores(const float* q, const AttentionTask& task, const float* keys_at,
       for (int h = 0; h < heads; ++h) x[h] = load(q + h * d + c);
 #pragma GCC unroll 16
       for (int r = 0; r < strands; ++r) {
-        const Vector row = load(k[r] + c);
+        const Vector row = widen(k[r] + c);
 #pragma GCC unroll 16
         for (int h = 0; h < heads; ++h) sum[h][r] = fma(x[h], row, sum[h][r]);
       }
@@ -203,7 +221,7 @@ void few_scores(const float* q, const AttentionTask& task, const float* keys_at,
     if (c < d) {
 #pragma GCC unroll 16
       for (int r = 0; r < strands; ++r) {
-        const Vector row = load_first(k[r] + c, d - c);
+        const Vector row = widen_first(k[r] + c, d - c);
 #pragma GCC unroll 16
         for (int h = 0; h < heads; ++h) sum[h][r] = fma(load_first(q + h * d + c, d - c), row, sum[h][r]);
       }
@@ -215,33 +233,35 @@ void few_scores(const float* q, const AttentionTask& task, const float* keys_at,
   }
 }
 
-// y[heads, columns] = inverse[heads] * p[heads, keys] . v[keys, columns], `strands` keys at once so that there are enough
+// y[heads, columns] = inverse[heads] * p[heads, keys] . v[keys, columns from c on], `strands` keys at once so that there are enough
 // independent sums to hide the latency of a multiply-add.
-template <int heads, int vectors, int strands>
-void few_values(const float* p, std::int64_t ldp, std::int64_t keys, const float* v, std::int64_t ldv, const float* inverse,
-                float* y, std::int64_t ldy, std::int64_t columns) {
+template <int heads, int vectors, int strands, class Rows>
+void few_values(const float* p, std::int64_t ldp, std::int64_t keys, const Rows& v, std::int64_t c, const float* inverse, float* y,
+                std::int64_t ldy, std::int64_t columns) {
   Vector sum[strands * heads][vectors];
   clear(sum);
-  const auto row = [&](std::int64_t key, int u) {
-    return vectors == 1 ? load_first(v + key * ldv, columns) : load(v + key * ldv + u * kLanes);
-  };
+  const auto vector = [&](auto row, int u) { return vectors == 1 ? widen_first(row, columns) : widen(row + u * kLanes); };
   std::int64_t j = 0;
   for (; j + strands <= keys; j += strands)
 #pragma GCC unroll 16
-    for (int s = 0; s < strands; ++s)
+    for (int s = 0; s < strands; ++s) {
+      const auto row = v.at(j + s) + c;
 #pragma GCC unroll 16
       for (int u = 0; u < vectors; ++u) {
-        const Vector x = row(j + s, u);
+        const Vector x = vector(row, u);
 #pragma GCC unroll 16
         for (int h = 0; h < heads; ++h) sum[s * heads + h][u] = fma(broadcast(p + h * ldp + j + s), x, sum[s * heads + h][u]);
       }
-  for (; j < keys; ++j)
+    }
+  for (; j < keys; ++j) {
+    const auto row = v.at(j) + c;
 #pragma GCC unroll 16
     for (int u = 0; u < vectors; ++u) {
-      const Vector x = row(j, u);
+      const Vector x = vector(row, u);
 #pragma GCC unroll 16
       for (int h = 0; h < heads; ++h) sum[h][u] = fma(broadcast(p + h * ldp + j), x, sum[h][u]);
     }
+  }
 #pragma GCC unroll 16
   for (int h = 0; h < heads; ++h)
 #pragma GCC unroll 16
@@ -254,50 +274,59 @@ void few_values(const float* p, std::int64_t ldp, std::int64_t keys, const float
 }
 
 // Query i of heads [head, head + heads).
-template <int heads, bool windowed>
-void attend_few(const AttentionTask& task, std::int64_t i, std::int64_t head) {
+template <int heads, bool windowed, class Rows>
+void attend_few(const AttentionTask& task, const Rows& all_keys, const Rows& all_values, std::int64_t i, std::int64_t head) {
   const std::int64_t d = task.d, first = first_key<windowed>(task, i), keys = end_key<windowed>(task, i) - first, ldp = padded(keys, 8) + kPanel;
   float* p = static_cast<float*>(task.scratch);
   float* q = p + heads * ldp;
   pack_queries(task.q + i * task.ldq + head * d, d, heads, d, factor_of(task), q);
-  const float* const v = task.v + first * task.ldv;
-  few_scores<heads, heads == 1 ? 8 : 4>(q, task, task.k + first * task.ldk, v, keys, p, ldp);
+  const Rows k = all_keys.from(first), v = all_values.from(first);
+  few_scores<heads, heads == 1 ? 8 : 4>(q, d, k, v, keys, p, ldp);
+  for (std::int64_t h = 0; h < heads; ++h) k.times_scales(p + h * ldp, keys);
   const auto first_of = [&](std::int64_t) { return std::int64_t{0}; };
   const auto end_of = [&](std::int64_t) { return keys; };
   for (std::int64_t h = 0; adjusts(task) && h < heads; ++h)
     adjust_rows(task, head + h, task.position + i - first, p + h * ldp, ldp, 1, first_of, end_of, q + heads * d);
   float inverse[4];
   softmax(p, ldp, heads, first_of, end_of, inverse);
+  for (std::int64_t h = 0; h < heads; ++h) v.times_scales(p + h * ldp, keys);
   float* y = task.y + i * task.ldy + head * d;
   std::int64_t c = 0;
   const auto columns = [&](auto tile, int vectors) {
     const std::int64_t width = vectors * kLanes;
     for (; c + width <= d || (vectors == 1 && c < d); c += width)
-      tile(p, ldp, keys, v + c, task.ldv, inverse, y + c, d, at_most(width, d - c));
+      tile(p, ldp, keys, v, c, inverse, y + c, d, at_most(width, d - c));
   };
-  if (heads == 1) columns(few_values<heads, 8, 1>, 8);
-  columns(few_values<heads, 4, heads == 1 ? 2 : 1>, 4);
-  columns(few_values<heads, 2, heads == 1 ? 4 : 2>, 2);
-  columns(few_values<heads, 1, heads == 1 ? 8 : 4>, 1);
+  if (heads == 1) columns(few_values<heads, 8, 1, Rows>, 8);
+  columns(few_values<heads, 4, heads == 1 ? 2 : 1, Rows>, 4);
+  columns(few_values<heads, 2, heads == 1 ? 4 : 2, Rows>, 2);
+  columns(few_values<heads, 1, heads == 1 ? 8 : 4, Rows>, 1);
 }
 
-template <int tile, bool windowed>
-void attend_all(const AttentionTask& task) {
-  if (task.queries >= kPack) return attend_packed<tile, windowed>(task);
+// The task's k, v and next_k are what the rows say.
+template <int tile, bool windowed, class Rows>
+void attend_all(const AttentionTask& task, const Rows& k, const Rows& v, const Rows& next, std::int64_t next_count) {
+  if (task.queries >= kPack) return attend_packed<tile, windowed>(task, k, v, next, next_count);
   const std::int64_t groups = (task.heads + kSharing - 1) / kSharing;
   for (std::int64_t i = 0; i < task.queries; ++i)
     for (std::int64_t g = 0, head = 0; g < groups; ++g) {
-      const std::int64_t next = task.heads * (g + 1) / groups;
-      if (next - head == 1) attend_few<1, windowed>(task, i, head);
-      else if (next - head == 2) attend_few<2, windowed>(task, i, head);
-      else attend_few<3, windowed>(task, i, head);
-      head = next;
+      const std::int64_t until = task.heads * (g + 1) / groups;
+      if (until - head == 1) attend_few<1, windowed>(task, k, v, i, head);
+      else if (until - head == 2) attend_few<2, windowed>(task, k, v, i, head);
+      else attend_few<3, windowed>(task, k, v, i, head);
+      head = until;
     }
+}
+
+template <int tile, class Rows>
+void attend(const AttentionTask& task, const Rows& k, const Rows& v, const Rows& next, std::int64_t next_count) {
+  task.window < 0 ? attend_all<tile, false>(task, k, v, next, next_count) : attend_all<tile, true>(task, k, v, next, next_count);
 }
 
 template <int tile>
 void attend(const AttentionTask& task) {
-  task.window < 0 ? attend_all<tile, false>(task) : attend_all<tile, true>(task);
+  const FlatRows next{task.next_k, task.ldk};
+  attend<tile>(task, FlatRows{task.k, task.ldk}, FlatRows{task.v, task.ldv}, next, task.next_k == nullptr ? 0 : task.keys);
 }
 
 }  // namespace

@@ -18,8 +18,22 @@ inline std::int64_t at_most(std::int64_t a, std::int64_t b) { return a < b ? a :
 inline std::int64_t at_least(std::int64_t a, std::int64_t b) { return a < b ? b : a; }
 inline std::int64_t padded(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
 
-inline void prefetch_row(const float* row, std::int64_t d) {
-  for (std::int64_t c = 0; c < d; c += 16) prefetch(row + c);
+template <class T>
+inline void prefetch_row(const T* row, std::int64_t d) {
+  for (std::int64_t c = 0; c < d; c += 64 / static_cast<std::int64_t>(sizeof(T))) prefetch(row + c);
+}
+
+// kLanes elements as floats, and the first n of them, where memory beyond n is not touched.
+inline Vector widen(const float* p) { return load(p); }
+inline Vector widen(const std::uint16_t* p) { return load_f16(p); }
+inline Vector widen(const std::int8_t* p) { return load_q8(p); }
+inline Vector widen_first(const float* p, std::int64_t n) { return load_first(p, n); }
+template <class T>
+inline Vector widen_first(const T* p, std::int64_t n) {
+  if (n >= kLanes) return widen(p);
+  T some[kLanes] = {};
+  __builtin_memcpy(some, p, static_cast<std::size_t>(n) * sizeof(T));
+  return widen(some);
 }
 
 // ---- packing -----------------------------------------------------------------------------------------------------

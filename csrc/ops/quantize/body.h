@@ -8,15 +8,6 @@
 namespace aerogel {
 namespace {
 
-std::uint32_t largest_bits(const float* x, std::int64_t width) {
-  Bits largest[4] = {};
-  std::int64_t k = 0;
-  for (; k + 4 * kLanes <= width; k += 4 * kLanes)
-    for (int u = 0; u < 4; ++u) largest[u] = max(largest[u], magnitude_bits(load(x + k + u * kLanes)));
-  for (; k < width; k += kLanes) largest[0] = max(largest[0], magnitude_bits(load_first(x + k, width - k)));
-  return max_lanes(max(max(largest[0], largest[1]), max(largest[2], largest[3])));
-}
-
 void quantize(const QuantizeTask& task) {
   const std::uint32_t limit = limit_bits(task);
   for (std::int64_t t = 0; t < task.rows; ++t) {

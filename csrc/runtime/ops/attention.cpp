@@ -82,13 +82,14 @@ void Attention::run(const Work& work) const {
     blocks += (length + kQueryBlock - 1) / kQueryBlock;
     std::int64_t keys = length;
     if (cached) {
-      KvSequence& cache = *frame.caches[frame.first_sequence + s];
-      const std::int64_t held = cache.length();
-      keys += held;
-      for (std::int64_t t = 0; t < length; ++t) {
-        const float* row = qkv + (begin + t) * ld + q_width;
-        cache.write(layer_, held + t, row, row + kv_width);
-      }
+      const KvSequence& cache = *frame.caches[frame.first_sequence + s];
+      const KvLayout::Layer& layer = cache.layer(layer_);
+      keys += cache.length();
+      KeepTask keep{qkv + begin * ld + q_width, ld, length, kv_heads_, d, layer.numbers, cache.blocks(), cache.length(), layer.keys};
+      work.ops.keep_rows(keep);
+      keep.x += kv_width;
+      keep.place = layer.values;
+      work.ops.keep_rows(keep);
     }
     multiplications += length * std::min(keys, most_keys) * q_width * 2;
   }
@@ -108,7 +109,8 @@ void Attention::run(const Work& work) const {
     const std::int64_t first = block * kQueryBlock, queries = std::min(kQueryBlock, length - first), kv_head = head / group;
     const bool shared = queries < kSharedQueries;
     if (shared && head % group != 0) return;
-    AttentionTask task{};
+    CachedAttentionTask of_cache{};
+    AttentionTask& task = of_cache.task;
     task.q = qkv + (begin + first) * ld + head * d;
     task.ldq = ld;
     const KvSequence* cache = cached ? frame.caches[frame.first_sequence + s] : nullptr;
@@ -116,19 +118,28 @@ void Attention::run(const Work& work) const {
     // Keys that none of the queries sees do not exist for the kernel.
     const std::pair<std::int64_t, std::int64_t> keys = seen(held + first, held + first + queries, held + length);
     const std::int64_t low = keys.first;
-    task.ldk = task.ldv = cached ? d : ld;
-    const auto keys_of = [&](std::int64_t h) {
-      return (cached ? cache->keys(layer_, h) : qkv + begin * ld + q_width + h * d) + low * task.ldk;
-    };
-    task.k = keys_of(kv_head);
-    task.v = cached ? cache->values(layer_, kv_head) + low * d : task.k + kv_width;
+    // This thread's next head, if the threads take turns.
+    const std::int64_t next = (head + crew.size()) / group;
+    const bool goes_on = next < kv_heads_ && next != kv_head;
+    if (cached) {
+      const KvLayout::Layer& layer = cache->layer(layer_);
+      of_cache.numbers = layer.numbers;
+      of_cache.blocks = cache->blocks();
+      of_cache.first = low;
+      of_cache.keys = layer.of_head(layer.keys, kv_head);
+      of_cache.values = layer.of_head(layer.values, kv_head);
+      of_cache.next_keys = goes_on ? layer.of_head(layer.keys, next).at : -1;
+    } else {
+      const auto keys_of = [&](std::int64_t h) { return qkv + (begin + low) * ld + q_width + h * d; };
+      task.ldk = task.ldv = ld;
+      task.k = keys_of(kv_head);
+      task.v = task.k + kv_width;
+      task.next_k = goes_on ? keys_of(next) : nullptr;
+    }
     task.queries = queries;
     task.keys = keys.second - low;
     task.d = d;
     task.heads = shared ? group : 1;
-    // This thread's next head, if the threads take turns.
-    const std::int64_t next = (head + crew.size()) / group;
-    task.next_k = next < kv_heads_ && next != kv_head ? keys_of(next) : nullptr;
     task.causal = causal_;
     task.position = held + first - low;
     task.scale = scale_;
@@ -140,7 +151,7 @@ void Attention::run(const Work& work) const {
     task.y = y + (begin + first) * q_width + head * d;
     task.ldy = q_width;
     task.scratch = work.scratch.of(thread);
-    work.ops.attention(task);
+    cached ? work.ops.cached_attention(of_cache) : work.ops.attention(task);
   };
   const std::int64_t parts = blocks * heads_;
   if (multiplications < kSerialAttention) {

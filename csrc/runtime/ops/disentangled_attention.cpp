@@ -11,6 +11,9 @@ namespace {
 
 // Attention below this many multiplications is not worth waking anybody for.
 constexpr std::int64_t kSerial = 300'000;
+// Where heads alone do not keep all threads busy, sequences are cut into so many queries: each cut multiplies positions again.
+constexpr std::int64_t kQueryBlock = 128;
+constexpr std::int64_t kPartsPerThread = 4;
 
 }  // namespace
 
@@ -46,33 +49,49 @@ void DisentangledAttention::run(const Work& work) const {
   const std::int64_t d = head_dim_, width = heads_ * d, ld = 3 * width;
   const float* const qkv = work.x();
   float* const y = work.y();
+  std::int64_t multiplications = 0, blocks = 0;
+  for (std::int64_t s = 0; s < frame.sequences; ++s) {
+    const std::int64_t length = frame.begin(s + 1) - frame.begin(s);
+    multiplications += length * length * width * 4;
+    blocks += (length + kQueryBlock - 1) / kQueryBlock;
+  }
+  const bool serial = multiplications < kSerial;
+  const bool whole = serial || frame.sequences * heads_ >= kPartsPerThread * work.crew.size();
+  if (whole) blocks = frame.sequences;
+
+  // A part is a head of a sequence, or of a block of its queries.
   const auto run_part = [&](std::int64_t part, int thread) {
-    const std::int64_t s = part / heads_, column = part % heads_ * d, begin = frame.begin(s), length = frame.begin(s + 1) - begin;
+    std::int64_t block = part / heads_, s = 0;
+    if (whole) std::swap(block, s);
+    for (; !whole; ++s) {
+      const std::int64_t here = (frame.begin(s + 1) - frame.begin(s) + kQueryBlock - 1) / kQueryBlock;
+      if (block < here) break;
+      block -= here;
+    }
+    const std::int64_t column = part % heads_ * d, begin = frame.begin(s), length = frame.begin(s + 1) - begin;
+    const std::int64_t first = block * kQueryBlock;
     DisentangledTask task{};
-    task.q = qkv + begin * ld + column;
-    task.k = task.q + width;
+    task.q = qkv + (begin + first) * ld + column;
+    task.k = qkv + begin * ld + width + column;
     task.v = task.k + width;
     task.ld = ld;
-    task.queries = task.keys = length;
+    task.queries = whole ? length : std::min(kQueryBlock, length - first);
+    task.keys = length;
     task.d = d;
+    task.position = first;
     task.scale = scale_;
     task.position_keys = position_keys_ == nullptr ? nullptr : position_keys_->data() + column;
     task.position_queries = position_queries_ == nullptr ? nullptr : position_queries_->data() + column;
     task.ldp = width;
     task.rows = rows_.data();
     task.reach = static_cast<std::int64_t>(rows_.size() / 2);
-    task.y = y + begin * width + column;
+    task.y = y + (begin + first) * width + column;
     task.ldy = width;
     task.scratch = work.scratch.of(thread);
     work.ops.disentangled_attention(task);
   };
-  std::int64_t multiplications = 0;
-  for (std::int64_t s = 0; s < frame.sequences; ++s) {
-    const std::int64_t length = frame.begin(s + 1) - frame.begin(s);
-    multiplications += length * length * width * 4;
-  }
-  const std::int64_t parts = frame.sequences * heads_;
-  if (multiplications < kSerial) {
+  const std::int64_t parts = blocks * heads_;
+  if (serial) {
     for (std::int64_t part = 0; part < parts; ++part) run_part(part, work.crew.thread);
     return;
   }

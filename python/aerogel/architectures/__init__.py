@@ -15,6 +15,7 @@ from aerogel.architectures.architecture import Architecture
 from aerogel.architectures.bert import Bert
 from aerogel.architectures.config import PER_LAYER, Config, is_folded
 from aerogel.architectures.deberta import Deberta
+from aerogel.architectures.deberta_v1 import DebertaV1
 from aerogel.architectures.distilbert import DistilBert
 from aerogel.architectures.electra import Electra
 from aerogel.architectures.eurobert import EuroBert
@@ -27,6 +28,7 @@ from aerogel.architectures.granite import Granite
 from aerogel.architectures.groups import Group, Part
 from aerogel.architectures.gte import Gte
 from aerogel.architectures.jina_bert import JinaBert
+from aerogel.architectures.jina_code import JinaCode
 from aerogel.architectures.llama import Llama
 from aerogel.architectures.mistral import Mistral
 from aerogel.architectures.modernbert import ModernBert
@@ -42,12 +44,14 @@ from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.smollm3 import SmolLM3
 from aerogel.architectures.t5 import T5
 from aerogel.architectures.tensors import Fold, Role, Tensor
+from aerogel.architectures.word_table import TABLE, WordTable, table_config
 from aerogel.errors import UnsupportedModelError
 
 __all__ = [
     "FAMILIES",
     "MODES",
     "PER_LAYER",
+    "TABLE",
     "Architecture",
     "Config",
     "Dense",
@@ -71,9 +75,11 @@ __all__ = [
     "family_of",
     "gguf_names",
     "is_folded",
+    "is_table",
     "pooling_of",
     "register",
     "saved_names",
+    "table_config",
 ]
 
 log = logging.getLogger("aerogel")
@@ -89,7 +95,23 @@ def register(family: type[Architecture]) -> type[Architecture]:
     return family
 
 
-_ENCODERS = (Bert, Roberta, DistilBert, Electra, Albert, MPNet, ModernBert, NomicBert, Gte, JinaBert, Deberta, T5)
+_ENCODERS = (
+    Bert,
+    Roberta,
+    DistilBert,
+    Electra,
+    Albert,
+    MPNet,
+    ModernBert,
+    NomicBert,
+    Gte,
+    JinaBert,
+    JinaCode,
+    Deberta,
+    DebertaV1,
+    T5,
+    WordTable,
+)
 _ROTARY = (Llama, EuroBert, Gemma, Gemma2, Gemma3, Granite, Mistral, Olmo2, Olmo3, Phi3, Qwen2, Qwen3, SmolLM3)
 _DECODERS = (*_ROTARY, GPT2, OPT)
 for _family in (*_ENCODERS, *_DECODERS):
@@ -100,6 +122,12 @@ def family_of(config: Mapping[str, Any]) -> type[Architecture] | None:
     """The family that a config names, or None if there is no such."""
     families = dict.fromkeys(reversed(FAMILIES.values()))
     return next((family for family in families if family.claims(config) is not None), None)
+
+
+def is_table(config: Mapping[str, Any]) -> bool:
+    """Whether the config is that of a table of embeddings."""
+    family = family_of(config)
+    return family is not None and family.is_table
 
 
 def saved_names(config: Mapping[str, Any]) -> SavedNames | None:

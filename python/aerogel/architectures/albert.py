@@ -1,4 +1,4 @@
-"""ALBERT (arXiv 1909.11942): one layer, run over and over, on embeddings that are narrower than its hidden states."""
+"""ALBERT (arXiv 1909.11942): a layer, or a few, run over and over on embeddings that are narrower than its hidden states."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ from aerogel.architectures.heads import (
     token_head,
 )
 from aerogel.architectures.settings import Settings
-from aerogel.errors import UnsupportedModelError
+from aerogel.errors import ConfigError, UnsupportedModelError
 
 
 class Albert(Encoder):
-    """Every layer names the tensors of the only one: what compression does to them, it does once."""
+    """Layers name tensors that others name too: what compression does to them, it does once.
+
+    The layers stand in groups, one after the other, of which most models have one. Each run of a group is `inner_group_num`
+    layers with tensors of their own, mostly one.
+    """
 
     model_types: ClassVar = ("albert",)
     classes: ClassVar = classes("Albert", more={"AlbertForPreTraining": MASKED})
-    layer_prefix: ClassVar = "encoder.albert_layer_groups.0.albert_layers.0."
+    layer_prefix: ClassVar = "encoder.albert_layer_groups.{}.albert_layers.{}."
     shares_layers: ClassVar = True
     modules: ClassVar = Names(
         projection="encoder.embedding_hidden_mapping_in",
@@ -57,8 +61,8 @@ class Albert(Encoder):
         "config.json",
         used={
             "embedding_size": "width of the embeddings, which a linear makes that of the hidden states",
-            "num_hidden_groups": "only 1: all layers are one",
-            "inner_group_num": "only 1: all layers are one",
+            "num_hidden_groups": "how many groups of layers have tensors of their own",
+            "inner_group_num": "layers of a group, run one after the other each time",
         },
         harmless=dict.fromkeys(
             ("down_scale_factor", "gap_size", "layers_to_keep", "net_structure_type", "num_memory_blocks"),
@@ -68,13 +72,29 @@ class Albert(Encoder):
 
     def configure(self, c: Config) -> None:
         self.width = (c.integer("embedding_size", 128), "")
-        for key in ("num_hidden_groups", "inner_group_num"):
-            if (count := c.integer(key, 1)) != 1:
-                raise UnsupportedModelError(
-                    f"config: {key}: expected 1, as all layers of the models that are published are one, got {count}"
-                )
-        if len({*self.heads}) > 1 or len({*self.ffn}) > 1:
-            raise UnsupportedModelError("config: expected layers of one width, as all of them are one")
+        for i in self.own_layers():
+            if any((self.heads[i], self.ffn[i]) != (self.heads[j], self.ffn[j]) for j in self.layers_like(i)):
+                raise UnsupportedModelError("config: expected layers of one width, where they have the same tensors")
+
+    def count_layers(self, c: Config) -> int:
+        self.groups_of_layers, self.inner = c.integer("num_hidden_groups", 1), c.integer("inner_group_num", 1)
+        runs = c.integer("num_hidden_layers")
+        if self.groups_of_layers > runs:
+            raise ConfigError(
+                f"config: num_hidden_groups: expected at most num_hidden_layers, {runs}, got {self.groups_of_layers}"
+            )
+        return runs * self.inner
+
+    def prefix(self, layer: int) -> str:
+        run, inner = divmod(layer, self.inner)
+        share = self.layers / self.inner / self.groups_of_layers  # of the runs, perhaps a fraction
+        return self.layer_prefix.format(int(run / share), inner)
+
+    def own_layers(self) -> Sequence[int]:
+        first: dict[str, int] = {}
+        for i in range(self.layers):
+            first.setdefault(self.prefix(i), i)
+        return list(first.values())
 
     def make_head(self, kind: str, c: Config, names: Sequence[str]) -> Head:
         h = (self.hidden_size, "hidden")

@@ -48,10 +48,14 @@ class Architecture(ABC):
     settings: ClassVar[Settings] = CONFIG
     #: Keys of a config as other families call them -> as this one does.
     config_names: Mapping[str, str] = {}
-    #: Whether all layers are one: the tensors of the first, used over and over.
+    #: Whether layers may share their tensors with others, which are used over and over.
     shares_layers: ClassVar[bool] = False
     #: Whether attention's heads are told apart by their numbers, each with a bias or slope of its own: none can be removed.
     numbered_heads: ClassVar[bool] = False
+    #: Whether texts stand between special tokens, as their tokenizer says.
+    adds_special: ClassVar[bool] = True
+    #: Whether it is a table of embeddings, and nothing else.
+    is_table: ClassVar[bool] = False
     #: Whether Transformers wants the heads side by side to be as wide as the hidden states, and knows no head_dim.
     heads_fill_hidden: ClassVar[bool] = False
     #: Whether heads of zeros may stand beside the others: not where a norm goes over all of them.
@@ -148,9 +152,18 @@ class Architecture(ABC):
                 )
         return found
 
-    def own_layers(self) -> range:
-        """The layers that have tensors of their own."""
-        return range(1 if self.shares_layers else self.layers)
+    def prefix(self, layer: int) -> str:
+        """How the names of the layer's tensors begin."""
+        return self.layer_prefix.format(layer)
+
+    def own_layers(self) -> Sequence[int]:
+        """The layers whose tensors no layer before them has."""
+        return range(self.layers)
+
+    def layers_like(self, layer: int) -> Sequence[int]:
+        """The layers that have this one's tensors, itself among them."""
+        prefix = self.prefix(layer)
+        return [i for i in range(self.layers) if self.prefix(i) == prefix]
 
     def layer_settings(self, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
         """What the config of a model with only the layers `kept` says otherwise, beside widths."""
@@ -166,6 +179,11 @@ class Architecture(ABC):
     def least_width(self, block: str) -> int:
         """0 if a layer can do without its "attention" or "ffn", else 1."""
         return 0
+
+    @property
+    def empty_is_zero(self) -> bool:
+        """Whether the embedding of a text without tokens is all zeros; else some token has to stand for it."""
+        return False
 
     @property
     def looks_at_lengths(self) -> bool:

@@ -94,7 +94,7 @@ class Bert(Encoder):
     """Classifiers read the first token through the pooler."""
 
     model_types: ClassVar = ("bert",)
-    classes: ClassVar = classes("Bert", more={"BertForPreTraining": MASKED, "HF_ColBERT": None})
+    classes: ClassVar = classes("Bert", more={"BertForPreTraining": MASKED, "HF_ColBERT": None, "Contriever": None})
     harmless = {
         **Encoder.harmless,
         r"cls\.seq_relationship\..*": "next sentence prediction is not offered",

@@ -13,7 +13,19 @@ from numpy.typing import NDArray
 from aerogel.architectures.config import Config
 from aerogel.architectures.encoder import ACTIVATIONS, SETTINGS, Encoder, Names, linear_tensors, norm_tensors
 from aerogel.architectures.files import SavedNames
-from aerogel.architectures.heads import SEQUENCE, SPANS, TOKENS, Head, classes, sequence_head, span_head, token_head
+from aerogel.architectures.heads import (
+    MASKED,
+    SEQUENCE,
+    TOKENS,
+    Head,
+    Linear,
+    classes,
+    decoder,
+    masked_head,
+    sequence_head,
+    span_head,
+    token_head,
+)
 from aerogel.architectures.settings import Refused, Settings
 from aerogel.architectures.tensors import Role, Tensor
 from aerogel.errors import ConfigError, UnsupportedModelError
@@ -29,7 +41,7 @@ class Deberta(Encoder):
     """Outputs as `Encoder`."""
 
     model_types: ClassVar = ("deberta-v2",)
-    classes: ClassVar = {name: kind for name, kind in classes("DebertaV2").items() if name != "DebertaV2ForMaskedLM"}
+    classes: ClassVar = classes("DebertaV2")
     modules: ClassVar = Names(
         positions=None,
         types=None,
@@ -47,6 +59,7 @@ class Deberta(Encoder):
             base_class="DebertaV2Model",
             prefix="deberta.",
             parts=("embeddings.", "encoder."),
+            tied={"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight"},
             classifier="DebertaV2ForSequenceClassification",
         )
     }
@@ -63,10 +76,10 @@ class Deberta(Encoder):
             "norm_rel_ebd": "whether the embeddings of distances are normalized",
             "pooler_hidden_act": "activation of a classifier of texts",
             "pooler_hidden_size": "only that of the hidden states",
+            "legacy": "which head a masked language model has; its tensors, where they are of one kind only",
         },
         harmless={
             "pooler_dropout": "dropout, which inference has none of",
-            "legacy": "the masked language model head, which is not offered",
             "summary_*": "classifiers of texts read the first token",
         },
         refused={
@@ -91,10 +104,14 @@ class Deberta(Encoder):
             self.harmless[r"encoder\.(LayerNorm|rel_embeddings)\..*"] = "attention has no distances"
         self.eps = c.number("layer_norm_eps", 1e-7)
         self.products = _products(c)
-        self.shared = c.boolean("share_att_key", False)
         self.far = c.integer("max_relative_positions", -1, minimum=-1)
         if self.far < 1:
             self.far = self.positions
+        self.read_distances(c)
+
+    def read_distances(self, c: Config) -> None:
+        """How distances are told apart, and what is made of their embeddings."""
+        self.shared = c.boolean("share_att_key", False)
         self.buckets = c.integer("position_buckets", -1, minimum=-1)
         if self.buckets > 0 and (self.buckets < 4 or self.far <= self.buckets // 2 + 1):
             raise ConfigError(
@@ -112,8 +129,23 @@ class Deberta(Encoder):
                 raise UnsupportedModelError(f"config: pooler_hidden_size: expected {self.hidden_size}")
             activation = c.choice("pooler_hidden_act", ACTIVATIONS, "gelu")
             return sequence_head(h, self.labels, first="pooler.dense", activation=activation)
-        assert kind in (TOKENS, SPANS)
+        if kind == MASKED:
+            return self._masked_head(c, names)
         return token_head(h, self.labels) if kind == TOKENS else span_head(h)
+
+    def _masked_head(self, c: Config, names: Sequence[str]) -> Head:
+        """That of the published models, or, where `legacy` is true and the file has such tensors, BERT's."""
+        h, v = (self.hidden_size, "hidden"), (self.vocab_size, "")
+        words, own, bert = self.module_names.words + ".weight", "lm_predictions.lm_head.", "cls.predictions."
+        if c.boolean("legacy", True) and own + "dense.weight" not in names:
+            weight, biases = bert + "decoder.weight", (bert + "bias", bert + "decoder.bias")
+            tied = c.boolean("tie_word_embeddings", True)
+            last, unread = decoder(names, weight, biases, words, tied, v, h)
+            self.harmless.update(unread)
+            transform = bert + "transform."
+            return masked_head(h, h, transform + "dense", transform + "LayerNorm", self.eps, self.activation, last)
+        last = Linear(words, own + "bias", "head.decoder", v, h, tied=True)
+        return masked_head(h, h, own + "dense", own + "LayerNorm", self.eps, self.activation, last)
 
     def hidden_widths(self) -> dict[str, int]:
         return {**super().hidden_widths(), "pooler_hidden_size": 1}
@@ -129,9 +161,10 @@ class Deberta(Encoder):
         found = super().layer_tensors(i)
         if self.relative and not self.shared and self.heads[i]:
             h, k = (self.hidden_size, "hidden"), (self.heads[i] * self.head_dim, f"layers.{i}.attention.keys")
-            for name in self.products.values():
-                tensor = self.layer_prefix.format(i) + f"attention.self.pos_{name}_proj"
-                found += linear_tensors(tensor, k, h, f"layers.{i}.attention.position_{name}", Role.KEPT)
+            for kind, name in self.products.items():
+                tensor, bias = self.position_projection(i, kind)
+                parts = linear_tensors(tensor, k, h, f"layers.{i}.attention.position_{name}", Role.KEPT)
+                found += parts if bias else parts[:1]
         return found
 
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
@@ -144,12 +177,16 @@ class Deberta(Encoder):
         def positions(kind: str) -> Vector | None:
             if kind not in self.products:
                 return None
-            projection = ("" if self.shared else "pos_") + self.products[kind] + "_proj"
-            tensor = f"{self.layer_prefix.format(i)}attention.self.{projection}"
-            return w.product(distances, tensor + ".weight") + w.vector(tensor + ".bias")  # [2 span, A d]
+            tensor, bias = self.position_projection(i, kind)
+            made = w.product(distances, tensor + ".weight")  # [2 span, A d]
+            return made + w.vector(tensor + ".bias") if bias else made
 
         keys, queries = positions("c2p"), positions("p2c")
         return p.disentangled_attention(name, qkv, self.heads[i], self.head_dim, scale, rows, keys, queries)
+
+    def position_projection(self, i: int, kind: str) -> tuple[str, bool]:
+        """The linear of the embeddings of distances in one kind of product, and whether it has a bias."""
+        return f"{self.prefix(i)}attention.self.{'' if self.shared else 'pos_'}{self.products[kind]}_proj", True
 
     def _distances(self, w: Parameters) -> Vector:
         """[2 span, H]: the embeddings of distances, the least first; in the file it is that of a query far behind a key."""

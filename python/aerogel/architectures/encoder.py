@@ -126,7 +126,7 @@ class Encoder(Architecture):
         c = Config(config, self.config_names)
         #: `modules`, or what a config makes of them.
         self.module_names: Names = type(self).modules
-        self.layers = c.integer("num_hidden_layers")
+        self.layers = self.count_layers(c)
         self.hidden_size = c.integer("hidden_size")
         self.heads = self.kv_heads = c.per_layer("num_attention_heads", self.layers)
         if self.numbered_heads and len(set(self.heads)) > 1:
@@ -151,7 +151,7 @@ class Encoder(Architecture):
         self.configure(c)
         self.max_positions = self.positions - self.offset
         self.pooling = pooling
-        kind = head_kind(c, self.classes)
+        kind = head_kind(c, self.classes, pooling is not None)
         if kind == MASKED and pooling is not None:
             log.info("the model has a pooling, so its masked language model head is not loaded")
             kind = None
@@ -165,6 +165,10 @@ class Encoder(Architecture):
             self.outputs += ("embedding", "pooled")
         if self.head is not None:
             self.outputs += self.head.outputs
+
+    def count_layers(self, c: Config) -> int:
+        """How many layers are run."""
+        return c.integer("num_hidden_layers")
 
     def configure(self, c: Config) -> None:
         """Reads what is the family's own, and changes what it computes otherwise."""
@@ -201,7 +205,7 @@ class Encoder(Architecture):
 
     def layer_tensors(self, i: int) -> list[Tensor]:
         """The parameters of one layer."""
-        t, n, m, h = self.layer_prefix.format(i), f"layers.{i}.", self.module_names, (self.hidden_size, "hidden")
+        t, n, m, h = self.prefix(i), f"layers.{i}.", self.module_names, (self.hidden_size, "hidden")
         q = (self.heads[i] * self.head_dim, n + "attention.queries")
         k = (self.heads[i] * self.head_dim, n + "attention.keys")
         f = (self.ffn[i], n + "ffn")
@@ -221,7 +225,7 @@ class Encoder(Architecture):
         m = self.module_names
         found: list[tuple[str, ...]] = [(m.projection + ".weight",)] if self.narrow else []
         for i in range(self.layers):
-            t = self.layer_prefix.format(i)
+            t = self.prefix(i)
             if self.heads[i]:
                 found.append(tuple(f"{t}{x}.weight" for x in (m.query, m.key, m.value)))
                 found.append((f"{t}{m.out}.weight",))
@@ -235,7 +239,7 @@ class Encoder(Architecture):
         found: list[Fold] = []
         for i in self.own_layers():
             if self.heads[i]:
-                t = self.layer_prefix.format(i)
+                t = self.prefix(i)
                 found.append(Fold((f"{t}{m.out}.weight",), (f"{t}{m.value}.weight", f"{t}{m.value}.bias")))
         return found
 
@@ -254,6 +258,11 @@ class Encoder(Architecture):
         if self.head is not None:
             self.head.add(p, w, h)
         p.set_max_positions(self.max_positions)
+
+    def projected(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
+        """[T, H] -> [T, 3 A d] = q | k | v of layer i."""
+        m, t = self.module_names, self.prefix(i)
+        return self._linear(p, w, f"layers.{i}.attention.qkv", h, t + m.query, t + m.key, t + m.value)
 
     def attention(self, p: Program, w: Parameters, i: int, qkv: Value) -> Value:
         """[T, 3 A d] -> [T, A d] of layer i."""
@@ -274,10 +283,9 @@ class Encoder(Architecture):
         return self._linear(p, w, "embeddings.projection", h, m.projection, more=self._without_heads(0))  # [T, H]
 
     def _layer(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        m, t, n = self.module_names, self.layer_prefix.format(i), f"layers.{i}."
+        m, t, n = self.module_names, self.prefix(i), f"layers.{i}."
         if self.heads[i]:
-            qkv = self._linear(p, w, n + "attention.qkv", h, t + m.query, t + m.key, t + m.value)  # [T, 3 A d]
-            a = self.attention(p, w, i, qkv)  # [T, A d]
+            a = self.attention(p, w, i, self.projected(p, w, i, h))  # [T, A d]
             h = p.add(h, self._linear(p, w, n + "attention.out", a, t + m.out))  # [T, H]
         without_ffn = [] if self.ffn[i] else [f"{t}{m.down}.bias"]
         h = self._norm(p, w, n + "attention.norm", h, t + m.attention_norm, without_ffn)  # [T, H]
@@ -289,7 +297,7 @@ class Encoder(Architecture):
 
     def _without_heads(self, i: int) -> list[str]:
         """A block that has lost all its heads or channels is only its bias, and that is added to what stands before it."""
-        return [] if self.heads[i] else [f"{self.layer_prefix.format(i)}{self.module_names.out}.bias"]
+        return [] if self.heads[i] else [f"{self.prefix(i)}{self.module_names.out}.bias"]
 
     def _norm(self, p: Program, w: Parameters, name: str, x: Value, tensor: str, more: Sequence[str]) -> Value:
         bias = sum(map(w.vector, more), w.vector(tensor + ".bias"))

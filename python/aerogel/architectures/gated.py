@@ -65,7 +65,7 @@ class GatedEncoder(Encoder):
         return found
 
     def layer_tensors(self, i: int) -> list[Tensor]:
-        t, n, m, h = self.layer_prefix.format(i), f"layers.{i}.", self.module_names, (self.hidden_size, "hidden")
+        t, n, m, h = self.prefix(i), f"layers.{i}.", self.module_names, (self.hidden_size, "hidden")
         q = (self.heads[i] * self.head_dim, n + "attention.queries")
         k = (self.heads[i] * self.head_dim, n + "attention.keys")
         f = (self.ffn[i], n + "ffn")
@@ -93,7 +93,7 @@ class GatedEncoder(Encoder):
         m = self.module_names
         found: list[tuple[str, ...]] = []
         for i in range(self.layers):
-            t = self.layer_prefix.format(i)
+            t = self.prefix(i)
             if self.heads[i]:
                 found += [tuple(f"{t}{x}.weight" for x in (m.query, m.key, m.value)), (f"{t}{m.out}.weight",)]
             if self.ffn[i]:
@@ -104,7 +104,7 @@ class GatedEncoder(Encoder):
         m = self.module_names
         found: list[Fold] = []
         for i in range(self.layers):
-            t = self.layer_prefix.format(i)
+            t = self.prefix(i)
             if self.heads[i]:
                 found.append(Fold((f"{t}{m.out}.weight",), self._both(t + m.value, self.qkv_bias)))
             if self.ffn[i]:
@@ -122,22 +122,30 @@ class GatedEncoder(Encoder):
         return self._normed(p, w, "embeddings.norm", h, m.norm, self._lost_heads(0))  # [T, H]
 
     def _layer(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
-        m, t, n = self.module_names, self.layer_prefix.format(i), f"layers.{i}."
-        if self.heads[i]:
-            h = p.add(h, self._attend(p, w, i, h))  # [T, H]
-        lost_ffn = [f"{t}{m.down}.bias"] if self.down_bias and not self.ffn[i] else []
-        h = self._normed(p, w, n + "attention.norm", h, t + m.attention_norm, lost_ffn)  # [T, H]
+        m, t, n = self.module_names, self.prefix(i), f"layers.{i}."
+        h = self.attended(p, w, i, h)  # [T, H]
         if self.ffn[i]:
             h = p.add(h, self._feed(p, w, i, h))  # [T, H]
         following = self._lost_heads(i + 1) if i + 1 < self.layers else []
         return self._normed(p, w, n + "ffn.norm", h, t + m.ffn_norm, following)  # [T, H]
 
+    def attended(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
+        """[T, H] -> [T, H]: the attention of layer i, what it is added to, and their norm."""
+        m, t = self.module_names, self.prefix(i)
+        if self.heads[i]:
+            h = p.add(h, self._attend(p, w, i, h))  # [T, H]
+        lost_ffn = [f"{t}{m.down}.bias"] if self.down_bias and not self.ffn[i] else []
+        return self._normed(p, w, f"layers.{i}.attention.norm", h, t + m.attention_norm, lost_ffn)
+
+    def projected(self, p: Program, w: Parameters, i: int, h: Value) -> Value:
+        m, t = self.module_names, self.prefix(i)
+        names = (t + m.query, t + m.key, t + m.value)
+        return self._product(p, w, f"layers.{i}.attention.qkv", h, self.qkv_bias, *names)
+
     def _attend(self, p: Program, w: Parameters, i: int, x: Value) -> Value:
         """[T, H] -> [T, H]: the attention of layer i."""
-        m, t, n, a, d = self.module_names, self.layer_prefix.format(i), f"layers.{i}.", self.heads[i], self.head_dim
-        qkv = self._product(
-            p, w, n + "attention.qkv", x, self.qkv_bias, t + m.query, t + m.key, t + m.value
-        )  # [T, 3 A d]
+        m, t, n, a, d = self.module_names, self.prefix(i), f"layers.{i}.", self.heads[i], self.head_dim
+        qkv = self.projected(p, w, i, x)  # [T, 3 A d]
         rotary = self.layer_rotary(i)
         if rotary is not None:
             qkv = p.rope(qkv, 2 * a, d, rotary)  # [T, 3 A d], queries and keys turned
@@ -145,7 +153,7 @@ class GatedEncoder(Encoder):
 
     def _feed(self, p: Program, w: Parameters, i: int, x: Value) -> Value:
         """[T, H] -> [T, H]: the feed-forward block of layer i."""
-        m, t, n = self.module_names, self.layer_prefix.format(i), f"layers.{i}."
+        m, t, n = self.module_names, self.prefix(i), f"layers.{i}."
         f = self._product(p, w, n + "ffn.gate_up", x, self.up_bias, t + self.gate, t + m.up)  # [T, 2F]
         f = p.gate(f, self.activation)  # [T, F]
         return self._product(p, w, n + "ffn.down", f, self.down_bias, t + m.down)
@@ -156,11 +164,7 @@ class GatedEncoder(Encoder):
 
     def _lost_heads(self, i: int) -> list[str]:
         """What is left of an attention without heads, which is added before the norm above it."""
-        return (
-            [f"{self.layer_prefix.format(i)}{self.module_names.out}.bias"]
-            if self.out_bias and not self.heads[i]
-            else []
-        )
+        return [f"{self.prefix(i)}{self.module_names.out}.bias"] if self.out_bias and not self.heads[i] else []
 
     def _normed(self, p: Program, w: Parameters, name: str, x: Value, tensor: str, more: Sequence[str] = ()) -> Value:
         beta = w.vector(tensor + ".bias") if self.norm_bias else None

@@ -6,6 +6,7 @@ the tensors and in what stands before the last linear; that is all they have to 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from aerogel.errors import ConfigError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from aerogel.architectures.program import Parameters, Program, Value
+
+log = logging.getLogger("aerogel")
 
 #: The size of an axis, and what it runs over (`Tensor.axes`).
 Axis = tuple[int, str]
@@ -236,13 +239,21 @@ def classes(*prefixes: str, more: Mapping[str, str | None] | None = None) -> dic
     return {**{prefix + end: kind for prefix in prefixes for end, kind in KINDS.items()}, **(more or {})}
 
 
-def head_kind(c: Config, known: Mapping[str, str | None]) -> str | None:
+def head_kind(c: Config, known: Mapping[str, str | None], pooled: bool = False) -> str | None:
     """The kind of head that a config's class has; the first of `known` is that of a config that names none.
+
+    `pooled`: the model is used for its embeddings, as sentence-transformers does, which loads the base model whatever class
+    the config names. Tensors that only that class has are refused then.
 
     Raises:
         UnsupportedModelError: a class with another head.
     """
     declared = c.architecture(next(iter(known)))
+    if pooled and declared not in known:
+        log.info(
+            "config: architectures: %s is not known; the model has a pooling, so its base model is loaded", declared
+        )
+        return None
     if declared is None or declared not in known:
         raise UnsupportedModelError(f"config: architectures: {declared!r} is not supported, only {', '.join(known)}")
     return known[declared]

@@ -1,8 +1,7 @@
 """JinaBERT encoders (arXiv 2310.19923): BERT with symmetric ALiBi slopes for positions, and gated feed-forward blocks.
 
 jina-embeddings-v2 and the v1 rerankers say model_type "bert" and come with code of their own, jina-bert-implementation;
-what it computes is written here, it is not run. The code model's variant, jina-bert-v2-qk-post-norm, is refused by its
-tensors.
+what it computes is written here, it is not run. The code model's variant is in `jina_code.py`.
 """
 
 from __future__ import annotations

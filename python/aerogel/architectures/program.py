@@ -122,6 +122,11 @@ class Program(Protocol):
         or None.
         """
 
+    def join(self, parts: Sequence[Value], shifts: Sequence[int]) -> Value:
+        """[T, a], [T, b], ... -> [T, a + b + ...]: row t has row t + shifts[i] of part i, of the same sequence, or zeros
+        where there is none. Without shifts it puts values side by side; shifts of one value are what a convolution reads.
+        """
+
     def select_last(self, x: Value) -> Value:
         """[T, H] -> [S, H] where a call wants the last token of each sequence only; else x."""
 
@@ -153,8 +158,8 @@ class Parameters(Protocol):
     def vector(self, name: str) -> Vector:
         """A norm or bias."""
 
-    def vectors(self, *names: str) -> Vector:
-        """Biases laid end to end, as stacked linears want them."""
+    def vectors(self, *names: str | int) -> Vector:
+        """Biases laid end to end, as stacked linears want them; a number stands for so many zeros."""
 
     def product(self, rows: Vector, *names: str) -> Vector:
         """[R, K] -> [R, N]: constant rows times the transposed weights of the named linears, stacked along N; in float32."""

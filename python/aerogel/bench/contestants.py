@@ -85,7 +85,9 @@ class Peers:
         return chosen
 
 
-def own_contestants(variants: Sequence[Variant], kind: str, threads: int) -> list[Contestant]:
+def own_contestants(
+    variants: Sequence[Variant], kind: str, threads: int, kv_cache: str | None = None
+) -> list[Contestant]:
     """Aerogel with each of them; cosines are taken to the first."""
     return [
         Contestant(
@@ -98,6 +100,7 @@ def own_contestants(variants: Sequence[Variant], kind: str, threads: int) -> lis
                 "model": v.path,
                 "cache": "",
                 "format": v.format,
+                "kv_cache": kv_cache,
             },
             variants[0].name,
         )

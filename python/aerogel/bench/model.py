@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aerogel._util.checks import thread_count
+from aerogel._util.checks import one_of, thread_count
 from aerogel._util.progress import Progress
 from aerogel.architectures import architecture_of
 from aerogel.bench.cases import model_cases
@@ -20,6 +20,8 @@ from aerogel.bench.run import ROUNDS
 from aerogel.bench.texts import text_ids
 from aerogel.bench.variants import Variant, kind_of, model_variants
 from aerogel.checkpoint import open_checkpoint
+from aerogel.engine.sessions import KV_CACHES
+from aerogel.errors import DataError
 
 
 def bench_model(
@@ -35,6 +37,7 @@ def bench_model(
     peers: str | Peers = "none",
     progress: Progress | None = None,
     quant: str | None = None,
+    kv_cache: str | None = None,
 ) -> dict[str, Any]:
     """Measures a model beside dense fp32 and dense int8.
 
@@ -49,7 +52,10 @@ def bench_model(
         peers: see `Peers`.
         progress: called as progress(done, total, what).
         quant: a scheme of `aerogel.quantize`, which a checkpoint is measured in; int8 unless given. Not for packed models.
+        kv_cache: of a language model, see `aerogel.load`.
     """
+    if kv_cache is not None:
+        one_of("kv_cache", kv_cache, KV_CACHES, DataError)
     workers = thread_count(threads)
     with tempfile.TemporaryDirectory(prefix="aerogel-bench-") as work:
         variants = model_variants(folder, dense, Path(work), threads, quant)
@@ -65,6 +71,7 @@ def bench_model(
             progress=progress,
             target=os.fspath(folder),
             source=open_checkpoint(dense or folder).path,
+            kv_cache=kv_cache,
         )
 
 
@@ -81,6 +88,7 @@ def bench_variants(
     progress: Progress | None = None,
     target: str = "",
     source: Path | None = None,
+    kv_cache: str | None = None,
 ) -> dict[str, Any]:
     """`bench_model` for existing packed models; the first is dense fp32, and the peers use its weights."""
     asked = peers if isinstance(peers, Peers) else Peers(peers)
@@ -93,7 +101,7 @@ def bench_variants(
         return text_ids(checkpoint, architecture.vocab_size, sequences, tokens)
 
     cases = model_cases(kind, limit, ids, batches=batches, lengths=lengths, prompts=prompts, news=news)
-    contestants = own_contestants(variants, kind, workers)
+    contestants = own_contestants(variants, kind, workers, kv_cache)
     calibration = [ids(24, s)[i : i + 1] for s in (4, 16, min(64, limit)) for i in range(24)]
     contestants += peer_contestants(asked, variants, source or checkpoint.path, kind, workers, calibration)
     return hold(

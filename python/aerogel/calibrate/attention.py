@@ -8,6 +8,8 @@ import numpy as np
 
 #: Scores that are in memory at once.
 SCORES = 1 << 21
+#: Queries that are computed together at least, where a window would allow few.
+QUERIES = 64
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,19 @@ class Positions:
     keys: np.ndarray | None
     queries: np.ndarray | None
 
-    def products(self, q: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """[B, heads, L, d] twice -> [B, heads, L, L], of queries and keys."""
-        _, heads, length, d = q.shape
+    def products(self, q: np.ndarray, k: np.ndarray, away: np.ndarray) -> np.ndarray:
+        """[B, heads, Q, d] and [B, heads, K, d] -> [B, heads, Q, K]; away: int [Q, K], how far a key is behind a query."""
+        _, heads, queries, d = q.shape
         reach = len(self.rows) // 2
-        index = self.rows[np.clip(_away(length), -reach, reach) + reach]  # [L, L]: query, key
-        found = np.zeros((*q.shape[:3], length), np.float32)
+        index = self.rows[np.clip(away, -reach, reach) + reach]
+        found = np.zeros((*q.shape[:2], queries, k.shape[2]), np.float32)
         if self.keys is not None:
-            by_query = q @ self.keys.reshape(-1, heads, d).transpose(1, 2, 0)  # [B, heads, L, P]
+            by_query = q @ self.keys.reshape(-1, heads, d).transpose(1, 2, 0)  # [B, heads, Q, P]
             found += np.take_along_axis(by_query, index[None, None], axis=3)
         if self.queries is not None:
             by_key = k @ self.queries.reshape(-1, heads, d).transpose(1, 2, 0)
             found += np.take_along_axis(by_key, index.T[None, None], axis=3).swapaxes(2, 3)
         return found
-
-
-def _away(length: int) -> np.ndarray:
-    """[L, L]: how far a key is behind a query."""
-    return np.arange(length)[None, :] - np.arange(length)[:, None]
 
 
 @dataclass(frozen=True)
@@ -66,13 +63,23 @@ class Scores:
     slopes: np.ndarray | None = None
     positions: Positions | None = None
 
-    def added(self, length: int) -> np.ndarray | None:
-        """What is added to the scores of a sequence, [heads or 1, L, L]: -inf where a token does not see another."""
-        away = _away(length)
+    def queries(self, length: int, heads: int) -> int:
+        """How many queries of a sequence are computed at once."""
+        fitting = max(1, min(length, SCORES // (heads * length)))
+        return fitting if self.window is None else min(fitting, max(QUERIES, self.window))
+
+    def seen(self, queries: slice, length: int) -> slice:
+        """The keys that any of some queries sees."""
+        window = length if self.window is None else self.window
+        end = queries.stop if self.causal else queries.stop + window
+        return slice(max(0, queries.start - window), min(length, end))
+
+    def added(self, away: np.ndarray) -> np.ndarray | None:
+        """What is added to scores, [heads or 1, Q, K]: -inf where a token does not see another; away: int [Q, K], how far a
+        key is behind a query."""
         parts = []
         if self.causal or self.window is not None:
-            window = length if self.window is None else self.window
-            hidden = np.abs(away) > window
+            hidden = np.zeros(away.shape, bool) if self.window is None else np.abs(away) > self.window
             parts.append(
                 np.where(hidden | (away > 0) if self.causal else hidden, np.float32(-np.inf), np.float32(0))[None]
             )
@@ -97,26 +104,47 @@ def attention(qkv: np.ndarray, offsets: np.ndarray, heads: int, kv_heads: int, h
     """
     out = np.empty((len(qkv), heads * head_dim), np.float32)
     lengths = np.diff(offsets)
-    for length in np.unique(lengths):
+    for length in np.unique(lengths).tolist():
         starts = offsets[:-1][lengths == length]
-        step = max(1, SCORES // int(heads * length * length))
-        added = by.added(int(length))
-        for first in range(0, len(starts), step):
-            rows = starts[first : first + step, None] + np.arange(length)  # [B, L]
-            x = qkv[rows].reshape(len(rows), length, heads + 2 * kv_heads, head_dim).transpose(0, 2, 1, 3)
-            q, k, v = np.split(x, [heads, heads + kv_heads], axis=1)  # [B, heads or kv_heads, L, d]
-            q = q.reshape(len(rows), kv_heads, heads // kv_heads, length, head_dim)
-            products = (q * np.float32(by.scale)) @ k[:, :, None].swapaxes(-1, -2)  # [B, kv_heads, group, L, L]
-            scores = products.reshape(len(rows), heads, length, length)
-            if by.positions is not None:
-                scores += np.float32(by.scale) * by.positions.products(x[:, :heads], k)
-            if by.softcap:
-                scores = np.float32(by.softcap) * np.tanh(scores / np.float32(by.softcap))
-            if added is not None:
-                scores += added
-            scores -= scores.max(axis=-1, keepdims=True)
-            np.exp(scores, out=scores)
-            scores /= scores.sum(axis=-1, keepdims=True)
-            y = (scores.reshape(products.shape) @ v[:, :, None]).reshape(len(rows), heads, length, head_dim)
-            out[rows] = y.transpose(0, 2, 1, 3).reshape(len(rows), length, heads * head_dim)
+        block = by.queries(length, heads)
+        for begin in range(0, length, block):
+            queries = slice(begin, min(begin + block, length))
+            keys = by.seen(queries, length)
+            away = np.arange(keys.start, keys.stop)[None, :] - np.arange(queries.start, queries.stop)[:, None]
+            added = by.added(away)
+            step = max(1, SCORES // (heads * away.size))
+            for first in range(0, len(starts), step):
+                at = starts[first : first + step, None]
+                rows = at + np.arange(queries.start, queries.stop)  # [B, Q]
+                q = _heads_of(qkv[rows, : heads * head_dim], heads)
+                k, v = np.split(
+                    _heads_of(qkv[at + np.arange(keys.start, keys.stop), heads * head_dim :], 2 * kv_heads), 2, axis=1
+                )
+                y = _attention(q, k, v, by, away, added)
+                out[rows] = y.transpose(0, 2, 1, 3).reshape(*rows.shape, heads * head_dim)
     return out
+
+
+def _heads_of(x: np.ndarray, heads: int) -> np.ndarray:
+    """[B, L, heads d] -> [B, heads, L, d]"""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def _attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, by: Scores, away: np.ndarray, added: np.ndarray | None
+) -> np.ndarray:
+    """[B, heads, Q, d] and twice [B, kv_heads, K, d] -> [B, heads, Q, d]; `away` and `added` as in `Scores`."""
+    batch, heads, queries, d = q.shape
+    grouped = q.reshape(batch, k.shape[1], -1, queries, d)
+    products = (grouped * np.float32(by.scale)) @ k[:, :, None].swapaxes(-1, -2)  # [B, kv_heads, group, Q, K]
+    scores = products.reshape(batch, heads, queries, -1)
+    if by.positions is not None:
+        scores += np.float32(by.scale) * by.positions.products(q, k, away)
+    if by.softcap:
+        scores = np.float32(by.softcap) * np.tanh(scores / np.float32(by.softcap))
+    if added is not None:
+        scores += added
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return np.asarray((scores.reshape(products.shape) @ v[:, :, None]).reshape(q.shape), np.float32)

@@ -76,8 +76,8 @@ class EagerParameters:
     def vector(self, name: str) -> np.ndarray:
         return np.ascontiguousarray(self._checkpoint.array(name), np.float32)
 
-    def vectors(self, *names: str) -> np.ndarray:
-        return np.concatenate([self.vector(name) for name in names])
+    def vectors(self, *names: str | int) -> np.ndarray:
+        return np.concatenate([self.vector(n) if isinstance(n, str) else np.zeros(n, np.float32) for n in names])
 
     def product(self, rows: np.ndarray, *names: str) -> np.ndarray:
         return dense_product(rows, [self._checkpoint.weight(name) for name in names])
@@ -260,6 +260,17 @@ class Eager:
             keep=True,
         )
 
+    def join(self, parts: Sequence[Written], shifts: Sequence[int]) -> Value | None:
+        values = [self._value(part) for part in parts]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return None
+
+        def side_by_side(block: Block, *rows: np.ndarray) -> np.ndarray:
+            return np.concatenate([shifted(x, block.offsets, by) for x, by in zip(rows, shifts, strict=True)], axis=1)
+
+        return self._made(lambda block, *rows: _each(lambda *x: side_by_side(block, *x), *rows), *known)
+
     def select_last(self, x: Written) -> Written:
         return x
 
@@ -309,6 +320,16 @@ def _each(function: Callable[..., np.ndarray], *inputs: Streams) -> Streams:
     return results
 
 
+def shifted(x: np.ndarray, offsets: np.ndarray, by: int) -> np.ndarray:
+    """Row t is row t + `by` of the same sequence, zeros where there is none."""
+    lengths = np.diff(offsets)
+    source = np.arange(len(x)) + by
+    there = (source >= np.repeat(offsets[:-1], lengths)) & (source < np.repeat(offsets[1:], lengths))
+    y = np.zeros_like(x)
+    y[there] = x[source[there]]
+    return y
+
+
 def _product(x: np.ndarray, parts: Sequence[np.ndarray], bias: np.ndarray | None) -> np.ndarray:
     y = np.empty((len(x), sum(len(part) for part in parts)), np.float32)
     begin = 0
@@ -329,6 +350,9 @@ def walk(
 ) -> dict[str, Value | None]:
     """Runs all `sequences` through the model; `visitor` sees each linear once, in the order of computation.
 
+    A linear that is run more than once is visited where it is run first. A visitor that `sees_again` has been shown before
+    what the dense model's reads where it is run again.
+
     Returns the model's outputs (None: scores over a vocabulary, which are not computed). Memory: three values of [all
     tokens, hidden size], float32, for each stream, the model at most for a wider one, and some blocks.
 
@@ -339,6 +363,23 @@ def walk(
     rows = token_sequences(sequences, architecture.max_positions)
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
     shared = {stack for stack, uses in Counter(architecture.stacks()).items() if uses > 1}
-    eager = Eager(checkpoint, blocks_of(rows), visitor, tensors, workers, shared)
-    architecture.build(eager, EagerParameters(checkpoint, tensors))
+    blocks, parameters = blocks_of(rows), EagerParameters(checkpoint, tensors)
+    if shared and visitor.sees_again:
+        architecture.build(Eager(checkpoint, blocks, _Again(checkpoint, visitor), tensors, workers), parameters)
+    eager = Eager(checkpoint, blocks, visitor, tensors, workers, shared)
+    architecture.build(eager, parameters)
     return eager.outputs
+
+
+class _Again(Visitor):
+    """Shows another visitor the linears that were run before."""
+
+    def __init__(self, checkpoint: Checkpoint, visitor: Visitor) -> None:
+        self._checkpoint, self._visitor = checkpoint, visitor
+        self._known: set[tuple[str, ...]] = set()
+
+    def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
+        if stack.names in self._known:
+            self._visitor.also(stack, inputs)
+        self._known.add(stack.names)
+        return [[self._checkpoint.weight(name).dense() for name in stack.names]]

@@ -108,6 +108,12 @@ class Moments:
         self.tokens += len(x)
         self.weight += len(x) if weight is None else float(weight.sum(dtype=np.float64))
 
+    @property
+    def total(self) -> np.ndarray:
+        """float32 [K, K]: the sum of the weighted x x^T so far; a copy."""
+        total: np.ndarray = self._gram.copy()
+        return total
+
     def statistics(self) -> Statistics:
         """Of all that was added, at least one token."""
         if not self.tokens:

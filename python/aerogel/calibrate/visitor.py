@@ -83,10 +83,17 @@ class Visitor(ABC):
 
     #: Streams of values that run side by side: 1, or 2 to carry the dense model along with the compressed one.
     streams: int = 1
+    #: Whether `also` is to be called, for which the dense model is run once more where linears are run more than once.
+    sees_again: bool = False
 
     @abstractmethod
     def visit(self, stack: Stack, inputs: Inputs) -> Sequence[Sequence[np.ndarray]]:
         """Returns the weights to go on with, [stream][part of the stack]."""
+
+    def also(self, stack: Stack, inputs: Inputs) -> None:
+        """Sees, before any `visit`, what the dense model's linear reads where it is run again: its weights serve there, too.
+        Called only where `sees_again`."""
+        raise NotImplementedError
 
     def bias(self, stack: Stack, bias: np.ndarray) -> Sequence[np.ndarray]:
         """The biases to go on with, float32 [N] of each stream; asked right after `visit`."""

@@ -20,6 +20,7 @@ from aerogel.errors import MissingTensorsError
 
 if TYPE_CHECKING:
     from aerogel.architectures.pooling import Pooling
+    from aerogel.checkpoint.query_terms import QueryTerms
     from aerogel.checkpoint.tokenizer import Tokenizer
 
 
@@ -96,6 +97,11 @@ class Checkpoint(ABC):
     @property
     def term_activation(self) -> str | None:
         """What a sparse encoder makes of its logits before the logarithm: "relu" or "log1p_relu"; None: it is not said."""
+        return None
+
+    @property
+    def query_terms(self) -> QueryTerms | None:
+        """What makes a sparse encoder's embeddings of queries without the model; None: the model does."""
         return None
 
     @property

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerogel.architectures import saved_names
+from aerogel.architectures.fused import Rows
 from aerogel.checkpoint.names import normalize, saved_name
-from aerogel.errors import CheckpointError, MissingTensorsError
+from aerogel.errors import CheckpointError, MissingTensorsError, UnsupportedModelError
 
 
 def split_fused(
     stored: Mapping[str, str], rows: Callable[[str], int], config: Mapping[str, Any], where: object
-) -> tuple[dict[str, str], dict[str, slice]]:
+) -> tuple[dict[str, str], dict[str, Rows]]:
     """Names the parts of fused tensors.
 
     Args:
@@ -38,7 +39,7 @@ def split_fused(
     """
     saved = saved_names(config)
     names: dict[str, str] = {}
-    slices: dict[str, slice] = {}
+    slices: dict[str, Rows] = {}
     for name, place in stored.items():
         fused, found = next(
             ((one, match) for one in (saved.fused if saved else ()) if (match := one.match(name))), (None, None)
@@ -53,6 +54,26 @@ def split_fused(
         names.update(dict.fromkeys(parts, place))
         slices.update(zip(parts, fused.rows(rows(place), config, found[0]), strict=True))
     return names, slices
+
+
+def end_to_end(found: tuple[dict[str, str], dict[str, Rows]], where: object) -> tuple[dict[str, str], dict[str, slice]]:
+    """What `split_fused` gave, for files that are read in slices only.
+
+    Raises:
+        UnsupportedModelError: parts take turns.
+    """
+    names, rows = found
+    slices = {name: part for name, part in rows.items() if isinstance(part, slice)}
+    if len(slices) < len(rows):
+        raise UnsupportedModelError(
+            f"{where}: expected fused tensors whose parts stand end to end in this kind of file"
+        )
+    return names, slices
+
+
+def row_count(rows: Rows) -> int:
+    """How many they are."""
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
 def saved_parts(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -86,6 +107,9 @@ def transposed(stored: Mapping[str, str], config: Mapping[str, Any]) -> frozense
 def saved_form(name: str, arrays: Sequence[NDArray[np.float32]], config: Mapping[str, Any]) -> NDArray[np.float32]:
     """The tensor that Transformers saves as `name`, of the parameters that `saved_parts` names for it."""
     saved = saved_names(config)
-    whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    turned = saved is not None and saved.is_transposed(normalize(name, saved))
+    short = normalize(name, saved)
+    fused = ((one, one.match(short)) for one in (saved.fused if saved and len(arrays) > 1 else ()))
+    one, found = next(((one, match) for one, match in fused if match), (None, None))
+    whole = arrays[0] if one is None or found is None else one.joined(arrays, config, found[0])
+    turned = saved is not None and saved.is_transposed(short)
     return np.ascontiguousarray(whole.T) if turned else whole

@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerogel.architectures import saved_names
+from aerogel.architectures import saved_names, table_config
+from aerogel.architectures.fused import Rows
 from aerogel.architectures.pooling import Pooling
 from aerogel.architectures.token_heads import KEY
 from aerogel.checkpoint.chat import ChatTemplates, folder_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import read_config, read_optional_json
-from aerogel.checkpoint.fused import split_fused, transposed
+from aerogel.checkpoint.fused import row_count, split_fused, transposed
 from aerogel.checkpoint.generation import GenerationSettings, generation_settings
 from aerogel.checkpoint.names import normalize_all
+from aerogel.checkpoint.query_terms import QueryTerms, read_query_terms
 from aerogel.checkpoint.sentence_transformers import (
     Prompts,
     SentenceTransformer,
@@ -32,13 +34,12 @@ from aerogel.checkpoint.sentence_transformers import (
 from aerogel.checkpoint.tensor_files import TensorFiles
 from aerogel.checkpoint.token_heads import read_token_heads
 from aerogel.checkpoint.tokenizer import Tokenizer, load_tokenizer
+from aerogel.checkpoint.tokenizer_settings import length_limit
 from aerogel.checkpoint.weight import Weight, check_finite, check_matrix
-from aerogel.errors import CheckpointError, ConfigError, MissingTensorsError, UnsupportedModelError
+from aerogel.checkpoint.word_table import table_shape, take_table
+from aerogel.errors import CheckpointError, MissingTensorsError, UnsupportedModelError
 
 log = logging.getLogger("aerogel")
-
-#: A `model_max_length` beyond it says that there is none: Transformers writes 10^30 then.
-_LONGEST = 1 << 30
 
 
 def detect(path: Path) -> bool:
@@ -95,18 +96,18 @@ class FolderCheckpoint(Checkpoint):
 
     @property
     def max_tokens(self) -> int | None:
+        if self._sentence and self._sentence.table:
+            return self.tokenizer().limit
         return self._sentence.max_tokens if self._sentence and self._sentence.max_tokens else self._tokenizer_limit
 
     @cached_property
     def _tokenizer_limit(self) -> int | None:
-        """`model_max_length` of the tokenizer's settings: where sentence-transformers writes its limit since version 3."""
-        path = self._folder / "tokenizer_config.json"
-        value = read_optional_json(path).get("model_max_length")
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if value is not None and (type(value) is not int or value < 1):
-            raise ConfigError(f"{path}: model_max_length: expected a positive whole number, got {value!r:.80}")
-        return value if value is not None and value <= _LONGEST else None
+        return length_limit(self._folder)
+
+    @cached_property
+    def query_terms(self) -> QueryTerms | None:
+        place = self._sentence.queries if self._sentence else None
+        return None if place is None else read_query_terms(place, self.config)
 
 
 class SafetensorsCheckpoint(FolderCheckpoint):
@@ -123,7 +124,8 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         self._files = TensorFiles(folder, lone, verify)
         if sentence is not None:
             self._files.add(sentence.files)
-        config = read_config(folder)
+        table = sentence is not None and sentence.table  # which no config says anything of
+        config = table_config(*table_shape(self._files, folder)) if table else read_config(folder)
         super().__init__(path, folder, sentence, config)
         if self._files.packed:
             raise CheckpointError(
@@ -139,7 +141,7 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         self._masks = _take_masks(self._stored, self._files, folder)
         self._turned = {name for name in transposed(self._stored, config) if len(self._files.entry(name).shape) == 2}
         self._stored, self._rows = split_fused(self._stored, self._row_count, self.config, folder)
-        self._beside = self._take_token_heads(folder)
+        self._beside = {**self._take_token_heads(folder), **(take_table(self._stored, self._files) if table else {})}
         self._untie()
 
     def names(self) -> list[str]:
@@ -157,19 +159,20 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             return self._beside[name].shape
         shape = self._shape_of(self._find(name))
         rows = self._rows.get(name)
-        return shape if rows is None else (rows.stop - rows.start, *shape[1:])
+        return shape if rows is None else (row_count(rows), *shape[1:])
 
     def array(self, name: str) -> NDArray[np.float32]:
         if name in self._beside:
             return self._beside[name]
         stored = self._find(name)
         rows = self._rows.get(name)
-        read = None if stored in self._turned else rows  # the rows of what is turned lie side by side
+        # the rows of what is turned lie side by side, and those of parts that take turns all over
+        read = rows if isinstance(rows, slice) and stored not in self._turned else None
         values = self._files.float32(stored, read)
         check_finite(self._files.where(stored), values)
         mask = self._masks.get(stored)
         values = values if mask is None else self._masked(values, mask, read)
-        return _turn(values, rows) if stored in self._turned else values
+        return self._picked(values, stored, rows)
 
     def weight(self, name: str) -> Weight:
         if name in self._beside:
@@ -182,10 +185,10 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             entry.dtype in ("BF16", "F16") and stored not in self._masks
         ):  # as it lies in the file: the same numbers in half the memory
             rows = self._rows.get(name)
-            turned = stored in self._turned
-            values = self._files.raw(stored, None if turned else rows)
+            read = rows if isinstance(rows, slice) and stored not in self._turned else None
+            values = self._files.raw(stored, read)
             check_finite(where, values)
-            return Weight(shape, _turn(values, rows) if turned else values)
+            return Weight(shape, self._picked(values, stored, rows))
         return Weight(shape, self.array(name))
 
     def _take_token_heads(self, folder: Path) -> dict[str, NDArray[np.float32]]:
@@ -193,7 +196,9 @@ class SafetensorsCheckpoint(FolderCheckpoint):
         shapes = {name: self._files.entry(stored).shape for name, stored in self._stored.items()}
         found = read_token_heads(folder, self.config, shapes, self._sentence.tokens if self._sentence else ())
         for old, new in found.renamed.items():
-            self._stored[new] = self._stored.pop(old)
+            stored = self._stored.pop(old)
+            if new is not None:
+                self._stored[new] = stored
         if found.entries:
             self.config = {**self.config, KEY: found.entries}
         for name, values in found.arrays.items():
@@ -202,14 +207,14 @@ class SafetensorsCheckpoint(FolderCheckpoint):
 
     def blocks(self, name: str, rows: int) -> Iterator[NDArray[np.float32]]:
         stored = None if name in self._beside else self._find(name)
-        whole = stored in self._masks or stored in self._turned
+        part = self._rows.get(name)
+        whole = stored in self._masks or stored in self._turned or isinstance(part, np.ndarray)
         if stored is None or whole or self._files.checked(stored):  # what is read is the whole
             yield from super().blocks(name, rows)
             return
         where = self._files.where(stored)
         count, _ = check_matrix(where, self.shape(name))
-        part = self._rows.get(name)
-        first = 0 if part is None else part.start
+        first = part.start if isinstance(part, slice) else 0
         for begin in range(0, count, rows):
             block = self._files.float32(stored, slice(first + begin, first + min(begin + rows, count)))
             check_finite(where, block)
@@ -249,16 +254,17 @@ class SafetensorsCheckpoint(FolderCheckpoint):
             raise CheckpointError(f"{self._files.where(mask)}: expected a mask of zeros and ones")
         return np.where(kept != 0, values, np.float32(0))
 
+    def _picked(self, values: NDArray[Any], stored: str, rows: Rows | None) -> NDArray[Any]:
+        """The rows of what was read: of all of it where they are no slice, or it is turned."""
+        if stored in self._turned:
+            return np.ascontiguousarray(values.T if rows is None else values.T[rows])
+        return values if rows is None or isinstance(rows, slice) else values[rows]
+
     def _find(self, name: str) -> str:
         stored = self._stored.get(name)
         if stored is None:
             raise MissingTensorsError(self.path, [name])
         return stored
-
-
-def _turn(values: NDArray[Any], rows: slice | None) -> NDArray[Any]:
-    """The rows of a matrix that a file has transposed; `values` are all of it."""
-    return np.ascontiguousarray(values.T if rows is None else values.T[rows])
 
 
 def _take_masks(stored: dict[str, str], files: TensorFiles, where: object) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aerogel.architectures import MODES, Dense, Norm, Normalize, Refused, Settings, Step
 from aerogel.checkpoint.config import read_json, read_json_list, read_optional_json
+from aerogel.checkpoint.sentence_router import read_router
 from aerogel.errors import ConfigError, UnsupportedModelError
 
 #: Flag of a pooling config -> mode, in the order in which several stand side by side.
@@ -72,12 +73,14 @@ SPLADE = Settings(
 )
 #: What the modules of a sparse encoder that holds the model may be called.
 _MODELS = ("Transformer", "MLMTransformer")
+#: The module that is a table of embeddings.
+STATIC = "StaticEmbedding"
 #: Functions of a sparse encoder's logits.
 TERM_ACTIVATIONS = ("relu", "log1p_relu")
 #: The same without a pooling before it: of every token.
 TOKEN_DENSE = DENSE | Settings(
     "1_Dense/config.json",
-    used={},
+    used={"use_residual": "the input, or a linear of it, added to the output; with the activation Identity only"},
     refused=dict.fromkeys(_PLACES, Refused("a module changes what the one before it gives", _TOKENS)),
     unknown="refuse",
 )
@@ -86,10 +89,11 @@ NORM = Settings("2_LayerNorm/config.json", used={"dimension": "width of the embe
 
 @dataclass(frozen=True)
 class TokenDense:
-    """A linear of every token: its folder, and what it is."""
+    """A linear of every token: its folder, what it is, and whether its input is added to what it makes."""
 
     place: Path
     dense: Dense
+    residual: bool
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class Modules:
         terms: what a sparse encoder makes of its logits: one of TERM_ACTIVATIONS; None: it is none.
         tokens: of linears that stand before any pooling, and so make a vector of each token.
         files: parameter of a step -> the folder of its module, and its name there.
+        table: whether the model is a table of embeddings, whose mean is the pooling.
+        queries: the folder of a table of weights that makes embeddings of queries, where the model makes those of documents.
     """
 
     model: Path
@@ -115,6 +121,8 @@ class Modules:
     terms: str | None
     tokens: tuple[TokenDense, ...]
     files: Mapping[str, tuple[Path, str]]
+    table: bool = False
+    queries: Path | None = None
 
 
 def read_modules(folder: Path) -> Modules:
@@ -125,18 +133,27 @@ def read_modules(folder: Path) -> Modules:
         UnsupportedModelError: a module, or a setting of one, that aerogel does not have.
     """
     path = folder / "modules.json"
-    model, modes, pooled, terms = folder, None, True, None
+    model, pooled, terms = folder, True, None
+    modes: tuple[str, ...] | None = None
     steps: list[Step] = []
     tokens: list[TokenDense] = []
     files: dict[str, tuple[Path, str]] = {}
-    for entry in read_json_list(path):
-        kind, place = _module(path, folder, entry)
+    table = False
+    queries = None
+    listed = [_module(path, folder, entry) for entry in read_json_list(path)]
+    if len(listed) == 1 and listed[0][0] == "Router":
+        router = read_router(listed[0][1])
+        listed, queries = list(router.documents), router.queries
+    for kind, place in listed:
         if kind in _MODELS:
             model = place
+        elif kind == STATIC and modes is None and not tokens:
+            model, table = place, True
+            modes = ("mean",)
         elif kind == "SpladePooling" and modes is None:
             terms = _terms(place)
         elif kind == "Dense" and modes is None:
-            tokens.append(TokenDense(place, _dense(place, "", TOKEN_DENSE)))
+            tokens.append(_token_dense(place))
         elif kind == "MultiVectorMask" or (kind == "Normalize" and tokens):
             continue  # vectors of tokens always have length 1, and all of them are given
         elif kind == "Pooling" and modes is None and not tokens:
@@ -159,7 +176,16 @@ def read_modules(folder: Path) -> Modules:
             )
     normalize = bool(steps) and isinstance(steps[-1], Normalize)
     return Modules(
-        model, modes or (), tuple(steps[:-1] if normalize else steps), normalize, pooled, terms, tuple(tokens), files
+        model,
+        modes or (),
+        tuple(steps[:-1] if normalize else steps),
+        normalize,
+        pooled,
+        terms,
+        tuple(tokens),
+        files,
+        table,
+        queries,
     )
 
 
@@ -229,6 +255,18 @@ def _dense(place: Path, name: str, settings: Settings = DENSE) -> Dense:
         )
     inputs, outputs = _width(config, "in_features", path), _width(config, "out_features", path)
     return Dense(name, inputs, outputs, bias, ACTIVATIONS[function.rpartition(".")[2]])
+
+
+def _token_dense(place: Path) -> TokenDense:
+    dense = _dense(place, "", TOKEN_DENSE)
+    residual = read_json(place / "config.json").get("use_residual") or False
+    if not isinstance(residual, bool):
+        raise ConfigError(f"{place / 'config.json'}: use_residual: expected true or false, got {residual!r:.80}")
+    if residual and dense.activation is not None:
+        raise UnsupportedModelError(
+            f"{place / 'config.json'}: use_residual: expected the activation Identity beside it, got {dense.activation}"
+        )
+    return TokenDense(place, dense, residual)
 
 
 def _norm(place: Path, name: str) -> Norm:

@@ -16,6 +16,8 @@ from aerogel.errors import ConfigError, UnsupportedModelError
 PROMPTS = "config_sentence_transformers.json"
 #: How embeddings can be compared.
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+#: How vectors of tokens are, by the name that PyLate gives it.
+_MAXSIM = "MaxSim"
 _COLBERT = (
     "vectors of tokens are those of the text as it is given: without markers, tokens beside it, or words left out"
 )
@@ -25,7 +27,7 @@ SENTENCE_TRANSFORMERS = Settings(
         "prompts": "what stands before a text, by name",
         "default_prompt_name": "the one that is used unless encode is told otherwise",
         "truncate_dim": "so many numbers of an embedding are kept",
-        "similarity_fn_name": "how embeddings are compared",
+        "similarity_fn_name": "how embeddings are compared; MaxSim: how vectors of tokens always are",
         "activation_fn": "what predict does to a classifier's scores",
     },
     harmless={
@@ -88,6 +90,8 @@ class SentenceTransformer:
         activation: the name of what is done to a classifier's scores, None where the files do not say.
         files: parameter of a module after the pooling -> the folder of the module, and its name there.
         tokens: linears that make a vector of each token.
+        table: whether the model is a table of embeddings.
+        queries: the folder of a table of weights that makes a sparse encoder's embeddings of queries.
     """
 
     model_folder: Path
@@ -100,6 +104,8 @@ class SentenceTransformer:
     terms: str | None
     files: Mapping[str, tuple[Path, str]]
     tokens: tuple[TokenDense, ...] = ()
+    table: bool = False
+    queries: Path | None = None
 
 
 def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
@@ -135,11 +141,15 @@ def read_sentence_transformer(folder: Path) -> SentenceTransformer | None:
         modules.terms,
         modules.files,
         modules.tokens,
+        modules.table,
+        modules.queries,
     )
 
 
 def _similarity(settings: Mapping[str, Any], path: Path) -> str | None:
     name = _word(settings, "similarity_fn_name", path)
+    if name == _MAXSIM:
+        return None
     if name is not None and name not in SIMILARITIES:
         raise UnsupportedModelError(
             f"{path}: similarity_fn_name: expected one of {', '.join(SIMILARITIES)}, got {name!r:.80}"

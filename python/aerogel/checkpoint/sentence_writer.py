@@ -8,18 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from aerogel.architectures import Dense, Norm, Normalize, Step
+from aerogel.architectures import Dense, Norm, Normalize, Pooling, Step, is_table
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import write_json
+from aerogel.checkpoint.query_terms import WRITTEN as TERMS_WRITTEN
+from aerogel.checkpoint.query_terms import write_query_terms
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
-from aerogel.checkpoint.sentence_modules import ACTIVATIONS, FLAGS, STEP
+from aerogel.checkpoint.sentence_modules import ACTIVATIONS, FLAGS, STATIC, STEP
+from aerogel.checkpoint.sentence_router import FILE as ROUTER_FILE
+from aerogel.checkpoint.sentence_router import TERMS, write_router
 from aerogel.checkpoint.token_writer import token_weights, write_token_modules
 
 _INSIDE = {Dense: "linear", Norm: "norm"}
 _KINDS = {Dense: "Dense", Norm: "LayerNorm", Normalize: "Normalize"}
+#: The folder of what makes embeddings of queries beside a model that makes those of documents.
+_QUERIES = f"query_0_{TERMS}"
 #: Everything that is written here, as paths inside the model's folder.
 WRITTEN = (
     "modules.json",
+    ROUTER_FILE,
+    *(f"document_1_SpladePooling{file}" for file in ("", "/config.json")),
+    _QUERIES,
+    *(f"{_QUERIES}/{file}" for file in TERMS_WRITTEN),
     *(f"?_{kind}{file}" for kind in ("Pooling", "SpladePooling", *_KINDS.values()) for file in ("", "/config.json")),
     *(f"?_{_KINDS[kind]}/model.safetensors" for kind in _INSIDE),
 )
@@ -36,9 +46,24 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
         _write_terms(checkpoint, folder)
         return
     steps = [*pooling.steps, *([Normalize()] if pooling.normalize else [])]
-    kinds = ["Transformer", "Pooling", *(_KINDS[type(step)] for step in steps)]
-    paths = ["", "1_Pooling", *(_folder_of(i, step) for i, step in enumerate(steps))]
+    table = is_table(checkpoint.config)  # its mean is its own
+    kinds = [*([STATIC] if table else ["Transformer", "Pooling"]), *(_KINDS[type(step)] for step in steps)]
+    paths = ["", *([] if table else ["1_Pooling"]), *(_folder_of(i, step) for i, step in enumerate(steps))]
     _write_list(folder, kinds, paths, "models")
+    _write_steps(checkpoint, pooling, folder)
+    if not table:
+        _write_pooling(checkpoint, pooling, folder)
+
+
+def _write_steps(checkpoint: Checkpoint, pooling: Pooling, folder: Path) -> None:
+    for i, step in enumerate(pooling.steps):
+        if not isinstance(step, Normalize):
+            place = folder / _folder_of(i, step)
+            place.mkdir()
+            write_json(place / "config.json", _config(checkpoint, step))
+
+
+def _write_pooling(checkpoint: Checkpoint, pooling: Pooling, folder: Path) -> None:
     (folder / "1_Pooling").mkdir()
     # The flags, which every version reads, have one order; another one only a list can say.
     flags = {flag: mode in pooling.modes for flag, mode in FLAGS.items()}
@@ -52,21 +77,23 @@ def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
             **({} if checkpoint.prompts.pooled else {"include_prompt": False}),
         },
     )
-    for i, step in enumerate(pooling.steps):
-        if not isinstance(step, Normalize):
-            place = folder / _folder_of(i, step)
-            place.mkdir()
-            write_json(place / "config.json", _config(checkpoint, step))
 
 
 def _write_terms(checkpoint: Checkpoint, folder: Path) -> None:
     """The modules of a sparse encoder, if it is one."""
     if checkpoint.term_activation is None:
         return
-    _write_list(folder, ["MLMTransformer", "SpladePooling"], ["", "1_SpladePooling"], "sparse_encoder.models")
-    (folder / "1_SpladePooling").mkdir()
+    pooling = "1_SpladePooling"
+    if checkpoint.query_terms is None:
+        _write_list(folder, ["MLMTransformer", "SpladePooling"], ["", pooling], "sparse_encoder.models")
+    else:
+        pooling = "document_1_SpladePooling"
+        _write_list(folder, ["Router"], [""], "models")
+        write_router(folder, pooling, _QUERIES)
+        write_query_terms(checkpoint.query_terms, folder / _QUERIES)
+    (folder / pooling).mkdir()
     write_json(
-        folder / "1_SpladePooling" / "config.json",
+        folder / pooling / "config.json",
         {
             "pooling_strategy": "max",
             "activation_function": checkpoint.term_activation,

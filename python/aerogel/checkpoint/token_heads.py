@@ -16,7 +16,7 @@ from aerogel.architectures.token_heads import KEY, tensor_of
 from aerogel.checkpoint.safetensors_file import SafetensorsFile
 from aerogel.checkpoint.sentence_modules import TokenDense
 from aerogel.checkpoint.tensor_files import weight_file
-from aerogel.errors import CheckpointError, MissingTensorsError
+from aerogel.errors import CheckpointError, MissingTensorsError, ShapeError
 
 log = logging.getLogger("aerogel")
 
@@ -27,6 +27,8 @@ _BESIDE: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 #: The class of a checkpoint whose projection stands among its tensors, under this name.
 _COLBERT, _PROJECTION = "HF_ColBERT", "linear.weight"
+#: The linear that a module's input goes through where it is added to what the module makes, and is not as wide.
+_RESIDUAL = "residual.weight"
 
 
 @dataclass
@@ -36,12 +38,12 @@ class TokenHeads:
     Attributes:
         entries: of the config, see `aerogel.architectures.token_heads`.
         arrays: tensors that other files have, by their names here.
-        renamed: tensors of the model's own files -> their names here.
+        renamed: tensors of the model's own files -> their names here; None: another file has the same.
     """
 
     entries: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    renamed: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, str | None] = field(default_factory=dict)
 
 
 def read_token_heads(
@@ -62,18 +64,18 @@ def read_token_heads(
     found = TokenHeads()
     if config.get(KEY) is not None:
         return found
+    is_colbert = _PROJECTION in names and Config(config).architecture(None) == _COLBERT
     if modules:
         layers = []
+        if is_colbert:
+            found.renamed[_PROJECTION] = None
         for i, module in enumerate(modules):
             dense = module.dense
-            file = SafetensorsFile(weight_file(module.place))
-            for part in ("weight", "bias") if dense.bias else ("weight",):
-                if f"linear.{part}" not in file.entries:
-                    raise MissingTensorsError(file.path, [f"linear.{part}"])
-                found.arrays[f"{tensor_of('tokens', i)}.{part}"] = file.float32(f"linear.{part}")
+            for part, values in _linear_of(module).items():
+                found.arrays[f"{tensor_of('tokens', i)}.{part}"] = values
             layers.append({"outputs": dense.outputs, "bias": dense.bias, "activation": dense.activation})
         found.entries.append({"output": "tokens", "normalize": True, "layers": layers})
-    elif _PROJECTION in names and Config(config).architecture(None) == _COLBERT:
+    elif is_colbert:
         found.renamed[_PROJECTION] = tensor_of("tokens", 0) + ".weight"
         layer = {"outputs": names[_PROJECTION][0], "bias": False, "activation": None}
         found.entries.append({"output": "tokens", "normalize": True, "layers": [layer]})
@@ -88,6 +90,25 @@ def read_token_heads(
         layer = {"outputs": len(weight), "bias": bias is not None, "activation": head["activation"]}
         found.entries.append({"output": output, "normalize": head["normalize"], "layers": [layer]})
     return found
+
+
+def _linear_of(module: TokenDense) -> dict[str, NDArray[np.float32]]:
+    """Weight and bias of a module's linear. One whose input x is added to what it makes, W x + b + x, is (W + 1) x + b: so
+    it is read, whether x is added as it is or through a linear of its own."""
+    dense, file = module.dense, SafetensorsFile(weight_file(module.place))
+    widens = module.residual and dense.inputs != dense.outputs
+    names = ["linear.weight", *(["linear.bias"] if dense.bias else []), *([_RESIDUAL] if widens else [])]
+    missing = [name for name in names if name not in file.entries]
+    if missing:
+        raise MissingTensorsError(file.path, missing)
+    arrays = {name: file.float32(name) for name in names}
+    weight = arrays["linear.weight"]
+    if module.residual:
+        added = arrays[_RESIDUAL] if widens else np.eye(dense.outputs, dtype=np.float32)
+        if added.shape != weight.shape:
+            raise ShapeError(f"{file.path}: {_RESIDUAL}: expected {list(weight.shape)}, got {list(added.shape)}")
+        weight = weight + added
+    return {"weight": weight, **({"bias": arrays["linear.bias"]} if dense.bias else {})}
 
 
 def _linear_beside(stem: Path) -> tuple[NDArray[np.float32], NDArray[np.float32] | None] | None:

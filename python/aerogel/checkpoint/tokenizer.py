@@ -36,6 +36,7 @@ class Tokenizer:
         cuts_left: long texts lose their beginning, not their end.
         types: the texts of a pair have the types 0 and 1; otherwise both have 0.
         unk_id: the token that stands for what the vocabulary lacks, or None.
+        limit: where its file says that texts are cut, or None. Nothing here does it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Tokenizer:
         unk_id: int | None = None,
     ) -> None:
         # Files often carry the truncation and padding of their training run: batches here are ragged and uncut.
+        self.limit: int | None = (backend.truncation or {}).get("max_length")
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -285,6 +287,8 @@ def load_tokenizer(folder: Path, config: dict[str, Any], lowercase: bool = False
         backend.normalizer = tokenizers.normalizers.Sequence(
             steps if backend.normalizer is None else [*steps, backend.normalizer]
         )
+    if family is not None and not family.adds_special:
+        backend.post_processor = None
     cuts_left = settings.cuts_left(backend.truncation)
     bos, eos = _special_ids(folder, config, settings, backend)
     unknown = settings.token("unk_token") or getattr(backend.model, "unk_token", None)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel.architectures import Settings
 from aerogel.checkpoint.config import read_optional_json
-from aerogel.errors import TokenizerError
+from aerogel.errors import ConfigError, TokenizerError
 
 if TYPE_CHECKING:
     import tokenizers
 
+#: A `model_max_length` beyond it says that there is none: Transformers writes 10^30 then.
+_LONGEST = 1 << 30
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 #: BERT's tokenizer, by the names that other families give it too.
@@ -225,3 +227,18 @@ class TokenizerSettings:
         if not isinstance(content, str) or not all(isinstance(flag, bool) for flag in flags.values()):
             raise TokenizerError(f"{self.path}: added_tokens_decoder: expected tokens, got {token!r:.80}")
         return tokenizers.AddedToken(content, **flags)
+
+
+def length_limit(folder: Path) -> int | None:
+    """`model_max_length` of the tokenizer's settings: where sentence-transformers writes its limit since version 3.
+
+    Raises:
+        ConfigError: it is no positive whole number.
+    """
+    path = folder / "tokenizer_config.json"
+    value = read_optional_json(path).get("model_max_length")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is not None and (type(value) is not int or value < 1):
+        raise ConfigError(f"{path}: model_max_length: expected a positive whole number, got {value!r:.80}")
+    return value if value is not None and value <= _LONGEST else None

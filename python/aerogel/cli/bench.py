@@ -10,7 +10,7 @@ import typer
 
 from aerogel.cli.console import check_outputs, progress_bar, results, write_json
 from aerogel.cli.figures import show
-from aerogel.cli.options import FILES, JsonFile, Overwrite, Quant, Threads, counts, fractions, paths_by_name
+from aerogel.cli.options import FILES, JsonFile, KvCache, Overwrite, Quant, Threads, counts, fractions, paths_by_name
 from aerogel.errors import AerogelError
 
 SHAPE = re.compile(r"(\d+)[x×](\d+)")
@@ -70,6 +70,7 @@ def command(
         ),
     ] = None,
     quant: Quant = None,
+    kv_cache: KvCache = None,
     peers: Annotated[
         str,
         typer.Option(
@@ -119,9 +120,9 @@ def command(
     common = {"threads": threads, "rounds": rounds, "peers": Peers(peers, pythons)}
     shape = shape_of(target)
     if shape is None:
-        result = _measure_model(target, dense, quant, sparsities, lists, common)
+        result = _measure_model(target, dense, quant, kv_cache, sparsities, lists, common)
     else:
-        result = _measure_layer(shape, dense, quant, sparsities, lists, common)
+        result = _measure_layer(shape, dense, quant, kv_cache, sparsities, lists, common)
     show(result)
     write_json(json_file, result)
     if csv_file is not None:
@@ -134,6 +135,7 @@ def _measure_model(
     target: str,
     dense: str | None,
     quant: str | None,
+    kv_cache: str | None,
     sparsities: list[float] | None,
     lists: dict[str, list[int] | None],
     common: dict[str, Any],
@@ -151,6 +153,7 @@ def _measure_model(
             prompts=lists["prompts"],
             news=lists["news"],
             quant=quant,
+            kv_cache=kv_cache,
             **common,
             progress=progress,
         )
@@ -160,6 +163,7 @@ def _measure_layer(
     shape: tuple[int, int],
     dense: str | None,
     quant: str | None,
+    kv_cache: str | None,
     sparsities: list[float] | None,
     lists: dict[str, list[int] | None],
     common: dict[str, Any],
@@ -169,6 +173,7 @@ def _measure_layer(
     for name, value in (
         ("--dense", dense),
         ("--quant", quant),
+        ("--kv-cache", kv_cache),
         ("--prompt", lists["prompts"]),
         ("--new", lists["news"]),
     ):

@@ -11,7 +11,7 @@ import typer
 
 from aerogel.cli import sampling
 from aerogel.cli.console import loaded, say, stream_lines
-from aerogel.cli.options import Folder, Threads
+from aerogel.cli.options import Folder, KvCache, Threads
 
 if TYPE_CHECKING:
     from aerogel.engine.generation.conversation import Conversation
@@ -36,10 +36,11 @@ def command(
     frequency_penalty: sampling.FrequencyPenalty = 0.0,
     stop: sampling.Stop = None,
     lookup: sampling.Lookup = 0,
+    kv_cache: KvCache = None,
     threads: Threads = None,
 ) -> None:
     """Talk with a model. Without a terminal, each line of standard input is said, and answered on standard output."""
-    talk = loaded(folder, threads).conversation(
+    talk = loaded(folder, threads, kv_cache=kv_cache).conversation(
         system,
         max_new_tokens=count,
         temperature=temperature,

@@ -9,7 +9,7 @@ import typer
 
 from aerogel.cli import sampling
 from aerogel.cli.console import loaded, read_lines
-from aerogel.cli.options import Folder, Quant, Threads
+from aerogel.cli.options import Folder, KvCache, Quant, Threads
 
 
 def command(
@@ -42,12 +42,13 @@ def command(
         ),
     ] = None,
     quant: Quant = None,
+    kv_cache: KvCache = None,
     threads: Threads = None,
 ) -> None:
     """Continue a text, or answer one with --chat."""
     text = "\n".join(read_lines("-")) if prompt == "-" else prompt
     schema, rules = sampling.schema(json_schema), sampling.file_text(grammar)
-    loaded(folder, threads, quant=quant).generate(
+    loaded(folder, threads, quant=quant, kv_cache=kv_cache).generate(
         text,
         count,
         temperature,

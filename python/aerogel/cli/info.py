@@ -69,6 +69,12 @@ def show(folder: str, facts: Mapping[str, Any]) -> None:
         f"float32 would be {megabytes(total['fp32_bytes'])} ({total['fp32_bytes'] / total['disk_bytes']:.1f}x), "
         f"dense int8 {megabytes(total['int8_bytes'])} ({total['int8_bytes'] / total['disk_bytes']:.1f}x)"
     )
+    cache = facts["kv_cache"]
+    if cache is not None:
+        out.print(
+            f"keys and values: {cache['numbers']}, {cache['token_bytes']} bytes a token, "
+            f"{megabytes(cache['token_bytes'] * cache['positions'])} for all {cache['positions']} positions"
+        )
 
 
 def recipe_text(recipe: Mapping[str, Any] | None, quantization: str) -> str:
@@ -142,6 +148,13 @@ def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
         "recipe": (model.config.get("quantization_config") or {}).get("recipe"),
         "layers": list(layers.values()),
         "stored": stored_facts(checkpoint),
+        "kv_cache": {
+            "numbers": model.kv_cache,
+            "token_bytes": model.kv_cache_bytes,
+            "positions": model.max_positions,
+        }
+        if model.kv_cache_bytes
+        else None,
         "totals": {
             "disk_bytes": disk_bytes(checkpoint),
             "packed_bytes": model.nbytes,

@@ -34,6 +34,14 @@ Quant = Annotated[
         "\\[default: weights as the file has them]",
     ),
 ]
+KvCache = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBERS",
+        help="As what keys and values are kept: float32, float16 (half of the memory) or int8 (a quarter). "
+        "\\[default: float32 for a float32 model, or else float16]",
+    ),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.", rich_help_panel=FILES)
 ]
@@ -47,7 +55,7 @@ Overwrite = Annotated[
 Pattern = Annotated[
     str | None,
     typer.Option(
-        help="unstructured, Q:64 (8:64: 8 weights in each 64 columns), N:M (2:4), 1x4 or 2x1.", rich_help_panel=METHOD
+        help="unstructured, Q:64 (8:64: 8 weights in each 64 columns), N:M (2:4), 1x4, 4x1 or 2x1 (4 or 2 rows share a mask), or both: 8:64x4.", rich_help_panel=METHOD
     ),
 ]
 

@@ -60,7 +60,7 @@ def compress(
             it is seen there.
         sparsity: fraction of weights to remove; unless given, that of the pattern, else 0: only zeros that the model has
             already are kept as such.
-        pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1", see `aerogel.prune.parse_pattern`.
+        pattern: "unstructured", "Q:64", "N:M", "Q:64x4", "1x4", "4x1" or "2x1", see `aerogel.prune.parse_pattern`.
         quant: scheme of the linears, see `aerogel.quantize`: "int8", "int4:g64", "codebook:16", "bf16", "none" ...
         threads: tensors processed in parallel; the process's cores unless given. The result does not depend on it.
         progress: called as progress(done, total, name) after every tensor.

@@ -57,7 +57,7 @@ def compress_calibrated(
     With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make
     its results of the compressed inputs closest to the dense model's.
     """
-    static = static and not architecture.shares_layers  # the inputs of the first layer do not bound those of the others
+    static = static and not architecture.shares_layers  # the inputs where a linear is run first do not bound the others
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
     vectors = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.KEPT}
     visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done)
@@ -66,6 +66,8 @@ def compress_calibrated(
 
 
 class _Compressing(Visitor):
+    sees_again = True
+
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -87,13 +89,21 @@ class _Compressing(Visitor):
         self._static = static
         self._done = done
         self._bias_change: np.ndarray | None = None  # of the linear just visited
+        self._again: dict[tuple[str, ...], _Sums] = {}  # of linears that are run more than once
+
+    def also(self, stack: Stack, inputs: Inputs) -> None:
+        if stack.names in self._folds or any(self._is_fitted(name) for name in stack.names):
+            self._again.setdefault(stack.names, _Sums()).add(inputs)
 
     def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
         dense = [self._checkpoint.weight(name).dense() for name in stack.names]
         fold = self._folds.get(stack.names)
         fitted = [name for name in stack.names if self._is_fitted(name)]
-        seen = _Seen(inputs, self._has_bias(stack)) if fitted else None
-        statistics = seen.statistics if seen else Statistics.over(inputs, -1) if fold else None
+        sums = self._again.pop(stack.names, _Sums())
+        if fitted or fold:
+            sums.add(inputs)
+        seen = _Seen(sums, self._has_bias(stack)) if fitted else None
+        statistics = seen.statistics if seen else sums.moments.statistics() if fold else None
         targets = dense
         if seen is not None and seen.differs:
             ends = np.cumsum(stack.outputs)
@@ -158,6 +168,45 @@ class _Compressing(Visitor):
         return choice.pattern is not None or choice.compensated
 
 
+class _Sums:
+    """What `_Seen` is made of, added up over all that a linear reads: where it is run first, and where again.
+
+    Attributes:
+        moments: of the compressed inputs p.
+        terms: sums over tokens, by name, "x" and "cross" only once p and the dense model's x have differed.
+    """
+
+    def __init__(self) -> None:
+        self.moments = Moments()
+        self.terms: dict[str, np.ndarray] = {}
+
+    def add(self, inputs: Inputs) -> None:
+        """Adds what a linear reads."""
+        for seen in inputs:
+            x, p, weight = seen.x[0], seen.x[-1], seen.weight
+            weighted = p if weight is None else p * weight[:, None]
+            differs = "cross" in self.terms
+            if x is not p and not differs and self.moments.tokens:  # so far they were the same
+                self.terms["cross"] = self.moments.total
+                self.terms["x"] = self.terms["p"]
+            if x is not p or differs:
+                self._add("cross", x.T @ weighted)
+                self._add("x", _sum(x, weight))
+            self.moments.add(p, weight)
+            self._add("p", weighted.sum(axis=0, dtype=np.float64))
+            if seen.lacking is not None:
+                self._add("lacking cross", seen.lacking.T @ weighted)
+                self._add("lacking", _sum(seen.lacking, weight))
+
+    def _add(self, name: str, term: np.ndarray) -> None:
+        self.terms[name] = self.terms[name] + term if name in self.terms else term
+
+    @property
+    def means(self) -> dict[str, np.ndarray]:
+        """float32, the terms of one token."""
+        return {name: (sum / (self.moments.weight or 1)).astype(np.float32) for name, sum in self.terms.items()}
+
+
 class _Seen:
     """The moments of a linear's inputs, about their means where a bias can make up for those.
 
@@ -168,28 +217,11 @@ class _Seen:
         centred: whether the means are taken off.
     """
 
-    def __init__(self, inputs: Inputs, centred: bool) -> None:
-        moments = Moments()
-        sums: dict[str, np.ndarray] = {}
-
-        def add(name: str, term: np.ndarray) -> None:
-            sums[name] = sums[name] + term if name in sums else term
-
-        for seen in inputs:
-            x, p, weight = seen.x[0], seen.x[-1], seen.weight
-            moments.add(p, weight)
-            weighted = p if weight is None else p * weight[:, None]
-            add("p", weighted.sum(axis=0, dtype=np.float64))
-            if x is not p:
-                add("cross", x.T @ weighted)
-                add("x", _sum(x, weight))
-            if seen.lacking is not None:
-                add("lacking cross", seen.lacking.T @ weighted)
-                add("lacking", _sum(seen.lacking, weight))
-        means = {name: (total / (moments.weight or 1)).astype(np.float32) for name, total in sums.items()}
+    def __init__(self, sums: _Sums, centred: bool) -> None:
+        means = sums.means
+        self.statistics = sums.moments.statistics()
         self.centred = centred
         self.differs = len(means) > 1
-        self.statistics = moments.statistics()
         self.cross = means.get("cross", self.statistics.gram)
         self._p_mean, self._e_mean = means["p"], means.get("lacking")
         self._x_mean = means.get("x", self._p_mean)

@@ -9,7 +9,7 @@ from aerogel.architectures import Role, Tensor
 from aerogel.compression.matrix import Choice
 from aerogel.compression.recipe import Prune, Recipe
 from aerogel.errors import RecipeError
-from aerogel.prune import METHODS, Pattern, parse_pattern
+from aerogel.prune import METHODS, Pattern, Windowed, parse_pattern
 from aerogel.quantize import of_tables
 
 #: Without calibration texts more than this goes only where a method was named: by magnitude alone a model that was not
@@ -17,8 +17,6 @@ from aerogel.quantize import of_tables
 BLIND = 0.5
 #: Schemes whose rounding is so coarse that compensation pays.
 COARSE = ("int4", "codebook")
-#: Patterns that say no sparsity by themselves.
-SHAPES = ("unstructured", "1x4", "2x1")
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -84,8 +82,9 @@ def _sparsity(recipe: Recipe) -> float | None:
     prune = recipe.prune
     if prune.sparsity is not None or prune.threshold is not None:
         return prune.sparsity
-    if prune.pattern.partition(":")[0] not in SHAPES:
-        return parse_pattern(prune.pattern).sparsity
+    pattern = parse_pattern(prune.pattern)
+    if isinstance(pattern, Windowed):  # the others say no sparsity by themselves
+        return pattern.sparsity
     usual = Prune()
     idle = [name for name in ("pattern", "method", "budget", "steps") if getattr(prune, name) != getattr(usual, name)]
     if idle and not prune.layers:

@@ -73,7 +73,7 @@ class Prune:
         method: one of `aerogel.prune.METHODS`; None: "admm" with calibration texts, "magnitude" without.
         sparsity: fraction that goes; None: what the pattern says, else 0: only zeros that are there stay zeros.
             Above 0.5 it needs calibration texts, or a method by name.
-        pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
+        pattern: "unstructured", "Q:64", "N:M", "Q:64x4", "1x4", "4x1" or "2x1".
         budget: how the sparsity is shared out among layers, one of `aerogel.budget.BUDGETS`.
         threshold: weights below this magnitude go, instead of a sparsity.
         steps: number of steps, ever smaller ones, in which the sparsity of each layer is reached (calibrated methods only).

@@ -39,6 +39,7 @@ class Arguments(NamedTuple):
     pooling: str | None
     verify: bool
     quant: str | None
+    kv_cache: str | None
     attention: str = "auto"
 
 
@@ -52,6 +53,7 @@ class Loaded:
     plan: Plan
     tuner: Tuner
     table_bytes: int
+    kv_cache: str
 
 
 class Core:
@@ -60,7 +62,7 @@ class Core:
     def __init__(self, loaded: Loaded, arguments: Arguments) -> None:
         self._loaded: Loaded | None = loaded
         self._arguments = arguments
-        self._idle = Sessions()
+        self._idle = Sessions(loaded.kv_cache)
         self._warned_long = False
         self._said: set[str] = set()
         self._max_tokens: int | None = None
@@ -294,7 +296,8 @@ class Core:
         return types if self._architecture.types > 1 else None
 
     def _texts(self) -> TextRunner:
-        return TextRunner(self.tokenizer, self.max_tokens, self._session, self._warn_long)
+        zero = self._architecture.empty_is_zero
+        return TextRunner(self.tokenizer, self.max_tokens, self._session, self._warn_long, zero)
 
     def _warn_long(self) -> bool:
         """Whether nobody was told yet that texts are cut; from now on somebody was."""

@@ -158,7 +158,7 @@ class Generator(Core):
         """
         chat = {"tools": tools, "template": template, "template_arguments": template_arguments}
         return Conversation(
-            self.as_source, lambda: Session(self._plan), system, chat, {"max_new_tokens": 512, **options}
+            self.as_source, lambda: Session(self._plan, self.kv_cache), system, chat, {"max_new_tokens": 512, **options}
         )
 
     def chat(
@@ -254,6 +254,17 @@ class Generator(Core):
             "repetition_penalty": repetition_penalty,
         }
         return tokens(self.as_source(), token_ids, stop, options)
+
+    @property
+    def kv_cache(self) -> str:
+        """As what generations keep keys and values: "float32", "float16" or "int8"."""
+        return self._open.kv_cache
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """Bytes of keys and values that a token of a text takes while it is written; they are taken for 64 tokens at a time.
+        Texts that begin alike, in one call, have the common tokens once."""
+        return int(self._plan.cache_token_bytes(self.kv_cache))
 
     def as_source(self) -> Source:
         """This model as generations see it."""

@@ -32,10 +32,11 @@ from aerogel.engine.embedder import Embedder
 from aerogel.engine.generator import Generator
 from aerogel.engine.quantized import say_what_int8_saves
 from aerogel.engine.scorer import Scorer
+from aerogel.engine.sessions import KV_CACHES
 from aerogel.engine.sparse_embedder import SparseEmbedder
 from aerogel.engine.token_reader import TokenReader
 from aerogel.engine.weights import PackedParameters
-from aerogel.errors import CheckpointError
+from aerogel.errors import CheckpointError, DataError
 from aerogel.quantize import scheme
 from aerogel.tuning import Tuner, cache_bytes
 
@@ -56,6 +57,7 @@ def load(
     verify: bool = True,
     progress: Progress | None = None,
     quant: str | None = None,
+    kv_cache: str | None = None,
     attention: str = "auto",
 ) -> Model:
     """Loads a packed model, or any supported checkpoint: as it is (exact), or quantized on the way with `quant`.
@@ -79,6 +81,10 @@ def load(
             they are read, a few rows at a time, to the very values that `compress` with this scheme and without
             calibration texts would write, embeddings and heads as by its default. Unless given, or with "none", they stay
             what the file has. Not for packed models, whose weights are quantized already.
+        kv_cache: as what keys and values are kept while a text is written: "float32", which changes nothing; "float16", half
+            of the memory; "int8", a quarter, with a scale for each token and head. Unless given "float32" where all linears
+            are, and "float16" otherwise: weights of fewer bits have moved the answers by much more. `forward` and embeddings
+            keep nothing.
         attention: what attention multiplies: "float32", or "int16", 12-bit codes of queries, keys, weights and values, which
             is faster for texts of 48 tokens and more and off by about 1e-3 (docs/numerics.md); "auto": int16 where at least
             nine tenths of the linears' weights are quantized and the model writes no text, else float32.
@@ -100,8 +106,11 @@ def load(
     one_of("attention", attention, ("auto", "float32", "int16"))
     if quant is not None:
         quant = scheme(quant).name  # refuses an unknown one before any work
-    said_threads = None if threads is None else workers
-    arguments = Arguments(_lasting(path), said_threads, format, memory, pooling, verify, quant, attention)
+    if kv_cache is not None:
+        one_of("kv_cache", kv_cache, KV_CACHES, DataError)
+    arguments = Arguments(
+        _lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant, kv_cache, attention
+    )
     checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
     used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
@@ -125,10 +134,17 @@ def load(
     if not _announced.is_set():
         _announced.set()
         log.info("aerogel runs on %s with %d threads (%s)", active_isa(), plan.threads, cpu_name())
-    model = Model(Loaded(checkpoint, architecture, used, plan, tuner, weights.table_bytes), arguments)
+    kept = kv_cache or _kept_as(plan)
+    model = Model(Loaded(checkpoint, architecture, used, plan, tuner, weights.table_bytes, kept), arguments)
     if quant is None:
         say_what_int8_saves(checkpoint, architecture, model.quantization, model.nbytes)
     return model
+
+
+def _kept_as(plan: Plan) -> str:
+    """As what keys and values are kept unless somebody says so."""
+    exact = all(step["numbers"] == "float32" for step in plan.describe() if "numbers" in step)
+    return "float32" if exact else "float16"
 
 
 def _lasting(path: str | os.PathLike[str]) -> str:

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from aerogel._core import Plan, Session, release_memory
 
+#: As what a session can keep keys and values.
+KV_CACHES = ("float32", "float16", "int8")
+
 #: Bytes that all idle sessions of a model may keep. Beyond it memory is taken anew in each call: little beside what calls
 #: of that size compute.
 KEPT_BYTES = 64 << 20
@@ -36,7 +39,8 @@ class Sessions:
     There is no lock that a fork could leave closed: each operation on the deque is atomic.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kv_cache: str = "float32") -> None:
+        self._kv_cache = kv_cache  # as what keys and values are kept
         self._idle: deque[_Idle] = deque()  # the one that was returned last is the last
 
     def __len__(self) -> int:
@@ -49,7 +53,7 @@ class Sessions:
         try:
             session = self._idle.pop().session
         except IndexError:
-            session = Session(plan)
+            session = Session(plan, self._kv_cache)
         try:
             yield session
         finally:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerogel._util.checks import flag, whole_number
+from aerogel._util.checks import flag, one_of, whole_number
 from aerogel._util.checks import texts as check_texts
 from aerogel.engine.core import Core
 from aerogel.engine.progress_bar import shown_progress
 from aerogel.engine.sparse_vectors import SparseVectors
 from aerogel.errors import UnsupportedModelError
 
+if TYPE_CHECKING:
+    from aerogel.checkpoint.query_terms import QueryTerms
+
 #: Numbers of logits at once: a text's are as many as its tokens times the vocabulary.
 LOGITS = 1 << 24
+#: Queries that are looked up at once.
+QUERIES = 64
 
 
 class SparseEmbedder(Core):
@@ -26,6 +32,7 @@ class SparseEmbedder(Core):
         prompt: str | None = None,
         prompt_name: str | None = None,
         *,
+        task: str | None = None,
         max_active_dims: int | None = None,
         batch_size: int | None = None,
         show_progress_bar: bool = False,
@@ -36,6 +43,8 @@ class SparseEmbedder(Core):
             texts: one text or many.
             prompt: stands before each text.
             prompt_name: one of the model's own, see `prompts`.
+            task: "query" or "document". Some models make embeddings of queries from a table, which costs next to nothing:
+                "query" uses it where there is one. Unless given the model itself is run.
             max_active_dims: keep so many of a text's terms, the heaviest.
             batch_size: the most texts that are run at once.
             show_progress_bar: show a bar on stderr.
@@ -52,6 +61,10 @@ class SparseEmbedder(Core):
         batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
         most = None if max_active_dims is None else whole_number("max_active_dims", max_active_dims, 1)
         before = self._prompt(prompt, prompt_name)
+        if task is not None and one_of("task", task, ("query", "document")) == "query":
+            table = self._checkpoint.query_terms
+            if table is not None:
+                return _looked_up(table, [before + text for text in found], most)
         parts: list[SparseVectors] = []
         with shown_progress("texts", flag("show_progress_bar", show_progress_bar), None) as report:
             runner = self._texts()
@@ -63,3 +76,9 @@ class SparseEmbedder(Core):
                     weights = np.log1p(weights)
                 parts.append(SparseVectors.of(weights, most))
         return SparseVectors.joined(parts, self.vocab_size)
+
+
+def _looked_up(table: QueryTerms, texts: Sequence[str], most: int | None) -> SparseVectors:
+    """Embeddings of queries from a table."""
+    parts = [texts[i : i + QUERIES] for i in range(0, len(texts), QUERIES)]
+    return SparseVectors.joined([SparseVectors.of(table.of(part), most) for part in parts], len(table.weights))

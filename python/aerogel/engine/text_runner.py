@@ -31,6 +31,7 @@ class TextRunner:
         max_tokens: texts are cut there.
         session: gives a session of the model, for the time of a `with` block.
         warn_once: whether the log was told already that texts are cut; called once, when one is.
+        empty_is_zero: `fill` makes zeros of texts without tokens; else some token stands for them.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class TextRunner:
         max_tokens: int,
         session: Callable[[], AbstractContextManager[Session]],
         warn_once: Callable[[], bool],
+        empty_is_zero: bool = False,
     ) -> None:
         self._tokenizer, self._max_tokens, self._session, self._warn_once = tokenizer, max_tokens, session, warn_once
+        self._empty_is_zero = empty_is_zero
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, special tokens included; at least one each, at most `max_tokens`.
+        """The ids of each text, special tokens included; at least one each, unless such are zeros, at most `max_tokens`.
 
         Raises:
             DataError: a text has no tokens and the model has none to stand for an empty text.
@@ -62,7 +65,7 @@ class TextRunner:
             for i, sequence in zip(long, cut, strict=True):
                 ids[i] = sequence
         for i, sequence in enumerate(ids):
-            if not sequence:  # an empty text, and a tokenizer without special tokens
+            if not sequence and not self._empty_is_zero:  # an empty text, and a tokenizer without special tokens
                 begin = [self._tokenizer.bos_id, *self._tokenizer.eos_ids]
                 ids[i] = [token for token in begin if token is not None][:1]
                 if not ids[i]:
@@ -114,5 +117,12 @@ class TextRunner:
         progress: Progress | None = None,
     ) -> None:
         """Fills result [n, width], one row a sequence; the arguments are those of `run`."""
+        if self._empty_is_zero and not all(ids):
+            some = [i for i, sequence in enumerate(ids) if sequence]
+            result[:] = 0
+            rows = np.empty((len(some), result.shape[1]), np.float32)
+            self.fill(rows, [ids[i] for i in some], None, output, batch_tokens, batch_size, progress)
+            result[some] = rows
+            return
         for begin, end, rows, _ in self.run(ids, types, output, batch_tokens, batch_size, progress):
             result[begin:end] = rows

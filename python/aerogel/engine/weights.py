@@ -165,9 +165,9 @@ class PackedParameters:
         check_finite(self._tensors[name].label, array)
         return array
 
-    def vectors(self, *names: str) -> np.ndarray:
-        """Biases laid end to end, as stacked linears want them."""
-        return np.concatenate([self.vector(name) for name in names])
+    def vectors(self, *names: str | int) -> np.ndarray:
+        """Biases laid end to end, as stacked linears want them; a number stands for so many zeros."""
+        return np.concatenate([self.vector(n) if isinstance(n, str) else np.zeros(n, np.float32) for n in names])
 
     def product(self, rows: np.ndarray, *names: str) -> np.ndarray:
         """Constant rows [R, K] times the transposed weights of the named linears, rounded as they are, float32 [R, N]."""

@@ -14,7 +14,7 @@ class LayerReport:
         name: of the layer.
         shape: (N, K).
         sparsity: fraction of zeros, counted.
-        pattern: how the zeros lie: "unstructured", "Q:64", "2:4", "4:8", "1x4", "empty"; "dense" if they are few.
+        pattern: how the zeros lie: "unstructured", "Q:64", "2:4", "4:8", "1x4", "4x1", "2x1", "Q:64x4", "Q:64x2", "empty"; "dense" if they are few.
         numbers: "int8", "bf16", "float16" or "float32".
         forms: the packed forms: format, isa, nbytes, max_rows.
         format: of the form that ran.

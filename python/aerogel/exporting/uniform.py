@@ -36,6 +36,8 @@ def uniform(checkpoint: Checkpoint, architecture: Architecture) -> Checkpoint:
         UnsupportedModelError: Transformers has no config with these heads, where they must fill the hidden width, or where
             none can be added.
     """
+    if not architecture.layers:
+        return checkpoint
     layers = [
         Widths(f, g, a // g if g else 0)
         for f, a, g in zip(architecture.ffn, architecture.heads, architecture.kv_heads, strict=True)

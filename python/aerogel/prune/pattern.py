@@ -90,20 +90,24 @@ class Unstructured(Pattern):
 
 @dataclass(frozen=True)
 class Windowed(Pattern):
-    """`q` weights stay in each `window` columns of every row ("8:64", "2:4").
+    """`q` weights stay in each `window` columns of every row ("8:64", "2:4"), or of every `rows` neighbouring rows, which share
+    a mask ("8:64x4").
 
-    A last window of r columns keeps ceil(q * r / window), so it is never sparser than the others.
+    A last window of r columns keeps ceil(q * r / window), so it is never sparser than the others. Weights of rows that share
+    a mask compete by the root of the mean of their squares; the last rows may be fewer.
     """
 
     q: int
     window: int = WINDOW
+    rows: int = 1
 
     def __post_init__(self) -> None:
         window = whole_number("pattern: M of N:M", self.window, 2, WINDOW, RecipeError)
         whole_number("pattern: N of N:M", self.q, 1, window, RecipeError)
+        whole_number("pattern: R of N:MxR", self.rows, 1, 64, RecipeError)
 
     def __str__(self) -> str:
-        return f"{self.q}:{self.window}"
+        return f"{self.q}:{self.window}" + (f"x{self.rows}" if self.rows > 1 else "")
 
     @property
     def sparsity(self) -> float:
@@ -122,6 +126,11 @@ class Windowed(Pattern):
         return self
 
     def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
+        if self.rows == 1:
+            return self._select(score)
+        return self._select(pooled(score, self.rows, 1, "l2")).repeat(self.rows, axis=0)[: len(score)]
+
+    def _select(self, score: np.ndarray) -> np.ndarray:
         n, k = score.shape
         whole = k - k % self.window
         mask = np.empty((n, k), bool)
@@ -171,21 +180,22 @@ class Blocks(Pattern):
 
     def select(self, score: np.ndarray, per_row: bool) -> np.ndarray:
         n, k = score.shape
-        pooled = self._pool(score)
-        mask = largest_of_rows(pooled, self.sparsity) if per_row else largest(pooled, self.sparsity)
+        of_blocks = pooled(score, self.rows, self.columns, self.combine)
+        mask = largest_of_rows(of_blocks, self.sparsity) if per_row else largest(of_blocks, self.sparsity)
         return mask.repeat(self.rows, axis=0)[:n].repeat(self.columns, axis=1)[:, :k]
 
-    def _pool(self, score: np.ndarray) -> np.ndarray:
-        n, k = score.shape
-        if score.size == 0:
-            return np.zeros((-(-n // self.rows), -(-k // self.columns)))
-        values = score.astype(np.float64)  # squares of float32 do not underflow
-        if self.combine == "l2":
-            values *= values
-        begin_n, begin_k = np.arange(0, n, self.rows), np.arange(0, k, self.columns)
-        total = np.add.reduceat(np.add.reduceat(values, begin_k, axis=1), begin_n, axis=0)
-        mean: np.ndarray = total / (np.diff(begin_n, append=n)[:, None] * np.diff(begin_k, append=k))
-        return mean
+def pooled(score: np.ndarray, rows: int, columns: int, combine: str) -> np.ndarray:
+    """float64 [ceil(N/rows), ceil(K/columns)]: the mean of each block's scores, or with "l2" of their squares."""
+    n, k = score.shape
+    if score.size == 0:
+        return np.zeros((-(-n // rows), -(-k // columns)))
+    values = score.astype(np.float64)  # squares of float32 do not underflow
+    if combine == "l2":
+        values *= values
+    begin_n, begin_k = np.arange(0, n, rows), np.arange(0, k, columns)
+    total = np.add.reduceat(np.add.reduceat(values, begin_k, axis=1), begin_n, axis=0)
+    mean: np.ndarray = total / (np.diff(begin_n, append=n)[:, None] * np.diff(begin_k, append=k))
+    return mean
 
 
 def checked_score(score: np.ndarray) -> np.ndarray:
@@ -203,8 +213,9 @@ def checked_score(score: np.ndarray) -> np.ndarray:
 def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:
     """The pattern that `text` names.
 
-    "unstructured", or blocks "RxC" ("1x4", "2x1"; "1x4:sum"), with the given sparsity, 0.8 unless given; or "N:M"
-    ("8:64", "2:4"), where N of M columns are kept. N:M has its own sparsity, 1 - N/M; giving a different one is an error.
+    "unstructured", or blocks "RxC" ("1x4"; "4x1" and "2x1": that many rows share a mask; "1x4:sum"), with the given sparsity,
+    0.8 unless given; or "N:M" ("8:64", "2:4"), where N of M columns are kept, or "N:MxR" ("8:64x4"), where R rows share them.
+    These have their own sparsity, 1 - N/M; giving a different one is an error.
     """
     a_text("pattern", text, RecipeError)
     if sparsity is not None:
@@ -214,11 +225,12 @@ def parse_pattern(text: str, sparsity: float | None = None) -> Pattern:
     if match := re.fullmatch(r"([0-9]{1,2})x([0-9]{1,2})(:sum)?", text):
         combine = "sum" if match[3] else "l2"
         return Blocks(int(match[1]), int(match[2]), 0.8 if sparsity is None else sparsity, combine)
-    if match := re.fullmatch(r"([0-9]{1,2}):([0-9]{1,2})", text):
-        pattern = Windowed(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"([0-9]{1,2}):([0-9]{1,2})(?:x([0-9]{1,2}))?", text):
+        pattern = Windowed(int(match[1]), int(match[2]), int(match[3] or 1))
         return pattern if sparsity is None else pattern.at(sparsity)
     raise RecipeError(
-        f"pattern: expected unstructured, N:M (such as 8:{WINDOW} or 2:4), or blocks (1x4, 2x1), got {text!r:.80}"
+        f"pattern: expected unstructured, N:M (such as 8:{WINDOW} or 2:4), N:MxR (8:{WINDOW}x4), or blocks (1x4, 4x1, 2x1), "
+        f"got {text!r:.80}"
     )
 
 

@@ -30,10 +30,10 @@ def remove_layers(checkpoint: Checkpoint, architecture: Architecture, kept: Sequ
 def source_names(architecture: Architecture, kept: Sequence[int]) -> dict[str, str]:
     """The tensors of the model with only the layers `kept`, and what they were called in the whole one."""
     names = [tensor.name for tensor in architecture.tensors()]
-    prefixes = [architecture.layer_prefix.format(i) for i in range(architecture.layers)]
+    prefixes = [architecture.prefix(i) for i in range(architecture.layers)]
     found = {name: name for name in names if not name.startswith(tuple(prefixes))}
     for new, old in enumerate(kept):
-        begin = architecture.layer_prefix.format(new)
+        begin = architecture.prefix(new)
         found.update({begin + n[len(prefixes[old]) :]: n for n in names if n.startswith(prefixes[old])})
     return found
 
@@ -44,7 +44,7 @@ def layer_weights(checkpoint: Checkpoint, architecture: Architecture) -> np.ndar
     sums = np.zeros(architecture.layers)
     for i in range(architecture.layers):
         for name in names:
-            if name.startswith(architecture.layer_prefix.format(i)):
+            if name.startswith(architecture.prefix(i)):
                 sums[i] += np.abs(checkpoint.array(name)).sum(dtype=np.float64)
     return sums
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aerogel.architectures import PER_LAYER, Architecture, Group
+from aerogel.errors import UnsupportedModelError
 
 
 def without_units(architecture: Architecture, config: Mapping[str, Any], kept: Mapping[Group, int]) -> dict[str, Any]:
@@ -18,13 +19,22 @@ def without_units(architecture: Architecture, config: Mapping[str, Any], kept: M
             if group.layer is None:
                 found[architecture.config_names.get(key, key)] = group.count - gone
                 continue
-            for layer in range(architecture.layers) if architecture.shares_layers else [group.layer]:
+            for layer in architecture.layers_like(group.layer):
                 widths[key][layer] -= gone
     return with_widths(architecture, found, widths)
 
 
 def without_layers(architecture: Architecture, config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
-    """The config of the layers `kept`."""
+    """The config of the layers `kept`.
+
+    Raises:
+        UnsupportedModelError: layers share their tensors in groups, and the config says only how many there are.
+    """
+    if architecture.shares_layers and len(architecture.own_layers()) > 1:
+        raise UnsupportedModelError(
+            f"config: expected layers that are all one, or have tensors of their own, to remove some, got groups of them: "
+            f"{len(architecture.own_layers())} of {architecture.layers} layers have tensors of their own"
+        )
     widths = {key: [values[i] for i in kept] for key, values in widths_of(architecture).items()}
     found = {**config, architecture.config_names.get("num_hidden_layers", "num_hidden_layers"): len(kept)}
     found |= architecture.layer_settings(config, kept)

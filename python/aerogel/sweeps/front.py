@@ -63,5 +63,5 @@ def _family(point: Mapping[str, Any]) -> str:
     """All of a point but how sparse it is: patterns Q:64 are one family."""
     rest = {key: value for key, value in point.items() if key != "sparsity"}
     if "pattern" in rest:
-        rest["pattern"] = re.sub(r"^\d+:(\d+)$", r"Q:\1", str(rest["pattern"]))
+        rest["pattern"] = re.sub(r"^\d+:(\d+(?:x\d+)?)$", r"Q:\1", str(rest["pattern"]))
     return repr(sorted(rest.items(), key=lambda pair: pair[0]))

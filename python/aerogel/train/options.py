@@ -29,7 +29,7 @@ class Options:
             repeated to the bit.
         sparsity: of the linear layers at the end; 0: the zeros that the source has, and no more; None: 0.8, or what the
             pattern says.
-        pattern: "unstructured", "Q:64", "N:M", "1x4" or "2x1".
+        pattern: "unstructured", "Q:64", "N:M", "Q:64x4", "1x4", "4x1" or "2x1".
         stages: prunings while it learns, on a cubic curve from the source's sparsity to `sparsity`; None: one before, fitted
             to the texts (see `at_once.py`), or 16 where a pruner of one's own is given.
         prune_until: the part of the run over which stages are spread.

@@ -59,8 +59,8 @@ class RaggedParameters:
     def vector(self, name: str) -> torch.Tensor:
         return self._named[name]
 
-    def vectors(self, *names: str) -> torch.Tensor:
-        return torch.cat([self._named[name] for name in names])
+    def vectors(self, *names: str | int) -> torch.Tensor:
+        return torch.cat([self._named[name] if isinstance(name, str) else torch.zeros(name) for name in names])
 
     def product(self, rows: torch.Tensor, *names: str) -> torch.Tensor:
         return F.linear(rows, torch.cat([self._named[name] for name in names]))
@@ -261,6 +261,15 @@ class Ragged:
 
     def select_last(self, x: torch.Tensor) -> torch.Tensor:
         return x  # every token is learned from
+
+    def join(self, parts: Sequence[torch.Tensor], shifts: Sequence[int]) -> torch.Tensor:
+        return torch.cat([self._shifted(part, by) for part, by in zip(parts, shifts, strict=True)], dim=1)
+
+    def _shifted(self, x: torch.Tensor, by: int) -> torch.Tensor:
+        place = self._positions + by
+        there = (place >= 0) & (place < self._batch.lengths[self._row])
+        source = (torch.arange(len(x), device=x.device) + by).clamp(0, len(x) - 1)
+        return x[source] * there[:, None]
 
     def pool(self, x: torch.Tensor, kinds: Sequence[str]) -> torch.Tensor:
         return torch.cat([self._pool(x, kind) for kind in kinds], dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,19 +13,23 @@ WORTH_MEASURING = 0.25
 #: Sparsities that stand for those around them.
 GRID = (*(round(0.05 * i, 3) for i in range(5, 18)), *(round(0.875 + 0.025 * i, 3) for i in range(6)))
 
+_SPARSE = ("gathered_q8", "quads_q8", "masked_q8", "blocks_q8", "rows_q8", "gathered_rows_q8")
 #: Formats that can hold a kind of numbers; first the dense one, that no choice is to be slower than. Numbers of four bits
 #: stand for int8 codes, so formats of int8 hold them too; a sparse codebook has no index for weights that are left out.
 FORMATS: Mapping[str, tuple[str, ...]] = {
-    "int8": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "blocks_q8"),
-    "int4": ("dense_q8", "dense_q4", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
-    "codebook4": ("dense_q8", "dense_q4", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
-    "sparse codebook4": ("dense_q8", "gathered_q8", "quads_q8", "masked_q8", "masked_q4", "blocks_q8"),
+    "int8": ("dense_q8", *_SPARSE),
+    "int4": ("dense_q8", "dense_q4", *_SPARSE, "masked_q4"),
+    "codebook4": ("dense_q8", "dense_q4", *_SPARSE, "masked_q4"),
+    "sparse codebook4": ("dense_q8", *_SPARSE, "masked_q4"),
     "int8g": ("grouped_q8", "dense_f32", "csr_f32"),
     "blocks": ("grouped_qn",),
     "bf16": ("dense_bf16", "masked_bf16", "csr_f32"),
     "float16": ("dense_f16", "csr_f32"),
     "float32": ("dense_f32", "csr_f32"),
 }
+_ROWS = re.compile("[24]x1|[0-9]+:[0-9]+x[24]")
+#: Formats that store blocks whole: patterns (`pattern_name`) that they are measured for, elsewhere they would store many zeros.
+ONLY_FOR = {"blocks_q8": re.compile("1x4"), "rows_q8": _ROWS, "gathered_rows_q8": _ROWS}
 
 
 @dataclass(frozen=True)
@@ -71,26 +76,29 @@ def formats_of(layer: Layer) -> list[str]:
     formats = candidates(layer.numbers)
     if layer.pattern == "dense":
         return [f for f in formats if f.startswith("dense") or f == dense_format(layer.numbers)]
-    return [f for f in formats if layer.pattern == "1x4" or not f.startswith("blocks")]
+    return [f for f in formats if f not in ONLY_FOR or ONLY_FOR[f].fullmatch(layer.pattern)]
 
 
 def pattern_name(facts: Mapping[str, int], n: int, k: int) -> str:
-    """ "Q:64", "2:4", "4:8", "1x4" or "unstructured", from `WeightSource.pattern`.
+    """ "Q:64", "2:4", "4:8", "1x4", "4x1", "2x1" or "unstructured", from `WeightSource.pattern`; where 4 or 2 rows share the
+    mask of windows, "Q:64x4".
 
-    A pattern has its name if it is also filled: 5 % more zeros than it requires are tolerated.
+    A pattern has its name if it is also filled: 5 % more zeros than it requires are tolerated, 10 % in blocks.
     """
     nonzeros = facts["nonzeros"]
     if not nonzeros:
         return "empty"
     if nonzeros >= 0.9 * 4 * facts["blocks4"]:
         return "1x4"
+    rows = next((r for r in (4, 2) if nonzeros >= 0.9 * r * facts[f"rows{r}"]), 1)
+    shared = f"x{rows}" if rows > 1 else ""
     for name, most, width in (("2:4", 2, 4), ("4:8", 4, 8)):
         if facts[f"most_in_{width}"] == most and nonzeros >= 0.95 * most * n * k / width:
-            return name
+            return name + shared
     most = facts["most_in_64"]
     if most < 64 and nonzeros >= 0.95 * most * n * k / 64:
-        return f"{most}:64"
-    return "unstructured"
+        return f"{most}:64{shared}"
+    return f"{rows}x1" if shared else "unstructured"
 
 
 def numbers_of(source: WeightSource) -> str:

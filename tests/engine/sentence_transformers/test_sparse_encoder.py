@@ -6,7 +6,7 @@ import pytest
 from aerogel import SparseEncoder
 from aerogel.errors import UnsupportedModelError
 
-from ..test_sparse_embedder import TEXTS, masked_folder
+from ..test_sparse_embedder import TEXTS, masked_folder, routed_folder
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +61,13 @@ def test_terms(ours, theirs):
 def test_what_is_refused(bert_folder):
     with pytest.raises(UnsupportedModelError, match="not a masked language model"):
         SparseEncoder(bert_folder)
+
+
+def test_a_router(tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    routed_folder(tmp_path)
+    ours, theirs = SparseEncoder(tmp_path), library.SparseEncoder(str(tmp_path), device="cpu")
+    for call in ("encode", "encode_query", "encode_document"):
+        got, expected = (getattr(m, call)(TEXTS, convert_to_sparse_tensor=False) for m in (ours, theirs))
+        width = expected.shape[1]  # the table's has no rows for tokens that the tokenizer lacks
+        np.testing.assert_allclose(got[:, :width], expected, atol=2e-5)

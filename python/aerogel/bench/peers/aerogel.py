@@ -29,7 +29,7 @@ class Engine(Base):
             with np.load(self.model) as arrays:
                 self.layer = Linear(arrays["weight"], quant=quant, format=self.job["format"], threads=self.threads)
             return
-        self.loaded = load(self.model, self.threads, self.job["format"])
+        self.loaded = load(self.model, self.threads, self.job["format"], kv_cache=self.job.get("kv_cache"))
         self.output = "logits" if self.kind == "decoder" else self.loaded.outputs[0]
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from aerogel.checkpoint.compressed_tensors.quantized import (
 from aerogel.checkpoint.compressed_tensors.sparse import Stored, collect
 from aerogel.checkpoint.compressed_tensors.targets import group_of
 from aerogel.checkpoint.config import read_config, read_optional_json
-from aerogel.checkpoint.fused import split_fused, transposed
+from aerogel.checkpoint.fused import end_to_end, split_fused, transposed
 from aerogel.checkpoint.names import normalize_all
 from aerogel.checkpoint.safetensors import FolderCheckpoint
 from aerogel.checkpoint.sentence_transformers import read_sentence_transformer
@@ -101,7 +101,7 @@ class CompressedTensorsCheckpoint(FolderCheckpoint):
             raise UnsupportedModelError(
                 f"{folder}: {turned[0]}: weights that are transposed are read from float files only"
             )
-        self._stored, self._rows = split_fused(stored, self._row_count, config, folder)
+        self._stored, self._rows = end_to_end(split_fused(stored, self._row_count, config, folder), folder)
 
     def names(self) -> list[str]:
         return self._names

@@ -21,7 +21,7 @@ from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.chat import ChatTemplates, gguf_templates
 from aerogel.checkpoint.checkpoint import Checkpoint
 from aerogel.checkpoint.config import check_config
-from aerogel.checkpoint.fused import split_fused
+from aerogel.checkpoint.fused import end_to_end, split_fused
 from aerogel.checkpoint.gguf.file import GGUFFile
 from aerogel.checkpoint.gguf.settings import check_metadata
 from aerogel.checkpoint.gguf.tokenizer import tokenizer_from_metadata
@@ -84,8 +84,11 @@ class GGUFCheckpoint(Checkpoint):
         config = _Reader(self._file, name).config(names)
         super().__init__(path, config)
         check_metadata(metadata, names, name, path)
-        self._stored, self._rows = split_fused(
-            _translate(self._file, names), lambda stored: self._file.tensors[stored].shape[0], config, path
+        self._stored, self._rows = end_to_end(
+            split_fused(
+                _translate(self._file, names), lambda stored: self._file.tensors[stored].shape[0], config, path
+            ),
+            path,
         )
         self._zeros = {
             tensor: tuple(config[key] for key in keys)

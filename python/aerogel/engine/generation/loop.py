@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from aerogel.engine.generation.sharing import Loan, loan_of, take_loans
 from aerogel.engine.generation.source import Source
 from aerogel.engine.generation.speculation import Drafts, drafts_for
 from aerogel.engine.generation.writer import Writer
@@ -42,6 +43,12 @@ class _Place:
         self.stack = stack
         self.feed: list[int] = []
         self.guessed: list[int] = []
+        self.loan: Loan | None = None  # the begin of its prompt, which another text is reading
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the prompt and of the text."""
+        return self.writer.ids
 
     def plan(self, room: int) -> int:
         """Decides what is run next, of at most `room` tokens of a prompt; returns how many of them."""
@@ -93,11 +100,15 @@ def write(
                     continue
                 slot = free.pop()
                 own = stack.enter_context(ExitStack())
-                active.append(_Place(index, slot, writer, own.enter_context(drafts_for(source, writer)), held, own))
+                place = _Place(index, slot, writer, own.enter_context(drafts_for(source, writer)), held, own)
+                place.loan = loan_of(writer.ids, active) if source.in_parts and not held else None
+                active.append(place)
             if not active or (cancelled is not None and cancelled.is_set()):
                 return
             source.check_open()  # the model may have been closed since the last token
+            take_loans(session, active)
             yield from _step(source, session, active)
+            take_loans(session, active)
             for place in [place for place in active if place.writer.finish is not None]:
                 active.remove(place)
                 place.stack.close()
@@ -112,6 +123,8 @@ def _step(source: Source, session: Session, active: list[_Place]) -> Generator[E
     room = CHUNK if source.in_parts else source.architecture.max_positions
     ready = []
     for place in active:
+        if place.loan is not None:
+            continue
         if room > 0 or len(place.writer.ids) - place.held == 1:
             room -= place.plan(room)
             ready.append(place)

@@ -56,6 +56,7 @@ class SparseEncoder(EncodingWrapper):
         save_to_cpu: bool = False,
         device: Any = None,
         max_active_dims: int | None = None,
+        task: str | None = None,
         **options: Any,
     ) -> Any:
         """Embeds texts.
@@ -71,6 +72,7 @@ class SparseEncoder(EncodingWrapper):
             save_to_cpu: they are there.
             device: "cpu".
             max_active_dims: keep so many of a text's terms, the heaviest.
+            task: "query" or "document", see `Model.encode_sparse`.
             options: pool and chunk_size change nothing.
 
         Returns:
@@ -81,6 +83,7 @@ class SparseEncoder(EncodingWrapper):
         found = self.model.encode_sparse(
             texts,
             self.prompt_of(prompt, prompt_name),
+            task=task,
             max_active_dims=self.max_active_dims if max_active_dims is None else max_active_dims,
             batch_size=batch_size,
             show_progress_bar=bool(show_progress_bar),
@@ -92,6 +95,12 @@ class SparseEncoder(EncodingWrapper):
         if isinstance(texts, str):
             return tensor[0]
         return tensor if flag("convert_to_tensor", convert_to_tensor) else list(tensor)
+
+    def encode_query(
+        self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **options: Any
+    ) -> Any:
+        """As every class that embeds, and from the model's table where it has one for queries."""
+        return super().encode_query(inputs, prompt_name, prompt, *args, **{"task": "query", **options})
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """[n, m] of what `encode` gave for n and for m texts: a tensor where PyTorch is installed, else an array."""

@@ -1,0 +1,52 @@
+// Over the vocabulary of a vector/<isa>.h, which is included before.
+#pragma once
+
+#include "ops/ops.h"
+#include "ops/row.h"
+
+namespace aerogel {
+namespace {
+
+inline void keep_f16(const float* x, std::int64_t d, std::uint16_t* to) {
+  std::int64_t c = 0;
+  for (; c + kLanes <= d; c += kLanes) store_f16(to + c, load(x + c));
+  if (c < d) {
+    std::uint16_t some[kLanes];
+    store_f16(some, load_first(x + c, d - c));
+    __builtin_memcpy(to + c, some, static_cast<std::size_t>(d - c) * sizeof some[0]);
+  }
+}
+
+// Pieces of a row go through a buffer, as codes are stored several vectors at a time.
+inline void keep_q8(const float* x, std::int64_t d, std::int8_t* to, float* scale) {
+  constexpr std::int64_t kPiece = 256;
+  alignas(64) std::int8_t codes[kPiece];
+  const std::uint32_t largest = largest_bits(x, d);
+  for (std::int64_t c = 0; c < d; c += kPiece) {
+    const std::int64_t n = d - c < kPiece ? d - c : kPiece;
+    quantize_row(x + c, n, largest, codes, n, scale);
+    __builtin_memcpy(to + c, codes, static_cast<std::size_t>(n));
+  }
+}
+
+void keep_rows(const KeepTask& task) {
+  const std::int64_t row_bytes = kept_row_bytes(task.numbers, task.d), scale_bytes = static_cast<std::int64_t>(sizeof(float));
+  for (std::int64_t t = 0; t < task.rows; ++t) {
+    const std::int64_t row = (task.position + t) % kKeptTokens;
+    std::uint8_t* const block = task.blocks[(task.position + t) / kKeptTokens];
+    for (std::int64_t head = 0; head < task.heads; ++head) {
+      const float* const x = task.x + t * task.ldx + head * task.d;
+      std::uint8_t* const to = block + task.place.at + (head * kKeptTokens + row) * row_bytes;
+      if (task.numbers == Kept::float32)
+        __builtin_memcpy(to, x, static_cast<std::size_t>(row_bytes));
+      else if (task.numbers == Kept::float16)
+        keep_f16(x, task.d, reinterpret_cast<std::uint16_t*>(to));
+      else
+        keep_q8(x, task.d, reinterpret_cast<std::int8_t*>(to),
+                reinterpret_cast<float*>(block + task.place.scales + (head * kKeptTokens + row) * scale_bytes));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace aerogel
