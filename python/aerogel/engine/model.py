@@ -109,7 +109,15 @@ def load(
     if kv_cache is not None:
         one_of("kv_cache", kv_cache, KV_CACHES, DataError)
     arguments = Arguments(
-        _lasting(path), None if threads is None else workers, format, memory, pooling, verify, quant, kv_cache, attention
+        _lasting(path),
+        None if threads is None else workers,
+        format,
+        memory,
+        pooling,
+        verify,
+        quant,
+        kv_cache,
+        attention,
     )
     checkpoint = open_checkpoint(arguments.path, verify)  # the tokenizer may be read after a change of folder
     said = checkpoint.pooling
