@@ -2,11 +2,27 @@
 
 #include "bindings/bindings.h"
 #include "bindings/without_gil.h"
+#include "runtime/ops/attention.h"
 #include "runtime/ops/linear.h"
 #include "runtime/ops/quantize.h"
 
 namespace aerogel {
 namespace {
+
+constexpr std::pair<const char*, AttentionProducts> kProducts[] = {
+    {"auto", AttentionProducts::automatic}, {"float32", AttentionProducts::float32}, {"int16", AttentionProducts::int16}};
+
+AttentionProducts products_of(const std::string& name) {
+  for (const auto& [known, products] : kProducts)
+    if (name == known) return products;
+  throw Error("attention: expected one of auto, float32, int16, got '" + name + "'");
+}
+
+const char* name_of(AttentionProducts products) {
+  for (const auto& [known, other] : kProducts)
+    if (products == other) return known;
+  return "";
+}
 
 py::list describe(const Plan& plan) {
   py::list rows;
@@ -29,6 +45,7 @@ py::list describe(const Plan& plan) {
         row["terms"] = linear->terms();
         row["limit"] = linear->limit();
       }
+      if (dynamic_cast<const Attention*>(&op) != nullptr) row["products"] = name_of(plan.attention());
       if (const auto* quantize = dynamic_cast<const Quantize*>(&op)) row["limit"] = quantize->limit();
       rows.append(std::move(row));
     }
@@ -79,12 +96,15 @@ py::array_t<float> run(Session& session, const py::array& tokens, const py::arra
 
 void bind_session(py::module_& module) {
   py::class_<Plan, std::shared_ptr<Plan>>(module, "Plan", "A program made ready to run. Immutable, shared between threads.")
-      .def(py::init([](const Program& program, const std::optional<int>& threads, const std::optional<std::string>& isa) {
+      .def(py::init([](const Program& program, const std::optional<int>& threads, const std::optional<std::string>& isa,
+                       const std::string& attention) {
         const Isa chosen = isa ? isa_from_name(*isa) : active_isa();
         if (!isa_supported(chosen)) throw IsaError("instruction set '" + *isa + "' is not supported by this CPU");
-        return std::make_shared<Plan>(program, threads.value_or(0), chosen);
-      }), py::arg("program"), py::arg("threads") = py::none(), py::arg("isa") = py::none(),
-           "isa: of all ops but linears; the one in use unless given.")
+        return std::make_shared<Plan>(program, threads.value_or(0), chosen, products_of(attention));
+      }), py::arg("program"), py::arg("threads") = py::none(), py::arg("isa") = py::none(), py::arg("attention") = "float32",
+           "isa: of all ops but linears; the one in use unless given. attention: what it multiplies, float32 or int16; auto: int16 where "
+           "linears are quantized and nothing is generated.")
+      .def_property_readonly("attention", [](const Plan& self) { return name_of(self.attention()); }, "float32 or int16.")
       .def_property_readonly("threads", &Plan::threads)
       .def_property_readonly("nbytes", &Plan::weight_bytes, "Resident bytes of all packed weights.")
       .def("cache_token_bytes", [](const Plan& self, const std::string& kv_cache) {

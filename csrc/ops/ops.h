@@ -150,6 +150,46 @@ static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int
   return 4 * (block * (padded_keys + 32) + block * padded_d + 2 * padded_keys * padded_d) + 256;
 }
 
+// attention_int16: the same, with the products of whole numbers. The scales are a query's, a key's and a key's values' own, so that what
+// a query does not see has no part in its result here either. With L = attention_code_limit(d):
+//     q'[i,c] = round(q[i,c] * (L / max_c |q[i,c]|));   k'[j,c] the same of k
+//     v'[j,c] = round(v[j,c] * 2^(12 - x[j])), 2^x[j] the least power of two above max_c |v[j,c]|
+//     t[i,j]  = (s[i,j] of the codes, times both scales) log2 e + x[j];   m[i] = max_j t[i,j]
+//     p'[i,j] = round(4095 * 2^(t - m))
+//     y[i,c]  = sum_j p'[i,j] v'[j,c] 2^-12 / sum_j 4095 * 2^(t - m) * 2^-x[j]
+// for the keys that the first of 128 queries sees and those that follow, 128 at a time, whose results are added up as floats: so 32 bits
+// hold every sum. All roundings are half to even, and all sums of codes exact, on every ISA; exponentials are off by 1.1e-4.
+// Where attention_in_words is not so, it is attention.
+constexpr std::int64_t kAttentionChunk = 128;  // keys whose products are one sum: 128 * 4095 * 4096 < 2^31
+constexpr float kLeastMagnitude = 1e-30f;      // of a row: smaller ones are taken for it
+constexpr std::int64_t kLeastWords = 48;       // queries and keys: with fewer, making codes takes longer than they save
+constexpr float kLog2Of4095 = 11.9996477f;
+
+static inline bool attention_in_words(const AttentionTask& task) { return task.queries >= kLeastWords && task.keys >= kLeastWords && task.softcap == 0.0f; }
+static inline float attention_code_limit(std::int64_t d) { return d <= 128 ? 4095.0f : 2895.0f; }  // d L^2 < 2^31
+
+// Of the bits of the largest magnitude of a key's values.
+static inline std::int32_t value_exponent(std::uint32_t bits) {
+  const std::int32_t exponent = static_cast<std::int32_t>(bits >> 23) - 126;
+  return exponent < -40 ? -40 : exponent > 100 ? 100 : exponent;
+}
+// exponent in [-126, 127]
+static inline float power_of_two(std::int32_t exponent) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(exponent + 127) << 23;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// Enough for `attention` too, which serves small tasks.
+static inline std::size_t attention_int16_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d) {
+  const std::size_t width = static_cast<std::size_t>((d + 31) / 32 * 32), chunk = static_cast<std::size_t>(kAttentionChunk);
+  // codes of queries and keys, panels of keys and values, scores of 24 queries, what is added to these by distance
+  const std::size_t words = 2 * 4 * chunk * width + 4 * (24 * (chunk + 32) + chunk + 64) + 256;
+  const std::size_t floats = attention_scratch_bytes(queries, keys, d);
+  return words < floats ? floats : words;
+}
+
 // Rows that are kept for tokens to come lie in blocks of kKeptTokens tokens. In every block the rows of one head are found at the same
 // place: those of the block's tokens end to end, and so, for int8, the scale of each.
 //

@@ -192,12 +192,31 @@ class Scheduler {
   Schedule schedule_;
 };
 
+// Most weights of linears are no floats.
+bool is_quantized(const Program& program) {
+  std::int64_t all = 0, floats = 0;
+  for (const auto& op : program.ops())
+    if (const PackedLinear* weight = op->weight()) {
+      const std::string numbers = weight->numbers();
+      all += weight->n() * weight->k();
+      if (numbers == "float32" || numbers == "float16" || numbers == "bf16") floats += weight->n() * weight->k();
+    }
+  return all > 0 && floats <= all / 10;
+}
+
+AttentionProducts decided(const Program& program, AttentionProducts attention) {
+  if (attention != AttentionProducts::automatic) return attention;
+  return program.kv_caches().empty() && is_quantized(program) ? AttentionProducts::int16 : AttentionProducts::float32;
+}
+
 }  // namespace
 
-Plan::Plan(Program program, int threads, Isa isa)
+Plan::Plan(Program program, int threads, Isa isa, AttentionProducts attention)
     : program_(std::move(program)),
+      attention_(decided(program_, attention)),
       ops_(ops_for(isa)),
       team_(std::make_unique<Team>(threads == 0 ? default_threads() : threads)) {
+  if (attention_ == AttentionProducts::int16) ops_.attention = ops_.attention_int16;
   if (program_.outputs().empty()) throw Error("the program has no output");
   for (const Program::Output& output : program_.outputs()) schedules_.push_back(Scheduler(program_, output).build());
 }

@@ -20,6 +20,11 @@
 
 namespace aerogel {
 
+// What attention multiplies: floats, or 16-bit codes (AttentionTask in ops/ops.h), which are off by about 1e-3 of what is around.
+// automatic: codes where a model's linears are quantized anyway and it writes no text; so what a KV cache holds is read as it was
+// written, however a text was cut.
+enum class AttentionProducts { automatic, float32, int16 };
+
 // What a session executes: an op, and the slots it reads and writes. -1: none.
 struct Step {
   const Op* op;
@@ -45,7 +50,7 @@ struct Schedule {
 class Plan {
  public:
   // threads 0: default_threads(). `isa` is that of the ops; linears bring their own. Throws Error if the program has no output.
-  Plan(Program program, int threads, Isa isa = active_isa());
+  Plan(Program program, int threads, Isa isa = active_isa(), AttentionProducts attention = AttentionProducts::float32);
 
   const Program& program() const { return program_; }
   const Schedule& schedule(const std::string& output) const;  // throws Error naming the known ones
@@ -53,11 +58,13 @@ class Plan {
   int threads() const { return team_->size(); }
   Team& team() const { return *team_; }
   const Ops& ops() const { return ops_; }
+  AttentionProducts attention() const { return attention_; }  // float32 or int16
   std::size_t weight_bytes() const;                           // packed weights, each counted once
 
  private:
   Program program_;
-  const Ops& ops_;
+  AttentionProducts attention_;
+  Ops ops_;
   std::vector<Schedule> schedules_;
   std::unique_ptr<Team> team_;
 };

@@ -221,7 +221,7 @@ inline float largest_of(float* s, std::int64_t n) {
     a = max(a, load(s + j));
     b = max(b, load(s + j + kLanes));
   }
-  if (j < n) a = max(a, load(s + j));
+  for (; j < n; j += kLanes) a = max(a, load(s + j));
   return max_lanes(max(a, b));
 }
 

@@ -62,7 +62,8 @@ std::size_t Attention::scratch_bytes(const Extent& extent) const {
   const std::int64_t queries = std::min(extent.longest, kQueryBlock);
   // The most keys that queries in the middle see.
   const std::int64_t window = options_.window ? std::min(*options_.window, extent.keys) : extent.keys;
-  return attention_scratch_bytes(queries, std::min(extent.keys, queries + 2 * window), head_dim_);
+  const std::int64_t keys = std::min(extent.keys, queries + 2 * window);
+  return std::max(attention_scratch_bytes(queries, keys, head_dim_), attention_int16_scratch_bytes(queries, keys, head_dim_));
 }
 
 void Attention::run(const Work& work) const {

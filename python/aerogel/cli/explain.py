@@ -92,7 +92,9 @@ def show(found: Explanation) -> None:
             f"[dim]not shown: {names}: they need {WIDE} columns, this terminal has {out.width}; --json has them[/]"
         )
     rest = "".join(
-        f", {op} {ms:.2f}" for op, ms in sorted(found.rest_ms.items(), key=lambda pair: -pair[1]) if ms >= 0.005
+        f", {op} {ms:.2f}" + (f" ({found.attention} products)" if op == "attention" else "")
+        for op, ms in sorted(found.rest_ms.items(), key=lambda pair: -pair[1])
+        if ms >= 0.005
     )
     out.print(
         f"\nlinear layers {found.linear_ms:.2f} ms{rest}\n"

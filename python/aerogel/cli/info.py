@@ -144,6 +144,7 @@ def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
         "model_type": model.config.get("model_type"),
         "outputs": list(model.outputs),
         "quantization": model.quantization,
+        "attention": model.attention,
         "recipe": (model.config.get("quantization_config") or {}).get("recipe"),
         "layers": list(layers.values()),
         "stored": stored_facts(checkpoint),

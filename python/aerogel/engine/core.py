@@ -41,6 +41,7 @@ class Arguments(NamedTuple):
     quant: str | None
     kv_cache: str | None
     rerank: str | None
+    attention: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ class Core:
             return scheme(said).name
         numbers = {str(step["numbers"]) for step in self.describe() if "numbers" in step}
         return numbers.pop() if len(numbers) == 1 else "mixed"
+
+    @property
+    def attention(self) -> str:
+        """What attention multiplies: "float32" or "int16", see `load`."""
+        return str(self._plan.attention)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -257,7 +263,7 @@ class Core:
     def describe(self) -> list[dict[str, Any]]:
         """The steps of a forward pass: op and name; of linears also shape, nonzeros, bytes and the forms of the weights:
         format, ISA, bytes, and the most rows that a form serves; and the `limit` of an int8 input with a fixed scale, 0 with
-        one scale a token."""
+        one scale a token; of attention the `products`."""
         return list(self._plan.describe())
 
     def forward(

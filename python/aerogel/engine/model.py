@@ -59,6 +59,7 @@ def load(
     quant: str | None = None,
     kv_cache: str | None = None,
     rerank: str | None = None,
+    attention: str = "auto",
 ) -> Model:
     """Loads a packed model, or any supported checkpoint: as it is (exact), or quantized on the way with `quant`.
 
@@ -90,6 +91,9 @@ def load(
             "bge-reranker-gemma", as these are asked; or a template, or the path of its file: Jinja over messages of the
             roles "query" and "document", or a text with {query} and {document}. A model whose files say it (LogitScore of
             sentence-transformers, a reranker's GGUF) needs no word.
+        attention: what attention multiplies: "float32", or "int16", 12-bit codes of queries, keys, weights and values, which
+            is faster for texts of 48 tokens and more and off by about 1e-3 (docs/numerics.md); "auto": int16 where at least
+            nine tenths of the linears' weights are quantized and the model writes no text, else float32.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
@@ -97,31 +101,21 @@ def load(
         AerogelError: a subclass that names what is wrong with the files or not supported.
         RecipeError: there is no such scheme, or the model is a packed one.
     """
-    workers = thread_count(threads)
-    verify = flag("verify", verify)
     function("progress", progress)
-    text("format", format)
-    if memory is not None:
-        number("memory", memory, 0, above=True)
-        if format != "auto":
-            raise AerogelError(f"memory: goes with format 'auto', which chooses; got format {format!r}")
-    if pooling is not None:
-        one_of("pooling", pooling, MODES)
-    if quant is not None:
-        quant = scheme(quant).name  # refuses an unknown one before any work
-    if kv_cache is not None:
-        one_of("kv_cache", kv_cache, KV_CACHES, DataError)
-    lasting, count = _lasting(path), None if threads is None else workers
-    arguments = Arguments(lasting, count, format, memory, pooling, verify, quant, kv_cache, rerank)
-    checkpoint = open_checkpoint(arguments.path, verify, rerank)  # the tokenizer may be read after a change of folder
-    said = checkpoint.pooling
-    used = pooling_of(checkpoint) if pooling is None else replace(said or Pooling((), False), modes=(pooling,))
+    workers = thread_count(threads)
+    count = None if threads is None else workers
+    said = (_lasting(path), count, format, memory, pooling, verify, quant, kv_cache, rerank, attention)
+    arguments = _checked(Arguments(*said))
+    # By the whole path: the tokenizer may be read after a change of folder.
+    checkpoint = open_checkpoint(arguments.path, arguments.verify, rerank)
+    own = checkpoint.pooling
+    used = pooling_of(checkpoint) if pooling is None else replace(own or Pooling((), False), modes=(pooling,))
     architecture = architecture_of(checkpoint, used)
     program = Program()
     purpose = "generate" if architecture.generates else "encode"
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
-    rounded = None if quant == "none" else quant
+    rounded = None if quant == "none" else arguments.quant
     with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress, rounded) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
@@ -134,7 +128,7 @@ def load(
         )
     release_memory()  # of what was read, and packed since
     tuner.say_what_is_over(str(checkpoint.path))
-    plan = Plan(program, workers)
+    plan = Plan(program, workers, attention=attention)
     if not _announced.is_set():
         _announced.set()
         log.info("aerogel runs on %s with %d threads (%s)", active_isa(), plan.threads, cpu_name())
@@ -143,6 +137,22 @@ def load(
     if quant is None:
         say_what_int8_saves(checkpoint, architecture, model.quantization, model.nbytes)
     return model
+
+
+def _checked(said: Arguments) -> Arguments:
+    """The arguments of `load`, refused before any work if they are none."""
+    text("format", said.format)
+    if said.memory is not None:
+        number("memory", said.memory, 0, above=True)
+        if said.format != "auto":
+            raise AerogelError(f"memory: goes with format 'auto', which chooses; got format {said.format!r}")
+    if said.pooling is not None:
+        one_of("pooling", said.pooling, MODES)
+    one_of("attention", said.attention, ("auto", "float32", "int16"))
+    if said.kv_cache is not None:
+        one_of("kv_cache", said.kv_cache, KV_CACHES, DataError)
+    quant = None if said.quant is None else scheme(said.quant).name
+    return said._replace(verify=flag("verify", said.verify), quant=quant)
 
 
 def _kept_as(plan: Plan) -> str:

@@ -72,6 +72,7 @@ def explain(
         tokens=tokens,
         layers=layers,
         rest_ms=rest,
+        attention=model.attention,
         total_ms=total,
         dense_total_ms=dense_total,
         advice=advice(layers, rest, total, {k: c for k, c in curves.items() if c is not None}),
