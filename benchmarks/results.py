@@ -1,15 +1,20 @@
-"""Runs all that the claims rest on and writes docs/results.md with its plots. Under 15 minutes on a quiet machine.
+"""Runs all that the claims rest on and writes docs/results/CPU.md with its plots. Under 20 minutes on a quiet machine.
 
-    AEROGEL_MINILM=folder AEROGEL_SMOLLM2=file.gguf python benchmarks/results.py [--quick] [--out docs]
+    export AEROGEL_MINILM=folder AEROGEL_SMOLLM2=file.gguf
+    python benchmarks/results.py [--name zen3] [--calibrate train.csv] [--sts dev.csv] [--quick] [--out docs]
 
-Every number on that page comes from this run. Without the two models their sections are left out, and the page says so.
+Every number on that page comes from this run, and the main ones go into docs/results/CPU.json, from which docs/results.md
+compares all CPUs that were met (results_index.py). Without the two models their sections are left out, and the page says so.
+Without calibration texts the encoder is pruned by magnitude, which costs it its sense: its speed is the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -21,12 +26,15 @@ import numpy as np
 import aerogel._core as core
 import csr
 import layers
+import results_index
 import smooth
+from aerogel import load
 from aerogel.bench import Peers, Variant, bench_model, bench_variants, dense_variants, machine, plot
 from aerogel.bench.limits import limits_line
 from aerogel.bench.peers import PEERS
-from aerogel.bench.tables import markdown, notes
+from aerogel.bench.tables import cases, markdown, notes
 from aerogel.compression import compress
+from aerogel.evaluate.sts import Sts
 from conftest import PATTERNS
 
 SHAPES = ((384, 384), (1536, 384), (768, 768), (3072, 768))
@@ -34,13 +42,13 @@ SPARSITIES = ("0.5", "0.6", "0.7", "0.8", "0.9", "0.95")
 TOKENS = (1, 16, 128)
 
 
-def sweep(quick: bool, folder: Path) -> str:
-    """Speed-up of the sparse kernels over the dense int8 one, one thread, by sparsity."""
+def sweep(quick: bool, folder: Path, best: dict[str, Any]) -> str:
+    """Speed-up of the sparse kernels over the dense int8 one, one thread, by sparsity; `best` takes the fastest formats'."""
     random = np.random.default_rng(0)
     parts = []
-    sparse = [
-        name for name in layers.formats() if name == "gathered_q8" or name.endswith("_q8") and "dense" not in name
-    ]
+    # What holds int8 weights with zeros skipped; grouped_q8 is for scales of groups.
+    sparse = [name for name in layers.formats() if name.endswith("_q8") and not name.startswith(("dense", "grouped"))]
+    sparse.sort(key=lambda name: name != "gathered_q8")
     patterns = SPARSITIES if quick else SPARSITIES + PATTERNS
     for m in TOKENS:
         curves: dict[str, tuple[list[float], list[float]]] = {}
@@ -63,6 +71,9 @@ def sweep(quick: bool, folder: Path) -> str:
             for i, name in enumerate(sparse):
                 gains = [dense / t for t in times[i * len(patterns) : (i + 1) * len(patterns)]]
                 lines.append(f"| {n}x{k} ({origin}) | {name} | " + " | ".join(f"{g:.2f}" for g in gains) + " |")
+                fastest = best.setdefault(str(m), {}).setdefault(f"{n}x{k}", {})
+                for pattern, gain in zip(patterns, gains, strict=True):
+                    fastest[pattern] = max(gain, fastest.get(pattern, 0.0))
                 share = [100 * float(s) for s in SPARSITIES]
                 curves[f"{name} · {n}x{k} ({origin})"] = (share, gains[: len(SPARSITIES)])
         note = plot.caption(machine(1, limits=False), "10th percentile of interleaved calls")
@@ -76,18 +87,24 @@ def sweep(quick: bool, folder: Path) -> str:
             note,
             one=True,
         )
-        parts.append("\n".join(lines) + f"\n\n![speed-up over dense int8, {m} tokens](img/{file.name})")
+        parts.append("\n".join(lines) + f"\n\n![speed-up over dense int8, {m} tokens]({folder.name}/{file.name})")
     return "\n\n".join(parts)
 
 
-def encoder(model: Path, quick: bool, threads: int, peers: str, folder: Path) -> tuple[str, list[str]]:
+def encoder(
+    model: Path, options: argparse.Namespace, threads: int, folder: Path, figures: dict[str, Any]
+) -> tuple[str, list[str]]:
     """A real encoder, dense and pruned to 80 and 90 %, beside the peers with its dense weights."""
+    quick, kept = options.quick, ""
     with tempfile.TemporaryDirectory(prefix="aerogel-results-") as work:
         variants = dense_variants(model, Path(work), threads)
         for sparsity in (0.8, 0.9):
             path = Path(work) / f"sparse-{sparsity:g}"
-            compress(model, path, sparsity=sparsity, method="magnitude", threads=threads)
+            how = {"calibrate": str(options.calibrate)} if options.calibrate else {"method": "magnitude"}
+            compress(model, path, sparsity=sparsity, threads=threads, **how)
             variants.append(Variant(f"sparse int8 {sparsity:.0%}", str(path)))
+        if options.sts:
+            kept = accuracy(variants, options, threads)
         batches, lengths = ([1], [16, 128]) if quick else ([1, 16], [16, 128])
         result = bench_variants(
             variants,
@@ -95,27 +112,61 @@ def encoder(model: Path, quick: bool, threads: int, peers: str, folder: Path) ->
             lengths=lengths,
             threads=threads,
             rounds=3 if quick else 7,
-            peers=Peers(peers),
+            peers=Peers(options.peers),
             target=model.name,
             source=model,
         )
     plot.plot(folder / "encoder.png", result)
-    return markdown(result) + "\n![side by side](img/encoder.png)", notes(result)
+    figures["encoder"] = medians(result)
+    how = (
+        f"calibrated with {options.calibrate.name}"
+        if options.calibrate
+        else "pruned by magnitude: only their speed means anything"
+    )
+    text = f"The sparse ones are {how}.\n\n{markdown(result)}\n{kept}![side by side]({folder.name}/encoder.png)"
+    return text, notes(result)
 
 
-def decoder(model: Path, quick: bool, threads: int, peers: str, folder: Path) -> tuple[str, list[str]]:
+def accuracy(variants: list[Variant], options: argparse.Namespace, threads: int) -> str:
+    """What each variant keeps of the first one's score, as a table."""
+    lines = [f"| {options.sts.name} | Spearman | of dense fp32 | mean cosine to it |", "|---|--:|--:|--:|"]
+    task = Sts(options.sts)
+    dense = task.answer(load(variants[0].path, threads))
+    for variant in variants:
+        score = task.score(task.answer(load(variant.path, threads)), dense)
+        assert score.against is not None
+        cosine = score.against.agreement["cosine_mean"].value
+        lines.append(f"| {variant.name} | {score.value:.4f} | {score.against.kept.value:.1%} | {cosine:.3f} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def medians(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Milliseconds by case and variant."""
+    return {
+        case: {
+            v["name"]: round(v["latency_ms"][case]["median"], 4) for v in result["variants"] if case in v["latency_ms"]
+        }
+        for case in cases(result)
+    }
+
+
+def decoder(
+    model: Path, options: argparse.Namespace, threads: int, folder: Path, figures: dict[str, Any]
+) -> tuple[str, list[str]]:
     """A real language model beside the peers."""
+    quick = options.quick
     result: dict[str, Any] = bench_model(
         model,
         prompts=[32 if quick else 128],
         news=[16 if quick else 32],
         threads=threads,
         rounds=3,
-        peers=Peers(peers),
+        peers=Peers(options.decoder_peers),
     )
     result["target"] = model.name
     plot.plot(folder / "decoder.png", result)
-    return markdown(result) + "\n![side by side](img/decoder.png)", notes(result)
+    figures["decoder"] = medians(result)
+    return markdown(result) + f"\n![side by side]({folder.name}/decoder.png)", notes(result)
 
 
 def main() -> None:
@@ -127,11 +178,18 @@ def main() -> None:
         "--peers", default="auto", metavar="NAMES", help="engines beside an encoder, as in aerogel bench"
     )
     parser.add_argument("--decoder-peers", default="auto", metavar="NAMES", help="engines beside a language model")
+    parser.add_argument("--name", help="the page's name; the CPU's by default, which virtual machines may hide")
+    parser.add_argument("--calibrate", type=Path, metavar="FILE", help="calibration texts for the pruned encoders")
+    parser.add_argument("--sts", type=Path, metavar="FILE", help="rows of two sentences and a score: what they keep")
     options = parser.parse_args()
     plot.require()
-    folder = options.out / "img"
-    folder.mkdir(parents=True, exist_ok=True)
     here = machine(options.threads)
+    name = options.name or re.sub(r"[^a-z0-9]+", "-", here["cpu"].lower()).strip("-")
+    page = options.out / "results" / f"{name}.md"
+    folder = page.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, Any] = {key: here[key] for key in ("cpu", "isa", "threads", "when", "aerogel")}
+    figures |= {"name": name, "quick": options.quick, "kernels": {}}
     threads = here["threads"]
     names = {peer.distribution: name for name, peer in PEERS.items()} | {"transformers": "", "nncf": "", "scipy": ""}
     versions = []
@@ -142,9 +200,10 @@ def main() -> None:
             continue
     remarks: list[str] = []
     sections = [
-        "# Results",
+        f"# Results: {name}",
         "Written by `benchmarks/results.py`; every number is of one run on one machine. Speed-ups are over aerogel's *dense "
-        "int8* of the same shape. What the columns mean: `aerogel bench --help`, [kernels.md](kernels.md).",
+        "int8* of the same shape. What the columns mean: `aerogel bench --help`, [kernels.md](../kernels.md). Other CPUs: "
+        "[results.md](../results.md).",
         f"**{here['cpu']}**, {here['isa']}, {threads} threads; {here['when']}; {here['system']}; Python {here['python']}; "
         f"compiler {here['compiler']}; aerogel {here['aerogel']}; {', '.join(versions)}"
         + ("; **a quick run**" if options.quick else "")
@@ -168,7 +227,8 @@ def main() -> None:
     def write() -> None:
         remarked = "## Remarks\n\n" + "\n".join(f"- {line}" for line in remarks)
         parts = sections + ([remarked] if remarks else [])
-        (options.out / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        page.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
     def csr_table() -> tuple[str, list[str]]:
         tokens, sparsities = ([1, 16], [0.9]) if options.quick else ([1, 4, 16, 64, 128], [0.8, 0.9])
@@ -182,26 +242,28 @@ def main() -> None:
     def smoothness() -> str:
         found = smooth.smooth(["M"] if options.quick else list(smooth.AXES), 0.5 if options.quick else 3.0, folder)
         images = [
-            f"![cost against {smooth.LABELS[a]}](img/smooth-{a}.png)" for a in (["M"] if options.quick else smooth.AXES)
+            f"![cost against {smooth.LABELS[a]}]({folder.name}/smooth-{a}.png)"
+            for a in (["M"] if options.quick else smooth.AXES)
         ]
         steps = "\n".join(f"- {line}" for line in found) or "No step costs out of proportion."
         return steps + "\n\n" + "\n".join(images)
 
-    section("The kernels, one thread", lambda: sweep(options.quick, folder))
+    section("The kernels, one thread", lambda: sweep(options.quick, folder, figures["kernels"]))
     section(
         "An encoder beside other engines",
-        lambda: encoder(Path(os.environ["AEROGEL_MINILM"]), options.quick, threads, options.peers, folder),
+        lambda: encoder(Path(os.environ["AEROGEL_MINILM"]), options, threads, folder, figures),
         "AEROGEL_MINILM",
     )
     section(
         "A language model beside other engines",
-        lambda: decoder(Path(os.environ["AEROGEL_SMOLLM2"]), options.quick, threads, options.decoder_peers, folder),
+        lambda: decoder(Path(os.environ["AEROGEL_SMOLLM2"]), options, threads, folder, figures),
         "AEROGEL_SMOLLM2",
     )
     section("CSR in float", csr_table)
     section("Cost against size", smoothness)
     write()
-    print(options.out / "results.md")
+    results_index.write(options.out)
+    print(page)
 
 
 if __name__ == "__main__":
