@@ -114,7 +114,7 @@ def test_a_copy_shares_the_weights_and_closes_alone(bert_folder, copied):
 def test_a_pickle_loads_again_with_the_same_arguments(bert_folder, monkeypatch):
     folder = Path(bert_folder)
     monkeypatch.chdir(folder.parent)
-    model = aerogel.load(folder.name, threads=2, format="dense", memory=1.5)
+    model = aerogel.load(folder.name, threads=2, format="dense", pooling="cls", attention="float32")
     expected = model.encode(TEXTS)
     monkeypatch.chdir("/")
     data = pickle.dumps(model)

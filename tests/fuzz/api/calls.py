@@ -156,8 +156,10 @@ def _model_calls(w: World) -> dict[str, Call]:
         "load": Call(
             aerogel.load, {"path": w.bert, "threads": 1, "format": "auto", "memory": None, "pooling": "cls"}, weight=8
         ),
-        "load packed": Call(aerogel.load, {"path": w.packed, "threads": 1, "format": "dense", "memory": 1.0}),
-        "load gguf": Call(aerogel.load, {"path": w.gguf, "threads": 1, "quant": "int4:g32", "kv_cache": "int8"}),
+        "load packed": Call(aerogel.load, {"path": w.packed, "threads": 1, "memory": 1.0, "attention": "int16"}),
+        "load gguf": Call(
+            aerogel.load, {"path": w.gguf, "threads": 1, "quant": "int4:g32", "kv_cache": "int8", "rerank": None}
+        ),
         "open_checkpoint": Call(open_checkpoint, {"path_or_id": w.bert}),
         "explain": Call(
             aerogel.explain,
