@@ -213,7 +213,7 @@ struct KeptPlace {
 
 // keep_rows: of some tokens, of heads whose places follow one another.
 //     float32    as they are
-//     float16    rounded half to even, and cut to +-65504: bit-identical on every ISA, but for the bits of NaNs
+//     float16    rounded half to even, and cut to +-65504, an infinity a NaN: bit-identical on every ISA, but for the bits of NaNs
 //     int8       as `quantize` does it, a row of a head with its own scale: bit-identical on every ISA
 struct KeepTask {
   const float* x;                  // [rows, ldx]: `heads` heads of d columns
