@@ -166,6 +166,7 @@ static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int
 //     t[i,j]  = (s[i,j] of the codes, times both scales) log2 e + x[j];   m[i] = max_j t[i,j]
 //     p'[i,j] = round(4095 * 2^(t - m))
 //     y[i,c]  = sum_j p'[i,j] v'[j,c] 2^-12 / sum_j 4095 * 2^(t - m) * 2^-x[j]
+// An infinity is a NaN here, and so are values of 2^48 and more: of what is smaller the sum holds all that counts.
 // for the keys that the first of 128 queries sees and those that follow, 128 at a time, whose results are added up as floats: so 32 bits
 // hold every sum. All roundings are half to even, and all sums of codes exact, on every ISA; exponentials are off by 1.1e-4.
 // Where attention_in_words is not so, it is attention.
@@ -173,6 +174,8 @@ constexpr std::int64_t kAttentionChunk = 128;  // keys whose products are one su
 constexpr float kLeastMagnitude = 1e-30f;      // of a row: smaller ones are taken for it
 constexpr std::int64_t kLeastWords = 48;       // queries and keys: with fewer, making codes takes longer than they save
 constexpr float kLog2Of4095 = 11.9996477f;
+constexpr std::uint32_t kInfinityBits = 0x7f800000u;
+constexpr std::uint32_t kTooLargeBits = 0x57800000u;  // 2^48
 
 static inline bool attention_in_words(const AttentionTask& task) { return task.queries >= kLeastWords && task.keys >= kLeastWords && task.softcap == 0.0f; }
 static inline float attention_code_limit(std::int64_t d) { return d <= 128 ? 4095.0f : 2895.0f; }  // d L^2 < 2^31
@@ -180,7 +183,7 @@ static inline float attention_code_limit(std::int64_t d) { return d <= 128 ? 409
 // Of the bits of the largest magnitude of a key's values.
 static inline std::int32_t value_exponent(std::uint32_t bits) {
   const std::int32_t exponent = static_cast<std::int32_t>(bits >> 23) - 126;
-  return exponent < -40 ? -40 : exponent > 100 ? 100 : exponent;
+  return exponent < -40 ? -40 : exponent > 48 ? 48 : exponent;
 }
 // exponent in [-126, 127]
 static inline float power_of_two(std::int32_t exponent) {
@@ -219,7 +222,7 @@ struct KeptPlace {
 
 // keep_rows: of some tokens, of heads whose places follow one another.
 //     float32    as they are
-//     float16    rounded half to even, and cut to +-65504: bit-identical on every ISA, but for the bits of NaNs
+//     float16    rounded half to even, and cut to +-65504, an infinity a NaN: bit-identical on every ISA, but for the bits of NaNs
 //     int8       as `quantize` does it, a row of a head with its own scale: bit-identical on every ISA
 struct KeepTask {
   const float* x;                  // [rows, ldx]: `heads` heads of d columns
