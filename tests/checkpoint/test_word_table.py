@@ -10,7 +10,14 @@ import pytest
 from safetensors.numpy import save_file
 
 import aerogel
-from aerogel.errors import CheckpointError, DataError, MissingTensorsError, RecipeError, ShapeError, UnsupportedModelError
+from aerogel.errors import (
+    CheckpointError,
+    DataError,
+    MissingTensorsError,
+    RecipeError,
+    ShapeError,
+    UnsupportedModelError,
+)
 
 from ..architectures import peers
 

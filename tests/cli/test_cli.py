@@ -240,7 +240,10 @@ def test_a_template_by_name_or_from_a_file(llama_folder, tmp_path):
 
 
 def test_a_template_that_is_no_file(llama_folder, tmp_path):
-    for given, said in ((tmp_path / "no.jinja", "no.jinja: cannot be read"), ("gema", "chat template: expected Jinja or one")):
+    for given, said in (
+        (tmp_path / "no.jinja", "no.jinja: cannot be read"),
+        ("gema", "chat template: expected Jinja or one"),
+    ):
         with pytest.raises(AerogelError, match=said):
             run("generate", llama_folder, "-p", "cat sat", "--chat-template", given)
     long = "the {{ messages[0].content }}" + "{#" + "x" * 300 + "#}"  # longer than a file's name may be
