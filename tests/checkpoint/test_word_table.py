@@ -10,7 +10,14 @@ import pytest
 from safetensors.numpy import save_file
 
 import aerogel
-from aerogel.errors import CheckpointError, DataError, MissingTensorsError, ShapeError, UnsupportedModelError
+from aerogel.errors import (
+    CheckpointError,
+    DataError,
+    MissingTensorsError,
+    RecipeError,
+    ShapeError,
+    UnsupportedModelError,
+)
 
 from ..architectures import peers
 
@@ -81,6 +88,8 @@ def test_packed_and_exported(tmp_path: Path, quant: str) -> None:
     folder = folder_with(tmp_path / "m", "0_StaticEmbedding", "Normalize")
     wanted = aerogel.load(folder).encode(TEXTS)
     report = aerogel.compress(folder, tmp_path / "packed", sparsity=0.0, quant=quant)
+    with pytest.raises(RecipeError, match="prune: expected a model with linear layers"):
+        aerogel.compress(folder, tmp_path / "pruned", sparsity=0.5, quant=quant)
     assert report.file_bytes < (1 if quant == "none" else 0.5) * ROWS.nbytes + 4096
     got = aerogel.load(tmp_path / "packed").encode([*TEXTS, ""])
     np.testing.assert_allclose(got[:-1], wanted, atol=1e-6 if quant == "none" else 5e-3)

@@ -239,6 +239,28 @@ def test_a_template_by_name_or_from_a_file(llama_folder, tmp_path):
         assert run("generate", llama_folder, "-p", "cat sat", *options).stdout == answer
 
 
+def test_a_template_that_is_no_file(llama_folder, tmp_path):
+    for given, said in (
+        (tmp_path / "no.jinja", "no.jinja: cannot be read"),
+        ("gema", "chat template: expected Jinja or one"),
+    ):
+        with pytest.raises(AerogelError, match=said):
+            run("generate", llama_folder, "-p", "cat sat", "--chat-template", given)
+    long = "the {{ messages[0].content }}" + "{#" + "x" * 300 + "#}"  # longer than a file's name may be
+    result = run("generate", llama_folder, "-p", "sat", "-n", 2, "--chat-template", long)
+    assert result.stdout == aerogel.load(llama_folder).generate("sat", 2, chat=long) + "\n"
+
+
+def test_chat_quantizes_a_float_model_too(talker):
+    quantized = aerogel.load(talker, quant="int4:g32").chat([{"role": "user", "content": "the cat"}], 6)
+    assert run("chat", talker, "--quant", "int4:g32", "-n", 6, input=b"the cat\n").stdout == quantized + "\n"
+
+
+def test_bench_keeps_no_keys_of_an_encoder(packed):
+    with pytest.raises(AerogelError, match="kv_cache: goes with a language model"):
+        run("bench", packed, "--kv-cache", "int8")
+
+
 def test_usage_errors_exit_with_2(packed):
     run("banana", code=2)
     run("compress", packed, code=2)

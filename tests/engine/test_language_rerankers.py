@@ -95,6 +95,10 @@ def test_a_bare_folder(tmp_path: Path) -> None:
     )
     with pytest.raises(aerogel.ChatTemplateError, match="got 'qwen'"):
         aerogel.load(tmp_path / "m", rerank="qwen")
+    with pytest.raises(aerogel.UnsupportedModelError, match=r"gives logits, hidden; load\(rerank=\)"):
+        aerogel.load(tmp_path / "m").predict(PAIRS)
+    long = "{document} {query}" + "." * 300  # longer than a file's name may be
+    assert aerogel.load(tmp_path / "m", rerank=long).predict(PAIRS).shape == (len(PAIRS),)
 
 
 @pytest.mark.parametrize("false", [True, False])

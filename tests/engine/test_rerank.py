@@ -87,3 +87,5 @@ def test_what_is_refused(tmp_path):
 def test_an_embedding_model_does_not_score(bert_folder):
     with pytest.raises(UnsupportedModelError, match="not a classifier"):
         aerogel.load(bert_folder).predict(PAIRS)
+    with pytest.raises(UnsupportedModelError, match="rerank: expected a language model.*got BertModel"):
+        aerogel.load(bert_folder, rerank="qwen3-reranker")

@@ -135,6 +135,8 @@ def test_queries_from_a_table(tmp_path):
         again = aerogel.load(tmp_path / written)
         np.testing.assert_array_equal(again.encode_sparse(texts, task="query").toarray(), expected)
         np.testing.assert_allclose(again.encode_sparse(TEXTS).toarray(), documents, atol=1e-6)
+        said = json.loads((tmp_path / written / "query_0_SparseStaticEmbedding" / "tokenizer_config.json").read_text())
+        assert said["pad_token"] in model.tokenizer.vocabulary(), "batches are filled elsewhere"
     with pytest.raises(AerogelError, match="task: expected one of query, document, got 'passage'"):
         model.encode_sparse(texts, task="passage")
 

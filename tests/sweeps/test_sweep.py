@@ -139,6 +139,15 @@ def test_a_point_that_fails_does_not_stop_the_others(bert_folder, tmp_path, task
     assert not found.front("bytes")[3] and found.rows()[3]["error"] == "cannot be done"
 
 
+def test_the_command_says_where_nothing_succeeds(bert_folder, tmp_path, task, clock):
+    options = ["-o", tmp_path / "out", "--sts", task.files["sts"], "--seq", 8, "--threads", 1]
+    result = CliRunner().invoke(app, [str(x) for x in ["sweep", bert_folder, *options, "--grid", "pattern=4x1"]])
+    assert result.exit_code == 1, result.output
+    assert "\n4x1: prune.pattern: 4x1 prunes nothing without a sparsity" in result.stdout
+    [head] = [line for line in result.stdout.splitlines() if "x dense int8" in line]
+    assert len(head) < 120, "no column is as wide as an error"
+
+
 def test_groups_have_the_baseline_each(bert_folder, tmp_path, task, clock, monkeypatch):
     monkeypatch.setattr(RUN, "GROUP", 3)
     found = sweeps.sweep(bert_folder, tmp_path / "out", GRID, task, seq=8)

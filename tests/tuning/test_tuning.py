@@ -54,6 +54,8 @@ def test_memory_limits_the_forms():
     assert choose(measured, EVEN, "dense", memory=1.0) in ([("few", None)], [("many", None)])
     assert choose(measured, EVEN, "dense", memory=0.5) == [("few", None)]
     assert choose(measured, EVEN, "dense", memory=0.1) == [("few", None)]  # nothing fits: the smallest
+    slow = times(dense=DENSE, few=([0.2, 1, 6, 12, 90], 40), small=([2, 3, 6, 12, 90], 30))
+    assert choose(slow, EVEN, "dense", memory=0.1) == [("small", None)], "even if it is slower than dense somewhere"
 
 
 def test_never_slower_than_dense_at_a_measured_row_count():

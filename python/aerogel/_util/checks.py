@@ -138,14 +138,15 @@ def function(name: str, value: Any, error: type[AerogelError] = AerogelError) ->
         raise error(f"{name}: expected a function, got {shown(value)}")
 
 
-def items(name: str, value: Any, error: type[AerogelError] = DataError) -> list[Any]:
-    """What is in `value`, a list or anything else that can be gone through; a text is none, and no mapping or number."""
+def items(name: str, value: Any, error: type[AerogelError] = DataError, expected: str = "a list") -> list[Any]:
+    """What is in `value`, a list or anything else that can be gone through; a text is none, and no mapping or number.
+    `expected` is what the error calls what the caller takes."""
     if isinstance(value, (str, bytes, bytearray, memoryview, dict, set, frozenset)) or not isinstance(value, Iterable):
-        raise error(f"{name}: expected a list, got {shown(value)}")
+        raise error(f"{name}: expected {expected}, got {shown(value)}")
     try:
         return list(value)
     except (TypeError, MemoryError) as cause:  # an array without dimensions; a range of more than there is memory
-        raise error(f"{name}: expected a list, got {shown(value)}: {cause}") from cause
+        raise error(f"{name}: expected {expected}, got {shown(value)}: {cause}") from cause
 
 
 def texts(name: str, value: Any, error: type[AerogelError] = DataError) -> list[str]:

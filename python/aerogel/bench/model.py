@@ -56,6 +56,9 @@ def bench_model(
     """
     if kv_cache is not None:
         one_of("kv_cache", kv_cache, KV_CACHES, DataError)
+        checkpoint = open_checkpoint(folder)
+        if kind_of(checkpoint) == "encoder":
+            raise DataError(f"kv_cache: goes with a language model; {checkpoint.path} keeps no keys and values")
     workers = thread_count(threads)
     with tempfile.TemporaryDirectory(prefix="aerogel-bench-") as work:
         variants = model_variants(folder, dense, Path(work), threads, quant)

@@ -79,17 +79,20 @@ def read_query_terms(folder: Path, config: dict[str, Any]) -> QueryTerms:
     return QueryTerms(weights, load_tokenizer(folder, config), length_limit(folder))
 
 
-def write_query_terms(terms: QueryTerms, folder: Path) -> None:
-    """Writes the folder of such a module, which is made."""
+def write_query_terms(terms: QueryTerms, folder: Path, pad: int | None) -> None:
+    """Writes the folder of such a module, which is made. `pad` fills batches elsewhere; without one the unknown token does,
+    since it is masked there."""
     folder.mkdir()
     write_json(folder / "config.json", {"frozen": False})
     writer = SafetensorsWriter(folder / "model.safetensors")
     writer.add("weight", terms.weights[: terms.tokenizer.vocab_size])
     writer.close({"format": "pt"})
     terms.tokenizer.save(folder)
+    unknown = terms.tokenizer.token_of(terms.tokenizer.unk_id or 0)
     said = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": terms.tokenizer.token_of(terms.tokenizer.unk_id or 0),
+        "unk_token": unknown,
+        "pad_token": (None if pad is None else terms.tokenizer.token_of(pad)) or unknown,
     }
     limit = {} if terms.max_tokens is None else {"model_max_length": terms.max_tokens}
     write_json(folder / "tokenizer_config.json", {**said, **limit})

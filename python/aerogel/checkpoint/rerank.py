@@ -87,13 +87,19 @@ def as_reranker(checkpoint: Checkpoint, form: str | None) -> Checkpoint:
 
     Raises:
         ChatTemplateError: a template does not write both texts of a pair.
-        UnsupportedModelError: the family has no classifier, or the tokenizer not the tokens.
+        UnsupportedModelError: the family has no classifier, or the tokenizer not the tokens; or a form other than OWN is
+            named for what is no language model.
     """
     labels, score = checkpoint.config.get("id2label") or {}, checkpoint.logit_score
     if score is None and checkpoint.kind == "gguf" and sorted(labels.values()) == ["no", "yes"]:
         by_name = {name: int(index) for index, name in labels.items()}
         score = LogitScore(by_name["yes"], by_name["no"])
     declared = Config(checkpoint.config).architecture(None) or ""
+    if score is None and form not in (None, OWN) and not declared.endswith(_LANGUAGE):
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: rerank: expected a language model, which is made a reranker, got "
+            f"{declared or checkpoint.config.get('model_type')}, which stays what it is: leave rerank out"
+        )
     if score is None and (form is None or not declared.endswith(_LANGUAGE)):
         return checkpoint
     templates, messages, known = _template(checkpoint, form)
@@ -138,7 +144,7 @@ def _template(checkpoint: Checkpoint, form: str | None) -> tuple[ChatTemplates, 
 
 def _source(form: str) -> str:
     path = Path(os.path.expanduser(form))
-    if len(form) < 1024 and "\n" not in form and path.is_file():
+    if os.path.isfile(path):  # False, not an error, for a template that is too long for a name
         try:
             return path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:

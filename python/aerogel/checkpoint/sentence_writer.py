@@ -91,7 +91,7 @@ def _write_terms(checkpoint: Checkpoint, folder: Path) -> None:
         pooling = "document_1_SpladePooling"
         _write_list(folder, ["Router"], [""], "models")
         write_router(folder, pooling, _QUERIES)
-        write_query_terms(checkpoint.query_terms, folder / _QUERIES)
+        write_query_terms(checkpoint.query_terms, folder / _QUERIES, checkpoint.config.get("pad_token_id"))
     (folder / pooling).mkdir()
     write_json(
         folder / pooling / "config.json",

@@ -10,7 +10,7 @@ import typer
 
 from aerogel.cli.console import check_outputs, progress_bar, results, write_json
 from aerogel.cli.figures import show
-from aerogel.cli.options import FILES, JsonFile, KvCache, Overwrite, Quant, Threads, counts, fractions, paths_by_name
+from aerogel.cli.options import FILES, JsonFile, KvCache, Overwrite, Threads, counts, fractions, paths_by_name
 from aerogel.errors import AerogelError
 
 SHAPE = re.compile(r"(\d+)[x×](\d+)")
@@ -69,7 +69,14 @@ def command(
             metavar="SOURCE", help="The uncompressed model to compare with. \\[default: DIR's weights, unpacked]"
         ),
     ] = None,
-    quant: Quant = None,
+    quant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEME",
+            help="What a model that is not packed is measured in, GGUF files too: int8:g64, int4:g64, none and so on. "
+            "\\[default: int8]",
+        ),
+    ] = None,
     kv_cache: KvCache = None,
     peers: Annotated[
         str,

@@ -11,7 +11,7 @@ import typer
 
 from aerogel.cli import sampling
 from aerogel.cli.console import loaded, say, stream_lines
-from aerogel.cli.options import Folder, KvCache, Threads
+from aerogel.cli.options import Folder, KvCache, Quant, Threads
 
 if TYPE_CHECKING:
     from aerogel.engine.generation.conversation import Conversation
@@ -37,11 +37,12 @@ def command(
     stop: sampling.Stop = None,
     lookup: sampling.Lookup = 0,
     template: sampling.ChatTemplate = None,
+    quant: Quant = None,
     kv_cache: KvCache = None,
     threads: Threads = None,
 ) -> None:
     """Talk with a model. Without a terminal, each line of standard input is said, and answered on standard output."""
-    talk = loaded(folder, threads, kv_cache=kv_cache).conversation(
+    talk = loaded(folder, threads, quant=quant, kv_cache=kv_cache).conversation(
         system,
         template=sampling.template(template),
         max_new_tokens=count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -122,4 +123,7 @@ def file_text(file: Path | None) -> str | None:
 
 def template(said: str | None) -> str | None:
     """A chat template: the name of one, or what is in the file."""
-    return file_text(Path(said)) if said is not None and Path(said).is_file() else said
+    # os.path: False, not an error, for a template that is too long for a name. A path without a file is one that is missed.
+    if said is None or "{" in said or not (os.path.isfile(said) or os.path.splitext(said)[1] or os.sep in said):
+        return said
+    return file_text(Path(said))

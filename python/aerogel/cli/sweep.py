@@ -70,6 +70,8 @@ def command(
     show(found)
     page = write_report(None, out, sweep=found, overwrite=True)  # a sweep that continues
     console.print(f"{page}, {out / 'sweep.csv'}, {out / 'sweep.json'}", markup=False, soft_wrap=True)
+    if all(point.error for point in found.points if not point.dense):
+        raise typer.Exit(1)  # what went wrong stands behind each of them
 
 
 def show(found: Sweep) -> None:
@@ -85,13 +87,12 @@ def show(found: Sweep) -> None:
         "cosine",
         f"ms, {found.case}",
         "x dense int8",
-        "",
     ]
     table = Table(*heads, box=None, pad_edge=False)
-    for column in table.columns[1:-1]:
+    for column in table.columns[1:]:
         column.justify = "right"
-    rows = zip(found.points, found.rows(), marks(found, "bytes"), marks(found, "ms"), found.warnings())
-    for point, row, small, fast, warned in rows:
+    rows = zip(found.points, found.rows(), marks(found, "bytes"), marks(found, "ms"))
+    for point, row, small, fast in rows:
         low, high = row[f"{found.metric}_low"], row[f"{found.metric}_high"]
         cosine = row.get("cosine_mean")
         table.add_row(
@@ -104,13 +105,15 @@ def show(found: Sweep) -> None:
             "" if cosine is None else number(cosine),
             f"{milliseconds(point.ms)} {fast}" if math.isfinite(point.ms) else "",
             f"{row['speedup']:.2f}" if row["speedup"] else "",
-            escape("; ".join([*warned, *([point.error] if point.error else [])])),
             style="dim" if point.dense else "bold" if "*" in (small, fast) else None,
         )
     results().print(table)
     results().print("[dim]* on the Pareto front: nothing smaller (faster) scores as well[/]")
     if "~" in (*marks(found, "bytes"), *marks(found, "ms")):
         results().print("[dim]~ on it by chance, perhaps: the 95 % interval overlaps that of a smaller (faster) one[/]")
+    for point, warned in zip(found.points, found.warnings()):
+        for text in [*warned, *([point.error] if point.error else [])]:  # too long for a column
+            results().print(f"{point.name}: {text}", style="yellow", soft_wrap=True, markup=False)
     for note in found.notes:
         console.print(note, style="yellow", soft_wrap=True, markup=False)
 

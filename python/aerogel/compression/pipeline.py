@@ -64,6 +64,8 @@ def pack(
     checkpoint = _structured(recipe, checkpoint, ids, threads)
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
+    if _prunes(recipe) and not any(tensor.role is Role.LINEAR for tensor in tensors):
+        raise RecipeError(f"prune: expected a model with linear layers, got {checkpoint.path}, which has none to prune")
     sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
     if recipe.prune.threshold is not None:  # how much goes is known only now
         refuse_blind(asked, _overall(sparsities, tensors))
@@ -194,6 +196,12 @@ def _structured(
     if ids is None:
         return prune_structure(checkpoint, recipe.structure)
     return prune_on_texts(checkpoint, recipe.structure, ids, threads)
+
+
+def _prunes(recipe: Recipe) -> bool:
+    """Whether weights are to be removed from linear layers."""
+    prune = recipe.prune
+    return prune.threshold is not None or bool(prune.sparsity) or bool(prune.layers)
 
 
 def _sparsities(

@@ -50,7 +50,11 @@ class Scorer(Core):
             scores: np.ndarray = self.scores([texts], pairs, batch_tokens, prompt=prompt)[0]
             return scores
         if "scores" not in self.outputs:
-            raise UnsupportedModelError(f"{self._checkpoint.path}: not a classifier")
+            hint = "; load(rerank=) lets a language model score pairs" if self._architecture.generates else ""
+            raise UnsupportedModelError(
+                f"{self._checkpoint.path}: not a classifier: expected a model that gives scores, got one that gives "
+                f"{', '.join(self.outputs)}{hint}"
+            )
         texts = check_texts("texts", texts)
         batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
         batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)

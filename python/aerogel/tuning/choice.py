@@ -74,8 +74,8 @@ def choose(times: Times, weights: Mapping[int, float], dense: str, memory: float
         taken = {r: times.seconds[serving(forms, r)][r] for r in rows}
         slower = any(taken[r] > (1 + NOISE) * times.seconds[dense][r] for r in rows)
         relative = sum(weights[r] * taken[r] / best[r] for r in rows) / sum(weights.values())
-        # Over the limit, the smallest; else the fastest of those that beat dense everywhere, if there are any.
-        return (over, slower, nbytes if over else relative + MEMORY_WORTH * nbytes / unit, len(forms))
+        # Over the limit, the smallest, however fast; else the fastest of those that beat dense everywhere, if there are any.
+        return (over, slower and not over, nbytes if over else relative + MEMORY_WORTH * nbytes / unit, len(forms))
 
     options: list[Forms] = [[(format, None)] for format in times.seconds]
     for few in times.seconds:

@@ -269,6 +269,19 @@ def test_templates_by_name(llama_folder, tmp_path):
     assert list(ids) == written
 
 
+def test_what_known_templates_are_given(llama_folder, caplog):
+    """Parts of texts are a text there, as other servers take them; marks that are no tokens are said once."""
+    model = aerogel.load(llama_folder)
+    parts = [{"type": "text", "text": "the cat"}, {"type": "text", "text": "sat"}]
+    with caplog.at_level(logging.WARNING, "aerogel"):
+        said = model.chat_text([{"role": "user", "content": parts}], template="chatml")
+        assert said == model.chat_text([{"role": "user", "content": "the cat\nsat"}], template="chatml")
+        model.chat_text([HI], template="zephyr")
+    assert caplog.text.count("expected its marks among the tokens") == 1 and "<|im_start|>, <|im_end|>" in caplog.text
+    with pytest.raises(DataError, match="messages: expected a text, or parts of texts, as the content.*at 0"):
+        model.chat_text([{"role": "user", "content": [{"type": "image", "url": "a"}]}], template="chatml")
+
+
 def test_smollm2(smollm2):
     jinja = open_checkpoint(smollm2).chat_templates.choose(None, False)
     text = render(jinja, {"messages": [{"role": "user", "content": "hi"}], "add_generation_prompt": True}, "")

@@ -208,8 +208,8 @@ def test_options_that_are_none(llama, options, said):
 
 def test_prompts_that_are_none(llama):
     for wrong, said in (
-        (3, "text: expected a list, got 3"),
-        ([None], "prompt: expected"),
+        (3, "text: expected a text, token ids, or a list of them, got 3"),
+        ([None], "prompt: expected a text or token ids, got None"),
         (["a", 3], "prompt: expected"),
         ([[5], [-1]], "prompt: expected none below 0"),
     ):
@@ -221,6 +221,8 @@ def test_prompts_that_are_none(llama):
         llama.stream(["a"])
     with pytest.raises(DataError, match="chat: expected a text"):
         llama.generate([5], chat=True)
+    with pytest.raises(DataError, match="stop: expected a string, or a list of them, got 5"):
+        llama.generate("a", stop=5)
 
 
 def test_a_long_prompt_comes_in_parts(llama, monkeypatch):

@@ -40,7 +40,7 @@ def writers_for(source: Source, prompts: Any, chat: bool | str, options: Mapping
         AerogelError: a prompt or an option is none; nothing has been computed then.
     """
     source.check()
-    found = [prompts] if is_one(prompts) else items("text", prompts)
+    found = [prompts] if is_one(prompts) else items("text", prompts, expected="a text, token ids, or a list of them")
     wanted = options_for(len(found), with_end(source, chat, options))
     return [Writer(source, prompt_tokens(source, one, chat), own) for one, own in zip(found, wanted, strict=True)]
 

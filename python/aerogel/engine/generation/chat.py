@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from aerogel._util.checks import flag, items, shown, text
 from aerogel.checkpoint.known_chats import CHATS, fitting
 from aerogel.engine.generation.source import Source
 from aerogel.errors import ChatTemplateError, DataError, TokenizerError
+
+log = logging.getLogger("aerogel")
 
 #: Where a message may have its reasoning, in the order in which they count; the first is what templates read.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -43,6 +46,9 @@ def chat_text(
     if template is None and not templates.sources:
         _name_one(source)
     jinja = templates.choose(template, tools is not None)
+    if template in CHATS and template not in templates.sources:
+        _say_unfit(source, str(template))
+        conversation = _as_texts(conversation)
     last = _mark_last(conversation, jinja) if continued else ""
     values = {
         **_special_tokens(source),
@@ -73,6 +79,38 @@ def _name_one(source: Source) -> None:
             f"{source.checkpoint.path}: the model has no chat template: expected one to be given, as Jinja or by name: "
             f"{name!r} fits its vocabulary"
         )
+
+
+def _say_unfit(source: Source, name: str) -> None:
+    """Says once that a known template is written with marks that are no tokens of the model."""
+    try:
+        missing = [mark for mark in CHATS[name].marks if source.tokenizer.id_of(mark) is None]
+    except TokenizerError:
+        return
+    if missing and name not in source.said:
+        source.said.add(name)
+        log.warning(
+            "%s: the chat template %r is not the model's: expected its marks among the tokens, got none for %s",
+            source.checkpoint.path,
+            name,
+            ", ".join(missing),
+        )
+
+
+def _as_texts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with a text as the content, where it came in parts: the known templates write nothing else."""
+    found = []
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        if isinstance(content, list):
+            texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+            if not all(isinstance(one, str) for one in texts):
+                raise DataError(
+                    f"messages: expected a text, or parts of texts, as the content, got {shown(content)} at {number}"
+                )
+            message = {**message, "content": "\n".join(map(str, texts))}
+        found.append(message)
+    return found
 
 
 def with_end(source: Source, template: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:

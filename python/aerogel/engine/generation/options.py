@@ -117,7 +117,9 @@ def _one_each(name: str, values: Any, count: int) -> list[Any]:
 
 
 def _stops(stop: Any) -> tuple[str, ...]:
-    found = tuple([stop] if isinstance(stop, str) else [] if stop is None else items("stop", stop))
+    if isinstance(stop, str):
+        stop = [stop]
+    found = () if stop is None else tuple(items("stop", stop, expected="a string, or a list of them"))
     for one in found:
         if not text("stop", one, DataError) or len(one) > _LONGEST_STOP:
             raise DataError(f"stop: expected strings of 1 to {_LONGEST_STOP} characters, got {shown(one)}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aerogel._util.checks import flag
+from aerogel._util.checks import flag, shown
 from aerogel._util.checks import text as check_text
 from aerogel.engine.generation.chat import chat_tokens
 from aerogel.engine.generation.source import Source
@@ -30,6 +30,8 @@ def prompt_tokens(source: Source, prompt: str | Sequence[int] | np.ndarray, chat
     if not isinstance(prompt, str):
         if chat:
             raise DataError("chat: expected a text for the user to say, got token ids")
+        if not isinstance(prompt, (Sequence, np.ndarray)):
+            raise DataError(f"prompt: expected a text or token ids, got {shown(prompt)}")
         return [int(token) for token in prompt_ids("prompt", prompt)]
     prompt = check_text("text", prompt, DataError)
     if chat:

@@ -54,7 +54,10 @@ class Source:
     def check(self) -> None:
         """Raises UnsupportedModelError unless the model writes texts, ConfigError where its files name tokens beyond it."""
         if not self.architecture.generates:
-            raise UnsupportedModelError(f"{self.checkpoint.path}: not a generating model")
+            given = ", ".join(self.architecture.outputs)
+            raise UnsupportedModelError(
+                f"{self.checkpoint.path}: not a generating model: expected a language model, got one that gives {given}"
+            )
         self.checkpoint.generation.check_ids(self.architecture.vocab_size, self.checkpoint.path)
 
     def ends(self) -> frozenset[int]:

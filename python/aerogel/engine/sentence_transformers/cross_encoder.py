@@ -44,8 +44,11 @@ class CrossEncoder(Wrapper):
         # A language model is asked by its own template here, as sentence-transformers does it.
         super().__init__(name, **{"rerank": OWN, **options})
         if "scores" not in self.model.outputs:
+            given = ", ".join(self.model.outputs)
             self.close()
-            raise UnsupportedModelError(f"{name}: not a classifier or reranker")
+            raise UnsupportedModelError(
+                f"{name}: not a classifier or reranker: expected a model that gives scores, got one that gives {given}"
+            )
         if num_labels not in (None, self.num_labels):
             raise AerogelError(f"num_labels: expected {self.num_labels}, as the model has, got {num_labels!r:.80}")
         if max_length is not None:
