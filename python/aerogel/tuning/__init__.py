@@ -13,6 +13,7 @@ from __future__ import annotations
 from aerogel.tuning.between import in_turn
 from aerogel.tuning.choice import ROWS, Forms, Times, choose, serving
 from aerogel.tuning.curves import Curve, curve, random_source
+from aerogel.tuning.forecast import curves_of
 from aerogel.tuning.layers import (
     FORMATS,
     WORTH_MEASURING,
@@ -40,6 +41,7 @@ __all__ = [
     "candidates",
     "choose",
     "curve",
+    "curves_of",
     "dense_format",
     "enabled",
     "estimated",
