@@ -22,9 +22,10 @@ from aerogel.compression.report import CompressReport
 from aerogel.compression.search import ATTEMPTS, HIGHEST, SLACK, at_sparsity, least
 from aerogel.engine.kinds import prunable
 from aerogel.engine.model import load
+from aerogel.engine.steps import step_times
 from aerogel.errors import RecipeError
 from aerogel.quantize import scheme
-from aerogel.tuning import Curve, curves_of
+from aerogel.tuning import Forecast, forecast
 
 log = logging.getLogger("aerogel")
 
@@ -41,18 +42,18 @@ def pack_to_latency(
     """The least sparse model that runs one sequence of `tokens` tokens in at most `seconds` on this machine.
 
     What the linears take with zeros in the recipe's pattern comes from the times of their kernels (see
-    `aerogel.tuning.curves_of`); what the rest takes is measured on the dense model in the recipe's numbers. The model that
-    is packed is then run, and packed again with more sparsity should it be slower than predicted.
+    `aerogel.tuning.forecast`); what they and the rest take now is measured on the dense model in the recipe's numbers. The
+    model that is packed is then run, and packed again with more sparsity should it be slower than predicted.
 
     Raises:
         RecipeError: not even a sparsity of 0.98 is fast enough; the message says what is reachable.
     """
-    whole, curves = _dense_form(checkpoint, recipe, tokens, threads)
-    rest = max(0.0, whole - sum(course.seconds(0.0) for course in curves))
+    whole, found = _dense_form(checkpoint, recipe, tokens, threads)
+    rest = whole - sum(found.dense.values())
     numbers = scheme(recipe.quantize.weights).name
 
     def predicted(sparsity: float) -> float:
-        return rest + sum(course.seconds(sparsity) for course in curves)
+        return rest + sum(found.seconds(sparsity).values())
 
     if predicted(HIGHEST) > seconds:
         raise RecipeError(
@@ -77,8 +78,8 @@ def pack_to_latency(
     raise RecipeError(f"target latency: expected at most {_ms(seconds)}, measured {_ms(measured)}")
 
 
-def _dense_form(checkpoint: Checkpoint, recipe: Recipe, tokens: int, threads: int | None) -> tuple[float, list[Curve]]:
-    """Seconds of a pass of the model without new zeros, and the curves of what can be pruned in the recipe's pattern.
+def _dense_form(checkpoint: Checkpoint, recipe: Recipe, tokens: int, threads: int | None) -> tuple[float, Forecast]:
+    """Seconds of a pass of the model without new zeros, and what zeros in the recipe's pattern make of its linears.
 
     Raises:
         RecipeError: no sparse kernel serves these numbers here.
@@ -90,15 +91,19 @@ def _dense_form(checkpoint: Checkpoint, recipe: Recipe, tokens: int, threads: in
     with tempfile.TemporaryDirectory(prefix="aerogel-latency-") as folder:
         path = Path(folder) / "m"
         pack(checkpoint, path, dense, threads=threads)
-        with load(path, threads) as model:
-            steps = prunable(model.describe(), architecture_of(open_checkpoint(path)))
-            found = curves_of(steps, tokens, model.threads, model.streamed, recipe.prune.pattern)
-        curves = [course for course in found.values() if course is not None]
-        if len(curves) < len(found):
-            raise RecipeError(
-                f"target latency: no sparse kernel serves {active_isa()}, so sparsity does not change the speed"
-            )
-        return latency(path, tokens, threads), curves
+        with load(path, threads, "dense") as model:
+            count = min(tokens, model.max_tokens)
+            times = step_times([model], 1, count)[0]
+            linears = {name: seconds for op, name, seconds in times if op == "linear"}
+            steps = [
+                s for s in prunable(model.describe(), architecture_of(open_checkpoint(path))) if s["name"] in linears
+            ]
+            found = forecast(steps, linears, count, model.threads, model.streamed, recipe.prune.pattern)
+    if any(course is None for course in found.curves.values()):
+        raise RecipeError(
+            f"target latency: no sparse kernel serves {active_isa()}, so sparsity does not change the speed"
+        )
+    return sum(seconds for _, _, seconds in times), found
 
 
 def latency(path: Path, tokens: int, threads: int | None, seconds: float = 1.0) -> float:

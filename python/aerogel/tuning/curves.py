@@ -41,15 +41,15 @@ class Curve:
         gains = [d / s for d, s in zip(self.dense, self.sparse, strict=True)]
         return float(np.interp(sparsity, self.sparsities, gains))
 
-    def seconds(self, sparsity: float) -> float:
-        """What a layer with such zeros takes in the format that it would get: a dense one where sparse ones are slower."""
-        dense = statistics.median(self.dense)
-        fastest = min(dense, self.compact)
-        return fastest if sparsity < WORTH_MEASURING else min(fastest, dense / self.gain(sparsity))
+    @property
+    def dense_seconds(self) -> float:
+        """Of the dense format, at any sparsity."""
+        return statistics.median(self.dense)
 
     def share(self, sparsity: float) -> float:
-        """The same as a part of what the dense format takes."""
-        return self.seconds(sparsity) / statistics.median(self.dense)
+        """What a layer with such zeros takes in the fastest format, as a part of what the dense one takes."""
+        fastest = min(1.0, self.compact / self.dense_seconds)
+        return fastest if sparsity < WORTH_MEASURING else min(fastest, 1 / self.gain(sparsity))
 
     @property
     def wins_from(self) -> float | None:
