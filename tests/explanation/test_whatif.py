@@ -98,7 +98,7 @@ def test_the_linears_inside_are_replaced_and_the_rest_stays(curves):
         ("sparsity=0.5", 5, "up (2 layers): below 60% zeros nothing is gained here"),
         ("sparsity=0.8,pattern=1x4", 5, "up (2 layers): zeros in 1x4 gain nothing here"),
         ("pattern=2:4", 5, "up (2 layers): no kernel of this CPU gains from zeros in 2:4"),
-        ("quant=int4", 3, "up (2 layers): int4:g64 dense would take 0.5 of the time of dense"),
+        ("quant=int4", 3, "up (2 layers): int4:g64 dense would take 0.50 of the time of dense"),
         ("sparsity=0.1", 5, "up (2 layers): below 60% zeros nothing is gained here"),
     ],
 )

@@ -52,6 +52,7 @@ def test_curves_of_patterns_are_measured_once(monkeypatch, tmp_path):
     monkeypatch.setenv("AEROGEL_TUNE", "on")
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path))
     monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
+    monkeypatch.setattr("aerogel.tuning.curves.ENOUGH", 2)
     measured = []
 
     def made_up(source, layer):
@@ -65,4 +66,13 @@ def test_curves_of_patterns_are_measured_once(monkeypatch, tmp_path):
         found = tuning.curves_of(steps, 8, 1, False, "4x1")
         assert found["a"] is found["b"] and found["a"].sparsities == (0.5, 0.9)
         assert tuning.curves_of(steps[:1], 8, 1, False, "8:64x4")["a"].sparsities == (0.875,)
-    assert measured == [("4x1", 0.5, 128), ("4x1", 0.9, 128), ("8:64x4", 0.875, 128)]
+    unstructured = [
+        ("unstructured", 0.5, 128),
+        ("unstructured", 0.9, 128),
+    ]  # for its dense times: one look may be disturbed
+    assert measured == [("4x1", 0.5, 128), ("4x1", 0.9, 128), *unstructured, ("8:64x4", 0.875, 128)]
+
+
+def test_a_disturbed_look_does_not_count():
+    found = Curve((0.3, 0.5, 0.7, 0.8, 0.9), (2.0, 2.0, 5.0, 2.0, 2.0), (3.0, 2.0, 1.5, 1.0, 0.5))
+    assert found.dense_seconds == 2 and found.gain(0.7) == pytest.approx(2 / 1.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,25 +139,27 @@ def what_if(base: Base, asked: Scenario, progress: Progress | None = None) -> Wh
         dense_linear_ms=1e3 * sum(seconds.values()),
         dense_total_ms=1e3 * whole,
         numbers=", ".join(dict.fromkeys(str(step["numbers"]) for step in steps)),
-        notes=list(_notes(steps, asked, found)),
+        notes=_notes(steps, asked, found),
     )
 
 
-def _notes(steps: Sequence[Mapping[str, Any]], asked: Scenario, found: Forecast) -> Iterator[str]:
-    """One of each shape: the part of the dense time that it would take, or that nothing is gained."""
-    groups: dict[tuple[Any, ...], list[str]] = {}
+def _notes(steps: Sequence[Mapping[str, Any]], asked: Scenario, found: Forecast) -> list[str]:
+    """The part of the dense time that linears would take, or that nothing is gained; the same is said once."""
+    said: dict[str, list[str]] = {}
     for step in steps:
-        groups.setdefault((step["numbers"], *step["shape"], step["terms"]), []).append(step["name"])
-    for names in groups.values():
-        curve, share = found.curves[names[0]], found.share(names[0], asked.sparsity)
+        said.setdefault(_note(step["name"], asked, found), []).append(step["name"])
+    return [f"{group_name(names)}: {text}" for text, names in said.items()]
+
+
+def _note(name: str, asked: Scenario, found: Forecast) -> str:
+    """What is said of one linear."""
+    curve, share = found.curves[name], found.share(name, asked.sparsity)
+    if share <= NO_GAIN or not asked.sparsity:
         zeros = f"{asked.pattern} at {asked.sparsity:.0%}" if asked.sparsity else "dense"
-        what = f"{asked.quant} {zeros}" if asked.quant else zeros
-        if share <= NO_GAIN or not asked.sparsity:
-            yield f"{group_name(names)}: {what} would take {share:.2g} of the time of dense"
-        elif curve is None:
-            yield f"{group_name(names)}: no kernel of this CPU gains from zeros in {asked.pattern}"
-        elif curve.wins_from is None or len(curve.sparsities) == 1:
-            yield f"{group_name(names)}: zeros in {asked.pattern} gain nothing here"
-        else:
-            where = "" if asked.pattern == "unstructured" else f" in {asked.pattern}"
-            yield f"{group_name(names)}: below {curve.wins_from:.0%} zeros{where} nothing is gained here"
+        return f"{asked.quant} {zeros}".removeprefix("None ") + f" would take {share:.2f} of the time of dense"
+    if curve is None:
+        return f"no kernel of this CPU gains from zeros in {asked.pattern}"
+    if curve.wins_from is None or len(curve.sparsities) == 1:
+        return f"zeros in {asked.pattern} gain nothing here"
+    where = "" if asked.pattern == "unstructured" else f" in {asked.pattern}"
+    return f"below {curve.wins_from:.0%} zeros{where} nothing is gained here"

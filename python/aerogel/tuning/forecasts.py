@@ -91,7 +91,7 @@ def forecast(
     """
     curves = curves_of(steps, tokens, threads, streamed, pattern, numbers=numbers, progress=progress)
     other = [s for s in steps if numbers and dense_format(s["numbers"]) != dense_format(numbers)]
-    own = curves_of(other, tokens, threads, streamed, sparsities=(0.5,))
+    own = curves_of(other, tokens, threads, streamed)
     factors = dict.fromkeys(curves, 1.0)
     for name, found in own.items():
         changed = curves[name]
