@@ -48,8 +48,7 @@ def pack_to_latency(
     Raises:
         RecipeError: not even a sparsity of 0.98 is fast enough; the message says what is reachable.
     """
-    whole, found = _dense_form(checkpoint, recipe, tokens, threads)
-    rest = whole - sum(found.dense.values())
+    whole, rest, found = _dense_form(checkpoint, recipe, tokens, threads)
     numbers = scheme(recipe.quantize.weights).name
 
     def predicted(sparsity: float) -> float:
@@ -78,8 +77,11 @@ def pack_to_latency(
     raise RecipeError(f"target latency: expected at most {_ms(seconds)}, measured {_ms(measured)}")
 
 
-def _dense_form(checkpoint: Checkpoint, recipe: Recipe, tokens: int, threads: int | None) -> tuple[float, Forecast]:
-    """Seconds of a pass of the model without new zeros, and what zeros in the recipe's pattern make of its linears.
+def _dense_form(
+    checkpoint: Checkpoint, recipe: Recipe, tokens: int, threads: int | None
+) -> tuple[float, float, Forecast]:
+    """Seconds of a pass of the model without new zeros, those of them that are not of linears that pruning changes, and what
+    zeros in the recipe's pattern would make of these.
 
     Raises:
         RecipeError: no sparse kernel serves these numbers here.
@@ -94,7 +96,9 @@ def _dense_form(checkpoint: Checkpoint, recipe: Recipe, tokens: int, threads: in
         with load(path, threads, "dense") as model:
             count = min(tokens, model.max_tokens)
             times = step_times([model], 1, count)[0]
-            linears = {name: seconds for op, name, seconds in times if op == "linear"}
+            whole = latency(path, tokens, threads)
+            slower = whole / sum(seconds for _, _, seconds in times)  # than steps undisturbed, where other programs run
+            linears = {name: slower * seconds for op, name, seconds in times if op == "linear"}
             steps = [
                 s for s in prunable(model.describe(), architecture_of(open_checkpoint(path))) if s["name"] in linears
             ]
@@ -103,7 +107,7 @@ def _dense_form(checkpoint: Checkpoint, recipe: Recipe, tokens: int, threads: in
         raise RecipeError(
             f"target latency: no sparse kernel serves {active_isa()}, so sparsity does not change the speed"
         )
-    return sum(seconds for _, _, seconds in times), found
+    return whole, whole - sum(found.dense.values()), found
 
 
 def latency(path: Path, tokens: int, threads: int | None, seconds: float = 1.0) -> float:
