@@ -68,10 +68,7 @@ def explain(
     layers = [
         _layer(facts[name], model, rows, ms, dense_ms[name], curves[name]) for op, name, ms in steps if op == "linear"
     ]
-    rest: dict[str, float] = {}
-    for op, _, ms in steps:
-        if op != "linear":
-            rest[op] = rest.get(op, 0.0) + ms
+    rest = _rest(steps)
     total, dense_total = (sum(ms for _, _, ms in each) for each in (steps, dense_steps))
     said = advice(layers, rest, total, _by_shape(facts, curves), _by_shape(facts, shared))
     predicted = _predicted(folder, base, profiled[-1], rows, asked, progress)
@@ -89,6 +86,15 @@ def explain(
         said,
         predicted,
     )
+
+
+def _rest(steps: Iterable[tuple[str, str, float]]) -> dict[str, float]:
+    """Milliseconds by op of all that is not a linear."""
+    rest: dict[str, float] = {}
+    for op, _, ms in steps:
+        if op != "linear":
+            rest[op] = rest.get(op, 0.0) + ms
+    return rest
 
 
 def _shape_key(fact: Mapping[str, Any]) -> tuple[str, int, int]:
