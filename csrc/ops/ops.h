@@ -133,7 +133,7 @@ struct AttentionTask {
   const float* next_k;             // keys that the next call will probably read, as many, to be fetched ahead; or null
   float* y;                        // [queries, ldy], heads as in q
   std::int64_t ldy;
-  void* scratch;                   // attention_scratch_bytes(queries, keys, d), 64-byte aligned, this call's own
+  void* scratch;                   // attention_scratch_bytes(queries, keys, d, window >= 0), 64-byte aligned, this call's own
   std::int64_t window = -1;        // -1: none
   float softcap = 0.0f;            // 0: none; else positive
   const float* bias = nullptr;     // [heads, 2 * reach + 1] or null
@@ -141,13 +141,22 @@ struct AttentionTask {
   const float* slopes = nullptr;   // [heads] or null
 };
 
+// Keys that kernels look at together; beyond so many, and without a window, results of several such parts are put together, so that
+// what kernels need does not grow with the keys (but for the scores of a few queries).
+constexpr std::int64_t kAttentionPart = 1024;
+
 // Enough for any attention kernel here; each documents what it puts there.
-static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d) {
-  const std::size_t block = static_cast<std::size_t>(queries < 48 ? queries : 48) + 2;
-  const std::size_t padded_keys = static_cast<std::size_t>((keys + 31) / 32 * 32);
-  const std::size_t padded_d = static_cast<std::size_t>((d + 31) / 32 * 32);
-  // a block of queries and their scores, what is added to these by distance, and a packed panel of keys and values
-  return 4 * (block * (padded_keys + 32) + block * padded_d + 2 * padded_keys * padded_d) + 256;
+static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, bool windowed) {
+  const auto padded = [](std::int64_t n) { return static_cast<std::size_t>((n + 31) / 32 * 32); };
+  const bool parts = !windowed && keys > kAttentionPart;
+  const std::size_t block = static_cast<std::size_t>(queries < 48 ? queries : 48) + 2, width = padded(d);
+  const std::size_t together = padded(parts && kAttentionPart + queries < keys ? kAttentionPart + queries : keys);
+  // a block of queries and their scores, what is added to these by distance, and a packed panel of keys and values; of parts,
+  // the result of one, and three numbers a query
+  const std::size_t many = block * (together + 32) + block * width + 2 * together * width + (parts ? (width + 3) * padded(queries) : 0);
+  // three heads' scores, queries, and what is added by distance
+  const std::size_t few = 4 * (padded(keys) + 64) + 3 * width;
+  return 4 * (many < few ? few : many) + 256;
 }
 
 // attention_int16: the same, with the products of whole numbers. The scales are a query's, a key's and a key's values' own, so that what
@@ -182,11 +191,11 @@ static inline float power_of_two(std::int32_t exponent) {
 }
 
 // Enough for `attention` too, which serves small tasks.
-static inline std::size_t attention_int16_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d) {
+static inline std::size_t attention_int16_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, bool windowed) {
   const std::size_t width = static_cast<std::size_t>((d + 31) / 32 * 32), chunk = static_cast<std::size_t>(kAttentionChunk);
   // codes of queries and keys, panels of keys and values, scores of 24 queries, what is added to these by distance
   const std::size_t words = 2 * 4 * chunk * width + 4 * (24 * (chunk + 32) + chunk + 64) + 256;
-  const std::size_t floats = attention_scratch_bytes(queries, keys, d);
+  const std::size_t floats = attention_scratch_bytes(queries, keys, d, windowed);
   return words < floats ? floats : words;
 }
 

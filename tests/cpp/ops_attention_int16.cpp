@@ -38,7 +38,7 @@ struct Inputs {
 
   explicit Inputs(const Case& from)
       : c(from), width(c.heads * c.d), ldq(width + 3), ldk(2 * c.d + 1), ldv(c.d + 8), ldy(width + 5),
-        bytes(attention_int16_scratch_bytes(c.queries, c.keys, c.d)) {
+        bytes(attention_int16_scratch_bytes(c.queries, c.keys, c.d, c.window >= 0)) {
     Random random(static_cast<std::uint64_t>(c.queries * 7919 + c.keys * 104729 + c.d));
     q = random_floats(random, c.queries * ldq, -2.0f, 2.0f);
     k = random_floats(random, c.keys * ldk, -2.0f, 2.0f);

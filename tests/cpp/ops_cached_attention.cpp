@@ -113,7 +113,7 @@ void check(Isa isa, Kept numbers, const Case& c) {
   ops_for(isa).keep_rows(keep);
   const std::vector<float> k = blocks.widened(blocks.keys, 1, c.tokens), v = blocks.widened(blocks.values, 1, c.tokens);
 
-  const std::size_t bytes = attention_scratch_bytes(c.queries, keys, c.d);
+  const std::size_t bytes = attention_scratch_bytes(c.queries, keys, c.d, c.window >= 0);
   AlignedBuffer<std::uint8_t> scratch(bytes + 64);
   std::memset(scratch.data(), 0xff, scratch.size());
   const std::vector<float> slopes(static_cast<std::size_t>(c.heads), 0.05f);
@@ -148,6 +148,7 @@ TEST(ops_cached_attention) {
           for (std::int64_t window : {-1, 3, 20})
             check(isa, numbers, {queries, 200, 24, 3, window, first, window == 3});
       check(isa, numbers, {128, 700, 64});
+      for (std::int64_t tokens : {kAttentionPart + 13, kAttentionPart + 70, 2 * kAttentionPart + 20}) check(isa, numbers, {14, tokens, 20, 3, -1, 0, tokens % 2 == 1});
       check(isa, numbers, {1, 2001, 64, 3});
     }
 }
