@@ -27,11 +27,11 @@ def prompt_tokens(source: Source, prompt: str | Sequence[int] | np.ndarray, chat
     """
     template = chat if isinstance(chat, str) else None
     chat = True if template is not None else flag("chat", chat)
+    if not isinstance(prompt, (str, Sequence, np.ndarray)):
+        raise DataError(f"prompt: expected a text or token ids, got {shown(prompt)}")
     if not isinstance(prompt, str):
         if chat:
             raise DataError("chat: expected a text for the user to say, got token ids")
-        if not isinstance(prompt, (Sequence, np.ndarray)):
-            raise DataError(f"prompt: expected a text or token ids, got {shown(prompt)}")
         return [int(token) for token in prompt_ids("prompt", prompt)]
     prompt = check_text("text", prompt, DataError)
     if chat:
