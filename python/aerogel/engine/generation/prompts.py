@@ -30,7 +30,7 @@ def prompt_tokens(source: Source, prompt: str | Sequence[int] | np.ndarray, chat
     if not isinstance(prompt, str):
         if chat:
             raise DataError("chat: expected a text for the user to say, got token ids")
-        if not isinstance(prompt, (Sequence, np.ndarray)):
+        if not hasattr(prompt, "__len__"):
             raise DataError(f"prompt: expected a text or token ids, got {shown(prompt)}")
         return [int(token) for token in prompt_ids("prompt", prompt)]
     prompt = check_text("text", prompt, DataError)
