@@ -24,13 +24,13 @@ static inline float f16_to_float(std::uint16_t code) {
   return value;
 }
 
-// Rounded half to even; beyond the largest f16 it is that; a NaN stays one.
+// Rounded half to even; beyond the largest f16 it is that; infinities and NaNs become NaNs.
 static inline std::uint16_t float_to_f16(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   const std::uint16_t sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000);
   bits &= 0x7fffffff;
-  if (bits > 0x7f800000) return static_cast<std::uint16_t>(sign | 0x7e00);
+  if (bits >= 0x7f800000) return static_cast<std::uint16_t>(sign | 0x7e00);
   if (bits >= 0x477fe000) return static_cast<std::uint16_t>(sign | 0x7bff);  // 65504 and more
   if (bits < 0x38800000) {  // subnormal: the last bit of 0.5 is 2^-24, so the sum rounds to multiples of it
     float magnitude;

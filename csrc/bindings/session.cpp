@@ -120,7 +120,7 @@ void bind_session(py::module_& module) {
   py::class_<Session>(module, "Session", "The mutable state of one caller. Not to be used by two threads at once.")
       .def(py::init([](const std::shared_ptr<Plan>& plan, const std::string& kv_cache) {
         return std::make_unique<Session>(plan, kept_of(kv_cache));
-      }), py::arg("plan"), py::arg("kv_cache") = "float32", "kv_cache: as what keys and values are kept: float32, float16 or int8.")
+      }), py::arg("plan").none(false), py::arg("kv_cache") = "float32", "kv_cache: as what keys and values are kept: float32, float16 or int8.")
       .def("run", &run, py::arg("token_ids"), py::arg("offsets"), py::arg("output"), py::arg("last_only") = false,
            py::arg("type_ids") = py::none(), py::arg("slots") = py::none(),
            "The forward pass, without the GIL. int32 [T] and int64 [S+1] -> float32 [rows, width].")

@@ -133,7 +133,7 @@ struct AttentionTask {
   const float* next_k;             // keys that the next call will probably read, as many, to be fetched ahead; or null
   float* y;                        // [queries, ldy], heads as in q
   std::int64_t ldy;
-  void* scratch;                   // attention_scratch_bytes(queries, keys, d), 64-byte aligned, this call's own
+  void* scratch;                   // attention_scratch_bytes(queries, keys, d, window >= 0), 64-byte aligned, this call's own
   std::int64_t window = -1;        // -1: none
   float softcap = 0.0f;            // 0: none; else positive
   const float* bias = nullptr;     // [heads, 2 * reach + 1] or null
@@ -141,13 +141,22 @@ struct AttentionTask {
   const float* slopes = nullptr;   // [heads] or null
 };
 
+// Keys that kernels look at together; beyond so many, and without a window, results of several such parts are put together, so that
+// what kernels need does not grow with the keys (but for the scores of a few queries).
+constexpr std::int64_t kAttentionPart = 1024;
+
 // Enough for any attention kernel here; each documents what it puts there.
-static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d) {
-  const std::size_t block = static_cast<std::size_t>(queries < 48 ? queries : 48) + 2;
-  const std::size_t padded_keys = static_cast<std::size_t>((keys + 31) / 32 * 32);
-  const std::size_t padded_d = static_cast<std::size_t>((d + 31) / 32 * 32);
-  // a block of queries and their scores, what is added to these by distance, and a packed panel of keys and values
-  return 4 * (block * (padded_keys + 32) + block * padded_d + 2 * padded_keys * padded_d) + 256;
+static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, bool windowed) {
+  const auto padded = [](std::int64_t n) { return static_cast<std::size_t>((n + 31) / 32 * 32); };
+  const bool parts = !windowed && keys > kAttentionPart;
+  const std::size_t block = static_cast<std::size_t>(queries < 48 ? queries : 48) + 2, width = padded(d);
+  const std::size_t together = padded(parts && kAttentionPart + queries < keys ? kAttentionPart + queries : keys);
+  // a block of queries and their scores, what is added to these by distance, and a packed panel of keys and values; of parts,
+  // the result of one, and three numbers a query
+  const std::size_t many = block * (together + 32) + block * width + 2 * together * width + (parts ? (width + 3) * padded(queries) : 0);
+  // three heads' scores, queries, and what is added by distance
+  const std::size_t few = 4 * (padded(keys) + 64) + 3 * width;
+  return 4 * (many < few ? few : many) + 256;
 }
 
 // attention_int16: the same, with the products of whole numbers. The scales are a query's, a key's and a key's values' own, so that what
@@ -157,6 +166,7 @@ static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int
 //     t[i,j]  = (s[i,j] of the codes, times both scales) log2 e + x[j];   m[i] = max_j t[i,j]
 //     p'[i,j] = round(4095 * 2^(t - m))
 //     y[i,c]  = sum_j p'[i,j] v'[j,c] 2^-12 / sum_j 4095 * 2^(t - m) * 2^-x[j]
+// An infinity is a NaN here, and so are values of 2^48 and more: of what is smaller the sum holds all that counts.
 // for the keys that the first of 128 queries sees and those that follow, 128 at a time, whose results are added up as floats: so 32 bits
 // hold every sum. All roundings are half to even, and all sums of codes exact, on every ISA; exponentials are off by 1.1e-4.
 // Where attention_in_words is not so, it is attention.
@@ -164,6 +174,8 @@ constexpr std::int64_t kAttentionChunk = 128;  // keys whose products are one su
 constexpr float kLeastMagnitude = 1e-30f;      // of a row: smaller ones are taken for it
 constexpr std::int64_t kLeastWords = 48;       // queries and keys: with fewer, making codes takes longer than they save
 constexpr float kLog2Of4095 = 11.9996477f;
+constexpr std::uint32_t kInfinityBits = 0x7f800000u;
+constexpr std::uint32_t kTooLargeBits = 0x57800000u;  // 2^48
 
 static inline bool attention_in_words(const AttentionTask& task) { return task.queries >= kLeastWords && task.keys >= kLeastWords && task.softcap == 0.0f; }
 static inline float attention_code_limit(std::int64_t d) { return d <= 128 ? 4095.0f : 2895.0f; }  // d L^2 < 2^31
@@ -171,7 +183,7 @@ static inline float attention_code_limit(std::int64_t d) { return d <= 128 ? 409
 // Of the bits of the largest magnitude of a key's values.
 static inline std::int32_t value_exponent(std::uint32_t bits) {
   const std::int32_t exponent = static_cast<std::int32_t>(bits >> 23) - 126;
-  return exponent < -40 ? -40 : exponent > 100 ? 100 : exponent;
+  return exponent < -40 ? -40 : exponent > 48 ? 48 : exponent;
 }
 // exponent in [-126, 127]
 static inline float power_of_two(std::int32_t exponent) {
@@ -182,11 +194,11 @@ static inline float power_of_two(std::int32_t exponent) {
 }
 
 // Enough for `attention` too, which serves small tasks.
-static inline std::size_t attention_int16_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d) {
+static inline std::size_t attention_int16_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, bool windowed) {
   const std::size_t width = static_cast<std::size_t>((d + 31) / 32 * 32), chunk = static_cast<std::size_t>(kAttentionChunk);
   // codes of queries and keys, panels of keys and values, scores of 24 queries, what is added to these by distance
   const std::size_t words = 2 * 4 * chunk * width + 4 * (24 * (chunk + 32) + chunk + 64) + 256;
-  const std::size_t floats = attention_scratch_bytes(queries, keys, d);
+  const std::size_t floats = attention_scratch_bytes(queries, keys, d, windowed);
   return words < floats ? floats : words;
 }
 
@@ -210,7 +222,7 @@ struct KeptPlace {
 
 // keep_rows: of some tokens, of heads whose places follow one another.
 //     float32    as they are
-//     float16    rounded half to even, and cut to +-65504: bit-identical on every ISA, but for the bits of NaNs
+//     float16    rounded half to even, and cut to +-65504, an infinity a NaN: bit-identical on every ISA, but for the bits of NaNs
 //     int8       as `quantize` does it, a row of a head with its own scale: bit-identical on every ISA
 struct KeepTask {
   const float* x;                  // [rows, ldx]: `heads` heads of d columns

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from aerogel.engine.linear import Linear, csr_matmul
     from aerogel.engine.model import Model, load
     from aerogel.engine.sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
-    from aerogel.explanation import Explanation, LayerReport, explain
+    from aerogel.explanation import Explanation, LayerReport, WhatIf, explain
     from aerogel.exporting import ExportReport, export
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "TensorReport",
     "TokenizerError",
     "UnsupportedModelError",
+    "WhatIf",
     "__version__",
     "compress",
     "csr_matmul",
@@ -92,6 +93,7 @@ _LAZY = {
     "compress": "aerogel.compression",
     "Explanation": "aerogel.explanation",
     "LayerReport": "aerogel.explanation",
+    "WhatIf": "aerogel.explanation",
     "explain": "aerogel.explanation",
     "ExportReport": "aerogel.exporting",
     "export": "aerogel.exporting",

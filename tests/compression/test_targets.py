@@ -9,7 +9,8 @@ import aerogel
 from aerogel.cli.app import app
 from aerogel.cli.options import amount, recipe_values
 from aerogel.compression import Target
-from aerogel.compression.targets import _least
+from aerogel.compression.search import least
+from aerogel.engine.kinds import prunable
 from aerogel.errors import RecipeError
 
 
@@ -74,23 +75,41 @@ def test_a_first_step_that_drops_too_much(bert_folder, tmp_path):
     assert not (tmp_path / "out").exists() and list(tmp_path.iterdir()) == []
 
 
-def test_a_latency(bert_folder, tmp_path, monkeypatch):
-    """The kernels' curves and the clock are made up: 1 ms for what is not linear, and linears that fall with the zeros."""
-    from aerogel.compression import targets
+@pytest.fixture
+def made_up(monkeypatch):
+    """The kernels' curves and the clock: 1 ms of others, and linears that fall with the zeros, more so in 4x1."""
+    from aerogel.compression import latency as latencies
     from aerogel.tuning import Curve
 
     sparsities = (0.3, 0.5, 0.7, 0.9)
-    curve = Curve(sparsities, (1e-3,) * 4, tuple(1e-3 * (1 - s) for s in sparsities))
-    monkeypatch.setattr(targets, "curve", lambda *args: curve)
+
+    def curves(steps, tokens, threads, streamed, pattern="unstructured", **_):
+        faster = 2 if pattern == "4x1" else 1
+        course = Curve(sparsities, (1e-3,) * 4, tuple(1e-3 * (1 - s) / faster for s in sparsities))
+        return {step["name"]: course for step in steps}
+
+    def steps_of(models, batch, tokens):
+        steps = [step["name"] for step in models[0].describe() if "forms" in step]
+        return [[("norm", "", 1e-3), *(("linear", name, 1e-3) for name in dict.fromkeys(steps))]]
 
     def latency(path, tokens, threads):
-        packed = aerogel.checkpoint.open_checkpoint(path)
-        names = [n for n in packed.names() if len(packed.shape(n)) == 2 and "encoder" in n]
-        return 1e-3 + sum(1e-3 * (1 - packed.weight(n).sparsity) for n in names)
+        model = aerogel.load(path, 1, "dense")
+        architecture = aerogel.architectures.architecture_of(aerogel.checkpoint.open_checkpoint(path))
+        steps = prunable(model.describe(), architecture)
+        shared = [model.packed_weight(step["name"]).pattern() for step in steps]
+        zeros = [1 - step["nonzeros"] / np.prod(step["shape"]) for step in steps]
+        faster = [2 if z > 0.25 and f["rows4"] * 4 < 1.1 * f["nonzeros"] else 1 for z, f in zip(zeros, shared)]
+        return 1e-3 + sum(1e-3 * (1 - z) / f for z, f in zip(zeros, faster))
 
-    monkeypatch.setattr(targets, "latency", latency)
-    report = aerogel.compress(bert_folder, tmp_path / "out", method="magnitude", target=Target(latency=5e-3, tokens=8))
-    assert latency(tmp_path / "out", 8, None) <= 5e-3 and report.sparsity == pytest.approx(2 / 3, abs=0.05)
+    monkeypatch.setattr("aerogel.tuning.forecasts.curves_of", curves)
+    monkeypatch.setattr(latencies, "step_times", steps_of)
+    monkeypatch.setattr(latencies, "latency", latency)
+    return latency
+
+
+def test_a_latency(bert_folder, tmp_path, made_up):
+    report = aerogel.compress(bert_folder, tmp_path / "out", method="magnitude", target=Target(latency=4e-3, tokens=8))
+    assert made_up(tmp_path / "out", 8, None) <= 4e-3 and report.sparsity == pytest.approx(5 / 8, abs=0.05)
     assert "1x8 tokens: " in report.notes[-1] and "dense int8" in report.notes[-1]
     with pytest.raises(
         RecipeError, match=r"target latency: 1\.00 ms is out of reach: .* of which 0\.9\d\d ms are not linears"
@@ -98,8 +117,16 @@ def test_a_latency(bert_folder, tmp_path, monkeypatch):
         aerogel.compress(bert_folder, tmp_path / "no", target=Target(latency=1e-3, tokens=8))
 
 
+def test_a_latency_in_a_pattern(bert_folder, tmp_path, made_up):
+    target = Target(latency=4e-3, tokens=8)
+    report = aerogel.compress(bert_folder, tmp_path / "out", pattern="4x1", method="magnitude", target=target)
+    assert made_up(tmp_path / "out", 8, None) <= 4e-3 and report.sparsity == pytest.approx(0.3, abs=0.05)
+    with pytest.raises(RecipeError, match="contradicts the pattern 8:64"):
+        aerogel.compress(bert_folder, tmp_path / "no", pattern="8:64", method="magnitude", target=target)
+
+
 def test_a_real_latency_is_measured(bert_folder, tmp_path):
-    from aerogel.compression.targets import latency
+    from aerogel.compression.latency import latency
 
     aerogel.compress(bert_folder, tmp_path / "out", 0.5)
     assert 0 < latency(tmp_path / "out", 8, 1, seconds=0.01) < 1
@@ -128,8 +155,8 @@ def test_what_leaves_nothing_to_choose(bert_folder, tmp_path):
 
 
 def test_search():
-    assert _least(lambda s: s >= 0.4321, lambda s: False) == pytest.approx(0.4321, abs=1.1e-3)
-    assert _least(lambda s: True, lambda s: True) == 0
+    assert least(lambda s: s >= 0.4321, lambda s: False) == pytest.approx(0.4321, abs=1.1e-3)
+    assert least(lambda s: True, lambda s: True) == 0
 
 
 def test_amounts():

@@ -49,7 +49,7 @@ void check(Isa isa, const Case& c, float magnitude = 2.0f, float factor = 1.0f) 
   for (std::int64_t i = visible * ldk; i < c.keys * ldk; ++i) k[i] = std::nanf("");
   for (std::int64_t i = visible * ldv; i < c.keys * ldv; ++i) v[i] = std::nanf("");
   const float scale = factor / std::sqrt(static_cast<float>(c.d));
-  const std::size_t bytes = attention_scratch_bytes(c.queries, c.keys, c.d);
+  const std::size_t bytes = attention_scratch_bytes(c.queries, c.keys, c.d, c.window >= 0);
   AlignedBuffer<std::uint8_t> scratch(bytes + 64);
   std::memset(scratch.data(), 0xff, scratch.size());  // NaN, if taken for floats
   std::vector<float> y(static_cast<std::size_t>(c.queries * ldy), kCanary);
@@ -186,6 +186,39 @@ TEST(ops_attention_heads) {
           check(isa, {queries, 33, d, false, 0, heads});
           check(isa, {queries, queries + 20, d, true, 20, heads});
         }
+}
+
+// More keys than are looked at together.
+TEST(ops_attention_in_parts) {
+  for (Isa isa : tested_isas()) {
+    for (std::int64_t keys : {kAttentionPart - 1, kAttentionPart, kAttentionPart + 1, kAttentionPart + 60, 2 * kAttentionPart + 1})
+      for (std::int64_t queries : {5, 13, 50}) {
+        check(isa, {queries, keys, 24, false, 0});
+        check(isa, {queries, keys, 24, true, keys - queries, 2});          // the last query sees all
+        check(isa, {queries, keys + queries - 1, 17, true, keys - 1});     // the first one does
+        check(isa, {queries, keys, 33, true, keys - queries / 2});         // some do
+      }
+    Case c{20, 2 * kAttentionPart + 90, 20, true, 2 * kAttentionPart + 70, 3};
+    c.reach = 1500;
+    c.slopes = true;
+    check(isa, c);
+    c.softcap = 3.0f;
+    check(isa, c);
+  }
+}
+
+// A part of the keys whose scores are all minus infinity has no weight; if all are, there is no answer, as in one part.
+TEST(ops_attention_parts_without_weight) {
+  const std::int64_t keys = 2 * kAttentionPart + 100, queries = 6, d = 16;
+  for (Isa isa : tested_isas())
+    for (const std::int64_t part : {0, 1, 2, 3}) {
+      std::vector<float> q(queries * d, 1e30f), k(keys * d, 0.0f), v(keys * d, 1.0f), y(queries * d, kCanary);
+      const std::int64_t begin = part == 3 ? 0 : part * kAttentionPart, end = part == 3 ? keys : std::min(keys, begin + kAttentionPart);
+      for (std::int64_t i = begin * d; i < end * d; ++i) k[i] = -1e30f, v[i] = 7.0f;
+      AlignedBuffer<std::uint8_t> scratch(attention_scratch_bytes(queries, keys, d, false));
+      ops_for(isa).attention({q.data(), d, k.data(), d, v.data(), d, queries, keys, d, 1, false, 0, 1.0f, nullptr, y.data(), d, scratch.data()});
+      for (const float got : y) CHECK(part == 3 ? std::isnan(got) : std::fabs(got - 1.0f) < 1e-5f, isa_name(isa) << " part " << part << ": " << got);
+    }
 }
 
 TEST(ops_attention_large) {

@@ -38,7 +38,7 @@ struct Inputs {
 
   explicit Inputs(const Case& from)
       : c(from), width(c.heads * c.d), ldq(width + 3), ldk(2 * c.d + 1), ldv(c.d + 8), ldy(width + 5),
-        bytes(attention_int16_scratch_bytes(c.queries, c.keys, c.d)) {
+        bytes(attention_int16_scratch_bytes(c.queries, c.keys, c.d, c.window >= 0)) {
     Random random(static_cast<std::uint64_t>(c.queries * 7919 + c.keys * 104729 + c.d));
     q = random_floats(random, c.queries * ldq, -2.0f, 2.0f);
     k = random_floats(random, c.keys * ldk, -2.0f, 2.0f);
@@ -210,6 +210,47 @@ TEST(ops_attention_int16_many_small_weights) {
     const std::vector<float> y = in.run(isa, 1.0f);
     const double far = std::exp(-10.0), expected = (far * (keys - 1) - 1) / (far * (keys - 1) + 1);
     for (std::int64_t e = 0; e < d; ++e) CHECK(std::fabs(y[e] - expected) < 0.012, text(isa, in.c) << ": " << y[e] << ", expected " << expected);
+  }
+}
+
+// An infinity that a query sees makes its row a NaN, whatever the signs beside it are.
+TEST(ops_attention_int16_infinities) {
+  for (Isa isa : tested_isas()) {
+    if (computes_floats(isa)) continue;
+    for (std::int64_t keys : {60, 200})
+      for (float poison : {INFINITY, -INFINITY})
+        for (int where = 0; where < 3; ++where) {
+          Inputs in({60, keys, 24, true, keys - 60});
+          for (float& x : in.q) x = std::fabs(x);
+          for (std::int64_t e = 0; e < 24; ++e) {  // in one element, and in all
+            if (where == 0 && (e == 3 || keys == 200)) in.k[(keys - 20) * in.ldk + e] = poison;
+            if (where == 1 && (e == 3 || keys == 200)) in.v[(keys - 20) * in.ldv + e] = poison;
+            if (where == 2 && (e == 3 || keys == 200)) in.q[40 * in.ldq + e] = poison;
+          }
+          const std::vector<float> y = in.run(isa, 0.2f);
+          for (std::int64_t i = 0; i < 60; ++i)
+            CHECK(std::isnan(y[i * in.ldy]) == (where == 2 ? i == 40 : i >= 40), text(isa, in.c) << " and " << poison << " in " << where << ": row " << i << " is " << y[i * in.ldy]);
+        }
+  }
+}
+
+// A large value beside zeros is weighed as it should be; too large a one is a NaN, and no other number.
+TEST(ops_attention_int16_large_values) {
+  for (Isa isa : tested_isas()) {
+    if (computes_floats(isa)) continue;
+    for (std::int64_t keys : {60, 300})
+      for (int exponent : {20, 47, 48, 80, 127}) {
+        Inputs in({60, keys, 16});
+        std::fill(in.v.begin(), in.v.end(), 0.0f);
+        const float large = std::ldexp(0.875f, exponent);
+        for (std::int64_t e = 0; e < 16; ++e) in.v[7 * in.ldv + e] = large;
+        const std::vector<float> y = in.run(isa, 0.0f);
+        const float expected = large / static_cast<float>(keys);
+        for (std::int64_t i = 0; i < 60; ++i) {
+          const float got = y[i * in.ldy];
+          CHECK(exponent > 48 ? std::isnan(got) : std::fabs(got / expected - 1.0f) < 1e-3f, text(isa, in.c) << ": " << got << ", expected " << expected);
+        }
+      }
   }
 }
 

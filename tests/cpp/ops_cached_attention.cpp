@@ -60,7 +60,7 @@ TEST(ops_keep_rows) {
         std::vector<float> x = random_floats(random, kRows * ld, -9.0f, 9.0f);
         for (std::int64_t c = 0; c < d; ++c) x[5 * ld + c] = 0.0f;          // a row of zeros
         for (std::int64_t c = 0; c < d; ++c) x[6 * ld + c] *= 1e-7f;        // subnormal as f16
-        x[7 * ld] = 70000.0f, x[8 * ld] = -INFINITY, x[9 * ld] = 65519.0f;  // beyond f16
+        x[7 * ld] = 70000.0f, x[8 * ld] = -1e30f, x[9 * ld] = 65519.0f;  // beyond f16
         Blocks got(kPosition + kRows, d, numbers), expected(kPosition + kRows, d, numbers);
         const auto keep = [&](Isa by, Blocks& to) { ops_for(by).keep_rows({x.data(), ld, kRows, 2, d, numbers, to.begins.data(), kPosition, to.keys}); };
         keep(isa, got);
@@ -82,6 +82,24 @@ TEST(ops_keep_rows) {
       }
 }
 
+// Not cut: what is no number must not become one.
+TEST(ops_keep_rows_of_infinities) {
+  for (Isa isa : tested_isas())
+    for (Kept numbers : {Kept::float32, Kept::float16, Kept::int8})
+      for (std::int64_t d : {3, 40})
+        for (float poison : {INFINITY, -INFINITY}) {
+          std::vector<float> x(static_cast<std::size_t>(2 * d), 1.0f);
+          x[2] = x[d - 1] = poison;
+          Blocks kept(1, d, numbers);
+          ops_for(isa).keep_rows({x.data(), 2 * d, 1, 2, d, numbers, kept.begins.data(), 0, kept.keys});
+          const std::vector<float> row = kept.widened(kept.keys, 0, 1), clean = kept.widened(kept.keys, 1, 1);
+          for (std::int64_t c = 0; c < d; ++c) {
+            const bool spoilt = numbers == Kept::int8 || x[c] == poison;
+            CHECK(std::isfinite(row[c]) == !spoilt && clean[c] == 1.0f, isa_name(isa) << " " << name_of(numbers) << " d " << d << " [" << c << "]: " << row[c]);
+          }
+        }
+}
+
 TEST(f16_rounds_half_to_even_what_is_not_one) {
   for (std::uint32_t i = 0; i < 0x7bff; ++i) {
     const auto code = static_cast<std::uint16_t>(i), next = static_cast<std::uint16_t>(i + 1);
@@ -90,8 +108,8 @@ TEST(f16_rounds_half_to_even_what_is_not_one) {
     CHECK(float_to_f16(half) == (i % 2 == 0 ? code : next), std::hex << i);
     CHECK(float_to_f16(std::nextafter(half, low)) == code && float_to_f16(std::nextafter(half, high)) == next, std::hex << i);
   }
-  CHECK(float_to_f16(65504.0f) == 0x7bff && float_to_f16(INFINITY) == 0x7bff && float_to_f16(-1e30f) == 0xfbff, "what is too large");
-  CHECK(std::isnan(f16_to_float(float_to_f16(std::nanf("")))), "a NaN");
+  CHECK(float_to_f16(65504.0f) == 0x7bff && float_to_f16(65536.0f) == 0x7bff && float_to_f16(-1e30f) == 0xfbff, "what is too large");
+  CHECK(std::isnan(f16_to_float(float_to_f16(std::nanf("")))) && std::isnan(f16_to_float(float_to_f16(-INFINITY))), "what is no number");
 }
 
 struct Case {
@@ -113,7 +131,7 @@ void check(Isa isa, Kept numbers, const Case& c) {
   ops_for(isa).keep_rows(keep);
   const std::vector<float> k = blocks.widened(blocks.keys, 1, c.tokens), v = blocks.widened(blocks.values, 1, c.tokens);
 
-  const std::size_t bytes = attention_scratch_bytes(c.queries, keys, c.d);
+  const std::size_t bytes = attention_scratch_bytes(c.queries, keys, c.d, c.window >= 0);
   AlignedBuffer<std::uint8_t> scratch(bytes + 64);
   std::memset(scratch.data(), 0xff, scratch.size());
   const std::vector<float> slopes(static_cast<std::size_t>(c.heads), 0.05f);
@@ -148,6 +166,7 @@ TEST(ops_cached_attention) {
           for (std::int64_t window : {-1, 3, 20})
             check(isa, numbers, {queries, 200, 24, 3, window, first, window == 3});
       check(isa, numbers, {128, 700, 64});
+      for (std::int64_t tokens : {kAttentionPart + 13, kAttentionPart + 70, 2 * kAttentionPart + 20}) check(isa, numbers, {14, tokens, 20, 3, -1, 0, tokens % 2 == 1});
       check(isa, numbers, {1, 2001, 64, 3});
     }
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import aerogel
-from aerogel import DataError
+from aerogel import DataError, _core
 from aerogel.engine import sessions
 from aerogel.engine.sessions import Sessions
 
@@ -36,6 +36,11 @@ def at_once(pool, plan, count, work):
 def forward(tokens):
     ids, ends = np.full(tokens, 7, np.int32), np.array([0, tokens], np.int64)
     return lambda session: session.run(ids, ends, "logits", last_only=True)
+
+
+def test_a_session_needs_a_plan():
+    with pytest.raises(TypeError, match="incompatible constructor arguments"):
+        _core.Session(None)
 
 
 def test_a_session_is_used_again(model):

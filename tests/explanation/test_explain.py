@@ -1,5 +1,6 @@
 """`aerogel explain`: the facts it gives are those of the model, and its advice follows from them."""
 
+import dataclasses
 import json
 import sys
 
@@ -21,7 +22,7 @@ def packed(bert_folder, tmp_path, monkeypatch):
     """A small packed model, measured into a cache of the test's own."""
     monkeypatch.setenv("AEROGEL_TUNE", "on")
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aerogel.explanation.profile.SECONDS", 0.1)
+    monkeypatch.setattr("aerogel.engine.steps.SECONDS", 0.1)
     monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
     aerogel.compress(bert_folder, tmp_path / "packed", sparsity=0.75, method="magnitude")
     return tmp_path / "packed"
@@ -45,7 +46,7 @@ def test_the_facts_are_the_models(packed):
 
 def test_a_generating_model_and_one_token(llama_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aerogel.explanation.profile.SECONDS", 0.1)
+    monkeypatch.setattr("aerogel.engine.steps.SECONDS", 0.1)
     monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
     found = aerogel.explain(llama_folder, tokens=1, threads=1)
     assert all(layer.numbers == "float32" and layer.pattern == "dense" for layer in found.layers)
@@ -64,6 +65,7 @@ def layer(name, sparsity, wins_from, ms=1.0, dense=2.0, numbers="int8"):
 
 
 CURVES = {("int8", 64, 64): Curve((0.3, 0.5, 0.7, 0.8, 0.9, 0.95), (1,) * 6, (1.5, 1.1, 0.7, 0.5, 0.25, 0.2))}
+SHARED = {("int8", 64, 64): Curve((0.8, 0.9), (1,) * 2, (0.25, 0.15))}
 
 
 def test_the_curve_tells_where_sparse_wins():
@@ -85,12 +87,29 @@ def test_the_curve_tells_where_sparse_wins():
     ],
 )
 def test_advice_follows_from_the_facts(layers, said):
-    advice = advice_of(layers, {"attention": 1.0}, sum(each.measured_ms for each in layers) + 1.0, CURVES)
+    advice = advice_of(layers, {"attention": 1.0}, sum(each.measured_ms for each in layers) + 1.0, CURVES, {})
     assert any(said in line for line in advice), advice
 
 
+@pytest.mark.parametrize("zeros, at, said", [(0.0, "80%", "0.50"), (0.82, "80%", "0.50"), (0.88, "90%", "0.60")])
+def test_advice_on_shared_masks(zeros, at, said):
+    advice = advice_of([layer("a", zeros, 0.55)], {"attention": 1.0}, 2.0, CURVES, SHARED)
+    line = next(line for line in advice if "4x1" in line)
+    assert f"4x1 at {at} would take {said} of the time of as many unstructured zeros, at a loss of accuracy" in line
+
+
+def test_no_advice_on_masks_that_bring_little():
+    little = {shape: Curve((0.8, 0.9), (1,) * 2, (0.4, 0.2)) for shape in SHARED}
+    for layers, shared in (
+        ([layer("a", 0.8, 0.55)], little),
+        ([dataclasses.replace(layer("a", 0.8, 0.55), pattern="4x1")], SHARED),
+    ):
+        advice = advice_of(layers, {"attention": 1.0}, 2.0, CURVES, shared)
+        assert not any("4x1" in line for line in advice), advice
+
+
 def test_no_advice_where_there_is_nothing_to_gain():
-    advice = advice_of([layer("a", 0.95, 0.55)], {"attention": 9.0}, 10.0, CURVES)
+    advice = advice_of([layer("a", 0.95, 0.55)], {"attention": 9.0}, 10.0, CURVES, SHARED)
     assert len(advice) == 1 and "pruning can gain at most 1.1x" in advice[0]
 
 
@@ -145,7 +164,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(packed, tmp_pa
 
 def test_a_layer_with_few_zeros_is_dense(llama_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aerogel.explanation.profile.SECONDS", 0.1)
+    monkeypatch.setattr("aerogel.engine.steps.SECONDS", 0.1)
     monkeypatch.setattr("aerogel.tuning.curves.SPARSITIES", (0.5, 0.9))
     aerogel.compress(llama_folder, tmp_path / "packed", sparsity=1.0, method="magnitude")
     layers = aerogel.explain(tmp_path / "packed", tokens=1, threads=1).layers

@@ -128,9 +128,11 @@ struct Ahead {
 template <class Rows>
 Ahead(Rows, std::int64_t, std::int64_t, std::int64_t) -> Ahead<Rows>;
 
-// next: the keys that the next call will probably read, `next_count` of them.
+// next: the keys that the next call will probably read, `next_count` of them. levels[queries], where they are wanted: log2 of the
+// sum of a query's 2^score.
 template <int tile, bool windowed, class Rows>
-void attend_packed(const AttentionTask& task, const Rows& k, const Rows& v, const Rows& next, std::int64_t next_count) {
+void attend_packed(const AttentionTask& task, const Rows& k, const Rows& v, const Rows& next, std::int64_t next_count,
+                   float* levels = nullptr) {
   const std::int64_t d = task.d, keys = end_key<windowed>(task, task.queries - 1), lds = padded(keys, kPanel) + kPanel;
   std::int64_t block = kBlock;
   while (block > tile && block * lds > 32768) block -= tile;
@@ -166,7 +168,7 @@ void attend_packed(const AttentionTask& task, const Rows& k, const Rows& v, cons
       const auto first_of = [&](std::int64_t r) { return first_key<windowed>(task, first + r); };
       const auto end_of = [&](std::int64_t r) { return end_key<windowed>(task, first + r); };
       if (adjusts(task)) adjust_rows(task, head, task.position + first, scores, lds, rows, first_of, end_of, distances);
-      softmax(scores, lds, rows, first_of, end_of, inverse);
+      softmax(scores, lds, rows, first_of, end_of, inverse, levels == nullptr ? nullptr : levels + first);
       if (head == 0 && first == 0 && !in_place) pack_values(v, keys, d, packed_values);
       Ahead more_queries{FlatRows{task.q + head * d + (first + block) * task.ldq, task.ldq}, 0, at_most(block, task.queries - first - block), d};
       for (std::int64_t c = 0; c < d; c += kPanel) {
@@ -185,6 +187,68 @@ void attend_packed(const AttentionTask& task, const Rows& k, const Rows& v, cons
         });
       }
     }
+}
+
+// ---- many queries and many keys ----------------------------------------------------------------------------------
+
+// y[d] = what it was times `keep`, and x[d] times `take`.
+inline void blend(float* y, float keep, const float* x, float take, std::int64_t d) {
+  const Vector of_y = splat(keep), of_x = splat(take);
+  for (std::int64_t c = 0; c < d; c += kLanes)
+    store_first(y + c, fma(load_first(y + c, d - c), of_y, mul(load_first(x + c, d - c), of_x)), d - c);
+}
+
+// The sums over parts of the keys are put together as in Milakov & Gimelshein, "Online normalizer calculation for softmax" (2018): a
+// part's result counts by 2^level, and all of them relative to the highest level so far. Without a window only; every query sees a
+// key of every part.
+//
+//     scratch    one part's own | its result [queries][d] | its levels, highest levels, sums [queries] each
+template <int tile, class Rows>
+void attend_in_parts(const AttentionTask& task, const Rows& k, const Rows& v, const Rows& next, std::int64_t next_count) {
+  const std::int64_t d = task.d, keys = end_key<false>(task, task.queries - 1), seen_by_all = end_key<false>(task, 0);
+  const std::int64_t parts = (seen_by_all - 1) / kAttentionPart + 1, width = padded(d, kPanel), count = padded(task.queries, kPanel);
+  float* const result = static_cast<float*>(task.scratch);
+  float* const level = result + count * width;
+  float* const highest = level + count;
+  float* const sum = highest + count;
+  for (std::int64_t head = 0; head < task.heads; ++head) {
+    for (std::int64_t p = 0; p < parts; ++p) {
+      if (keys > kMany && stop_requested()) return;
+      const std::int64_t from = p * kAttentionPart, to = p + 1 < parts ? from + kAttentionPart : keys;
+      AttentionTask part = task;
+      part.q += head * d;
+      part.heads = 1;
+      part.keys = to - from;
+      part.position -= from;
+      part.y = result;
+      part.ldy = width;
+      part.scratch = sum + count;
+      if (part.bias != nullptr) part.bias += head * (2 * task.reach + 1);
+      if (part.slopes != nullptr) part.slopes += head;
+      const bool last = p + 1 == parts;
+      attend_packed<tile, false>(part, k.from(from), v.from(from), last ? next : k.from(to), last ? next_count : keys - to, level);
+      for (std::int64_t r = 0; r < task.queries; ++r) {
+        float* const y = task.y + r * task.ldy + head * d;
+        const bool first = p == 0 || highest[r] == -__builtin_inff();  // nothing so far has any weight
+        if (first || level[r] > highest[r]) {
+          const float keep = first ? 0.0f : __builtin_exp2f(highest[r] - level[r]);
+          if (first) __builtin_memcpy(y, result + r * width, static_cast<std::size_t>(d) * sizeof(float));
+          else blend(y, keep, result + r * width, 1.0f, d);
+          sum[r] = first ? 1.0f : sum[r] * keep + 1.0f;
+          highest[r] = level[r];
+        } else if (level[r] != -__builtin_inff()) {  // a NaN too: it has to be seen
+          const float take = __builtin_exp2f(level[r] - highest[r]);
+          blend(y, 1.0f, result + r * width, take, d);
+          sum[r] += take;
+        }
+      }
+    }
+    for (std::int64_t r = 0; r < task.queries; ++r) {
+      float* const y = task.y + r * task.ldy + head * d;
+      const Vector inverse = splat(1.0f / sum[r]);
+      for (std::int64_t c = 0; c < d; c += kLanes) store_first(y + c, mul(load_first(y + c, d - c), inverse), d - c);
+    }
+  }
 }
 
 // ---- few queries -------------------------------------------------------------------------------------------------
@@ -306,6 +370,8 @@ void attend_few(const AttentionTask& task, const Rows& all_keys, const Rows& all
 // The task's k, v and next_k are what the rows say.
 template <int tile, bool windowed, class Rows>
 void attend_all(const AttentionTask& task, const Rows& k, const Rows& v, const Rows& next, std::int64_t next_count) {
+  if (!windowed && task.queries >= kPack && end_key<false>(task, 0) > kAttentionPart)
+    return attend_in_parts<tile>(task, k, v, next, next_count);
   if (task.queries >= kPack) return attend_packed<tile, windowed>(task, k, v, next, next_count);
   const std::int64_t groups = (task.heads + kSharing - 1) / kSharing;
   for (std::int64_t i = 0; i < task.queries; ++i)

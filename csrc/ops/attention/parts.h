@@ -249,16 +249,22 @@ inline Vector powers(float* s, std::int64_t n, float largest) {
 
 // Row r, elements [first(r), end(r)) of scores + r * lds, becomes 2^(s - max); inverse[r] = 1 / its sum. inverse has room for a
 // multiple of 4. Each step takes all rows before the next one, so that the processor need not wait for the lanes of one row to
-// come together.
+// come together. level[r], where it is wanted: log2 of the sum of 2^s.
 template <class First, class End>
-inline void softmax(float* scores, std::int64_t lds, std::int64_t rows, const First& first, const End& end, float* inverse) {
+inline void softmax(float* scores, std::int64_t lds, std::int64_t rows, const First& first, const End& end, float* inverse,
+                    float* level = nullptr) {
   for (std::int64_t r = 0; r < rows; ++r) inverse[r] = largest_of(scores + r * lds + first(r), end(r) - first(r));
+  if (level != nullptr)
+    for (std::int64_t r = 0; r < rows; ++r) level[r] = inverse[r];
   for (std::int64_t r = 0; r < rows; r += 4) {
     Vector sum[4];
     for (std::int64_t i = 0; i < 4; ++i)
       sum[i] = r + i < rows ? powers(scores + (r + i) * lds + first(r + i), end(r + i) - first(r + i), inverse[r + i]) : splat(1.0f);
     store_sums_of_four(inverse + r, sum[0], sum[1], sum[2], sum[3]);
-    for (std::int64_t i = 0; i < 4; ++i) inverse[r + i] = 1.0f / inverse[r + i];
+    for (std::int64_t i = 0; i < 4; ++i) {
+      if (level != nullptr && r + i < rows && level[r + i] != -__builtin_inff()) level[r + i] += __builtin_log2f(inverse[r + i]);
+      inverse[r + i] = 1.0f / inverse[r + i];
+    }
   }
 }
 

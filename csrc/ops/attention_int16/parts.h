@@ -45,8 +45,9 @@ inline void word_rows(const float* x, std::int64_t ld, std::int64_t rows, std::i
   for (std::int64_t r = 0; r < rows; ++r) {
     float largest;
     __builtin_memcpy(&largest, bits + r, sizeof largest);
-    largest = largest < kLeastMagnitude ? kLeastMagnitude : largest;  // a NaN stays
-    scales[r] = largest / limit;
+    largest = largest < kLeastMagnitude ? kLeastMagnitude : largest;
+    // Of an infinity the code has no sign: a score of it could be the wrong one.
+    scales[r] = bits[r] >= kInfinityBits ? __builtin_nanf("") : largest / limit;
     factors[r] = limit / largest;
   }
   for (std::int64_t r = 0; r < rows; ++r, x += ld, codes += width) {
@@ -63,7 +64,7 @@ inline void word_rows(const float* x, std::int64_t ld, std::int64_t rows, std::i
 inline std::int64_t key_of_pair(std::int64_t g) { return g / 4 * 4 + (g & 1) * 2 + (g & 2) / 2 * kLanes; }
 
 // Values as pairs of keys, in panels [ceil(d/kPanel)][pairs][kPanel], zeros behind the last key up to a multiple of kPanel. exponents[j]:
-// of the power of two that key j's are fractions of; weights[j]: that power's inverse, NaN if one of the values is no number.
+// of the power of two that key j's are fractions of; weights[j]: that power's inverse, NaN if one of the values is no number or too large.
 inline void pair_values(const float* v, std::int64_t ldv, std::int64_t keys, std::int64_t d, std::int32_t* panels, float* exponents,
                         float* weights) {
   const std::int64_t all = padded(keys, kPanel);
@@ -73,7 +74,7 @@ inline void pair_values(const float* v, std::int64_t ldv, std::int64_t keys, std
   for (std::int64_t j = 0; j < keys; ++j) {
     const std::int32_t exponent = value_exponent(bits[j]);
     exponents[j] = static_cast<float>(exponent);
-    weights[j] = bits[j] >= 0x7f800000u ? __builtin_nanf("") : power_of_two(-exponent);
+    weights[j] = bits[j] >= kTooLargeBits ? __builtin_nanf("") : power_of_two(-exponent);
     factors[j] = power_of_two(12 - exponent);
   }
   for (std::int64_t j = keys; j < all; ++j) exponents[j] = weights[j] = factors[j] = 0.0f;

@@ -32,7 +32,7 @@ float code(const float* x, std::int64_t d, std::int16_t* codes) {
   __builtin_memcpy(&found, &bits, sizeof found);
   const float largest = found < kLeastMagnitude ? kLeastMagnitude : found, limit = attention_code_limit(d), factor = limit / largest;
   for (std::int64_t c = 0; c < d; ++c) codes[c] = word(x[c] * factor);
-  return largest / limit;
+  return bits >= kInfinityBits ? NAN : largest / limit;
 }
 
 // The keys that query i sees.
@@ -109,7 +109,7 @@ void attention_int16_scalar(const AttentionTask& task) {
           const float* const values = task.v + (base + j) * task.ldv;
           const std::uint32_t bits = largest_bits(values, d);
           const std::int32_t exponent = value_exponent(bits);
-          chunk.exponents[j] = bits >= 0x7f800000u ? NAN : static_cast<float>(exponent);
+          chunk.exponents[j] = bits >= kTooLargeBits ? NAN : static_cast<float>(exponent);
           chunk.weights[j] = power_of_two(-exponent);
           for (std::int64_t c = 0; c < d; ++c) v[j * d + c] = word(values[c] * power_of_two(12 - exponent));
         }

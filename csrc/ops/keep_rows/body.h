@@ -8,11 +8,12 @@ namespace aerogel {
 namespace {
 
 inline void keep_f16(const float* x, std::int64_t d, std::uint16_t* to) {
+  const auto poisoned = [](Vector v) { return fma(v, splat(0.0f), v); };  // a NaN where an infinity is
   std::int64_t c = 0;
-  for (; c + kLanes <= d; c += kLanes) store_f16(to + c, load(x + c));
+  for (; c + kLanes <= d; c += kLanes) store_f16(to + c, poisoned(load(x + c)));
   if (c < d) {
     std::uint16_t some[kLanes];
-    store_f16(some, load_first(x + c, d - c));
+    store_f16(some, poisoned(load_first(x + c, d - c)));
     __builtin_memcpy(to + c, some, static_cast<std::size_t>(d - c) * sizeof some[0]);
   }
 }

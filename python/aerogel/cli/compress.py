@@ -111,7 +111,7 @@ def command(
         typer.Option(
             "--target-latency",
             metavar="TIME",
-            help="The least sparsity that is fast enough on this CPU: 2ms.",
+            help="The least sparsity, in the pattern, that is fast enough on this CPU: 2ms.",
             rich_help_panel=TARGET,
         ),
     ] = None,

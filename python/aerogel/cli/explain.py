@@ -15,7 +15,7 @@ from aerogel.cli.console import NAME, check_outputs, names_column, progress_bar,
 from aerogel.cli.options import FILES, Folder, JsonFile, Memory, Overwrite, Threads
 
 if TYPE_CHECKING:
-    from aerogel.explanation import Explanation, LayerReport
+    from aerogel.explanation import Explanation, LayerReport, WhatIf
 
 
 #: Columns that all of the table takes.
@@ -30,6 +30,15 @@ def command(
     tokens: Annotated[
         int, typer.Option("--seq", "-s", min=1, help="Tokens of each; 1 shows a step of decoding.")
     ] = 128,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--what-if",
+            "-w",
+            metavar="KEY=VALUE,...",
+            help="Predict what pruning would bring: sparsity=0.8,pattern=4x1; also quant=int8 or int4:g64. Repeatable.",
+        ),
+    ] = None,
     memory: Memory = None,
     json_file: JsonFile = None,
     plot: Annotated[
@@ -52,7 +61,7 @@ def command(
         check(plot)
     check_outputs(json_file, plot, overwrite=overwrite)
     with progress_bar("Measuring shapes") as progress:
-        found = explain(folder, batch, tokens, threads, memory, progress)
+        found = explain(folder, batch, tokens, threads, memory, progress, what_if)
     show(found)
     write_json(json_file, asdict(found))
     if plot is not None:
@@ -103,10 +112,24 @@ def show(found: Explanation) -> None:
     )
     for line in found.advice:
         out.print(f"* {line}")
+    for each in found.what_if:
+        predicted(each)
     out.print(
         f"\n[dim]{found.batch} x {found.tokens} tokens, {found.cpu}, {found.isa}, {found.threads} threads; medians of "
         "interleaved runs. alone: the kernel by itself, when it was chosen; dense: the same layer in the dense format.[/]"
     )
+
+
+def predicted(found: WhatIf) -> None:
+    """Prints what a scenario would bring."""
+    out = results()
+    out.print(
+        f"\nwhat if {found.scenario}: linear layers {found.linear_ms:.2f} ms (dense {found.dense_linear_ms:.2f}), "
+        f"all {found.total_ms:.2f} ms, {found.gain:.2f}x faster than dense {found.numbers} ({found.dense_total_ms:.2f} ms)",
+        markup=False,
+    )
+    for line in found.notes:
+        out.print(f"* {line}", markup=False)
 
 
 def wins(layer: LayerReport) -> str:

@@ -5,40 +5,26 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from aerogel._core import isa as active_isa
-from aerogel._util.checks import thread_count
 from aerogel._util.fields import check_fields
 from aerogel._util.partial import partial_folder
 from aerogel._util.progress import Progress
-from aerogel._util.units import megabytes, milliseconds
-from aerogel.architectures import Role, architecture_of
+from aerogel._util.units import megabytes
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.target import writing_model
+from aerogel.compression.latency import pack_to_latency
 from aerogel.compression.pipeline import pack
-from aerogel.compression.recipe import Calibration, Prune, Quantize, Recipe
+from aerogel.compression.recipe import Calibration, Recipe
 from aerogel.compression.report import CompressReport
-from aerogel.engine.model import load
+from aerogel.compression.search import ATTEMPTS, HIGHEST, SLACK, at_sparsity, least
 from aerogel.errors import RecipeError
 from aerogel.prune import cubic_steps, parse_pattern
-from aerogel.tuning import curve
 
 log = logging.getLogger("aerogel")
-
-#: No target is solved with more than this.
-HIGHEST = 0.98
-#: A solution may miss its target by this part of it, on the good side.
-SLACK = 0.01
-#: Attempts to come under a target with the real model after the estimate.
-ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -124,7 +110,9 @@ def pack_to_size(
 
     def estimate(sparsity: float) -> float:
         with tempfile.TemporaryDirectory(prefix="aerogel-size-") as folder:
-            return pack(checkpoint, Path(folder) / "m", _at(_data_free(recipe), sparsity), threads=threads).file_bytes
+            return pack(
+                checkpoint, Path(folder) / "m", at_sparsity(_data_free(recipe), sparsity), threads=threads
+            ).file_bytes
 
     floor = estimate(HIGHEST)
     if floor > size:
@@ -132,75 +120,15 @@ def pack_to_size(
             f"target size: {megabytes(size)} is out of reach: {HIGHEST:.0%} sparse the file has {megabytes(int(floor))}, "
             "most of it embeddings and what else is not pruned; try a smaller scheme or --pack small"
         )
-    sparsity = _least(lambda s: estimate(s) <= size, lambda s: estimate(s) >= (1 - SLACK) * size)
+    sparsity = least(lambda s: estimate(s) <= size, lambda s: estimate(s) >= (1 - SLACK) * size)
     for _ in range(ATTEMPTS):
-        report = pack(checkpoint, out, _at(recipe, sparsity), threads=threads, progress=progress, overwrite=True)
+        report = pack(
+            checkpoint, out, at_sparsity(recipe, sparsity), threads=threads, progress=progress, overwrite=True
+        )
         if report.file_bytes <= size:
             return report
         sparsity = min(HIGHEST, 1 - (1 - sparsity) * (size / report.file_bytes) * (1 - SLACK))
     raise RecipeError(f"target size: expected at most {megabytes(size)}, got {megabytes(report.file_bytes)}")
-
-
-def pack_to_latency(
-    checkpoint: Checkpoint,
-    out: Path,
-    recipe: Recipe,
-    seconds: float,
-    tokens: int,
-    threads: int | None,
-    progress: Progress | None,
-) -> CompressReport:
-    """The least sparse model that runs one sequence of `tokens` tokens in at most `seconds` on this machine.
-
-    What the linears take comes from the times of their kernels that `aerogel.load` measures; what the rest takes is measured
-    on the dense int8 model. The model that is packed is then run, and packed again with more sparsity should it be slower
-    than predicted.
-
-    Raises:
-        RecipeError: not even a sparsity of 0.98 is fast enough; the message says what is reachable.
-    """
-    count = thread_count(threads)
-    linears = [(t.shape[0], t.shape[1]) for t in architecture_of(checkpoint).tensors() if t.role is Role.LINEAR]
-    found = {(n, k): curve("int8", n, k, tokens, count) for n, k in set(linears)}
-    curves = {shape: course for shape, course in found.items() if course is not None}
-    if len(curves) < len(found):
-        raise RecipeError(
-            f"target latency: no sparse kernel serves {active_isa()}, so sparsity does not change the speed"
-        )
-    with tempfile.TemporaryDirectory(prefix="aerogel-latency-") as folder:
-        dense = dataclasses.replace(
-            recipe, prune=Prune(sparsity=0.0), fold=None, quantize=Quantize(), calibration=Calibration()
-        )
-        pack(checkpoint, Path(folder) / "m", dense, threads=threads)
-        whole = latency(Path(folder) / "m", tokens, threads)
-    rest = max(0.0, whole - sum(curves[shape].dense[0] for shape in linears))
-
-    def predicted(sparsity: float) -> float:
-        total = rest
-        for shape in linears:
-            course = curves[shape]
-            total += course.dense[0] / max(1.0, course.gain(sparsity))
-        return total
-
-    if predicted(HIGHEST) > seconds:
-        raise RecipeError(
-            f"target latency: {_ms(seconds)} is out of reach: {_ms(predicted(HIGHEST))} at {HIGHEST:.0%} "
-            f"sparsity, of which {_ms(rest)} are not linears (dense int8: {_ms(whole)})"
-        )
-    goal = seconds
-    for _ in range(ATTEMPTS):
-        sparsity = _least(lambda s: predicted(s) <= goal, lambda s: predicted(s) >= (1 - SLACK) * goal)  # noqa: B023
-        report = pack(checkpoint, out, _at(recipe, sparsity), threads=threads, progress=progress, overwrite=True)
-        measured = latency(out, tokens, threads)
-        if measured <= seconds:
-            note = (
-                f"1x{tokens} tokens: {_ms(measured)} measured, {_ms(predicted(sparsity))} predicted, "
-                f"{_ms(whole)} dense int8"
-            )
-            return dataclasses.replace(report, notes=[*report.notes, note])
-        log.info("%.1f%% sparse it takes %s: again", 100 * sparsity, _ms(measured))
-        goal = max(predicted(HIGHEST), goal * seconds / measured * (1 - SLACK))
-    raise RecipeError(f"target latency: expected at most {_ms(seconds)}, measured {_ms(measured)}")
 
 
 def pack_to_drop(
@@ -234,7 +162,7 @@ def pack_to_drop(
         """Packs and scores one model; it takes the place of the last in `out` unless it drops too much."""
         with partial_folder(out) as folder:
             trial = folder / "m"
-            report = pack(checkpoint, trial, _at(recipe, sparsity), threads=threads, progress=progress)
+            report = pack(checkpoint, trial, at_sparsity(recipe, sparsity), threads=threads, progress=progress)
             score = evaluate(trial)
             lost = (score / dense - 1 if lower_is_better else 1 - score / dense) if dense else 0.0
             tried.append(f"{report.sparsity:.1%} sparse: {score:.4f}, {lost:+.2%} lost")
@@ -277,43 +205,6 @@ def _sparsest(low: float, steps: int, attempt: Callable[[float], CompressReport 
     return good
 
 
-def latency(path: Path, tokens: int, threads: int | None, seconds: float = 1.0) -> float:
-    """The median time of a forward pass of one sequence of `tokens` tokens; calls go on for about `seconds`."""
-    model = load(path, threads)
-    count = min(tokens, model.max_tokens)
-    vocabulary = int(model.config["vocab_size"])
-    ids = np.random.default_rng(0).integers(0, vocabulary, count).tolist()
-    output = "embedding" if "embedding" in model.outputs else model.outputs[0]
-    model.forward(ids, output=output)
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
-        start = time.perf_counter()
-        model.forward(ids, output=output, last_only=output == "logits")
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def _least(enough: Callable[[float], bool], tight: Callable[[float], bool]) -> float:
-    """The least sparsity that is `enough`, to about 0.1 %; early where it is also `tight`. HIGHEST is enough."""
-    if enough(0.0):
-        return 0.0
-    low, high = 0.0, HIGHEST
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        if enough(middle):
-            high = middle
-            if tight(middle):
-                break
-        else:
-            low = middle
-    return high
-
-
-def _at(recipe: Recipe, sparsity: float) -> Recipe:
-    return dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, sparsity=sparsity, threshold=None))
-
-
 def _data_free(recipe: Recipe) -> Recipe:
     return dataclasses.replace(
         recipe,
@@ -322,7 +213,3 @@ def _data_free(recipe: Recipe) -> Recipe:
         prune=dataclasses.replace(recipe.prune, method="magnitude", budget="uniform"),
         quantize=dataclasses.replace(recipe.quantize, rounding="nearest", activations="dynamic"),
     )
-
-
-def _ms(seconds: float) -> str:
-    return f"{milliseconds(1e3 * seconds)} ms"

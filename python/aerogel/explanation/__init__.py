@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from aerogel.explanation.profile import explain
-from aerogel.explanation.reports import Explanation, LayerReport
+from aerogel.explanation.reports import Explanation, LayerReport, WhatIf
 
-__all__ = ["Explanation", "LayerReport", "explain"]
+__all__ = ["Explanation", "LayerReport", "WhatIf", "explain"]

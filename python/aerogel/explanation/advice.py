@@ -5,11 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from aerogel.explanation.naming import group_name
 from aerogel.explanation.reports import LayerReport
 from aerogel.tuning import WORTH_MEASURING, Curve
 
 #: Advice is given for what takes at least this part of the time.
 WORTH_SAYING = 0.03
+
+#: The pattern of shared masks that advice is about, and where it is compared.
+SHARED, SHARED_AT = "4x1", (0.8, 0.9)
+#: A shared mask is worth saying where it takes at most this part of the time of unstructured zeros.
+SHARED_WORTH = 0.75
 
 #: numbers, N, K of a linear.
 Shape = tuple[str, int, int]
@@ -18,7 +24,11 @@ Gain = tuple[float, str]
 
 
 def advice(
-    layers: Sequence[LayerReport], rest: Mapping[str, float], total: float, curves: Mapping[Shape, Curve]
+    layers: Sequence[LayerReport],
+    rest: Mapping[str, float],
+    total: float,
+    curves: Mapping[Shape, Curve],
+    shared: Mapping[Shape, Curve],
 ) -> list[str]:
     """What would make the model faster, the largest gain first; the last line says what nothing here can change.
 
@@ -27,8 +37,15 @@ def advice(
         rest: milliseconds by op of everything else.
         total: milliseconds of all together.
         curves: speed against sparsity, of each shape that has a sparse kernel.
+        shared: the same in the pattern SHARED.
     """
-    gains = [*_too_few_zeros(layers, curves), *_dense(layers, curves), *_more_zeros(layers, curves), *_late(layers)]
+    gains = [
+        *_too_few_zeros(layers, curves),
+        *_dense(layers, curves),
+        *_more_zeros(layers, curves),
+        *_shared_masks(layers, curves, shared),
+        *_late(layers),
+    ]
     worth = [(ms, f"{text} (about {ms:.2f} of {total:.2f} ms)") for ms, text in gains if ms >= WORTH_SAYING * total]
     said = [text for _, text in sorted(worth, key=lambda gain: -gain[0])]
     return [*_floats(layers, total), *said, _limit(layers, rest, total)]
@@ -77,6 +94,28 @@ def _more_zeros(layers: Sequence[LayerReport], curves: Mapping[Shape, Curve]) ->
             yield saved, f"{_names(group)}: {_mean_sparsity(group):.0%} zeros: 90 % would be {factor:.1f}x faster here"
 
 
+def _shared_masks(
+    layers: Sequence[LayerReport], curves: Mapping[Shape, Curve], shared: Mapping[Shape, Curve]
+) -> Iterator[Gain]:
+    """Layers that rows with one mask would make much faster than as many zeros anywhere."""
+    found: dict[float, list[tuple[LayerReport, float, float]]] = {}
+    for layer in layers:
+        shape = _shape(layer)
+        if layer.pattern not in ("dense", "unstructured") or shape not in shared or shape not in curves:
+            continue
+        sparsity = SHARED_AT[0] if layer.sparsity < statistics.mean(SHARED_AT) else SHARED_AT[-1]
+        anywhere, together = curves[shape].share(sparsity), shared[shape].share(sparsity)
+        if together <= SHARED_WORTH * anywhere:
+            found.setdefault(sparsity, []).append((layer, layer.dense_ms * anywhere, layer.dense_ms * together))
+    for sparsity, group in found.items():
+        before, after = sum(ms for _, ms, _ in group), sum(ms for _, _, ms in group)
+        yield (
+            before - after,
+            f"{_names([layer for layer, _, _ in group])}: {SHARED} at {sparsity:.0%} would take {after / before:.2f} of the "
+            "time of as many unstructured zeros, at a loss of accuracy (MiniLM at 80%: 97.4 % kept, 99.1 % unstructured)",
+        )
+
+
 def _late(layers: Sequence[LayerReport]) -> Iterator[Gain]:
     """Layers that take much longer in the model than their kernel by itself."""
     for layer in layers:
@@ -115,8 +154,4 @@ def _mean_sparsity(layers: Sequence[LayerReport]) -> float:
 
 
 def _names(layers: Sequence[LayerReport]) -> str:
-    """The name of one layer; of several, their common kind and number."""
-    if len(layers) == 1:
-        return layers[0].name
-    kinds = list(dict.fromkeys(layer.name.split(".", 2)[-1] for layer in layers))
-    return f"{', '.join(kinds)} ({len(layers)} layers)"
+    return group_name([layer.name for layer in layers])

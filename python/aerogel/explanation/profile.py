@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from aerogel._core import cpu_name
 from aerogel._core import isa as active_isa
 from aerogel._util.checks import function, whole_number
 from aerogel._util.progress import Progress
-from aerogel.engine.kinds import kind_of
+from aerogel.architectures import architecture_of
+from aerogel.checkpoint import open_checkpoint
+from aerogel.engine.kinds import kind_of, prunable
 from aerogel.engine.model import Model, load
+from aerogel.engine.steps import step_times
 from aerogel.errors import AerogelError
-from aerogel.explanation.advice import advice
-from aerogel.explanation.reports import Explanation, LayerReport
-from aerogel.tuning import WORTH_MEASURING, Curve, curve, estimated, serving
-
-#: The forward pass is profiled for about so long, but for no fewer rounds than the minimum.
-SECONDS, MIN_ROUNDS, MAX_ROUNDS = 3.0, 5, 200
+from aerogel.explanation.advice import SHARED, SHARED_AT, advice
+from aerogel.explanation.reports import Explanation, LayerReport, WhatIf
+from aerogel.explanation.whatif import Base, Scenario, scenarios
+from aerogel.explanation.whatif import what_if as what_if_of
+from aerogel.tuning import WORTH_MEASURING, Curve, candidates, curves_of, estimated, serving
 
 
 def explain(
@@ -32,6 +30,7 @@ def explain(
     threads: int | None = None,
     memory: float | None = None,
     progress: Progress | None = None,
+    what_if: Sequence[str | Mapping[str, Any]] | None = None,
 ) -> Explanation:
     """Profiles a model beside its own dense form and says where the time goes.
 
@@ -42,88 +41,101 @@ def explain(
         threads: worker threads; the process's cores unless given.
         memory: see `aerogel.load`.
         progress: called as progress(done, total, what).
+        what_if: scenarios whose speed is to be predicted before anybody prunes: "sparsity=0.8,pattern=4x1", or the same as
+            keys and values; `quant` is int8 or int4:g64. Each is seen against the dense form, in int8 where the model has
+            floats.
+
+    Raises:
+        RecipeError: a scenario is none; it says what was expected.
+        AerogelError: the model is broken or not supported, or has too few positions.
     """
     batch = whole_number("batch", batch, 1)
     tokens = whole_number("tokens", tokens, 1)
     function("progress", progress)
+    asked = scenarios(what_if)
+    rows = batch * tokens
     model = load(folder, threads, memory=memory)
-    dense = load(folder, threads, "dense")
     if tokens > model.max_positions:
         raise AerogelError(f"the model has only {model.max_positions} positions, too few for {tokens} tokens")
-    steps, dense_steps = _profile([model, dense], batch, tokens)
+    dense = load(folder, threads, "dense")
+    base = _int8_form(folder, threads, dense) if asked else dense
+    profiled = step_times([model, dense] if base is dense else [model, dense, base], batch, tokens)
+    steps, dense_steps = ([(op, name, 1e3 * taken) for op, name, taken in times] for times in profiled[:2])
     dense_ms = {name: ms for op, name, ms in dense_steps if op == "linear"}
     facts = {step["name"]: step for step in model.describe() if "forms" in step}
-    curves = _curves(facts, model, batch * tokens, progress)
-
-    layers: list[LayerReport] = []
-    rest: dict[str, float] = {}
-    for op, name, ms in steps:
-        if op != "linear":
-            rest[op] = rest.get(op, 0.0) + ms
-            continue
-        fact = facts[name]
-        layers.append(_layer(fact, model, batch * tokens, ms, dense_ms[name], curves[_shape_key(fact)]))
+    curves = curves_of(facts.values(), rows, model.threads, model.streamed, progress=progress)
+    shared = _shared(facts.values(), rows, model, progress)
+    layers = [
+        _layer(facts[name], model, rows, ms, dense_ms[name], curves[name]) for op, name, ms in steps if op == "linear"
+    ]
+    rest = _rest(steps)
     total, dense_total = (sum(ms for _, _, ms in each) for each in (steps, dense_steps))
+    said = advice(layers, rest, total, _by_shape(facts, curves), _by_shape(facts, shared))
+    predicted = _predicted(folder, base, profiled[-1], rows, asked, progress)
     return Explanation(
-        cpu=cpu_name(),
-        isa=active_isa(),
-        threads=model.threads,
-        batch=batch,
-        tokens=tokens,
-        layers=layers,
-        rest_ms=rest,
-        attention=model.attention,
-        total_ms=total,
-        dense_total_ms=dense_total,
-        advice=advice(layers, rest, total, {k: c for k, c in curves.items() if c is not None}),
+        cpu_name(),
+        active_isa(),
+        model.threads,
+        batch,
+        tokens,
+        layers,
+        rest,
+        model.attention,
+        total,
+        dense_total,
+        said,
+        predicted,
     )
 
 
-def _profile(models: Sequence[Model], batch: int, tokens: int) -> list[list[tuple[str, str, float]]]:
-    """(op, name, median milliseconds) of every step, for each model; the models take turns."""
-    random = np.random.default_rng(0)
-    ids = random.integers(0, models[0].vocab_size, batch * tokens).astype(np.int32)
-    offsets = np.arange(batch + 1, dtype=np.int64) * tokens
-    output = "embedding" if "embedding" in models[0].outputs else models[0].outputs[0]
-    samples: list[list[list[float]]] = [[] for _ in models]
-    names: list[list[tuple[str, str]]] = [[] for _ in models]
-    begin = time.perf_counter()
-    for turn in range(-1, MAX_ROUNDS):
-        if turn >= MIN_ROUNDS and time.perf_counter() - begin > SECONDS:
-            break
-        for i, model in enumerate(models):
-            timings = model.profile(ids, offsets, output)
-            names[i] = [(row["op"], row["name"]) for row in timings]
-            if turn >= 0:
-                samples[i].append([1000 * row["seconds"] for row in timings])
-    return [
-        [
-            (op, name, statistics.median(column))
-            for (op, name), column in zip(named, zip(*rows, strict=True), strict=True)
-        ]
-        for named, rows in zip(names, samples, strict=True)
-    ]
+def _rest(steps: Iterable[tuple[str, str, float]]) -> dict[str, float]:
+    """Milliseconds by op of all that is not a linear."""
+    rest: dict[str, float] = {}
+    for op, _, ms in steps:
+        if op != "linear":
+            rest[op] = rest.get(op, 0.0) + ms
+    return rest
 
 
-def _shape_key(fact: dict[str, Any]) -> tuple[str, int, int]:
+def _shape_key(fact: Mapping[str, Any]) -> tuple[str, int, int]:
     return (fact["numbers"], *fact["shape"])
 
 
-def _curves(
-    facts: dict[str, dict[str, Any]], model: Model, rows: int, progress: Progress | None
-) -> dict[tuple[str, int, int], Curve | None]:
-    """One for each shape; None where this CPU has no sparse kernel for such numbers."""
-    keys = list(dict.fromkeys(_shape_key(fact) for fact in facts.values()))
-    terms = {_shape_key(fact): fact["terms"] for fact in facts.values()}
-    found: dict[tuple[str, int, int], Curve | None] = {}
-    for done, (numbers, n, k) in enumerate(keys):
-        if progress is not None:
-            progress(done, len(keys), f"{numbers} {n}x{k}")
-        key = (numbers, n, k)
-        found[key] = curve(numbers, n, k, rows * terms[key], model.threads, model.streamed)
-    if progress is not None:
-        progress(len(keys), len(keys), "")
-    return found
+def _shared(
+    facts: Iterable[Mapping[str, Any]], tokens: int, model: Model, progress: Progress | None
+) -> dict[str, Curve | None]:
+    """Curves in the pattern of shared masks, of the linears whose numbers have kernels for that."""
+    steps = [fact for fact in facts if "rows_q8" in candidates(fact["numbers"])]
+    return curves_of(steps, tokens, model.threads, model.streamed, SHARED, sparsities=SHARED_AT, progress=progress)
+
+
+def _by_shape(
+    facts: Mapping[str, Mapping[str, Any]], curves: Mapping[str, Curve | None]
+) -> dict[tuple[str, int, int], Curve]:
+    return {_shape_key(facts[name]): found for name, found in curves.items() if found is not None}
+
+
+def _int8_form(folder: str | os.PathLike[str], threads: int | None, dense: Model) -> Model:
+    """The dense form that scenarios are seen against: the model's own, in int8 where its weights are floats."""
+    if open_checkpoint(folder).kind == "packed":
+        return dense
+    return load(folder, threads, "dense", quant="int8")
+
+
+def _predicted(
+    folder: str | os.PathLike[str],
+    base: Model,
+    times: Sequence[tuple[str, str, float]],
+    rows: int,
+    asked: Sequence[Scenario],
+    progress: Progress | None,
+) -> list[WhatIf]:
+    """What each scenario would bring over the form `base`, whose steps take `times` (seconds)."""
+    if not asked:
+        return []
+    linears = prunable(base.describe(), architecture_of(open_checkpoint(folder)))
+    form = Base(linears, times, rows, base.threads, base.streamed)
+    return [what_if_of(form, each, progress) for each in asked]
 
 
 def _layer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -44,6 +44,41 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
+class WhatIf:
+    """What zeros that nobody has made yet would bring, predicted. Times are milliseconds of a forward pass.
+
+    Attributes:
+        scenario: as it was asked for.
+        sparsity: of the linears inside the Transformer; other ones (a head) stay as they are.
+        pattern: of the zeros.
+        quant: scheme of these linears; "": that of the dense form.
+        layers: of each linear, by name.
+        linear_ms: of all linears.
+        total_ms: of the pass: the rest as measured in the dense form.
+        dense_linear_ms, dense_total_ms: the same, measured, of the dense form; in int8 where the model's weights are floats.
+        numbers: of the dense form's linears: "int8", mostly.
+        notes: of each shape: how much of the time it would take, or from how many zeros on it gains.
+    """
+
+    scenario: str
+    sparsity: float
+    pattern: str
+    quant: str
+    layers: dict[str, float]
+    linear_ms: float
+    total_ms: float
+    dense_linear_ms: float
+    dense_total_ms: float
+    numbers: str
+    notes: list[str]
+
+    @property
+    def gain(self) -> float:
+        """How many times faster than the dense form the pass would be."""
+        return self.dense_total_ms / self.total_ms
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What `explain` found. Times are milliseconds, medians over interleaved forward passes of both models."""
 
@@ -58,6 +93,7 @@ class Explanation:
     total_ms: float
     dense_total_ms: float
     advice: list[str]
+    what_if: list[WhatIf] = field(default_factory=list)
 
     @property
     def linear_ms(self) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from aerogel.tuning.between import in_turn
 from aerogel.tuning.choice import ROWS, Forms, Times, choose, serving
 from aerogel.tuning.curves import Curve, curve, random_source
+from aerogel.tuning.forecasts import Forecast, curves_of, forecast
 from aerogel.tuning.layers import (
     FORMATS,
     WORTH_MEASURING,
@@ -32,6 +33,7 @@ __all__ = [
     "ROWS",
     "WORTH_MEASURING",
     "Curve",
+    "Forecast",
     "Forms",
     "Layer",
     "Times",
@@ -40,9 +42,11 @@ __all__ = [
     "candidates",
     "choose",
     "curve",
+    "curves_of",
     "dense_format",
     "enabled",
     "estimated",
+    "forecast",
     "formats_of",
     "in_turn",
     "layer_named",
