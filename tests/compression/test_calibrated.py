@@ -223,6 +223,8 @@ def test_budgets(bert_folder, texts, tmp_path, budget):
         ({"quantize": {"rounding": "compensated"}}, "compensated needs calibration texts"),
         ({"quantize": {"activations": "static"}}, "activations: static needs calibration texts"),
         ({"fold": {}}, "fold: needs calibration texts"),
+        ({"structure": {"ffn": 0.5}}, "structure.ffn: score 'contribution' and compensate need calibration texts"),
+        ({"structure": {"heads": 0.5, "score": "weights"}}, "structure.heads: compensate need calibration texts"),
     ],
 )
 def test_contradictions(bert_folder, tmp_path, recipe, message):

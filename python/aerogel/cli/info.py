@@ -153,7 +153,7 @@ def describe(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
             "token_bytes": model.kv_cache_bytes,
             "positions": model.max_positions,
         }
-        if model.kv_cache_bytes
+        if model.kv_cache_bytes and model.outputs[0] == "logits"  # others keep none between calls
         else None,
         "totals": {
             "disk_bytes": disk_bytes(checkpoint),

@@ -11,6 +11,7 @@ from aerogel.compression.recipe import Prune, Recipe
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, Pattern, Windowed, parse_pattern
 from aerogel.quantize import of_tables
+from aerogel.structure import StructureRecipe, score
 
 #: Without calibration texts more than this goes only where a method was named: by magnitude alone a model that was not
 #: trained for it loses most of its quality there.
@@ -47,6 +48,8 @@ def resolved(recipe: Recipe) -> Recipe:
         raise RecipeError(
             "quantize.rounding: compensated needs calibration texts (calibration.files, or --calibrate FILE)"
         )
+    if recipe.structure is not None and not texts:
+        _refuse_unseen(recipe.structure)
     if recipe.fold is not None and not texts:
         raise RecipeError("fold: needs calibration texts (calibration.files, or --calibrate FILE)")
     if quantize.activations == "static" and not texts:
@@ -61,6 +64,18 @@ def resolved(recipe: Recipe) -> Recipe:
             quantize, rounding=rounding, embeddings=embeddings, head=quantize.head or embeddings
         ),
     )
+
+
+def _refuse_unseen(structure: StructureRecipe) -> None:
+    """Raises RecipeError where units are to be chosen, or made up for, by texts that are not there."""
+    units = [kind for kind in ("ffn", "heads", "queries", "hidden") if getattr(structure, kind) is not None]
+    needs = [f"score {structure.score!r}"] if score(structure.score).needs != "nothing" else []
+    needs += ["compensate"] if structure.compensate else []
+    if units and needs:
+        raise RecipeError(
+            f"structure.{units[0]}: {' and '.join(needs)} need calibration texts (calibration.files, or --calibrate FILE); "
+            "without them: structure.score=weights structure.compensate=false"
+        )
 
 
 def refuse_blind(recipe: Recipe, sparsity: float) -> None:
