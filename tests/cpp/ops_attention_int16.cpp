@@ -68,9 +68,10 @@ struct Inputs {
   }
 };
 
+// std::max: GCC 12 for aarch64 fails ("internal compiler error") over fmax here.
 double largest(const float* x, std::int64_t d) {
   double most = 0.0;
-  for (std::int64_t e = 0; e < d; ++e) most = std::fmax(most, std::fabs(x[e]));
+  for (std::int64_t e = 0; e < d; ++e) most = std::max<double>(most, std::fabs(x[e]));
   return most;
 }
 
@@ -90,13 +91,13 @@ void check_row(Isa isa, const Inputs& in, const std::vector<float>& y, std::int6
       score += static_cast<double>(q[e]) * k[e];
       loss += std::fabs(q[e]) * most_k * step + std::fabs(k[e]) * most_q * step + most_q * most_k * step * step;
     }
-    off = std::fmax(off, loss * std::fabs(scale) + 1e-6 * std::fabs(score * scale));
+    off = std::max<double>(off, loss * std::fabs(scale) + 1e-6 * std::fabs(score * scale));
     const std::int64_t t = j - c.position - i;
     score *= scale;
     if (c.reach >= 0) score += in.bias[head * (2 * c.reach + 1) + std::clamp(t, -c.reach, c.reach) + c.reach];
     if (c.slopes) score -= in.slopes[head] * static_cast<double>(std::abs(t));
     p[j - first] = score;
-    top = std::fmax(top, score);
+    top = std::max<double>(top, score);
   }
   double rounding = 0.0;
   for (std::int64_t j = 0; j < n; ++j) {
@@ -104,7 +105,7 @@ void check_row(Isa isa, const Inputs& in, const std::vector<float>& y, std::int6
     sum += p[j];
     reach[j] = 2 * largest(in.v.data() + (first + j) * in.ldv, c.d);  // the power of two above
     weighted += p[j] * reach[j];
-    rounding = std::fmax(rounding, p[j] * reach[j]);
+    rounding = std::max<double>(rounding, p[j] * reach[j]);
   }
   // Weights: twice their relative error, as it is in the sum too; half a code for each; values: half a code of their power of two.
   const double relative = std::expm1(2 * off) + 2.5e-4 + 1e-6 * static_cast<double>(n);
