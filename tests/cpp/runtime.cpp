@@ -384,7 +384,9 @@ TEST(runtime_slots_share_tokens) {
       CHECK(session.slot_length(1) == shared, session.slot_length(1));
       const auto run_behind = [&](std::int64_t slot) { return run(session, one_of(tokens, 1, shared, 90), "hidden", false, {slot}); };
       const std::vector<float> by_share = run_behind(1), alone = run_behind(2);
-      check_near(by_share, alone, 1e-4f, "behind shared tokens");
+      // The shared rows were summed in another order, so a kept number may be rounded to its neighbour.
+      const float tolerance = kept == Kept::float32 ? 1e-4f : kept == Kept::float16 ? 3e-3f : 8e-2f;
+      check_near(by_share, alone, tolerance, "behind shared tokens");
       const std::vector<float> first = run(session, one_of(tokens, 0, 70, 80), "hidden", false, {0});
       run(session, one_of(tokens, 0, 0, 70), "hidden", false, {4});
       check_near(first, run(session, one_of(tokens, 0, 70, 80), "hidden", false, {4}), 1e-4f, "of the one that lent them");
