@@ -1,5 +1,5 @@
-// Eight int32 sums in a register, one a row: turning 8 x 8 of them round, and writing them as y. For the int8 kernels that keep
-// rows or tokens on the lanes of AVX2 registers. Internal linkage: each kernel file compiles its own copy.
+// Eight int32 sums in a register, one a row: turning 8 x 8 of them round, and writing them as y; and 16 x 16 bytes turned round, to
+// begin with. For the int8 kernels that keep rows or tokens on the lanes of AVX2 registers. Internal linkage: each kernel file compiles its own copy.
 #pragma once
 
 #include <immintrin.h>
@@ -13,6 +13,25 @@ namespace {
 
 inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+
+// Four bytes, eight times.
+inline __m256i broadcast4(const void* p) { return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(p))); }
+
+// Byte c of register r becomes byte r of register c, in both halves by itself: four rounds of unpacks, each joining register i with
+// register i + 8.
+inline __attribute__((always_inline)) void transpose_bytes(__m256i (&a)[16]) {
+  __m256i b[16];
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 8; ++i) {
+      b[2 * i] = _mm256_unpacklo_epi8(a[i], a[i + 8]);
+      b[2 * i + 1] = _mm256_unpackhi_epi8(a[i], a[i + 8]);
+    }
+    for (int i = 0; i < 8; ++i) {
+      a[2 * i] = _mm256_unpacklo_epi8(b[i], b[i + 8]);
+      a[2 * i + 1] = _mm256_unpackhi_epi8(b[i], b[i + 8]);
+    }
+  }
+}
 
 // Writes y[t][n .. n + 8) = float(sum) * (x_scale[t] * scale) + bias: fewer behind the last row.
 struct Writer {

@@ -31,8 +31,6 @@ void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, 
   }
 }
 
-inline __m256i broadcast4(const void* p) { return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(p))); }
-
 inline __m256i add_products(__m256i s, const std::int8_t* x, __m256i w, __m256i magnitude) {
   const __m256i products = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(load(x), w));
   return _mm256_add_epi32(s, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));

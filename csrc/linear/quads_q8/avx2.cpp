@@ -19,29 +19,19 @@ constexpr std::int64_t kWrittenRows = 32;  // whose sums wait to be written toge
 // tile[k][W] = x[token][k] + 128 for W tokens of which `count` exist; the others repeat the last one, their sums are not
 // used.
 //
-// 16 columns of 16 or 32 tokens: token t in the low half of register t, token t + 16 in the high one, then four rounds of
-// unpacks, each joining register i with register i + 8, are the byte transpose of both halves.
+// 16 columns of 16 or 32 tokens: token t in the low half of register t, token t + 16 in the high one.
 template <int W>
 void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, std::int64_t padded_k, std::uint8_t* tile) {
   const __m256i flip = _mm256_set1_epi8(-128);
   for (std::int64_t k = 0; k < padded_k; k += 16) {
-    __m256i a[16], b[16];
+    __m256i a[16];
     for (int t = 0; t < 16; ++t) {
       const std::int64_t low = t < count ? t : count - 1, high = t + 16 < count ? t + 16 : count - 1;
       const __m128i l = _mm_load_si128(reinterpret_cast<const __m128i*>(x + low * ldx + k));
       a[t] = _mm256_castsi128_si256(l);
       if (W == 32) a[t] = _mm256_inserti128_si256(a[t], _mm_load_si128(reinterpret_cast<const __m128i*>(x + high * ldx + k)), 1);
     }
-    for (int round = 0; round < 2; ++round) {
-      for (int i = 0; i < 8; ++i) {
-        b[2 * i] = _mm256_unpacklo_epi8(a[i], a[i + 8]);
-        b[2 * i + 1] = _mm256_unpackhi_epi8(a[i], a[i + 8]);
-      }
-      for (int i = 0; i < 8; ++i) {
-        a[2 * i] = _mm256_unpacklo_epi8(b[i], b[i + 8]);
-        a[2 * i + 1] = _mm256_unpackhi_epi8(b[i], b[i + 8]);
-      }
-    }
+    transpose_bytes(a);
     for (int i = 0; i < 16; ++i) {
       const __m256i column = _mm256_xor_si256(a[i], flip);
       if (W == 32)
@@ -51,8 +41,6 @@ void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, 
     }
   }
 }
-
-inline __m256i broadcast4(const void* p) { return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(p))); }
 
 // The products of a quad's four activations and weights, in pairs. Register i holds tokens 4i .. 4i + 3 of each half.
 struct Pairs {

@@ -16,15 +16,17 @@
 namespace aerogel {
 namespace {
 
+using Byte = std::uint8_t;
+constexpr std::int64_t kTokens = kRowsTokens, kGroup = 8;
+
 // The token of a tile that stands in byte `at` of a half of a column. Unpacking bytes, then pairs of them, brings tokens 0 .. 7 of
 // each 16 into one register in order, and 8 .. 15 into another.
 inline std::int64_t token_at(int at, int half) { return at % 4 + at / 4 * 8 + 4 * half; }
 
 // tile[k][32] = x[token][k] + 128, of which `count` tokens exist; the others repeat the last one, their sums are not used.
 //
-// 16 columns: a token in each half of each of 16 registers, then four rounds of unpacks, each joining register i with register
-// i + 8, are the byte transpose of both halves.
-void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, std::int64_t padded_k, std::uint8_t* tile) {
+// 16 columns: a token in each half of each of 16 registers.
+void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, std::int64_t padded_k, Byte* tile) {
   const __m256i flip = _mm256_set1_epi8(-128);
   const std::int8_t *low[16], *high[16];
   for (int i = 0; i < 16; ++i) {
@@ -33,26 +35,15 @@ void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, 
     high[i] = x + (h < count ? h : count - 1) * ldx;
   }
   for (std::int64_t k = 0; k < padded_k; k += 16) {
-    __m256i a[16], b[16];
+    __m256i a[16];
     for (int i = 0; i < 16; ++i) {
       const __m128i l = _mm_load_si128(reinterpret_cast<const __m128i*>(low[i] + k));
       a[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(l), _mm_load_si128(reinterpret_cast<const __m128i*>(high[i] + k)), 1);
     }
-    for (int round = 0; round < 2; ++round) {
-      for (int i = 0; i < 8; ++i) {
-        b[2 * i] = _mm256_unpacklo_epi8(a[i], a[i + 8]);
-        b[2 * i + 1] = _mm256_unpackhi_epi8(a[i], a[i + 8]);
-      }
-      for (int i = 0; i < 8; ++i) {
-        a[2 * i] = _mm256_unpacklo_epi8(b[i], b[i + 8]);
-        a[2 * i + 1] = _mm256_unpackhi_epi8(b[i], b[i + 8]);
-      }
-    }
+    transpose_bytes(a);
     for (int i = 0; i < 16; ++i) store(tile + (k + i) * 32, _mm256_xor_si256(a[i], flip));
   }
 }
-
-inline __m256i broadcast4(const void* p) { return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(p))); }
 
 inline __m256i add_products(__m256i s, __m256i x, __m256i w) {
   return _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
@@ -104,7 +95,7 @@ void add_groups(std::int64_t groups, const std::uint8_t* tile, const std::uint8_
 }
 
 // Turns the sums of rows n .. n + 7 round, 8 tokens at a time, and writes tokens [t, t_end).
-void write_tile(const LinearTask& task, const RowsView& v, const std::int32_t* sums, std::int64_t n, std::int64_t t,
+void write_rows(const LinearTask& task, const RowsView& v, const std::int32_t* sums, std::int64_t n, std::int64_t t,
                 std::int64_t t_end) {
   const Writer write(task, v, n);
   const __m256i offset = load(v.offset + n);
@@ -117,40 +108,13 @@ void write_tile(const LinearTask& task, const RowsView& v, const std::int32_t* s
   }
 }
 
-// Tokens [t, t_end), at most 32 of them, of all units of the task.
-template <int R>
-void run_tile(const LinearTask& task, const RowsView& v, std::int64_t t, std::int64_t t_end) {
-  const std::int64_t padded_k = rows_padded_k(v.k), groups = (t_end - t + 7) / 8;
-  auto* tile = static_cast<std::uint8_t*>(task.scratch);
-  auto* sums = reinterpret_cast<std::int32_t*>(tile + padded_k * kRowsTokens);
-  transpose_tile(static_cast<const std::int8_t*>(task.x) + t * task.ldx, task.ldx, t_end - t, padded_k, tile);
-  const std::int64_t row_end = task.unit_end * kRowsUnit < v.n ? task.unit_end * kRowsUnit : v.n;
-  // With several chunks, one is used for some units before the next takes its place in L1.
-  const std::int64_t step = v.chunks == 1 ? kRowsUnit : kRowsSums;
-  for (std::int64_t n = task.unit_begin * kRowsUnit; n < row_end; n += step) {
-    const std::int64_t rows = row_end - n < step ? row_end - n : step;
-    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
-      const std::uint32_t* begin = v.begin + chunk * v.sets + n / R;
-      for (std::int64_t r = 0; r < rows; r += R, ++begin)
-        add_groups<R>(groups, tile + chunk * v.chunk * 32, v.quads + std::size_t{begin[0]} * (8 + 4 * R),
-                      v.quads + std::size_t{begin[1]} * (8 + 4 * R), chunk == 0, sums + r * 32);
-    }
-    // Behind the last row stand leftovers, which go nowhere.
-    for (std::int64_t r = 0; r < rows; r += 8) write_tile(task, v, sums + r * 32, n + r, t, t_end);
-  }
-}
-
 }  // namespace
+}  // namespace aerogel
 
-void run_rows_q8_avx2(const LinearTask& task) {
-  const auto& v = *static_cast<const RowsView*>(task.weight);
-  for (std::int64_t t = 0; t < task.m; t += 32) {
-    const std::int64_t end = task.m - t < 32 ? task.m : t + 32;
-    if (v.rows == 4)
-      run_tile<4>(task, v, t, end);
-    else
-      run_tile<2>(task, v, t, end);
-  }
-}
+#include "linear/rows_q8/run.h"
+
+namespace aerogel {
+
+void run_rows_q8_avx2(const LinearTask& task) { run_rows(task); }
 
 }  // namespace aerogel

@@ -14,11 +14,12 @@
 namespace aerogel {
 namespace {
 
-constexpr std::int64_t kTokens = 16;
+using Byte = std::int8_t;
+constexpr std::int64_t kTokens = 16, kGroup = 4;
 
 // tile[k][16] = x[token][k], of which `count` tokens exist; the others repeat the last one, their sums are not used. Four rounds of
 // zips, each joining register i with register i + 8, are the byte transpose.
-void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, std::int64_t padded_k, std::int8_t* tile) {
+void transpose_tile(const std::int8_t* x, std::int64_t ldx, std::int64_t count, std::int64_t padded_k, Byte* tile) {
   for (std::int64_t k = 0; k < padded_k; k += 16) {
     int8x16_t a[16], b[16];
     UNROLL for (int t = 0; t < 16; ++t) a[t] = vld1q_s8(x + (t < count ? t : count - 1) * ldx + k);
@@ -117,40 +118,13 @@ void write_rows(const LinearTask& task, const RowsView& v, const std::int32_t* s
   }
 }
 
-// Tokens [t, t_end), at most 16 of them, of all units of the task.
-template <int R>
-void run_tile(const LinearTask& task, const RowsView& v, std::int64_t t, std::int64_t t_end) {
-  const std::int64_t padded_k = rows_padded_k(v.k), groups = (t_end - t + 3) / 4;
-  auto* tile = static_cast<std::int8_t*>(task.scratch);
-  auto* sums = reinterpret_cast<std::int32_t*>(tile + padded_k * kTokens);
-  transpose_tile(static_cast<const std::int8_t*>(task.x) + t * task.ldx, task.ldx, t_end - t, padded_k, tile);
-  const std::int64_t row_end = task.unit_end * kRowsUnit < v.n ? task.unit_end * kRowsUnit : v.n;
-  // With several chunks, one is used for some units before the next takes its place in L1.
-  const std::int64_t step = v.chunks == 1 ? kRowsUnit : kRowsSums;
-  for (std::int64_t n = task.unit_begin * kRowsUnit; n < row_end; n += step) {
-    const std::int64_t rows = row_end - n < step ? row_end - n : step;
-    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
-      const std::uint32_t* begin = v.begin + chunk * v.sets + n / R;
-      for (std::int64_t r = 0; r < rows; r += R, ++begin)
-        add_groups<R>(groups, tile + chunk * v.chunk * kTokens, v.quads + std::size_t{begin[0]} * (8 + 4 * R),
-                      v.quads + std::size_t{begin[1]} * (8 + 4 * R), chunk == 0, sums + r * kTokens);
-    }
-    // Behind the last row stand leftovers, which go nowhere.
-    for (std::int64_t r = 0; r < rows; r += 4) write_rows(task, v, sums + r * kTokens, n + r, t, t_end);
-  }
-}
-
 }  // namespace
+}  // namespace aerogel
 
-void run_rows_q8_neondot(const LinearTask& task) {
-  const auto& v = *static_cast<const RowsView*>(task.weight);
-  for (std::int64_t t = 0; t < task.m; t += kTokens) {
-    const std::int64_t end = task.m - t < kTokens ? task.m : t + kTokens;
-    if (v.rows == 4)
-      run_tile<4>(task, v, t, end);
-    else
-      run_tile<2>(task, v, t, end);
-  }
-}
+#include "linear/rows_q8/run.h"
+
+namespace aerogel {
+
+void run_rows_q8_neondot(const LinearTask& task) { run_rows(task); }
 
 }  // namespace aerogel

@@ -1,7 +1,7 @@
 // Over the vocabulary of a vector/<isa>.h, which is included before.
 #pragma once
 
-#include "ops/ops.h"
+#include "ops/keep_rows/walk.h"
 #include "ops/row.h"
 
 namespace aerogel {
@@ -30,24 +30,7 @@ inline void keep_q8(const float* x, std::int64_t d, std::int8_t* to, float* scal
   }
 }
 
-void keep_rows(const KeepTask& task) {
-  const std::int64_t row_bytes = kept_row_bytes(task.numbers, task.d), scale_bytes = static_cast<std::int64_t>(sizeof(float));
-  for (std::int64_t t = 0; t < task.rows; ++t) {
-    const std::int64_t row = (task.position + t) % kKeptTokens;
-    std::uint8_t* const block = task.blocks[(task.position + t) / kKeptTokens];
-    for (std::int64_t head = 0; head < task.heads; ++head) {
-      const float* const x = task.x + t * task.ldx + head * task.d;
-      std::uint8_t* const to = block + task.place.at + (head * kKeptTokens + row) * row_bytes;
-      if (task.numbers == Kept::float32)
-        __builtin_memcpy(to, x, static_cast<std::size_t>(row_bytes));
-      else if (task.numbers == Kept::float16)
-        keep_f16(x, task.d, reinterpret_cast<std::uint16_t*>(to));
-      else
-        keep_q8(x, task.d, reinterpret_cast<std::int8_t*>(to),
-                reinterpret_cast<float*>(block + task.place.scales + (head * kKeptTokens + row) * scale_bytes));
-    }
-  }
-}
+void keep_rows(const KeepTask& task) { keep_each(task, keep_f16, keep_q8); }
 
 }  // namespace
 }  // namespace aerogel
