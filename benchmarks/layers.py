@@ -31,8 +31,12 @@ def real(n: int, k: int) -> np.ndarray | None:
 
 
 def pruned(weights: np.ndarray, pattern: str) -> np.ndarray:
-    """By magnitude, to a sparsity such as 0.8 or a pattern such as 8:64."""
-    chosen = parse_pattern(pattern, None) if ":" in pattern else parse_pattern("unstructured", float(pattern))
+    """By magnitude, to a sparsity such as 0.8, a pattern such as 8:64, or blocks with a sparsity such as 4x1@0.8."""
+    if ":" in pattern:
+        chosen = parse_pattern(pattern, None)
+    else:
+        blocks, _, sparsity = pattern.rpartition("@")
+        chosen = parse_pattern(blocks or "unstructured", float(sparsity))
     return magnitude(weights, None, chosen).weight
 
 

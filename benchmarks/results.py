@@ -39,16 +39,52 @@ from conftest import PATTERNS
 
 SHAPES = ((384, 384), (1536, 384), (768, 768), (3072, 768))
 SPARSITIES = ("0.5", "0.6", "0.7", "0.8", "0.9", "0.95")
+SHARED = ("0.5", "0.8", "0.9")
 TOKENS = (1, 16, 128)
+
+
+def _unstructured() -> list[str]:
+    """The formats of int8 weights for zeros anywhere: grouped_q8 is for scales of groups, rows for masks that rows share."""
+    others = ("dense", "grouped", "rows", "gathered_rows")
+    found = [name for name in layers.formats() if name.endswith("_q8") and not name.startswith(others)]
+    return sorted(found, key=lambda name: name != "gathered_q8")
+
+
+def shared_masks(quick: bool) -> str:
+    """Speed-up over dense int8 where 2 or 4 rows share a mask, beside the fastest format for zeros anywhere, one thread."""
+    random = np.random.default_rng(1)
+    shared = [name for name in ("rows_q8", "gathered_rows_q8") if name in layers.formats()]
+    if not shared:
+        return "No kernel for them on this instruction set."
+    lines = [
+        "| N x K, tokens | rows | " + " | ".join(f"{float(s):.0%}" for s in SHARED) + " |",
+        "|---|---|" + "--:|" * len(SHARED),
+    ]
+    for n, k in SHAPES[2:3] if quick else SHAPES[2:]:
+        for m in (16, 128):
+            x = random.standard_normal((m, k)).astype(np.float32)
+            dense = layers.gaussian(n, k)
+            kinds = [("dense_q8", dense)]
+            for rows, names in (("", _unstructured()), ("2x1@", shared), ("4x1@", shared)):
+                kinds += [(name, layers.pruned(dense, rows + s)) for s in SHARED for name in names]
+            packed = [layers.pack(w, name) for name, w in kinds]
+            for weight, (_, w) in zip(packed, kinds, strict=True):
+                layers.check(weight, w, x, core.linear(weight, x))
+            base, *times = layers.microseconds(
+                [lambda w=w, x=x: core.linear(w, x) for w in packed], 1.0 if quick else 10.0
+            )
+            for rows, names in (("any", _unstructured()), ("2", shared), ("4", shared)):
+                best = [min(times[i * len(names) : (i + 1) * len(names)]) for i in range(len(SHARED))]
+                del times[: len(SHARED) * len(names)]
+                lines.append(f"| {n}x{k}, {m} | {rows} | " + " | ".join(f"{base / t:.2f}" for t in best) + " |")
+    return "\n".join(lines)
 
 
 def sweep(quick: bool, folder: Path, best: dict[str, Any]) -> str:
     """Speed-up of the sparse kernels over the dense int8 one, one thread, by sparsity; `best` takes the fastest formats'."""
     random = np.random.default_rng(0)
     parts = []
-    # What holds int8 weights with zeros skipped; grouped_q8 is for scales of groups.
-    sparse = [name for name in layers.formats() if name.endswith("_q8") and not name.startswith(("dense", "grouped"))]
-    sparse.sort(key=lambda name: name != "gathered_q8")
+    sparse = _unstructured()
     patterns = SPARSITIES if quick else SPARSITIES + PATTERNS
     for m in TOKENS:
         curves: dict[str, tuple[list[float], list[float]]] = {}
@@ -249,6 +285,7 @@ def main() -> None:
         return steps + "\n\n" + "\n".join(images)
 
     section("The kernels, one thread", lambda: sweep(options.quick, folder, figures["kernels"]))
+    section("Rows that share a mask, one thread", lambda: shared_masks(options.quick))
     section(
         "An encoder beside other engines",
         lambda: encoder(Path(os.environ["AEROGEL_MINILM"]), options, threads, folder, figures),
