@@ -13,7 +13,7 @@
 // multiplied on the way out of the registers.
 //
 // With fewer queries (decode) packing would cost more than it gains: k and v are read where they are, once for up to kSharing
-// query heads that share them.
+// query heads that share them (few.h).
 //
 // Causal, and with a window: a tile multiplies with the keys that all of its queries see, and then key by key with the rows that
 // see more, before and behind these: keys that a query does not see never touch it, not even times 0. Panels that none of a
@@ -26,93 +26,13 @@
 
 #pragma once
 
-#include "ops/attention/parts.h"
+#include "ops/attention/few.h"
 
 namespace aerogel {
 namespace {
 
 constexpr std::int64_t kPack = 5;
 constexpr std::int64_t kFew = 32;  // keys whose values need no packing
-
-// Rows of keys or of values: `at` says where one begins, `pack_keys` and `pack_values` make panels of them, `times_scales` takes what
-// a row's numbers are multiplied by into one row of products. Here floats at equal distances; ops/cached_attention has others.
-struct FlatRows {
-  static constexpr bool in_place = true;  // can be read as `rows` and `ld` say
-  const float* rows;
-  std::int64_t ld;
-  const float* at(std::int64_t j) const { return rows + j * ld; }
-  FlatRows from(std::int64_t j) const { return {at(j), ld}; }
-  void times_scales(float*, std::int64_t) const {}
-};
-inline void pack_keys(const FlatRows& k, std::int64_t keys, std::int64_t d, float* out) { pack_keys(k.rows, k.ld, keys, d, out); }
-inline void pack_values(const FlatRows& v, std::int64_t keys, std::int64_t d, float* out) { pack_values(v.rows, v.ld, keys, d, out); }
-
-// Query i sees keys [first_key(i), end_key(i)). Both are those of query i - 1 or one more. Compiled twice, so that attention
-// without a window pays nothing for those with one.
-template <bool windowed>
-inline std::int64_t first_key(const AttentionTask& task, std::int64_t i) {
-  return windowed ? at_least(0, task.position + i - task.window) : 0;
-}
-template <bool windowed>
-inline std::int64_t end_key(const AttentionTask& task, std::int64_t i) {
-  if (task.causal) return at_most(task.keys, task.position + i + 1);
-  return windowed ? at_most(task.keys, task.position + i + task.window + 1) : task.keys;
-}
-
-inline float factor_of(const AttentionTask& task) {
-  return task.softcap > 0.0f ? task.scale / task.softcap : task.scale * kLog2E;
-}
-
-// ---- what scores are besides products ----------------------------------------------------------------------------
-
-inline bool adjusts(const AttentionTask& task) { return task.softcap > 0.0f || task.bias != nullptr || task.slopes != nullptr; }
-
-// out[t - low] = what is added to scores at distances t in [low, end), as exponents of two. Plain loops, which compilers turn into
-// the file's own vectors.
-void make_distances(const AttentionTask& task, std::int64_t head, std::int64_t low, std::int64_t end, float* out) {
-  const std::int64_t reach = task.reach;
-  std::int64_t t = low;
-  if (task.bias == nullptr) {
-    for (; t < end; ++t) out[t - low] = 0.0f;
-  } else {
-    const float* const bias = task.bias + head * (2 * reach + 1) + reach;
-    const float nearest = bias[-reach] * kLog2E, farthest = bias[reach] * kLog2E;
-    for (const std::int64_t stop = at_most(end, -reach); t < stop; ++t) out[t - low] = nearest;
-    for (const std::int64_t stop = at_most(end, reach); t < stop; ++t) out[t - low] = bias[t] * kLog2E;
-    for (; t < end; ++t) out[t - low] = farthest;
-  }
-  if (task.slopes == nullptr) return;
-  const float slope = task.slopes[head] * kLog2E;
-  const std::int32_t count = static_cast<std::int32_t>(end - low), first = static_cast<std::int32_t>(low);
-  for (std::int32_t i = 0; i < count; ++i) {
-    const float away = static_cast<float>(first + i);
-    out[i] -= slope * (away < 0.0f ? -away : away);
-  }
-}
-
-// s[n] of products becomes what the softmax takes; so do the elements up to the next multiple of kLanes, whatever they are.
-template <bool capped>
-inline void adjust(const AttentionTask& task, float* s, std::int64_t n, const float* distances) {
-  const Vector cap = splat(task.softcap * kLog2E);
-  for (std::int64_t j = 0; j < n; j += kLanes) {
-    const Vector v = load(s + j), more = load(distances + j);
-    store(s + j, capped ? fma(tanh(v), cap, more) : add(v, more));
-  }
-}
-
-// Row r of the scores, elements [first(r), end(r)): of the query at position `at` + r, after all of `head`. distances: scratch,
-// rows + the distance from the first of all these elements to the last, and one vector.
-template <class First, class End>
-void adjust_rows(const AttentionTask& task, std::int64_t head, std::int64_t at, float* scores, std::int64_t lds, std::int64_t rows,
-                 const First& first, const End& end, float* distances) {
-  const std::int64_t low = first(0) - (at + rows - 1);
-  make_distances(task, head, low, end(rows - 1) - at + kLanes, distances);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    float* const row = scores + r * lds + first(r);
-    const float* const by = distances + (first(r) - (at + r) - low);
-    task.softcap > 0.0f ? adjust<true>(task, row, end(r) - first(r), by) : adjust<false>(task, row, end(r) - first(r), by);
-  }
-}
 
 // ---- many queries ------------------------------------------------------------------------------------------------
 
@@ -251,121 +171,7 @@ void attend_in_parts(const AttentionTask& task, const Rows& k, const Rows& v, co
   }
 }
 
-// ---- few queries -------------------------------------------------------------------------------------------------
-
-constexpr int kSharing = 3;  // query heads at once: 12 sums fill the registers of the smaller instruction sets
-constexpr std::int64_t kFar = 16;  // rows of a cache that are asked for ahead of time
-
-// p[heads, keys] = q[heads, d] . k[keys, d]^T, the elements of d on the lanes. Keys in steps of `strands`. v: the values that are
-// read next.
-template <int heads, int strands, class Rows>
-void few_scores(const float* q, std::int64_t d, const Rows& keys_at, const Rows& v, std::int64_t keys, float* p, std::int64_t ldp) {
-  for (std::int64_t j = 0; j < keys; j += strands) {
-    decltype(keys_at.at(0)) k[strands];
-    for (int r = 0; r < strands; ++r) {
-      k[r] = keys_at.at(at_most(j + r, keys - 1));
-      // The values too: they are next, and this loop leaves the memory more time.
-      if (j + r + kFar < keys) prefetch_row(keys_at.at(j + r + kFar), d);
-      if (j + r < keys) prefetch_row(v.at(j + r), d);
-    }
-    Vector sum[heads][strands];
-    clear(sum);
-    std::int64_t c = 0;
-    for (; c + kLanes <= d; c += kLanes) {
-      Vector x[heads];
-#pragma GCC unroll 16
-      for (int h = 0; h < heads; ++h) x[h] = load(q + h * d + c);
-#pragma GCC unroll 16
-      for (int r = 0; r < strands; ++r) {
-        const Vector row = widen(k[r] + c);
-#pragma GCC unroll 16
-        for (int h = 0; h < heads; ++h) sum[h][r] = fma(x[h], row, sum[h][r]);
-      }
-    }
-    if (c < d) {
-#pragma GCC unroll 16
-      for (int r = 0; r < strands; ++r) {
-        const Vector row = widen_first(k[r] + c, d - c);
-#pragma GCC unroll 16
-        for (int h = 0; h < heads; ++h) sum[h][r] = fma(load_first(q + h * d + c, d - c), row, sum[h][r]);
-      }
-    }
-#pragma GCC unroll 16
-    for (int h = 0; h < heads; ++h)
-#pragma GCC unroll 16
-      for (int r = 0; r < strands; r += 4) store_sums_of_four(p + h * ldp + j + r, sum[h][r], sum[h][r + 1], sum[h][r + 2], sum[h][r + 3]);
-  }
-}
-
-// y[heads, columns] = inverse[heads] * p[heads, keys] . v[keys, columns from c on], `strands` keys at once so that there are enough
-// independent sums to hide the latency of a multiply-add.
-template <int heads, int vectors, int strands, class Rows>
-void few_values(const float* p, std::int64_t ldp, std::int64_t keys, const Rows& v, std::int64_t c, const float* inverse, float* y,
-                std::int64_t ldy, std::int64_t columns) {
-  Vector sum[strands * heads][vectors];
-  clear(sum);
-  const auto vector = [&](auto row, int u) { return vectors == 1 ? widen_first(row, columns) : widen(row + u * kLanes); };
-  std::int64_t j = 0;
-  for (; j + strands <= keys; j += strands)
-#pragma GCC unroll 16
-    for (int s = 0; s < strands; ++s) {
-      const auto row = v.at(j + s) + c;
-#pragma GCC unroll 16
-      for (int u = 0; u < vectors; ++u) {
-        const Vector x = vector(row, u);
-#pragma GCC unroll 16
-        for (int h = 0; h < heads; ++h) sum[s * heads + h][u] = fma(broadcast(p + h * ldp + j + s), x, sum[s * heads + h][u]);
-      }
-    }
-  for (; j < keys; ++j) {
-    const auto row = v.at(j) + c;
-#pragma GCC unroll 16
-    for (int u = 0; u < vectors; ++u) {
-      const Vector x = vector(row, u);
-#pragma GCC unroll 16
-      for (int h = 0; h < heads; ++h) sum[h][u] = fma(broadcast(p + h * ldp + j), x, sum[h][u]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int h = 0; h < heads; ++h)
-#pragma GCC unroll 16
-    for (int u = 0; u < vectors; ++u) {
-      Vector total = sum[h][u];
-#pragma GCC unroll 16
-      for (int s = 1; s < strands; ++s) total = add(total, sum[s * heads + h][u]);
-      store_first(y + h * ldy + u * kLanes, mul(total, broadcast(inverse + h)), columns - u * kLanes);
-    }
-}
-
-// Query i of heads [head, head + heads).
-template <int heads, bool windowed, class Rows>
-void attend_few(const AttentionTask& task, const Rows& all_keys, const Rows& all_values, std::int64_t i, std::int64_t head) {
-  const std::int64_t d = task.d, first = first_key<windowed>(task, i), keys = end_key<windowed>(task, i) - first, ldp = padded(keys, 8) + kPanel;
-  float* p = static_cast<float*>(task.scratch);
-  float* q = p + heads * ldp;
-  pack_queries(task.q + i * task.ldq + head * d, d, heads, d, factor_of(task), q);
-  const Rows k = all_keys.from(first), v = all_values.from(first);
-  few_scores<heads, heads == 1 ? 8 : 4>(q, d, k, v, keys, p, ldp);
-  for (std::int64_t h = 0; h < heads; ++h) k.times_scales(p + h * ldp, keys);
-  const auto first_of = [&](std::int64_t) { return std::int64_t{0}; };
-  const auto end_of = [&](std::int64_t) { return keys; };
-  for (std::int64_t h = 0; adjusts(task) && h < heads; ++h)
-    adjust_rows(task, head + h, task.position + i - first, p + h * ldp, ldp, 1, first_of, end_of, q + heads * d);
-  float inverse[4];
-  softmax(p, ldp, heads, first_of, end_of, inverse);
-  for (std::int64_t h = 0; h < heads; ++h) v.times_scales(p + h * ldp, keys);
-  float* y = task.y + i * task.ldy + head * d;
-  std::int64_t c = 0;
-  const auto columns = [&](auto tile, int vectors) {
-    const std::int64_t width = vectors * kLanes;
-    for (; c + width <= d || (vectors == 1 && c < d); c += width)
-      tile(p, ldp, keys, v, c, inverse, y + c, d, at_most(width, d - c));
-  };
-  if (heads == 1) columns(few_values<heads, 8, 1, Rows>, 8);
-  columns(few_values<heads, 4, heads == 1 ? 2 : 1, Rows>, 4);
-  columns(few_values<heads, 2, heads == 1 ? 4 : 2, Rows>, 2);
-  columns(few_values<heads, 1, heads == 1 ? 8 : 4, Rows>, 1);
-}
+// ---- which of them ------------------------------------------------------------------------------------------------
 
 // The task's k, v and next_k are what the rows say.
 template <int tile, bool windowed, class Rows>
