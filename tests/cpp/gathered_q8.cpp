@@ -1,11 +1,12 @@
 // What the gathered_q8 kernels trust: that the packer keeps every nonzero once, inside its window, and never builds a
-// pair that could saturate. linear.cpp, linear_q8.cpp and fuzz_q8.cpp run them.
+// pair that could saturate; and the kernels on the edges of their tiles. linear.cpp, linear_q8.cpp and fuzz_q8.cpp run them too.
 #include <cstdlib>
 #include <cstring>
 
 #include "check.h"
 #include "linear/gathered_q8/layout.h"
 #include "matrix_q8.h"
+#include "run_q8.h"
 
 namespace aerogel {
 namespace {
@@ -66,6 +67,8 @@ TEST(gathered_q8_packs_every_nonzero_once_and_safely) {
       check_vectors(m, view, isa_name(kernel->isa));
     }
 }
+
+TEST(gathered_q8_at_its_edges) { check_edges("gathered_q8", 1); }
 
 TEST(gathered_q8_packs_the_same_bytes_again) {
   const Matrix m(130, 700, 80, 30, 5);
