@@ -3,11 +3,9 @@
 //
 // Bound by the shuffle and multiply ports: a vpermb + vpdpbusd pair was measured at .725 cycle on Zen 5 (limit .67),
 // 537 products a cycle and GHz at the peak; one cycle on Intel server cores, where both go to port 5 (modelled).
-//
-// Scratch holds, for one chunk of K and T tokens, every window of step 32 whole ([window][T][64]), so that no load
-// crosses a cache line: columns stand there twice. 768 columns x 16 tokens x 2 = 24 KB stay in L1.
 #include <immintrin.h>
 
+#include "linear/gathered_avx512.h"
 #include "linear/gathered_q8/layout.h"
 
 namespace aerogel {
@@ -26,21 +24,6 @@ inline __attribute__((always_inline)) __m512i gather(__m512i index, const std::u
 }
 
 constexpr __mmask16 kAll = 0xFFFF;  // the maskz forms below, for the same reason
-
-// windows[w][T][64] = 128 + x[t][32 w .. 32 w + 64) of the chunk that begins at x and has `columns` columns (a
-// multiple of 32 are readable). The second half of the last window is never used.
-template <int T>
-void copy_windows(const std::int8_t* x, std::int64_t ldx, std::int64_t columns, std::uint8_t* windows) {
-  const __m256i flip = _mm256_set1_epi8(-128);
-  for (std::int64_t w = 0; 32 * w < columns; ++w)
-    for (int t = 0; t < T; ++t) {
-      const auto* from = reinterpret_cast<const __m256i*>(x + t * ldx + 32 * w);
-      const __m256i half = _mm256_xor_si256(_mm256_load_si256(from), flip);
-      std::uint8_t* to = windows + (w * T + t) * 64;
-      _mm256_store_si256(reinterpret_cast<__m256i*>(to), half);
-      if (w != 0) _mm256_store_si256(reinterpret_cast<__m256i*>(to - T * 64 + 32), half);
-    }
-}
 
 // One group of 16 rows: vectors [begin, end) for T tokens. sums: token t at t * stride.
 template <int T>

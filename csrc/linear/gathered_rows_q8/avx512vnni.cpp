@@ -4,11 +4,9 @@
 // Where both instructions go to port 5 or share it (Intel server cores: vpermb port 5, vpdpbusd ports 0 and 5), R + 1 of them take
 // (R + 1) / 2 cycles: 64 products in 1, .75 and .625 cycles for R = 1, 2 and 4, where the dense kernel needs .5.
 // The gathers of some tokens stand before their products: alternating, a product often takes the port that only a gather can use.
-//
-// Scratch holds, for one chunk of K and T tokens, every window of step 32 whole ([window][T][64]), so that no load crosses a cache
-// line: columns stand there twice. 768 columns x 8 tokens x 2 = 12 KB stay in L1.
 #include <immintrin.h>
 
+#include "linear/gathered_avx512.h"
 #include "linear/gathered_rows_q8/layout.h"
 
 // A loop left rolled would keep the sums in memory.
@@ -48,19 +46,6 @@ inline __attribute__((always_inline)) void multiply_one(__m512i (&s)[R], __m512i
   __m512i gathered;
   __asm__("vpermb %2, %1, %0" : "=v"(gathered) : "v"(index), "m"(*reinterpret_cast<const __m512i*>(window)));
   UNROLL for (int r = 0; r < R; ++r) __asm__("vpdpbusd %2, %1, %0" : "+v"(s[r]) : "v"(gathered), "v"(w[r]));
-}
-
-// windows[w][T][64] = 128 + x[t][32 w .. 32 w + 64) of the chunk that begins at x and has `columns` columns. The second half of the
-// last window is never used, and may lie behind x.
-template <int T>
-void copy_windows(const std::int8_t* x, std::int64_t ldx, std::int64_t columns, std::uint8_t* windows) {
-  const __m512i flip = _mm512_set1_epi8(-128);
-  const std::int64_t last = (columns - 1) / 32;
-  for (int t = 0; t < T; ++t, x += ldx, windows += 64) {
-    for (std::int64_t w = 0; w < last; ++w)
-      _mm512_store_si512(windows + w * T * 64, _mm512_xor_si512(_mm512_loadu_si512(x + 32 * w), flip));
-    _mm512_store_si512(windows + last * T * 64, _mm512_xor_si512(_mm512_maskz_loadu_epi8(0xFFFFFFFFu, x + 32 * last), flip));
-  }
 }
 
 // One group: vectors [begin, end) for T tokens. sums: token t at 64 t; `start`, else they go on. Few: the weights come from memory.
