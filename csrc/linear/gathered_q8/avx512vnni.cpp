@@ -83,13 +83,14 @@ void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     const std::int64_t columns = v.k - column < v.geometry.chunk ? v.k - column : v.geometry.chunk;
     copy_windows<T>(static_cast<const std::int8_t*>(task.x) + t * task.ldx + column, task.ldx, columns, windows);
     std::int32_t* to = sums;
-    for (std::int64_t u = unit; u < unit_end; ++u, to += T * v.block) {
+    for (std::int64_t u = unit; u < unit_end; ++u) {
       const std::int64_t* segment = v.segment + (u * v.chunks + chunk) * v.groups_per_block;
       for (std::int64_t group = 0; group < v.groups_per_block; ++group)
         add_group<T>(v, segment[group], segment[group + 1], windows, chunk == 0, to + 16 * group, v.block);
+      if (chunk == v.chunks - 1) write_unit<T>(task, v, u, t, to);  // while the sums are in L1
+      if (v.chunks > 1) to += T * v.block;                          // else they are free again
     }
   }
-  for (std::int64_t u = unit; u < unit_end; ++u, sums += T * v.block) write_unit<T>(task, v, u, t, sums);
 }
 
 // Units from `unit` on whose vectors fill half of a 1 MB L2, so that the next token tile finds them there.
