@@ -8,42 +8,80 @@
 #include "linear/gathered_avx512.h"
 #include "linear/gathered_q8/layout.h"
 
+// A loop left rolled would keep the sums in memory.
+#define UNROLL _Pragma("GCC unroll 16")
+
 namespace aerogel {
 namespace {
 
-// Not the intrinsic: GCC 12 copies the accumulator before and after it.
-inline __attribute__((always_inline)) void dot(__m512i& sum, __m512i x, __m512i w) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+// All gathers of some tokens before all their products: alternating, a product often takes port 5, the only one of a gather.
+// Intrinsics would let the compiler mix them, and GCC 12 copies the accumulators. What is gathered has registers of its own, by
+// name: chosen by GCC they cost moves of the sums. The windows are named by one register and displacements, as an instruction may
+// have 30 operands, of which one that is read and written is two.
+
+// Tokens [At, At + 8).
+template <int At>
+inline __attribute__((always_inline)) void multiply8(__m512i* s, __m512i index, __m512i value, const std::uint8_t* windows) {
+  __asm__("vpermb %c[at](%[x]), %[i], %%zmm24\n\tvpermb %c[at]+64(%[x]), %[i], %%zmm25\n\t"
+          "vpermb %c[at]+128(%[x]), %[i], %%zmm26\n\tvpermb %c[at]+192(%[x]), %[i], %%zmm27\n\t"
+          "vpermb %c[at]+256(%[x]), %[i], %%zmm28\n\tvpermb %c[at]+320(%[x]), %[i], %%zmm29\n\t"
+          "vpermb %c[at]+384(%[x]), %[i], %%zmm30\n\tvpermb %c[at]+448(%[x]), %[i], %%zmm31\n\t"
+          "vpdpbusd %[v], %%zmm24, %[s0]\n\tvpdpbusd %[v], %%zmm25, %[s1]\n\tvpdpbusd %[v], %%zmm26, %[s2]\n\t"
+          "vpdpbusd %[v], %%zmm27, %[s3]\n\tvpdpbusd %[v], %%zmm28, %[s4]\n\tvpdpbusd %[v], %%zmm29, %[s5]\n\t"
+          "vpdpbusd %[v], %%zmm30, %[s6]\n\tvpdpbusd %[v], %%zmm31, %[s7]"
+          : [s0] "+v"(s[At]), [s1] "+v"(s[At + 1]), [s2] "+v"(s[At + 2]), [s3] "+v"(s[At + 3]), [s4] "+v"(s[At + 4]), [s5] "+v"(s[At + 5]),
+            [s6] "+v"(s[At + 6]), [s7] "+v"(s[At + 7])
+          : [i] "v"(index), [v] "v"(value), [x] "r"(windows), [at] "i"(64 * At),
+            "m"(*reinterpret_cast<const std::uint8_t(*)[64 * At + 512]>(windows))
+          : "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
 }
 
-// Gathers 64 bytes of a window. Not the intrinsic: GCC 12 warns of the undefined operand inside it.
-inline __attribute__((always_inline)) __m512i gather(__m512i index, const std::uint8_t* window) {
+inline __attribute__((always_inline)) void multiply4(__m512i* s, __m512i index, __m512i value, const std::uint8_t* windows) {
+  __asm__("vpermb (%[x]), %[i], %%zmm28\n\tvpermb 64(%[x]), %[i], %%zmm29\n\t"
+          "vpermb 128(%[x]), %[i], %%zmm30\n\tvpermb 192(%[x]), %[i], %%zmm31\n\t"
+          "vpdpbusd %[v], %%zmm28, %[s0]\n\tvpdpbusd %[v], %%zmm29, %[s1]\n\tvpdpbusd %[v], %%zmm30, %[s2]\n\tvpdpbusd %[v], %%zmm31, %[s3]"
+          : [s0] "+v"(s[0]), [s1] "+v"(s[1]), [s2] "+v"(s[2]), [s3] "+v"(s[3])
+          : [i] "v"(index), [v] "v"(value), [x] "r"(windows), "m"(*reinterpret_cast<const std::uint8_t(*)[256]>(windows))
+          : "xmm28", "xmm29", "xmm30", "xmm31");
+}
+
+inline __attribute__((always_inline)) void multiply1(__m512i& s, __m512i index, __m512i value, const std::uint8_t* window) {
   __m512i gathered;
   __asm__("vpermb %2, %1, %0" : "=v"(gathered) : "v"(index), "m"(*reinterpret_cast<const __m512i*>(window)));
-  return gathered;
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(gathered), "v"(value));
 }
 
-constexpr __mmask16 kAll = 0xFFFF;  // the maskz forms below, for the same reason
+template <int T>
+inline __attribute__((always_inline)) void multiply(__m512i (&s)[T], __m512i index, __m512i value, const std::uint8_t* windows) {
+  if constexpr (T == 16) {
+    multiply8<0>(s, index, value, windows);
+    multiply8<8>(s, index, value, windows);
+  } else if constexpr (T == 8) {
+    multiply8<0>(s, index, value, windows);
+  } else if constexpr (T == 4) {
+    multiply4(s, index, value, windows);
+  } else {
+    UNROLL for (int t = 0; t < T; ++t) multiply1(s[t], index, value, windows + 64 * t);
+  }
+}
+
+constexpr __mmask16 kAll = 0xFFFF;  // maskz forms: GCC 12 warns of the undefined operand inside the others
 
 // One group of 16 rows: vectors [begin, end) for T tokens. sums: token t at t * stride.
 template <int T>
-void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows, bool first,
-               std::int32_t* sums, std::int64_t stride) {
+__attribute__((noinline)) void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows,
+                                         bool first, std::int32_t* sums, std::int64_t stride) {
   __m512i sum[T];
-#pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) sum[t] = first ? _mm512_setzero_si512() : _mm512_load_si512(sums + t * stride);
+  UNROLL for (int t = 0; t < T; ++t) sum[t] = first ? _mm512_setzero_si512() : _mm512_load_si512(sums + t * stride);
   const std::uint8_t* vector = v.vectors + begin * 128;
   for (std::int64_t i = begin; i < end; ++i, vector += 128) {
     // 16 KB ahead: less does not help a stream from memory.
     _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384, _MM_HINT_T0);
     _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64, _MM_HINT_T0);
     const __m512i index = _mm512_load_si512(vector), value = _mm512_load_si512(vector + 64);
-    const std::uint8_t* window = windows + std::size_t{v.window[i]} * (T * 64);
-#pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) dot(sum[t], gather(index, window + 64 * t), value);
+    multiply<T>(sum, index, value, windows + std::size_t{v.window[i]} * (T * 64));
   }
-#pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) _mm512_store_si512(sums + t * stride, sum[t]);
+  UNROLL for (int t = 0; t < T; ++t) _mm512_store_si512(sums + t * stride, sum[t]);
 }
 
 // sums: T tokens x block, in sorted order. Brings 16 outputs at a time back into the order of the rows.
