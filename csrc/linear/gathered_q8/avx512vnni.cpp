@@ -67,17 +67,16 @@ inline __attribute__((always_inline)) void multiply(__m512i (&s)[T], __m512i ind
 
 constexpr __mmask16 kAll = 0xFFFF;  // maskz forms: GCC 12 warns of the undefined operand inside the others
 
-// One group of 16 rows: vectors [begin, end) for T tokens. sums: token t at t * stride.
-template <int T>
+// One group of 16 rows: vectors [begin, end) for T tokens. sums: token t at t * stride. Few: the weights come from memory.
+template <int T, bool Few>
 __attribute__((noinline)) void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows,
                                          bool first, std::int32_t* sums, std::int64_t stride) {
   __m512i sum[T];
   UNROLL for (int t = 0; t < T; ++t) sum[t] = first ? _mm512_setzero_si512() : _mm512_load_si512(sums + t * stride);
   const std::uint8_t* vector = v.vectors + begin * 128;
   for (std::int64_t i = begin; i < end; ++i, vector += 128) {
-    // 16 KB ahead: less does not help a stream from memory.
-    _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384, _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64, _MM_HINT_T0);
+    // 16 KB ahead: less does not help a stream from memory. From the caches it only costs.
+    if (Few) UNROLL for (int line = 0; line < 2; ++line) _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64 * line, _MM_HINT_T0);
     const __m512i index = _mm512_load_si512(vector), value = _mm512_load_si512(vector + 64);
     multiply<T>(sum, index, value, windows + std::size_t{v.window[i]} * (T * 64));
   }
@@ -112,7 +111,7 @@ void write_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit
 }
 
 // Tokens [t, t + T) of units [unit, unit_end), at most kGatheredAvx512SetRows rows.
-template <int T>
+template <int T, bool Few>
 void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t unit_end, std::int64_t t) {
   auto* windows = static_cast<std::uint8_t*>(task.scratch);
   auto* sums = reinterpret_cast<std::int32_t*>(windows + v.geometry.chunk / 32 * kGatheredAvx512Tokens * 64);
@@ -124,7 +123,7 @@ void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     for (std::int64_t u = unit; u < unit_end; ++u) {
       const std::int64_t* segment = v.segment + (u * v.chunks + chunk) * v.groups_per_block;
       for (std::int64_t group = 0; group < v.groups_per_block; ++group)
-        add_group<T>(v, segment[group], segment[group + 1], windows, chunk == 0, to + 16 * group, v.block);
+        add_group<T, Few>(v, segment[group], segment[group + 1], windows, chunk == 0, to + 16 * group, v.block);
       if (chunk == v.chunks - 1) write_unit<T>(task, v, u, t, to);  // while the sums are in L1
       if (v.chunks > 1) to += T * v.block;                          // else they are free again
     }
@@ -140,33 +139,27 @@ std::int64_t end_of_set(const LinearTask& task, const GatheredView& v, std::int6
   return end;
 }
 
+template <bool Few>
+void run(const LinearTask& task, const GatheredView& v) {
+  for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
+    const std::int64_t end = end_of_set(task, v, unit);
+    std::int64_t t = 0;
+    if constexpr (!Few)
+      for (; task.m - t >= 16; t += 16) run_tile<16, Few>(task, v, unit, end, t);
+    if (task.m - t >= 8) run_tile<8, Few>(task, v, unit, end, t), t += 8;
+    if (task.m - t >= 4) run_tile<4, Few>(task, v, unit, end, t), t += 4;
+    if (task.m - t >= 2) run_tile<2, Few>(task, v, unit, end, t), t += 2;
+    if (task.m - t >= 1) run_tile<1, Few>(task, v, unit, end, t);
+    unit = end;
+  }
+}
+
 }  // namespace
 
 void run_gathered_q8_avx512vnni(const LinearTask& task) {
   const auto& v = *static_cast<const GatheredView*>(task.weight);
-  for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
-    const std::int64_t end = end_of_set(task, v, unit);
-    for (std::int64_t t = 0; t < task.m;) {
-      const std::int64_t left = task.m - t;
-      if (left >= 16) {
-        run_tile<16>(task, v, unit, end, t);
-        t += 16;
-      } else if (left >= 8) {
-        run_tile<8>(task, v, unit, end, t);
-        t += 8;
-      } else if (left >= 4) {
-        run_tile<4>(task, v, unit, end, t);
-        t += 4;
-      } else if (left >= 2) {
-        run_tile<2>(task, v, unit, end, t);
-        t += 2;
-      } else {
-        run_tile<1>(task, v, unit, end, t);
-        t += 1;
-      }
-    }
-    unit = end;
-  }
+  if (task.m < 16) return run<true>(task, v);
+  run<false>(task, v);
 }
 
 }  // namespace aerogel
