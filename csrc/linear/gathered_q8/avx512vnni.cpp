@@ -110,7 +110,7 @@ void write_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit
   }
 }
 
-// Tokens [t, t + T) of units [unit, unit_end), at most kGatheredAvx512SetRows rows.
+// Tokens [t, t + T) of units [unit, unit_end).
 template <int T, bool Few>
 void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t unit_end, std::int64_t t) {
   auto* windows = static_cast<std::uint8_t*>(task.scratch);
@@ -130,19 +130,10 @@ void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
   }
 }
 
-// Units from `unit` on whose vectors fill half of a 1 MB L2, so that the next token tile finds them there.
-std::int64_t end_of_set(const LinearTask& task, const GatheredView& v, std::int64_t unit) {
-  const std::int64_t segments = v.chunks * v.groups_per_block, limit = v.segment[unit * segments] + (512 << 10) / 128;
-  std::int64_t end = unit + 1;
-  while (end < task.unit_end && (end + 1 - unit) * v.block <= kGatheredAvx512SetRows && v.segment[(end + 1) * segments] <= limit)
-    ++end;
-  return end;
-}
-
 template <bool Few>
 void run(const LinearTask& task, const GatheredView& v) {
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
-    const std::int64_t end = end_of_set(task, v, unit);
+    const std::int64_t end = end_of_set(task, unit, kGatheredAvx512SetRows / v.block, v.segment, v.chunks * v.groups_per_block, 128);
     std::int64_t t = 0;
     if constexpr (!Few)
       for (; task.m - t >= 16; t += 16) run_tile<16, Few>(task, v, unit, end, t);

@@ -80,7 +80,7 @@ static inline std::size_t gathered_scratch_avx2(std::int64_t k, std::int64_t blo
 
 // AVX-512: the windows of one chunk for 16 tokens, and the sums of a set of units for 16 tokens.
 constexpr std::int64_t kGatheredAvx512Tokens = 16;
-constexpr std::int64_t kGatheredAvx512SetRows = 512;
+constexpr std::int64_t kGatheredAvx512SetRows = 1024;
 static inline std::size_t gathered_scratch_avx512(std::int64_t chunk) {
   return static_cast<std::size_t>(chunk / 32 * kGatheredAvx512Tokens * 64 + kGatheredAvx512SetRows * kGatheredAvx512Tokens * 4);
 }

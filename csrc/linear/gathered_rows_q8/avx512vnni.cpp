@@ -116,19 +116,11 @@ void run_tile(const LinearTask& task, const GatheredRowsView& v, std::int64_t un
   }
 }
 
-// Units from `unit` on whose vectors fill three quarters of a 1 MB L2, so that the next token tile finds them there.
-std::int64_t end_of_set(const LinearTask& task, const GatheredRowsView& v, std::int64_t unit) {
-  const std::int64_t segments = v.chunks * v.groups, limit = v.segment[unit * segments] + (768 << 10) / gathered_rows_vector_bytes(v.rows);
-  std::int64_t end = unit + 1;
-  while (end < task.unit_end && (v.chunks == 1 || end - unit < kGatheredRowsUnits) && v.segment[(end + 1) * segments] <= limit) ++end;
-  return end;
-}
-
 template <int R, bool Few>
 void run(const LinearTask& task, const GatheredRowsView& v) {
   constexpr int T = R == 2 ? 8 : 6;  // 16 and 24 registers of sums
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
-    const std::int64_t end = end_of_set(task, v, unit);
+    const std::int64_t end = end_of_set(task, unit, kGatheredRowsSetRows / kBlock, v.segment, v.chunks * v.groups, gathered_rows_vector_bytes(R));
     std::int64_t t = 0;
     for (; task.m - t >= T; t += T) run_tile<R, T, Few>(task, v, unit, end, t);
     if (task.m - t >= 4) run_tile<R, 4, Few>(task, v, unit, end, t), t += 4;

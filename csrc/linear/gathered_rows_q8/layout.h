@@ -48,10 +48,10 @@ static inline std::int64_t gathered_rows_vector_bytes(std::int64_t rows) { retur
 
 // AVX-512: the windows of one chunk for 8 tokens, and their sums of a set of units.
 constexpr std::int64_t kGatheredRowsTokens = 8;
-constexpr std::int64_t kGatheredRowsUnits = 8;
+constexpr std::int64_t kGatheredRowsSetRows = 1024;
 static inline std::size_t gathered_rows_scratch(std::int64_t chunk) {
   return static_cast<std::size_t>(chunk / kGatheredRowsStep * kGatheredRowsTokens * 64 +
-                                  kGatheredRowsUnits * kGatheredRowsBlock * kGatheredRowsTokens * 4);
+                                  kGatheredRowsSetRows * kGatheredRowsTokens * 4);
 }
 
 }  // namespace aerogel
