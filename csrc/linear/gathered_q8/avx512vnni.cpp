@@ -65,14 +65,13 @@ inline __attribute__((always_inline)) void multiply(__m512i (&s)[T], __m512i ind
   }
 }
 
-constexpr __mmask16 kAll = 0xFFFF;  // maskz forms: GCC 12 warns of the undefined operand inside the others
-
-// One group of 16 rows: vectors [begin, end) for T tokens. sums: token t at t * stride. Few: the weights come from memory.
+// One group of 16 rows: vectors [begin, end) for T tokens. sums: [T][16], from `start` on, or where they stood. Few: the weights come
+// from memory.
 template <int T, bool Few>
 __attribute__((noinline)) void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows,
-                                         bool first, std::int32_t* sums, std::int64_t stride) {
+                                         const std::int32_t* start, std::int32_t* sums) {
   __m512i sum[T];
-  UNROLL for (int t = 0; t < T; ++t) sum[t] = first ? _mm512_setzero_si512() : _mm512_load_si512(sums + t * stride);
+  UNROLL for (int t = 0; t < T; ++t) sum[t] = _mm512_load_si512(start != nullptr ? start : sums + 16 * t);
   const std::uint8_t* vector = v.vectors + begin * 128;
   for (std::int64_t i = begin; i < end; ++i, vector += 128) {
     // 16 KB ahead: less does not help a stream from memory. From the caches it only costs.
@@ -80,34 +79,7 @@ __attribute__((noinline)) void add_group(const GatheredView& v, std::int64_t beg
     const __m512i index = _mm512_load_si512(vector), value = _mm512_load_si512(vector + 64);
     multiply<T>(sum, index, value, windows + std::size_t{v.window[i]} * (T * 64));
   }
-  UNROLL for (int t = 0; t < T; ++t) _mm512_store_si512(sums + t * stride, sum[t]);
-}
-
-// sums: T tokens x block, in sorted order. Brings 16 outputs at a time back into the order of the rows.
-template <int T>
-void write_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t token, const std::int32_t* sums) {
-  for (std::int64_t r = 0; r < v.block; r += 16) {
-    const std::int64_t n = unit * v.block + r;
-    if (n >= v.n) return;
-    const auto mask = static_cast<__mmask16>(v.n - n >= 16 ? 0xFFFF : (1 << (v.n - n)) - 1);
-    const __m512i position = _mm512_maskz_cvtepu8_epi32(kAll, _mm_loadu_si128(reinterpret_cast<const __m128i*>(v.position + n)));
-    const __mmask16 upper = _mm512_test_epi32_mask(position, _mm512_set1_epi32(32));
-    const __m512i offset = _mm512_loadu_si512(v.offset + n);
-    const __m512 scale = _mm512_loadu_ps(v.scale + n);
-    const __m512 bias = task.bias != nullptr ? _mm512_maskz_loadu_ps(mask, task.bias + n) : _mm512_setzero_ps();
-    for (int t = 0; t < T; ++t) {
-      const std::int32_t* from = sums + t * v.block;
-      __m512i sum = _mm512_permutex2var_epi32(_mm512_load_si512(from), position, _mm512_load_si512(from + 16));
-      if (v.block > 32) {
-        const __m512i more = _mm512_permutex2var_epi32(_mm512_load_si512(from + 32), position, _mm512_load_si512(from + 48));
-        sum = _mm512_mask_mov_epi32(sum, upper, more);
-      }
-      const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(task.x_scale[token + t]), scale);
-      __m512 y = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(kAll, _mm512_sub_epi32(sum, offset)), factor);
-      if (task.bias != nullptr) y = _mm512_add_ps(y, bias);
-      _mm512_mask_storeu_ps(task.y + (token + t) * task.ldy + n, mask, y);
-    }
-  }
+  UNROLL for (int t = 0; t < T; ++t) _mm512_store_si512(sums + 16 * t, sum[t]);
 }
 
 // Tokens [t, t + T) of units [unit, unit_end).
@@ -123,9 +95,13 @@ void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     for (std::int64_t u = unit; u < unit_end; ++u) {
       const std::int64_t* segment = v.segment + (u * v.chunks + chunk) * v.groups_per_block;
       for (std::int64_t group = 0; group < v.groups_per_block; ++group)
-        add_group<T, Few>(v, segment[group], segment[group + 1], windows, chunk == 0, to + 16 * group, v.block);
-      if (chunk == v.chunks - 1) write_unit<T>(task, v, u, t, to);  // while the sums are in L1
-      if (v.chunks > 1) to += T * v.block;                          // else they are free again
+        add_group<T, Few>(v, segment[group], segment[group + 1], windows, chunk == 0 ? v.start + u * v.block + 16 * group : nullptr,
+                          to + 16 * T * group);
+      if (chunk == v.chunks - 1) {  // while the sums are in L1
+        if (v.block == 32) write_unit<T, 32>(task, v.n, 32 * u, v.position, v.scale, t, to);
+        else write_unit<T, 64>(task, v.n, 64 * u, v.position, v.scale, t, to);
+      }
+      if (v.chunks > 1) to += T * v.block;  // else they are free again
     }
   }
 }

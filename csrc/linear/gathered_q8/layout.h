@@ -54,8 +54,9 @@ struct GatheredView {
   const std::uint8_t* vectors;    // [vectors][ index 4R or 2R bytes | value 4R bytes ], the first 64-byte aligned
   const std::uint8_t* row_at;     // [units * block]: sorted position -> row of the block. A permutation of 0..block-1
   const std::uint8_t* position;   // [units * block]: row of the block -> sorted position, the inverse
-  const std::int32_t* offset;     // [units * block]: 128 * sum of the row's weights; 0 beyond N
-  const float* scale;             // [units * block]; 0 beyond N
+  const std::int32_t* start;      // [units * block], by sorted position: -128 * sum of the row's weights, where a sum of
+                                  // activations + 128 starts; 0 beyond N
+  const float* scale;             // [units * block], by row; 0 beyond N
 };
 
 static inline std::int64_t gathered_index_bytes(const GatheredGeometry& g) { return g.half_bytes ? 2 * g.rows : 4 * g.rows; }

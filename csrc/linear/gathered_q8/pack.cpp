@@ -141,19 +141,19 @@ class GatheredWeight final : public Weight {
     v.geometry = geometry;
     v.n = source.n();
     v.k = source.k();
-    // Sorting more rows together packs a little better, more units balance threads better.
-    v.block = v.n >= 1024 ? 64 : 32;
-    v.groups_per_block = v.block / geometry.rows;
     v.chunks = (v.k + geometry.chunk - 1) / geometry.chunk;
     v.geometry.chunk = static_cast<std::int32_t>(round_up<std::int64_t>((v.k + v.chunks - 1) / v.chunks, 64));
     v.chunks = (v.k + v.geometry.chunk - 1) / v.geometry.chunk;
+    // Sorting more rows together packs a little better, more units balance threads better.
+    v.block = v.n >= 1024 ? 64 : 32;
+    v.groups_per_block = v.block / geometry.rows;
     units_ = (v.n + v.block - 1) / v.block;
     const std::size_t padded = static_cast<std::size_t>(units_ * v.block);
 
     segment_ = AlignedBuffer<std::int64_t>(static_cast<std::size_t>(units_ * v.chunks * v.groups_per_block + 1));
     row_at_ = AlignedBuffer<std::uint8_t>(padded);
     position_ = AlignedBuffer<std::uint8_t>(padded);
-    offset_ = AlignedBuffer<std::int32_t>::zeros(padded);
+    start_ = AlignedBuffer<std::int32_t>::zeros(padded);
     scale_ = AlignedBuffer<float>::zeros(padded);
 
     Vectors vectors;
@@ -171,13 +171,13 @@ class GatheredWeight final : public Weight {
     v.vectors = vectors_.data();
     v.row_at = row_at_.data();
     v.position = position_.data();
-    v.offset = offset_.data();
+    v.start = start_.data();
     v.scale = scale_.data();
   }
 
   const void* view() const override { return &view_; }
   std::vector<Bytes> arrays() const override {
-    return {bytes_of(segment_), bytes_of(window_), bytes_of(vectors_), bytes_of(row_at_), bytes_of(position_), bytes_of(offset_), bytes_of(scale_)};
+    return {bytes_of(segment_), bytes_of(window_), bytes_of(vectors_), bytes_of(row_at_), bytes_of(position_), bytes_of(start_), bytes_of(scale_)};
   }
   std::int64_t units() const override { return units_; }
 
@@ -217,16 +217,12 @@ class GatheredWeight final : public Weight {
       source.row_q8(n, codes_.data());
       row.resize(static_cast<std::size_t>(view_.k) + 1);
       std::size_t count = 0;
-      std::int32_t sum = 0;
       for (std::int64_t k = 0; k < view_.k; ++k) {
         const std::int32_t weight = codes_[static_cast<std::size_t>(k)];
         row[count] = {static_cast<std::int32_t>(k), weight};  // no branch: a mask of nonzeros cannot be predicted
         count += weight != 0;
-        sum += weight;
       }
       row.resize(count);
-      // 128 * sum may wrap: so does the sum that it is taken off from, and the difference fits.
-      offset_[static_cast<std::size_t>(n)] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * 128u);
       scale_[static_cast<std::size_t>(n)] = source.scale(n);
     }
   }
@@ -236,7 +232,13 @@ class GatheredWeight final : public Weight {
     std::uint8_t* const row_at = row_at_.data() + unit * v.block;
     for (std::int64_t r = 0; r < v.block; ++r) row_at[r] = static_cast<std::uint8_t>(r);
     std::stable_sort(row_at, row_at + v.block, [&](int a, int b) { return rows[a].size() > rows[b].size(); });
-    for (std::int64_t p = 0; p < v.block; ++p) position_[unit * v.block + row_at[p]] = static_cast<std::uint8_t>(p);
+    for (std::int64_t p = 0; p < v.block; ++p) {
+      position_[unit * v.block + row_at[p]] = static_cast<std::uint8_t>(p);
+      std::int32_t sum = 0;
+      for (const Nonzero& nonzero : rows[row_at[p]]) sum += nonzero.weight;
+      // 128 * sum may wrap: so does the sum that starts from it, and the result fits.
+      start_[unit * v.block + p] = static_cast<std::int32_t>(0u - static_cast<std::uint32_t>(sum) * 128u);
+    }
 
     std::vector<Lane> lanes(static_cast<std::size_t>(v.geometry.rows));
     for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
@@ -262,7 +264,7 @@ class GatheredWeight final : public Weight {
   AlignedBuffer<std::int64_t> segment_;
   AlignedBuffer<std::uint16_t> window_;
   AlignedBuffer<std::uint8_t> vectors_, row_at_, position_;
-  AlignedBuffer<std::int32_t> offset_;
+  AlignedBuffer<std::int32_t> start_;
   AlignedBuffer<float> scale_;
 };
 
