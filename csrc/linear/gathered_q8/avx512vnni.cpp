@@ -1,8 +1,16 @@
 // gathered_q8 on AVX-512 VBMI + VNNI: vpermb gathers four activations for each of 16 rows, vpdpbusd multiplies and adds
 // all 64, for every one of T tokens whose sums stay in registers; index and value vectors are loaded once per T tokens.
 //
-// Bound by the shuffle and multiply ports: a vpermb + vpdpbusd pair was measured at .725 cycle on Zen 5 (limit .67),
-// 537 products a cycle and GHz at the peak; one cycle on Intel server cores, where both go to port 5 (modelled).
+// Bound by the shuffle and multiply ports. On Intel server cores vpermb has port 5 and vpdpbusd ports 0 and 5, so a pair takes a cycle:
+// measured on an Emerald Rapids 1.14 alternating and 1.08 with eight gathers first. On Zen 5 alternating pairs took .725 (limit .67).
+// The loop is 41 instructions for 16 pairs, so the front end does not limit it.
+//
+// What the rest costs there, in cycles: 40 to 55 for each group, chunk and tile of tokens, where the pipeline runs empty and the sums
+// come and go; 7 to 15 for 16 outputs of a token (sort_block.cpp); and a line stored for each window and token. By these numbers that is a
+// quarter of a call of 128 tokens at 768 x 768 and 90 % zeros. This code has not been timed; a prototype of it ran
+// .87/1.04/1.31/1.76/2.73/3.73 times as fast as dense_q8 at 50/60/70/80/90/95 % (3072 x 768: .91/1.13/1.43/1.90/2.87/3.79), and what stood
+// here before .78/.93/1.15/1.49/2.15/2.73. Tried there without gain: 8 or 12 tokens, windows in steps of 16 or 8, chunks of 384 or 512
+// columns, prefetchw, writing 4 to 24 blocks at once.
 #include <immintrin.h>
 
 #include "linear/gathered_avx512.h"
@@ -98,8 +106,12 @@ void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
         add_group<T, Few>(v, segment[group], segment[group + 1], windows, chunk == 0 ? v.start + u * v.block + 16 * group : nullptr,
                           to + 16 * T * group);
       if (chunk == v.chunks - 1) {  // while the sums are in L1
-        if (v.block == 32) write_unit<T, 32>(task, v.n, 32 * u, v.position, v.scale, t, to);
-        else write_unit<T, 64>(task, v.n, 64 * u, v.position, v.scale, t, to);
+        switch (v.block) {
+          case 32: write_unit<T, 32>(task, v.n, 32 * u, v.position, v.scale, t, to); break;
+          case 64: write_unit<T, 64>(task, v.n, 64 * u, v.position, v.scale, t, to); break;
+          case 128: write_unit<T, 128>(task, v.n, 128 * u, v.position, v.scale, t, to); break;
+          default: write_unit<T, 256>(task, v.n, 256 * u, v.position, v.scale, t, to);
+        }
       }
       if (v.chunks > 1) to += T * v.block;  // else they are free again
     }

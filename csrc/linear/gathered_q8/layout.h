@@ -14,8 +14,8 @@
 // A byte shuffle of the window by `index` fetches, for every row, the activations its four values need.
 // Windows slide: each starts at the first nonzero left in any row of the group, rounded down to the step.
 //
-// Rows are sorted by their number of nonzeros inside a *block* (32 or 64 rows, the unit of LinearTask), because
-// a group is as long as its longest row; groups of R sorted rows follow each other. K is cut into *chunks*, so
+// Rows are sorted by their number of nonzeros inside a *block* (32 or 64 rows, for AVX-512 up to 256 as sort_block.h
+// chooses; the unit of LinearTask), because a group is as long as its longest row; groups of R sorted rows follow each other. K is cut into *chunks*, so
 // that the windows of a token tile stay in L1:
 //
 //     vectors:  block 0 [ chunk 0 [ group 0 | group 1 .. ] chunk 1 [ group 0 | .. ] ]  block 1 [ .. ]

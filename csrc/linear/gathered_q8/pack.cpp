@@ -6,6 +6,7 @@
 #include "base/aligned.h"
 #include "base/error.h"
 #include "linear/gathered_q8/layout.h"
+#include "linear/gathered_q8/sort_block.h"
 #include "linear/weight.h"
 
 namespace aerogel {
@@ -134,8 +135,9 @@ AlignedBuffer<T> copy_of(const std::vector<T>& from) {
 class GatheredWeight final : public Weight {
  public:
   using Scratch = std::size_t (*)(const GatheredView& view);
+  using Block = std::int64_t (*)(const WeightSource& source, const GatheredGeometry& geometry);
 
-  GatheredWeight(const WeightSource& source, const GatheredGeometry& geometry, Scratch scratch)
+  GatheredWeight(const WeightSource& source, const GatheredGeometry& geometry, Block block, Scratch scratch)
       : Weight(source.n(), source.k(), source.nonzeros()), scratch_(scratch) {
     GatheredView& v = view_;
     v.geometry = geometry;
@@ -144,8 +146,7 @@ class GatheredWeight final : public Weight {
     v.chunks = (v.k + geometry.chunk - 1) / geometry.chunk;
     v.geometry.chunk = static_cast<std::int32_t>(round_up<std::int64_t>((v.k + v.chunks - 1) / v.chunks, 64));
     v.chunks = (v.k + v.geometry.chunk - 1) / v.geometry.chunk;
-    // Sorting more rows together packs a little better, more units balance threads better.
-    v.block = v.n >= 1024 ? 64 : 32;
+    v.block = block(source, v.geometry);
     v.groups_per_block = v.block / geometry.rows;
     units_ = (v.n + v.block - 1) / v.block;
     const std::size_t padded = static_cast<std::size_t>(units_ * v.block);
@@ -268,32 +269,32 @@ class GatheredWeight final : public Weight {
   AlignedBuffer<float> scale_;
 };
 
-std::unique_ptr<Weight> pack(const WeightSource& source, const GatheredGeometry& geometry, GatheredWeight::Scratch scratch) {
+std::unique_ptr<Weight> pack(const WeightSource& source, const GatheredGeometry& geometry, GatheredWeight::Block block, GatheredWeight::Scratch scratch) {
   if (source.n() < 1) throw ShapeError("gathered_q8: expected at least 1 row, got 0");
   if (!source.quantized()) throw DataError("gathered_q8: expected int8 weights, got float");
-  return std::make_unique<GatheredWeight>(source, geometry, scratch);
+  return std::make_unique<GatheredWeight>(source, geometry, block, scratch);
 }
 
 }  // namespace
 
 std::unique_ptr<Weight> pack_gathered_q8_avx2(const WeightSource& source) {
-  return pack(source, kAvx2, [](const GatheredView& v) { return gathered_scratch_avx2(v.k, v.block); });
+  return pack(source, kAvx2, usual_sort_block, [](const GatheredView& v) { return gathered_scratch_avx2(v.k, v.block); });
 }
 
 std::unique_ptr<Weight> pack_gathered_q8_avx512vnni(const WeightSource& source) {
-  return pack(source, kAvx512, [](const GatheredView& v) { return gathered_scratch_avx512(v.geometry.chunk); });
+  return pack(source, kAvx512, cheapest_sort_block, [](const GatheredView& v) { return gathered_scratch_avx512(v.geometry.chunk); });
 }
 
 std::unique_ptr<Weight> pack_gathered_q8_scalar(const WeightSource& source) {
-  return pack(source, kAvx512, [](const GatheredView&) { return std::size_t{0}; });
+  return pack(source, kAvx512, cheapest_sort_block, [](const GatheredView&) { return std::size_t{0}; });
 }
 
 std::unique_ptr<Weight> pack_gathered_q8_avxvnni(const WeightSource& source) {
-  return pack(source, kAvxVnni, [](const GatheredView& v) { return gathered_scratch_avxvnni(v.chunks, v.block); });
+  return pack(source, kAvxVnni, usual_sort_block, [](const GatheredView& v) { return gathered_scratch_avxvnni(v.chunks, v.block); });
 }
 
 std::unique_ptr<Weight> pack_gathered_q8_neondot(const WeightSource& source) {
-  return pack(source, kNeonDot, [](const GatheredView& v) { return gathered_scratch_neondot(v.geometry.chunk); });
+  return pack(source, kNeonDot, usual_sort_block, [](const GatheredView& v) { return gathered_scratch_neondot(v.geometry.chunk); });
 }
 
 }  // namespace aerogel
