@@ -13,6 +13,8 @@
 namespace aerogel {
 namespace {
 
+alignas(32) constexpr std::int32_t kZeros[8] = {};
+
 // s + one vector's products for one token.
 inline __m256i add_vector(__m256i s, const std::uint8_t* window, __m256i index, __m256i value) {
   const __m256i columns = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(window)));
@@ -24,10 +26,10 @@ inline __m256i add_vector(__m256i s, const std::uint8_t* window, __m256i index, 
 // registers.
 template <int T>
 __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std::uint16_t* window, const std::uint16_t* end,
-                                           const std::uint8_t* columns, std::int64_t stride, __m256i start, std::int32_t* sorted) {
+                                           const std::uint8_t* columns, std::int64_t stride, const std::int32_t* start, std::int32_t* sorted) {
   const std::int64_t stride3 = 3 * stride;
   const __m256i low = _mm256_set1_epi8(15), shift = _mm256_setr_epi64x(0, 0, 4, 4);
-  __m256i s0 = start, s1 = start, s2 = start, s3 = start, s4 = start, s5 = start, s6 = start, s7 = start;
+  __m256i s0 = load(start), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
   for (; window != end; ++window, vector += 48) {
     // 16 KB ahead: less does not help a stream from memory.
     _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384, _MM_HINT_T0);
@@ -63,7 +65,7 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     for (std::int64_t group = 0; group < v.groups_per_block; ++group, row_at += 8) {
       alignas(32) std::int32_t sorted[(T > 4 ? 8 : T) * 8];
       add_vectors<T>(v.vectors + segment[group] * 48, v.window + segment[group], v.window + segment[group + 1],
-                     x + chunk * v.geometry.chunk, stride, chunk == 0 ? load(v.start + unit * block + 8 * group) : _mm256_setzero_si256(), sorted);
+                     x + chunk * v.geometry.chunk, stride, chunk == 0 ? v.start + unit * block + 8 * group : kZeros, sorted);
       if (T > 4) {
         __m256i row[8];
         transpose8(sorted, 8, row);

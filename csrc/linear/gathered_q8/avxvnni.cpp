@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::int64_t kStride = kGatheredAvxVnniStride;
 constexpr std::int64_t kTokens = kGatheredAvxVnniTokens;
+alignas(32) constexpr std::int32_t kZeros[8] = {};
 
 struct Window {
   std::uint8_t column[16];
@@ -36,13 +37,13 @@ inline __attribute__((always_inline)) void add_vector(__m256i& sum, const std::u
 // Not inlined: the loop needs most registers. Few tokens take several vectors at a time to cover the latency of vpdpbusd.
 template <int T>
 __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std::uint16_t* window, const std::uint16_t* end,
-                                           const std::uint8_t* columns, __m256i start, std::int32_t* sorted) {
+                                           const std::uint8_t* columns, const std::int32_t* start, std::int32_t* sorted) {
   constexpr int S = T == 8 ? 1 : T == 4 ? 2 : 4;
   __m256i sum[S][T];
 #pragma GCC unroll 4
   for (int s = 0; s < S; ++s)
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) sum[s][t] = s == 0 ? start : _mm256_setzero_si256();
+    for (int t = 0; t < T; ++t) sum[s][t] = s == 0 ? load(start) : _mm256_setzero_si256();
   for (const std::uint16_t* const whole = end - (end - window) % S; window != whole; window += S, vector += 64 * S)
 #pragma GCC unroll 4
     for (int s = 0; s < S; ++s) {
@@ -87,7 +88,7 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     const std::uint8_t* row_at = v.row_at + unit * block;
     for (std::int64_t group = 0; group < v.groups_per_block; ++group, row_at += 8) {
       add_vectors<T>(v.vectors + segment[group] * 64, v.window + segment[group], v.window + segment[group + 1], x,
-                     chunk == 0 ? load(v.start + unit * block + 8 * group) : _mm256_setzero_si256(), sorted);
+                     chunk == 0 ? v.start + unit * block + 8 * group : kZeros, sorted);
       if (T >= 4) {
         __m256i row[8];
         transpose8(sorted, 8, row);

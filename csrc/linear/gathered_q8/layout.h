@@ -79,7 +79,8 @@ static inline std::size_t gathered_scratch_avx2(std::int64_t k, std::int64_t blo
   return static_cast<std::size_t>(gathered_avx2_stride(k) * kGatheredAvx2Tokens + block * 8 * 4);
 }
 
-// AVX-512: the windows of one chunk for 16 tokens, and the sums of a set of units for 16 tokens.
+// AVX-512: the windows of one chunk for 16 tokens (gathered_avx512.h), and their sums, [group][token][16]: of one unit at a time where
+// there is one chunk, else of a set of units.
 constexpr std::int64_t kGatheredAvx512Tokens = 16;
 constexpr std::int64_t kGatheredAvx512SetRows = 1024;
 static inline std::size_t gathered_scratch_avx512(std::int64_t chunk) {
