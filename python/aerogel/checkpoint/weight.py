@@ -148,6 +148,34 @@ class Weight:
             some(self.zero),
         )
 
+    def reordered(self, axis: int, order: NDArray[np.int64]) -> Weight:
+        """Its rows (axis 0) or columns (axis 1) in another order, in memory of their own.
+
+        Raises:
+            ShapeError: columns that share multipliers or scales by groups, which only their own order keeps together.
+        """
+        if axis and self.group:
+            raise ShapeError(f"weight: columns in groups of {self.group} keep their order")
+
+        def moved(part: NDArray[Any]) -> NDArray[Any]:
+            return np.take(part, order, axis)
+
+        def rows(part: NDArray[Any] | None) -> Any:
+            return part if part is None or axis else part[order]
+
+        values, mask = self.values, None
+        if self.mask is not None:
+            stored = moved(self._stored())
+            elements = moved(self._dense(self.indices() if self.bits else values))[stored]
+            values = pack_bits(elements, self.bits) if self.bits else elements
+            mask = np.packbits(stored, axis=1, bitorder="little")
+        elif self.bits and axis:
+            values = pack_bits(moved(self.indices()), self.bits)
+        else:
+            values = moved(values)
+        scale, multiplier, zero = rows(self.scale), rows(self.multiplier), rows(self.zero)
+        return Weight(self.shape, values, scale, mask, self.group, self.levels, self.bits, multiplier, zero)
+
     def _stored(self) -> NDArray[np.bool_]:
         assert self.mask is not None
         return np.unpackbits(self.mask, axis=1, count=self.shape[1], bitorder="little").view(bool)
