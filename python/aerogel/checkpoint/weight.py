@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,24 +157,37 @@ class Weight:
         if axis and self.group:
             raise ShapeError(f"weight: columns in groups of {self.group} keep their order")
 
-        def moved(part: NDArray[Any]) -> NDArray[Any]:
-            return np.take(part, order, axis)
-
-        def rows(part: NDArray[Any] | None) -> Any:
-            return part if part is None or axis else part[order]
-
+        if axis:
+            values, mask = self._with_columns(order)
+            return replace(self, values=values, mask=mask)
         values, mask = self.values, None
-        if self.mask is not None:
-            stored = moved(self._stored())
-            elements = moved(self._dense(self.indices() if self.bits else values))[stored]
+        if self.mask is not None:  # a vector, row after row
+            elements, mask = self.indices() if self.bits else values, self.mask[order]
+            counts = self._stored().sum(axis=1)
+            begin, counts = (np.cumsum(counts) - counts)[order], counts[order]
+            elements = elements[np.repeat(begin - np.cumsum(counts) + counts, counts) + np.arange(elements.size)]
             values = pack_bits(elements, self.bits) if self.bits else elements
-            mask = np.packbits(stored, axis=1, bitorder="little")
-        elif self.bits and axis:
-            values = pack_bits(moved(self.indices()), self.bits)
         else:
-            values = moved(values)
-        scale, multiplier, zero = rows(self.scale), rows(self.multiplier), rows(self.zero)
-        return Weight(self.shape, values, scale, mask, self.group, self.levels, self.bits, multiplier, zero)
+            values = values[order]
+
+        def moved(part: NDArray[Any] | None) -> Any:
+            return None if part is None else part[order]
+
+        others = {"multiplier": moved(self.multiplier), "zero": moved(self.zero)}
+        return replace(self, values=values, scale=moved(self.scale), mask=mask, **others)
+
+    def _with_columns(self, order: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+        """Values and mask of the columns in another order."""
+        elements, mask = self.indices() if self.bits else self.values, None
+        if self.mask is None:
+            elements = np.take(elements, order, 1)
+        else:  # by index: several times faster than by a mask of booleans
+            stored, whole = self._stored(), np.zeros(self.shape, elements.dtype)
+            whole.reshape(-1)[np.flatnonzero(stored)] = elements
+            stored = np.take(stored, order, 1)
+            elements = np.take(whole, order, 1).reshape(-1)[np.flatnonzero(stored)]
+            mask = np.packbits(stored, axis=1, bitorder="little")
+        return pack_bits(elements, self.bits) if self.bits else elements, mask
 
     def _stored(self) -> NDArray[np.bool_]:
         assert self.mask is not None
