@@ -6,8 +6,8 @@ import pytest
 import aerogel
 from aerogel.architectures import Group, Part, Role, Tensor
 from aerogel.checkpoint.weight import Weight
-from aerogel.engine import weights
-from aerogel.engine.hidden_order import HiddenOrder, order_of
+from aerogel.engine import hidden_order, weights
+from aerogel.engine.hidden_order import HiddenOrder, order_of, sorting_gains
 
 from .. import tiny_models
 from ..conftest import random_ids
@@ -75,6 +75,18 @@ def test_the_order_sorts_runs_and_deals_them():
     assert (np.diff(runs, axis=1) <= 0).all() and counts[order[64 * 9 :]].max() <= runs.min()
     falling = np.argsort(np.argsort(-runs[:, 0], kind="stable"))
     assert falling.tolist() == [0, 3, 6, 1, 4, 7, 2, 5, 8]
+    sets = order_of(counts[:576], 4).reshape(-1, 4)
+    assert (sets == sets[:, :1] + np.arange(4)).all() and (sets[:, 0] % 4 == 0).all()
+    sums = counts[sets].sum(axis=1).reshape(9, 16)
+    assert (np.diff(sums, axis=1) <= 0).all() and sums[3].max() <= sums[0].min()
+
+
+def test_it_is_changed_where_a_kernel_gains(monkeypatch):
+    for isa in ("avx512vnni", "avx2", "scalar"):
+        monkeypatch.setattr(hidden_order, "linear_formats", lambda isa=isa: [{"format": "gathered_q8", "isa": isa}])
+        gains = [sorting_gains(format) for format in ("auto", "gathered_q8", "gathered_rows_q8", "dense")]
+        assert gains == [isa == "avx512vnni"] * 2 + [False] * 2
+    assert order_of(np.array([1, 2, 5])).tolist() == [2, 1, 0]
 
 
 def block(*more):
@@ -109,8 +121,9 @@ def test_it_is_changed_only_where_that_is_exact_and_gains():
     dense = np.ones((32, 128), bool)
     for mask in (blocks, halves, dense):
         assert order({"up.weight": up, "down.weight": codes((32, 128), mask)}) is None
-    four_rows = np.repeat(random.random((32, 192)) < 0.3, 4, axis=0)
-    assert order({"up.weight": codes((128, 192), four_rows), "down.weight": down}) is None
+    four_rows = np.repeat(random.random((32, 192)) < random.random((32, 1)) * 0.6, 4, axis=0)
+    sets = order({"up.weight": codes((128, 192), four_rows), "down.weight": down})
+    assert np.array_equal(sets.reshape(-1, 4) - sets[::4, None], np.tile([0, 1, 2, 3], (32, 1)))
     grouped = codes((32, 128), group=32, scale=np.ones((32, 4), np.float32))
     assert order({"up.weight": up, "down.weight": grouped}) is None
     floats = Weight((32, 128), down.dense())

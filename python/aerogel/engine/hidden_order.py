@@ -22,28 +22,31 @@ from aerogel.checkpoint.weight import Weight
 from aerogel.engine.sources import weight_source
 from aerogel.tuning import WORTH_MEASURING, pattern_name
 
-#: A format packs rows of a like number of nonzeros together, on these instruction sets only as far as this file goes: the
-#: others were measured, and gained nothing (AVX2: 2 % less to 3 % more bytes).
-_GAINS = ("gathered_q8", "avx512vnni")
-#: Patterns without any order of rows or columns, see `pattern_name`.
-_FREE = ("unstructured", "empty")
-#: Units that stay together: the rows that the kernel sorts among themselves.
+#: Formats that pack rows of a like number of nonzeros together, on the instruction set where they gain by it; on AVX2
+#: gathered_q8 was measured, and took 2 % less to 3 % more bytes.
+_GAIN = ("gathered_q8", "gathered_rows_q8")
+_WHERE = "avx512vnni"
+#: Rows that stay neighbours, as they share a mask, by the name of their pattern, see `pattern_name`.
+_SETS = {"unstructured": 1, "empty": 1, "2x1": 2, "4x1": 4}
+#: Units that stay together: the rows that the kernels sort among themselves.
 RUN = 64
 
 
 def sorting_gains(format: str) -> bool:
     """Whether sorted rows make a kernel of this CPU faster, where layers are packed in `format` ("auto": in any)."""
     isas = {row["format"]: row["isa"] for row in linear_formats()}
-    return format in ("auto", _GAINS[0]) and isas.get(_GAINS[0]) == _GAINS[1]
+    return any(format in ("auto", gains) and isas.get(gains) == _WHERE for gains in _GAIN)
 
 
-def order_of(nonzeros: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The units by falling number of nonzeros, in runs of `RUN`, dealt so that every four runs have one of each quarter.
+def order_of(nonzeros: NDArray[np.int64], rows: int = 1) -> NDArray[np.int64]:
+    """The units, in sets of so many, by falling number of nonzeros: in runs of `RUN`, dealt so that every four runs have one
+    of each quarter.
 
     Dealt, because a unit with few inputs tends to have few readers: sorted, the columns of what reads them would grow ever
     emptier, and its windows with them (MiniLM at 80 and 90 %: .9 to 2.5 % more vectors than unsorted, dealt .7 to 1.6).
     """
-    order = np.argsort(-nonzeros, kind="stable")
+    order = np.argsort(-nonzeros.reshape(-1, rows).sum(axis=1), kind="stable")
+    order = (order[:, None] * rows + np.arange(rows)).ravel()
     runs = order.size // RUN
     step = -(-runs // 4)
     dealt = sorted(range(runs), key=lambda run: (run % step, run))
@@ -102,6 +105,7 @@ class _Block:
 
     def _order(self, name: str | None, known: Weight | None) -> NDArray[np.int64] | None:
         nonzeros: NDArray[np.int64] | None = None
+        rows = 1
         # The known one first: where it says no, nothing is read twice.
         for each in sorted((*self.writers, *self.readers), key=lambda other: other != name):
             found = known if each == name and known is not None else self._read(each)
@@ -110,13 +114,12 @@ class _Block:
                 return None  # also columns that share scales or multipliers
             source, _ = weight_source([(each, found)])
             pattern = pattern_name(source.pattern(), source.n, source.k)
-            # Rows that share a mask stay neighbours, and so do columns that are kept together.
-            if source.sparsity < WORTH_MEASURING or pattern not in (_FREE if writes else (*_FREE, "4x1", "2x1")):
+            if source.sparsity < WORTH_MEASURING or pattern not in _SETS:  # columns of patterns stay where they are
                 return None
             if writes:
-                counts = _nonzeros(found)
+                counts, rows = _nonzeros(found), max(rows, _SETS[pattern])
                 nonzeros = counts if nonzeros is None else nonzeros + counts
-        return None if nonzeros is None else order_of(nonzeros)
+        return None if nonzeros is None or nonzeros.size % rows else order_of(nonzeros, rows)
 
 
 def _block_of(group: Group, tensors: Mapping[str, Tensor], read: Callable[[str], Weight | Blocks]) -> _Block | None:
