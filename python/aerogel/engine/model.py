@@ -116,7 +116,8 @@ def load(
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
     rounded = None if quant == "none" else arguments.quant
-    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress, rounded) as weights:
+    groups = architecture.groups()
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress, rounded, groups) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     if tuner.measured:
