@@ -17,19 +17,22 @@ namespace aerogel {
 namespace {
 
 struct Panels {
+  static constexpr bool kInPlace = true;
   const DenseQ8View& w;
   const std::int8_t* codes;
 
   void begin(std::int64_t panel) { codes = w.codes + panel * kRows * w.k_padded; }
-  void stream(std::int64_t t, const std::int8_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void stream(std::int64_t t, const std::int8_t* x, std::int64_t columns, const Ends& ends) {
     Codes<true> chunk{codes};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     codes = chunk.codes;
   }
-  const std::int8_t* keep(std::int64_t t, std::int8_t*, const std::int8_t* x, std::int64_t columns, std::int32_t* sums,
-                          bool accumulate) {
+  const std::int8_t* keep(std::int64_t t, std::int8_t*, const std::int8_t* x, std::int64_t columns,
+                          const Ends& ends) {
     const std::int8_t* const here = codes;
-    stream(t, x, columns, sums, accumulate);
+    CodesAhead chunk{codes, codes + columns * kRows};
+    tile_of(t, chunk, x, columns, ends);
+    codes = chunk.codes;
     return here;
   }
 };
