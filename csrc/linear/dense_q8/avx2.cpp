@@ -50,14 +50,14 @@ struct Panels {
   const std::int8_t* codes;
 
   void begin(std::int64_t panel) { codes = w.codes + panel * kRows * w.k_padded; }
-  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     Codes<false> chunk{codes, nullptr};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     codes = chunk.codes;
   }
-  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     Codes<true> chunk{codes, words};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     codes = chunk.codes;
   }
 };

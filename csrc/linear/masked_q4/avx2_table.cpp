@@ -45,15 +45,15 @@ struct Panels {
   std::uint8_t* bytes;
 
   void begin(std::int64_t panel) { expander.begin(panel); }
-  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     expander.chunk(columns, bytes);
     Levels<false> chunk{bytes, nullptr, _mm256_setzero_si256(), _mm256_setzero_si256()};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
   }
-  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     expander.chunk(columns, bytes);
     Levels<true> chunk{bytes, words, _mm256_setzero_si256(), _mm256_setzero_si256()};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
   }
 };
 

@@ -96,15 +96,15 @@ struct Panels {
     mask = reinterpret_cast<const std::uint8_t*>(w.mask + panel * kRows * w.k_padded / 64);
     values = w.values + w.panel_begin[panel];
   }
-  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     Expanded<false> chunk{mask, values, nullptr};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     mask = chunk.mask;
     values = chunk.values;
   }
-  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     Expanded<true> chunk{mask, values, words};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     mask = chunk.mask;
     values = chunk.values;
   }
