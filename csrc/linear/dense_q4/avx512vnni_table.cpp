@@ -17,7 +17,7 @@ struct Levels {
   __m512i levels;
   std::int8_t* room;
 
-  Quad next() {
+  INLINE Quad next() {
     _mm_prefetch(reinterpret_cast<const char*>(index + kPrefetchBytes), _MM_HINT_T0);
     const __m512i both = _mm512_load_si512(index), mask = _mm512_set1_epi8(15);
     const Quad made = {_mm512_shuffle_epi8(levels, _mm512_and_si512(both, mask)),

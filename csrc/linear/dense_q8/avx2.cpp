@@ -33,7 +33,7 @@ struct Codes {
 
   void enter() { _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes), _MM_HINT_T0); }
   template <int I>
-  Pair pair() {
+  INLINE Pair pair() {
     const Pair read = {_mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(codes))),
                        _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(codes + 16)))};
     codes += 32;

@@ -20,6 +20,8 @@ constexpr std::int64_t kPrefetchBytes = 16 * 1024;
 
 // A loop left rolled would keep the accumulators in memory.
 #define UNROLL _Pragma("GCC unroll 16")
+// A function left out of line would too.
+#define INLINE inline __attribute__((always_inline))
 
 // Two columns k, k+1 of 16 rows.
 struct Pair {
@@ -41,7 +43,7 @@ struct Words {
 
   void enter() {}
   template <int I>
-  Pair pair() {
+  INLINE Pair pair() {
     const Pair read = {_mm256_load_si256(reinterpret_cast<const __m256i*>(words)),
                        _mm256_load_si256(reinterpret_cast<const __m256i*>(words + 16))};
     words += 32;
@@ -55,7 +57,7 @@ struct Two {
 };
 
 // sums of 16 rows += w[16, 2] . x[2]. As intrinsics, GCC 12 computes the products of all tokens first and spills them.
-inline void multiply_add(__m256i& low, __m256i& high, const Pair& w, const Two* x) {
+INLINE void multiply_add(__m256i& low, __m256i& high, const Pair& w, const Two* x) {
   __m256i a, b;
   __asm__(
       "vpbroadcastd %[x], %[b]\n\t"
@@ -88,7 +90,7 @@ struct Finish {
     }
   }
 
-  inline __attribute__((always_inline)) void operator()(std::int64_t token, __m256i low, __m256i high) const {
+  INLINE void operator()(std::int64_t token, __m256i low, __m256i high) const {
     const __m256 factor = _mm256_broadcast_ss(x_scale + token);
     float* const to = y + token * ldy;
     const __m256 first = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(low), _mm256_mul_ps(factor, scale[0])), bias[0]);
@@ -138,10 +140,12 @@ void tile(Weights& weights, const std::int16_t* x, std::int64_t columns, const E
     UNROLL for (int t = 0; t < T; ++t) {
       low[t] = _mm256_srai_epi32(low[t], Weights::kShift);
       high[t] = _mm256_srai_epi32(high[t], Weights::kShift);
-      if (ends.accumulate) {
-        low[t] = _mm256_add_epi32(low[t], _mm256_load_si256(reinterpret_cast<const __m256i*>(from + t * kRows)));
-        high[t] = _mm256_add_epi32(high[t], _mm256_load_si256(reinterpret_cast<const __m256i*>(from + t * kRows + 8)));
-      }
+    }
+  }
+  if (Weights::kShift != 0 && ends.accumulate) {
+    UNROLL for (int t = 0; t < T; ++t) {
+      low[t] = _mm256_add_epi32(low[t], _mm256_load_si256(reinterpret_cast<const __m256i*>(from + t * kRows)));
+      high[t] = _mm256_add_epi32(high[t], _mm256_load_si256(reinterpret_cast<const __m256i*>(from + t * kRows + 8)));
     }
   }
   if (ends.finish != nullptr) {

@@ -24,6 +24,8 @@ constexpr std::int64_t kPrefetchBytes = 16 * 1024;
 
 // A loop left rolled would keep the accumulators in memory.
 #define UNROLL _Pragma("GCC unroll 16")
+// A function left out of line would too.
+#define INLINE inline __attribute__((always_inline))
 
 // One token's x[k..k+3].
 struct Four {
@@ -31,7 +33,7 @@ struct Four {
 };
 
 // sums of 32 rows += w[32, 4] . x[4]. Around _mm512_dpbusd_epi32, GCC 12 copies the accumulator.
-inline void multiply_add(__m512i& low, __m512i& high, __m512i w_low, __m512i w_high, const Four* x) {
+INLINE void multiply_add(__m512i& low, __m512i& high, __m512i w_low, __m512i w_high, const Four* x) {
   __m512i four;
   __asm__(
       "vpbroadcastd %[x], %[four]\n\t"
@@ -51,7 +53,7 @@ template <bool Prefetch>
 struct Codes {
   const std::int8_t* codes;
 
-  Quad next() {
+  INLINE Quad next() {
     if (Prefetch) {
       _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes), _MM_HINT_T0);
       _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + 64), _MM_HINT_T0);
@@ -67,7 +69,7 @@ struct CodesAhead {
   const std::int8_t* codes;
   const std::int8_t* ahead;
 
-  Quad next() {
+  INLINE Quad next() {
     _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
     ahead += 64;
     const Quad read = {_mm512_load_si512(codes), _mm512_load_si512(codes + 64)};
@@ -95,7 +97,7 @@ struct Finish {
     }
   }
 
-  inline __attribute__((always_inline)) void operator()(std::int64_t token, __m512i low, __m512i high) const {
+  INLINE void operator()(std::int64_t token, __m512i low, __m512i high) const {
     const __m512 factor = _mm512_set1_ps(x_scale[token]);
     float* const to = y + token * ldy;
     const __m512 first = _mm512_mul_ps(_mm512_cvtepi32_ps(low), _mm512_mul_ps(factor, scale[0]));

@@ -25,7 +25,7 @@ struct Levels {
     bytes += 64;
   }
   template <int I>
-  Pair pair() {
+  INLINE Pair pair() {
     const __m256i odd = _mm256_set1_epi16(-256);
     Pair made;
     made.low = I == 0 ? _mm256_slli_epi16(low, 8) : Keep ? low : _mm256_and_si256(low, odd);

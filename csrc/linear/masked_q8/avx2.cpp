@@ -65,7 +65,7 @@ struct Expanded {
 
   void enter() { _mm_prefetch(reinterpret_cast<const char*>(values + kNearBytes), _MM_HINT_T0); }
   template <int I>
-  Pair pair() {
+  INLINE Pair pair() {
     Pair made;
     std::uint32_t bits;
     __builtin_memcpy(&bits, mask, 4);

@@ -19,7 +19,7 @@ struct Expanded {
   const std::int8_t* values;
   std::int8_t* room;
 
-  Quad next() {
+  INLINE Quad next() {
     _mm_prefetch(reinterpret_cast<const char*>(mask) + kPrefetchBytes, _MM_HINT_T0);
     _mm_prefetch(reinterpret_cast<const char*>(values + kPrefetchBytes), _MM_HINT_T0);
     _mm_prefetch(reinterpret_cast<const char*>(values + kPrefetchBytes + 64), _MM_HINT_T0);

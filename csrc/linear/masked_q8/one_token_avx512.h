@@ -4,7 +4,7 @@
 // Bound, port 5 of Intel's cores: a word of mask (64 weights) costs vpexpandb 2 cycles of it, and its way into a mask register, kmovq,
 // 1 more. Five words of eight go another way: one vgf2p8affineqb turns the line around, so that bit 7 - w of byte b says whether word w
 // has bit b, and a shift and vpmovb2m, both of port 0, take word w from there. Port 5 has 20 cycles for eight words instead of 24,
-// port 0 has 18. Prefetches, one for a line of mask and as many of values as it needs, were 1.5 a word and shared the load ports with
+// port 0 has 19. Prefetches, one for a line of mask and as many of values as it needs, were 1.5 a word and shared the load ports with
 // the values, which mostly cross a line. (Measured before both, Emerald Rapids: 3.7 cycles a word at 90 % zeros. Not timed since.)
 #pragma once
 
@@ -26,16 +26,22 @@ inline __m512i expand(std::uint64_t mask, __m512i values) {
   return w;
 }
 
+// Bits 7 .. 0 of byte j of each lane: how often, modulo 2, bytes 0 .. 7 of the lane of `matrix` have a bit of byte j of `x`.
+inline __m512i parities(__m512i x, __m512i matrix) {
+  __m512i made;
+  __asm__("vgf2p8affineqb $0, %[matrix], %[x], %[made]" : [made] "=v"(made) : [matrix] "v"(matrix), [x] "v"(x));
+  return made;
+}
+
 // Bit 7 - w of byte b: bit b of word w.
 inline __m512i turn(__m512i words) {
   // Byte 8 i + w: byte i of word w.
   const __m512i order = _mm512_setr_epi64(0x3830282018100800, 0x3931292119110901, 0x3a322a221a120a02, 0x3b332b231b130b03,
                                           0x3c342c241c140c04, 0x3d352d251d150d05, 0x3e362e261e160e06, 0x3f372f271f170f07);
   const __m512i bit = _mm512_set1_epi64(static_cast<long long>(0x8040201008040201));
-  const __m512i matrix = _mm512_permutexvar_epi8(order, words);
-  __m512i turned;
-  __asm__("vgf2p8affineqb $0, %[matrix], %[bit], %[turned]" : [turned] "=v"(turned) : [matrix] "v"(matrix), [bit] "v"(bit));
-  return turned;
+  // 0; but Bochs (2.7), by which this is tested, has the parities upside down, and this too.
+  const __m512i zero = parities(bit, _mm512_setzero_si512());
+  return _mm512_xor_si512(parities(bit, _mm512_permutexvar_epi8(order, words)), zero);
 }
 
 // The mask of word W.
