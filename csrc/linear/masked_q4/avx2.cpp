@@ -17,12 +17,47 @@ void run_masked_q4_table_avx2(const LinearTask& task);  // avx2_table.cpp
 
 namespace {
 
+// One token uses an index once: it is multiplied where it was spread, and written nowhere.
+struct Spreading {
+  Spread spread;
+  const std::int8_t* zero;  // of each row, for this group; null: the same for all
+  std::int64_t blocks;      // of a group
+  std::int64_t left;        // of this group
+  __m256i low, high;        // what no value is
+
+  inline __attribute__((always_inline)) Quad next() {
+    Quad made;
+    spread.sixty_four(made.low, made.high);
+    return {_mm256_xor_si256(made.low, low), _mm256_xor_si256(made.high, high)};
+  }
+  void enter() {
+    if (zero != nullptr && left == blocks) four_a_row(zero, low, high);
+  }
+  void leave() {
+    if (--left != 0) return;
+    left = blocks;
+    if (zero != nullptr) zero += kRows;
+  }
+};
+
 struct Panels {
   Expander expander;
+  Spreading one;
 
-  void begin(std::int64_t panel) { expander.begin(panel); }
+  void begin(std::int64_t panel) {
+    expander.begin(panel);
+    const MaskedQ4View& w = expander.w;
+    one.zero = w.zero == nullptr ? nullptr : w.zero + panel * w.groups * kRows;
+    one.blocks = one.left = w.group / kQ4Block;
+    one.low = one.high = _mm256_set1_epi8(w.same_zero);
+  }
   template <class Tile>
-  void first(const Tile& tile, std::int64_t columns, std::uint8_t* bytes, bool) {
+  void first(const Tile& tile, std::int64_t columns, std::uint8_t* bytes, bool more) {
+    if (tile.tokens == 1 && !more) {
+      one.spread = expander.spread(columns);
+      tile.one(one);
+      return;
+    }
     expander.chunk(columns, bytes);
     Bytes chunk{bytes};
     tile(chunk);
@@ -36,7 +71,7 @@ void run_masked_q4_avx2(const LinearTask& task) {
   if (!w.linear) return run_masked_q4_table_avx2(task);
   const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.zero, w.same_zero, w.scale};
   auto* const room = static_cast<std::uint8_t*>(task.scratch) + masked_q4_room_avx2(true, w.k_padded, task.m) + kMaskedQ4RoomAvx2;
-  Panels panels{Expander{w, room, nullptr, 0, 0, 0, _mm256_setzero_si256()}};
+  Panels panels{Expander{w, room, nullptr, 0, 0, 0, _mm256_setzero_si256()}, {}};
   w.zero != nullptr ? run_panels<true>(task, shape, panels) : run_panels<false>(task, shape, panels);
 }
 
