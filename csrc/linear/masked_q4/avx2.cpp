@@ -1,11 +1,13 @@
-// masked_q4 on AVX2, integers: a chunk of a panel is expanded into scratch, one index in a byte, where the tile of dense_q4 reads it.
+// masked_q4 on AVX2, integers: a chunk of a panel is expanded into scratch, one index in a byte, where the tile of dense_q4 reads it; for
+// one token it is multiplied in registers.
 //
-// Bound, one token: the number of instructions, some 50 to expand 64 weights; so, as masked_q8 here, the format saves memory, and
-// time only with many tokens, when a chunk is expanded for all of them and multiplied as fast as dense_q4.
+// Bound, one token: the number of instructions, 59 for 64 weights and some 5 to make bytes of their values, at 5.5 a cycle; so, as
+// masked_q8 here, the format saves memory, and time only with many tokens, when a chunk is expanded for all of them and multiplied as
+// fast as dense_q4.
 //
-// Measured on a busy 2-core Zen 3, one thread, 768 x 768, 50 to 90 % zeros, times as fast as dense_q8: .20 to .27 at one token, .45 at
-// 4, .8 to 1.05 at 16, 1.2 to 1.3 at 128; from DRAM .5 at one token. dense_q4 is faster everywhere, with .52 bytes a weight against
-// .40 / .30 / .25 / .20 at 50 / 70 / 80 / 90 %, which is what this format is for.
+// Measured on a busy 2-core Zen 3, one thread, 768 x 768 in cache, 50 to 90 % zeros, times as fast as dense_q8: .28 to .31 at one token
+// (.23 to .25 through scratch), .47 to .51 at 4, 1.0 to 1.05 at 16, 1.2 to 1.3 at 128. dense_q4 is faster everywhere, with .52
+// bytes a weight against .40 / .30 / .25 / .20 at 50 / 70 / 80 / 90 %, which is what this format is for.
 #include "linear/dense_q4/tile_avx2.h"
 #include "linear/linear.h"
 #include "linear/masked_q4/expand_avx2.h"

@@ -2,7 +2,7 @@
 // be shared with code compiled for another instruction set.
 //
 // First the values of a chunk become bytes (5 instructions for 32); then, 16 weights at a time, a byte shuffle by two tables of 256
-// entries brings them to where two bytes of mask want them, 11 instructions.
+// entries brings them to where two bytes of mask want them, 12 instructions.
 #pragma once
 
 #include <immintrin.h>
