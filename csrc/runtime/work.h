@@ -1,7 +1,6 @@
 // What an op runs on: one step of the plan, on some sequences of the batch, by some threads.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -64,16 +63,7 @@ struct Work {
   // f(first row, rows, thread) over all rows. width: elements that a row costs.
   template <class F>
   void over_rows(std::int64_t rows, std::int64_t width, const F& f) const {
-    // Steps are cut into parts of about this many elements; below two of them, one thread does it alone.
-    // At most so many are a part, as in linears: some milliseconds.
-    constexpr std::int64_t kPartElements = 12'000, kMostPartElements = 4'000'000;
-    std::int64_t parts = std::min(rows, rows * width / kMostPartElements + 1);
-    if (crew.size() > 1)
-      parts = std::max(parts, std::clamp<std::int64_t>(rows * width / kPartElements, 1, std::min<std::int64_t>(rows, 4 * crew.size())));
-    crew.run(parts, [&](std::int64_t part, int thread) noexcept {
-      const std::int64_t begin = rows * part / parts, end = rows * (part + 1) / parts;
-      if (begin < end) f(begin, end - begin, thread);
-    });
+    crew.over_rows(rows, width, f);
   }
 
  private:
