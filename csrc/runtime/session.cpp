@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <set>
 #include <utility>
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "runtime/chain_run.h"
 
 namespace aerogel {
 namespace {
@@ -28,6 +28,7 @@ Session::Session(std::shared_ptr<const Plan> plan, Kept kept)
     : plan_(std::move(plan)),
       cache_(plan_->program().kv_caches(), kept),
       scratch_(plan_->threads()),
+      shares_(plan_->threads()),
       arenas_(plan_->threads()),
       workspaces_(plan_->threads()) {}
 
@@ -191,8 +192,16 @@ void Session::lay_out(const Schedule& schedule, Frame& frame, int arena) {
 void Session::run_together(const Schedule& schedule, Frame& frame) {
   lay_out(schedule, frame, 0);
   if (profile_) return run_profiled(schedule, frame);
-  const Crew crew{&plan_->team(), 0};
-  for (const Step& step : schedule.steps) step.op->run({step, frame, crew, plan_->ops(), scratch_, workspaces_[0].data()});
+  const Crew crew{&plan_->team(), 0, &shares_};
+  for (const Chain& chain : schedule.chains) {
+    const TokenBlocks blocks = blocks_of(chain, frame.tokens, crew.size());
+    if (blocks.count != 0) {
+      run_chain(schedule.steps, chain, blocks, frame, crew, plan_->ops(), scratch_);
+      continue;
+    }
+    for (int i = chain.begin; i < chain.end; ++i)
+      schedule.steps[i].op->run({schedule.steps[i], frame, crew, plan_->ops(), scratch_, workspaces_[0].data()});
+  }
 }
 
 // A thread takes a frame through all steps. Where it is another caller's turn in the middle, frames are left between two steps, each
@@ -257,25 +266,6 @@ std::size_t Session::shrink(std::size_t bytes) {
     for (AlignedBuffer<std::uint8_t>& buffer : *buffers) AlignedBuffer<std::uint8_t>().swap(buffer);
   std::vector<std::int32_t>().swap(positions_);
   return freed + held;
-}
-
-void Session::profile(bool on) {
-  profile_ = on;
-  timings_.clear();
-}
-
-void Session::run_profiled(const Schedule& schedule, const Frame& frame) {
-  if (timings_.size() != schedule.steps.size() || timings_[0].step != &schedule.steps[0]) {
-    timings_.clear();
-    for (const Step& step : schedule.steps) timings_.push_back({&step, 0, 0.0});
-  }
-  const Crew crew{&plan_->team(), 0};
-  for (StepTiming& timing : timings_) {
-    const auto start = std::chrono::steady_clock::now();
-    timing.step->op->run({*timing.step, frame, crew, plan_->ops(), scratch_, workspaces_[0].data()});
-    timing.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    ++timing.calls;
-  }
 }
 
 }  // namespace aerogel
