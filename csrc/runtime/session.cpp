@@ -14,8 +14,9 @@ namespace aerogel {
 namespace {
 
 // Tokens that a thread works on when sequences are run side by side: enough to reuse each weight that is loaded from
-// cache many times, few enough that the activations stay in the cache.
-constexpr std::int64_t kFrameTokens = 256;
+// cache many times, few enough that the activations stay in the cache. MiniLM with 80 % zeros, 16x128, one thread of Zen 3: 140 ms, with
+// 256 tokens 143, with all at once 162.
+constexpr std::int64_t kFrameTokens = 128;
 // Beyond so many a step of one thread takes long: then all share it, and hand over between its parts.
 constexpr std::int64_t kMostFrameTokens = 1024;
 
@@ -70,11 +71,11 @@ void Session::check(const Schedule& schedule, const Batch& batch) const {
 }
 
 // Sequences do not depend on each other. When there are enough of them, each thread takes some through the whole model
-// alone: no waiting for the others between ops. Returns the frames' first sequences and the end, or nothing if the
-// whole team had better share each op.
+// alone: no waiting for the others between ops, and what it works on stays in its cache, which serves a single thread too. Returns the
+// frames' first sequences and the end, or nothing if the whole team had better share each op.
 std::vector<std::int64_t> Session::side_by_side(const Batch& batch) const {
   const std::int64_t threads = plan_->threads();
-  if (profile_ || threads == 1 || batch.sequences < 2 || batch.token_count < 48 * threads) return {};
+  if (profile_ || batch.sequences < 2 || batch.token_count < 48 * threads) return {};
   const std::int64_t target =
       std::clamp<std::int64_t>((batch.token_count + threads - 1) / threads, 1, kFrameTokens);
   std::vector<std::int64_t> cuts{0};
@@ -85,6 +86,7 @@ std::vector<std::int64_t> Session::side_by_side(const Batch& batch) const {
     if (with_next > target && with_next - target >= target - filled) cuts.push_back(s);
   }
   cuts.push_back(batch.sequences);
+  if (cuts.size() == 2) return {};
   // Threads take frames in turn; what matters is how much longer the last one to finish works than the average.
   std::vector<std::int64_t> busy(static_cast<std::size_t>(threads), 0);
   for (std::size_t f = 0; f + 1 < cuts.size(); ++f) {
