@@ -8,12 +8,13 @@
 namespace aerogel {
 namespace {
 
-// Tokens of a block: whole tiles of every kernel, and few enough that what is 1536 wide stays in L2. 32 are 1-3 % slower (Zen 3).
+// Tokens of a block: whole tiles of every kernel, and few enough that what is 1536 wide stays in L2. With 32,
+// MiniLM at 1x128 and 1x256 takes 0-5 % longer (Zen 3, two threads).
 constexpr std::int64_t kBlockTokens = 64;
-// With fewer tokens a thread, kernels reuse what they load of the weights too little. MiniLM, 8 tokens on two threads of Zen 3: 1.0 to 1.15
-// times as fast as a cut by output rows.
+// With fewer tokens a thread, kernels reuse what they load of the weights too little. MiniLM, 8 tokens on two threads of Zen 3: .94
+// to 1.19 times as fast as a cut by output rows; more threads were not timed.
 constexpr std::int64_t kLeastTokens = 4;
-// The same for weights that come from memory, so that each thread reads all of them.
+// The same for weights that come from memory, so that each thread reads all of them. Not timed.
 constexpr std::int64_t kLargeWeights = 8 << 20, kLeastTokensOfLarge = 32;
 // A block above this many multiplications is a long time for those who wait for their turn: see linear_run.cpp.
 constexpr std::int64_t kMostBlockWork = 1'000'000'000;
