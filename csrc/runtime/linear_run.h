@@ -8,6 +8,7 @@
 #include "base/team.h"
 #include "runtime/packed_linear.h"
 #include "runtime/scratch.h"
+#include "runtime/shares.h"
 
 namespace aerogel {
 
@@ -15,12 +16,16 @@ namespace aerogel {
 struct Crew {
   Team* team;   // null: only thread `thread`, inline
   int thread;
+  Shares* shares = nullptr;  // of the team, so that a thread gets the same parts of each job; or null
   int size() const { return team == nullptr ? 1 : team->size(); }
 
   // body(part, thread) for every part.
   template <class Body>
   void run(std::int64_t parts, const Body& body) const {
-    if (team != nullptr) {
+    if (team != nullptr && shares != nullptr && parts > 1 && team->size() > 1) {
+      shares->deal(parts);
+      team->run(parts, [&](std::int64_t, int worker) noexcept { body(shares->take(worker), worker); });
+    } else if (team != nullptr) {
       team->run(parts, body);
     } else {
       for (std::int64_t part = 0; part < parts && !stop_requested(); ++part) body(part, thread);

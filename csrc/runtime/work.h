@@ -36,8 +36,11 @@ struct Work {
   const Ops& ops;           // kernels
   ScratchPool& scratch;     // of each thread
   std::uint8_t* workspace;  // of the step: workspace_bytes() of its op
+  // Of an op that goes by rows: the window of rows to be made. Below 0: all.
+  std::int64_t first = 0, count = -1;
 
   std::int64_t rows() const { return frame.rows(step.op->result().rows); }  // of the result
+  std::int64_t window() const { return count < 0 ? rows() : count; }
   // Inputs and results, of Step's fields; null where the step has none. An input that is read as codes has as many rows as
   // the result.
   const float* x(std::size_t input = 0) const { return floats(step.x[input]); }
@@ -60,9 +63,10 @@ struct Work {
     task.q_scale = step.y_codes < 0 ? nullptr : y_scales() + row;
   }
 
-  // f(first row, rows, thread) over all rows. width: elements that a row costs.
+  // f(first row, rows, thread) over all rows, or those of the window. width: elements that a row costs.
   template <class F>
   void over_rows(std::int64_t rows, std::int64_t width, const F& f) const {
+    if (count >= 0) return f(first, count, crew.thread);
     crew.over_rows(rows, width, f);
   }
 
