@@ -17,8 +17,8 @@
 // A row's largest weights of one sign are paired with those of the other, its smallest ones make light pairs, whose
 // products are added in 16 bits. What q + 128 adds to a sum, 128 * sum(w), is taken off at the end.
 //
-// Columns are stored times 8 because x86 scales an index by at most 8, and a column of a transposed tile is 8 * 2 or
-// 8 * 4 bytes long. K is cut into chunks, so that the tile's part stays in L1.
+// Columns are stored times 8 because x86 scales an index by at most 8, and a column of a transposed tile is 4 * 8
+// bytes long. K is cut into chunks, so that the tile's part stays in L1.
 #pragma once
 
 #include <cstddef>
