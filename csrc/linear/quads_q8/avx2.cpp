@@ -16,8 +16,6 @@
 namespace aerogel {
 namespace {
 
-constexpr std::int64_t kWrittenRows = 32;  // whose sums wait to be written together, where they are not waited for anyway
-
 // The token of a tile that stands in byte `at` of a half of a column. Unpacking bytes, then pairs of them, brings tokens 0 .. 7 into
 // one register, in order, 8 .. 15 into the next, and so on: few tokens need few of them.
 inline std::int64_t token_at(int at, int half) { return at % 4 + at / 4 * 8 + 4 * half; }
@@ -128,19 +126,23 @@ void run_tile(const LinearTask& task, const QuadsView& v, std::int64_t t, std::i
   auto* tile = static_cast<std::uint8_t*>(task.scratch);
   auto* sums = reinterpret_cast<std::int32_t*>(tile + padded_k * kQuadsAvx2Tokens);
   transpose_tile(static_cast<const std::int8_t*>(task.x) + t * task.ldx, task.ldx, t_end - t, padded_k, tile);
+  const std::int64_t row_begin = task.unit_begin * kQuadsRows;
   const std::int64_t row_end = task.unit_end * kQuadsRows < v.n ? task.unit_end * kQuadsRows : v.n;
   // With several chunks, one is used for a set of rows before the next takes its place in L1.
-  const std::int64_t step = v.chunks == 1 ? kWrittenRows : kQuadsAvx2SetRows;
-  for (std::int64_t n = task.unit_begin * kQuadsRows; n < row_end; n += step) {
-    const std::int64_t rows = row_end - n < step ? row_end - n : step;
+  for (std::int64_t set = row_begin / kQuadsSet * kQuadsSet; set < row_end; set += kQuadsSet) {
+    const std::int64_t rows = v.n - set < kQuadsSet ? v.n - set : kQuadsSet;
+    const std::int64_t first = set < row_begin ? row_begin - set : 0, end = row_end - set < rows ? row_end - set : rows;
     for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
       const std::uint8_t* columns = tile + chunk * v.chunk * kQuadsAvx2Tokens;
-      const std::uint32_t* begin = v.begin + chunk * v.n + n;
-      const std::uint32_t* light = v.light + chunk * v.n + n;
-      for (std::int64_t r = 0; r < rows; ++r)
-        add_row<G>(columns, v.quads + begin[r], v.quads + light[r], v.quads + begin[r + 1], chunk == 0, sums + r * kQuadsAvx2Tokens);
+      const std::uint32_t* begin = v.begin + chunk * v.n + set;
+      const std::uint32_t* light = v.light + chunk * v.n + set;
+      const std::uint8_t* row = v.row + chunk * v.n + set;
+      for (std::int64_t i = 0; i < rows; ++i)
+        if (row[i] >= first && row[i] < end)  // else another task's
+          add_row<G>(columns, v.quads + begin[i], v.quads + light[i], v.quads + begin[i + 1], chunk == 0,
+                     sums + row[i] * kQuadsAvx2Tokens);
     }
-    write_tile(task, v, sums, n, rows, t, t_end);
+    write_tile(task, v, sums + first * kQuadsAvx2Tokens, set + first, end - first, t, t_end);
   }
 }
 
