@@ -29,7 +29,7 @@ from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.target import writing_model
 from aerogel.checkpoint.tensor_files import PACKED_FORMAT
 from aerogel.compression.calibrated import Compressed, compress_calibrated
-from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved
+from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved, without_kernel
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.compression.recipe import Recipe
 from aerogel.compression.report import CompressReport, TensorReport
@@ -61,6 +61,9 @@ def pack(
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
     ids = _calibration(recipe, source, checkpoint)
     few = _too_few(recipe, source, ids)
+    slow = without_kernel(recipe)
+    for note in slow:
+        log.warning("%s", note)
     checkpoint = _structured(recipe, checkpoint, ids, threads)
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
@@ -96,7 +99,7 @@ def pack(
         dense_bytes=dense_bytes,
         seconds=time.perf_counter() - start,
         sources=sources,
-        notes=[*few, *_notes(recipe)],
+        notes=[*few, *slow, *_notes(recipe)],
     )
 
 
