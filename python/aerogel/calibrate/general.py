@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import functools
 import gzip
+import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from aerogel.calibrate.texts import sequences
-
-if TYPE_CHECKING:
-    from aerogel.checkpoint.tokenizer import Tokenizer
 
 FILE = Path(__file__).parent / "general.tsv.gz"
-#: Characters of one piece after the other, about: sentences, paragraphs and what is between.
+#: What stands for the mix where names of files are expected, and for texts that a language model writes itself.
+GENERAL, SELF = "general", "self"
+#: Characters of one piece after the other, at least: sentences, paragraphs and what is between.
 SIZES = (1, 600, 1, 120, 300)
 _ESCAPE = re.compile(r"\\(.)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
@@ -44,6 +41,27 @@ def general_texts() -> dict[str, tuple[str, ...]]:
     }
 
 
+def with_general(texts: Sequence[str], share: float, seed: int = 0) -> list[str]:
+    """Texts, and as many of the mix that they make up `share` of all characters, about as many of each domain.
+
+    Where the mix has fewer, all of it: 1.7 million characters. A share of 1 is all of the mix and no other text.
+    """
+    domains = general_texts()
+    wanted = sum(map(len, texts)) * share / (1 - share) / len(domains) if share < 1 else float("inf")
+    found = list(texts) if share < 1 else []
+    for number, pieces in enumerate(domains.values()):
+        order = list(range(len(pieces)))
+        random.Random(seed + number).shuffle(order)
+        taken, chosen = 0, []
+        for i in order:
+            if taken >= wanted:
+                break
+            taken += len(pieces[i])
+            chosen.append(i)
+        found += [pieces[i] for i in sorted(chosen)]
+    return found
+
+
 def _pieces(text: str) -> Iterator[str]:
     """Whole lines or sentences, as many together as SIZES say in turn."""
     waiting: list[str] = []
@@ -57,13 +75,3 @@ def _pieces(text: str) -> Iterator[str]:
                 waiting, number = [], number + 1
     if waiting:
         yield " ".join(waiting).strip()
-
-
-def general_sequences(tokenizer: Tokenizer, tokens: int, total: int, running: bool, seed: int = 0) -> list[list[int]]:
-    """Token sequences of the mix, about as many tokens of each domain; arguments as `aerogel.calibrate.sequences` has them."""
-    domains = general_documents() if running else general_texts()
-    found: list[list[int]] = []
-    for number, texts in enumerate(domains.values()):
-        share = total * (number + 1) // len(domains) - total * number // len(domains)
-        found += sequences(texts, tokenizer, tokens, max(1, share), running, None, seed)
-    return found
