@@ -37,7 +37,8 @@ def general_documents() -> dict[str, tuple[str, ...]]:
 def general_texts() -> dict[str, tuple[str, ...]]:
     """The mix in pieces for models that read one text at a time: of every domain."""
     return {
-        domain: tuple(piece for text in texts for piece in _pieces(text)) for domain, texts in general_documents().items()
+        domain: tuple(piece for text in texts for piece in _pieces(text))
+        for domain, texts in general_documents().items()
     }
 
 

@@ -71,8 +71,8 @@ def compress(
         method: of pruning, see `aerogel.prune.METHODS`; unless given "admm" with calibration texts, else "magnitude".
         budget: how layers share the sparsity, see `aerogel.budget.BUDGETS`; "uniform" unless given.
         calibrate: files with calibration texts, see `aerogel.calibrate.read_texts`; "general": the mix of texts that the
-            package carries, which is taken unless texts are given where they are needed or the method is not named; "self":
-            what a language model writes itself, from random tokens on.
+            package carries, which is taken where texts are needed, or no method is named, and none are given; "self": what
+            a language model writes itself, from random tokens on.
         mix: which part of the tokens is of the general mix, beside other texts; half unless given, if `calibrate` names it.
         pack: "plain", or "small": entropy-coded.
         seed: the random seed.
