@@ -87,8 +87,8 @@ def compress(
         A report with the sparsity, size and error of every tensor.
 
     Raises:
-        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights of a model that reads no
-            text without naming a method, or `out` may not be overwritten.
+        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights of a model that reads
+            no text without naming a method, or `out` may not be overwritten.
         AerogelError: the source is broken or not supported.
     """
     workers = thread_count(threads, RecipeError)
