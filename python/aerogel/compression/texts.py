@@ -111,18 +111,20 @@ def general_sequences(
         limit = None if samples is None else samples * number // len(domains) - len(found)
         left = total * number // len(domains) - sum(map(len, found))
         if left > 0 and limit != 0:
-            some = _some(texts, left, seed) if running else texts  # a running text is tokenized whole
+            some = _some(texts, left, None if running else tokens, seed)  # no more is tokenized than is needed
             prompts, tokenizer = calibration_texts(checkpoint, some)
             found += sequences(prompts, tokenizer, tokens, left, running, limit, seed)
     return found
 
 
-def _some(documents: Sequence[str], tokens: int, seed: int) -> list[str]:
-    """Documents in their order, chosen at random: enough to take so many tokens from."""
-    order = np.random.default_rng(seed).permutation(len(documents)).tolist()
-    lengths = np.cumsum([len(documents[i]) for i in order])
-    count = int(np.searchsorted(lengths, CHARACTERS * tokens)) + 1
-    return [documents[i] for i in sorted(order[:count])]
+def _some(texts: Sequence[str], total: int, each: int | None, seed: int) -> list[str]:
+    """Texts in their order, chosen at random: enough to take so many tokens from, of each at most `each`."""
+    order = np.random.default_rng(seed).permutation(len(texts)).tolist()
+    lengths = np.array([len(texts[i]) for i in order])
+    if each is not None:
+        lengths = np.minimum(lengths, CHARACTERS * each)
+    count = int(np.searchsorted(np.cumsum(lengths), CHARACTERS * total)) + 1
+    return [texts[i] for i in sorted(order[:count])]
 
 
 def text_hashes(files: tuple[str, ...], mix: float | None) -> Mapping[str, str]:
