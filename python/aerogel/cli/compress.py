@@ -44,9 +44,23 @@ def command(
     source: Source,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the packed model.")],
     calibrate: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            "--calibrate", "-c", metavar="FILE", help="Calibration texts (.txt .csv .tsv .jsonl), for accuracy."
+            "--calibrate",
+            "-c",
+            metavar="FILE",
+            help="Calibration texts (.txt .csv .tsv .jsonl); general: the mix of kinds of text that aerogel carries; self: what "
+            "a language model writes itself. \\[default: general, where texts are needed]",
+        ),
+    ] = None,
+    mix: Annotated[
+        float | None,
+        typer.Option(
+            "--mix",
+            metavar="X",
+            min=0,
+            max=1,
+            help="Which part of the calibration is of the general mix, beside files: 0.5.",
         ),
     ] = None,
     sparsity: Annotated[
@@ -54,7 +68,7 @@ def command(
         typer.Option(
             min=0,
             max=1,
-            help="Fraction of weights to remove; above 0.5 it needs --calibrate or --method. "
+            help="Fraction of weights to remove. "
             "\\[default: what the pattern says, else none: zeros that are there stay]",
             rich_help_panel=METHOD,
         ),
@@ -63,7 +77,7 @@ def command(
     method: Annotated[
         str | None,
         typer.Option(
-            help="magnitude, wanda, obs, admm. \\[default: admm with calibration texts, else magnitude]",
+            help="admm, obs, wanda, or magnitude: without calibration texts. \\[default: admm]",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -155,7 +169,7 @@ def command(
     from aerogel.report import page_in
 
     page = report and (page_in(report) if report.exists() else report)
-    check_outputs(json_file, page, overwrite=overwrite, inputs=(sts, classify, text, recipe, *(calibrate or ())))
+    check_outputs(json_file, page, overwrite=overwrite, inputs=(sts, classify, text, recipe, *_files(calibrate, None)))
     task = scoring.chosen_task(sts, classify, text)
     target = _target(size, latency, tokens, drop, task)
     whole = _recipe(recipe, values or [])
@@ -171,6 +185,7 @@ def command(
             method=method,
             budget=budget,
             calibrate=calibrate,
+            mix=mix,
             pack=pack,
             seed=seed,
             recipe=whole,
@@ -233,22 +248,24 @@ def _prediction(report: CompressReport, tokens: int, threads: int | None) -> Pre
         return predict(report, tokens, threads, progress)
 
 
-def _files(calibrate: Sequence[Path] | None, recipe: Recipe | Path | None) -> Sequence[str | Path]:
-    """The calibration texts that --calibrate, or else the recipe, names."""
-    if calibrate or recipe is None:
-        return calibrate or ()
+def _files(calibrate: Sequence[str] | None, recipe: Recipe | Path | None) -> Sequence[Path]:
+    """The files of calibration texts that --calibrate, or else the recipe, names."""
+    from aerogel.calibrate import GENERAL, SELF
     from aerogel.compression.recipe import Recipe
 
-    return (recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)).calibration.files
+    names: Sequence[str] = calibrate or ()
+    if not names and recipe is not None:
+        names = (recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)).calibration.files
+    return [Path(name) for name in names if name not in (GENERAL, SELF)]
 
 
-def _warn_of_overlap(files: Sequence[str | Path], task: Task[Any] | None) -> None:
+def _warn_of_overlap(files: Sequence[Path], task: Task[Any] | None) -> None:
     """Says, before hours of work, where the texts of the score are those that will be fitted to."""
     if task is None or not files:
         return
     from aerogel.calibrate import read_texts
 
-    fitted = {text for file in files for text in read_texts(Path(file))}
+    fitted = {text for file in files for text in read_texts(file)}
     for file in task.files.values():
         texts = read_texts(file)
         share = sum(text in fitted for text in texts) / len(texts)

@@ -42,6 +42,7 @@ def compress(
     method: str | None = None,
     budget: str | None = None,
     calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    mix: float | None = None,
     pack: str | None = None,
     seed: int | None = None,
     target: Target | None = None,
@@ -51,9 +52,9 @@ def compress(
     """Prunes and quantizes a model and writes it as a packed model.
 
     Every linear layer inside the Transformer is pruned; weights that are zero already stay zero and count towards the
-    sparsity. Everything but norms and biases is quantized. With calibration texts, each layer in turn is fitted to
-    reproduce the dense model's results on them; without, the weights of least magnitude are removed, at most half of them
-    unless `method` says "magnitude". Nothing is trained: for 80 % and more see `aerogel.train`.
+    sparsity. Everything but norms and biases is quantized. Each pruned layer in turn is fitted to reproduce the dense
+    model's results on calibration texts, those of the general mix unless others are given; with the method "magnitude"
+    the weights of least magnitude are removed unseen. Nothing is trained: for 80 % and more see `aerogel.train`.
 
     Args:
         source: a local folder or file, or a model id on the Hugging Face hub.
@@ -69,7 +70,10 @@ def compress(
             its values.
         method: of pruning, see `aerogel.prune.METHODS`; unless given "admm" with calibration texts, else "magnitude".
         budget: how layers share the sparsity, see `aerogel.budget.BUDGETS`; "uniform" unless given.
-        calibrate: files with calibration texts, see `aerogel.calibrate.read_texts`.
+        calibrate: files with calibration texts, see `aerogel.calibrate.read_texts`; "general": the mix of texts that the
+            package carries, which is taken unless texts are given where they are needed or the method is not named; "self":
+            what a language model writes itself, from random tokens on.
+        mix: which part of the tokens is of the general mix, beside other texts; half unless given, if `calibrate` names it.
         pack: "plain", or "small": entropy-coded.
         seed: the random seed.
         target: choose the sparsity for a size, a latency or a score, see `Target`; the search for a score starts at
@@ -83,8 +87,8 @@ def compress(
         A report with the sparsity, size and error of every tensor.
 
     Raises:
-        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights without calibration
-            texts and without naming a method, or `out` may not be overwritten.
+        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights of a model that reads no
+            text without naming a method, or `out` may not be overwritten.
         AerogelError: the source is broken or not supported.
     """
     workers = thread_count(threads, RecipeError)
@@ -106,6 +110,7 @@ def compress(
         "prune.budget": budget,
         "quantize.weights": quant,
         "calibration.files": files,
+        "calibration.mix": mix,
         "pack": pack,
         "seed": seed,
     }

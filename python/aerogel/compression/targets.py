@@ -21,6 +21,7 @@ from aerogel.compression.pipeline import pack
 from aerogel.compression.recipe import Calibration, Recipe
 from aerogel.compression.report import CompressReport
 from aerogel.compression.search import ATTEMPTS, HIGHEST, SLACK, at_sparsity, least
+from aerogel.compression.texts import with_default_texts
 from aerogel.errors import RecipeError
 from aerogel.prune import cubic_steps, parse_pattern
 
@@ -174,6 +175,7 @@ def pack_to_drop(
                     file.rename(place / file.name)
         return dataclasses.replace(report, path=str(out))
 
+    recipe = with_default_texts(recipe, checkpoint)
     if not recipe.calibration.files and recipe.prune.method is None:  # every step is scored: nothing goes unseen
         recipe = dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, method="magnitude"))
     good = _sparsest(0.3 if recipe.prune.sparsity is None else recipe.prune.sparsity, steps, attempt)
