@@ -48,7 +48,7 @@ def show(score: Score) -> None:
         _rows(table, {f"dense {name}": value for name, value in score.against.dense.items()})
         kept = score.against.kept
         ratio = f"{score.metric} / dense" if score.lower_is_better else f"{score.metric} kept"
-        table.add_row(ratio, _percent(kept.value), _interval(kept, _percent), style="bold")
+        table.add_row(ratio, _percent(kept.value), interval(kept, _percent), style="bold")
         _rows(table, {AGREEMENT.get(name, name): value for name, value in score.against.agreement.items()})
     out.print(table)
     facts = ", ".join(f"{name} {value}" for name, value in score.facts.items())
@@ -85,7 +85,7 @@ def show_all(found: Domains) -> None:
     out.print(table)
     for figure, (name, estimate) in found.worst().items():
         what = COLUMNS.get(figure, figure)
-        out.print(f"worst {what}: {number(estimate.value)} ({_interval(estimate, number)}), {name}", markup=False)
+        out.print(f"worst {what}: {number(estimate.value)} ({interval(estimate, number)}), {name}", markup=False)
     if found.shares_index is not None:
         out.print(f"can share an index with the dense model: {'yes' if found.shares_index else 'no'}", style="bold")
 
@@ -95,9 +95,9 @@ def _main(score: Score) -> list[str]:
     if score.task == "alike":
         return []
     main = score.figures[score.metric]
-    found = [score.metric, number(main.value), _interval(main, number)]
+    found = [score.metric, number(main.value), interval(main, number)]
     if score.against is not None and score.against.dense:
-        found += [_percent(score.against.kept.value), _interval(score.against.kept, _percent)]
+        found += [_percent(score.against.kept.value), interval(score.against.kept, _percent)]
     return found
 
 
@@ -107,10 +107,10 @@ def _agreement(score: Score) -> Mapping[str, Estimate]:
 
 def _rows(table: Table, figures: Mapping[str, Estimate]) -> None:
     for name, figure in figures.items():
-        table.add_row(name, number(figure.value), _interval(figure, number))
+        table.add_row(name, number(figure.value), interval(figure, number))
 
 
-def _interval(figure: Estimate, form: Callable[[float], str]) -> str:
+def interval(figure: Estimate, form: Callable[[float], str]) -> str:
     return "" if math.isnan(figure.low) else f"{form(figure.low)} - {form(figure.high)}"
 
 

@@ -9,7 +9,7 @@ most likely tokens.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from aerogel.evaluate.task import Comparison, Score, Task, cosines, embeddings, 
 LIMIT, NEIGHBOURS = 2000, 10
 #: Words of a text; longer ones are cut.
 WORDS = 64
-#: From this overlap of neighbours on, the lower end of its interval, both models may share an index.
+#: From this overlap of neighbours on both models may share an index.
 SHARES_INDEX = 0.9
 
 
@@ -56,8 +56,7 @@ class Alike(Task[Answers]):
 
     def _take(self, texts: Sequence[str], limit: int) -> None:
         limit = whole_number("limit", limit, NEIGHBOURS + 1, error=DataError)
-        pieces = [piece for text in texts for piece in _pieces(text)]
-        distinct = list(dict.fromkeys(pieces))  # the same text twice would be its own neighbour
+        distinct = short_texts(texts)
         if len(distinct) > limit:
             distinct = [distinct[i] for i in np.linspace(0, len(distinct) - 1, limit).astype(int)]
         if len(distinct) <= NEIGHBOURS:
@@ -122,6 +121,11 @@ class Alike(Task[Answers]):
         return Score(
             self.name, metric, found, values, False, {"file": self.set_name, "texts": len(self.texts)}, against
         )
+
+
+def short_texts(texts: Iterable[str]) -> list[str]:
+    """Each text once, since it would be its own neighbour, and long ones in pieces of WORDS words."""
+    return list(dict.fromkeys(piece for text in texts for piece in _pieces(text)))
 
 
 def _pieces(text: str) -> Iterator[str]:

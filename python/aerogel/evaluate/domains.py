@@ -58,13 +58,13 @@ class Domains:
     @property
     def shares_index(self) -> bool | None:
         """Whether texts embedded by both models may stand in one search index: in every set at least .9 of each text's
-        ten nearest are the same, with the interval's lower end. None where no set says so."""
-        lows = [
-            overlap.low
+        ten nearest are the same. None where no set says so."""
+        found = [
+            overlap.value
             for score in self.scores.values()
             if score.against is not None and (overlap := score.against.agreement.get("overlap10")) is not None
         ]
-        return min(lows) >= SHARES_INDEX if lows else None
+        return min(found) >= SHARES_INDEX if found else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

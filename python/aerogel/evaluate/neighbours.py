@@ -24,7 +24,7 @@ def nearest(embeddings: np.ndarray, count: int = 10) -> np.ndarray:
     Raises:
         DataError: there are not more than `count` rows.
     """
-    rows = array("embeddings", embeddings, 2).astype(np.float32)
+    rows: np.ndarray = array("embeddings", embeddings, 2).astype(np.float32)
     count = whole_number("count", count, 1)
     if len(rows) <= count:
         raise DataError(f"embeddings: expected more than {count}, each with {count} neighbours, got {len(rows)}")

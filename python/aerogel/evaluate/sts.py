@@ -92,7 +92,8 @@ class Sts(Task[Embeddings]):
         first = sorted({text: i for i, text in reversed(list(enumerate(texts)))}.values())  # each sentence once
         if len(first) <= NEIGHBOURS:
             return None
-        common = overlap(*(np.concatenate([of.left, of.right])[first] for of in (answers, dense)), NEIGHBOURS)
+        own, other = (np.concatenate([of.left, of.right])[first] for of in (answers, dense))
+        common = overlap(own, other, NEIGHBOURS)
         return bootstrap(len(common), lambda chosen: {"overlap": float(common[chosen].mean())})["overlap"]
 
 
