@@ -44,7 +44,9 @@ WORDS: dict[str, Sequence[str]] = {
     ).split("|"),
     "NUMBER": "three|12|about 40|more than 200|1,500|nearly 9,000|two dozen|half a million|some 75".split("|"),
     "PERCENT": "0.4|1.2|2.5|3|4.8|7|11|16.5|23|40".split("|"),
-    "DAY": "on Monday|on Tuesday|on Wednesday|late on Thursday|on Friday|over the weekend|this week|last month".split("|"),
+    "DAY": "on Monday|on Tuesday|on Wednesday|late on Thursday|on Friday|over the weekend|this week|last month".split(
+        "|"
+    ),
     "GOOD": (
         "I love it|works perfectly|worth every penny|better than I expected|highly recommended|no complaints so far|could "
         "not be happier|exceeded my expectations|does exactly what it says|a real bargain"
@@ -54,7 +56,9 @@ WORDS: dict[str, Sequence[str]] = {
         "the instructions make no sense|customer service never answered|a complete waste of time|smaller than in the picture"
     ).split("|"),
     "SO": "but|although|and|. Still,|, even if".split("|"),
-    "PART": "battery|screen|handle|lid|fabric|sound|packaging|taste|staff|room|delivery|price|smell|size|app|strap".split("|"),
+    "PART": "battery|screen|handle|lid|fabric|sound|packaging|taste|staff|room|delivery|price|smell|size|app|strap".split(
+        "|"
+    ),
     "IS": "is great|is terrible|could be better|was fine|broke at once|is surprisingly good|was late|was a bit small".split(
         "|"
     ),

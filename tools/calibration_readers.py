@@ -1,4 +1,4 @@
-"""What `calibration_mix.py` takes from each package: one function a domain, documents in a fixed order that mixes the sources."""
+"""What `calibration_mix.py` takes from each package: one function a domain, its documents always in the same order."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ LANGUAGES = {
 }  # fmt: skip
 #: Names of languages in other packages.
 DJANGO = {"zh": "zh_Hans"}
-CHATS = {"de": "german", "fr": "french", "es": "spanish", "it": "italian", "pt": "portuguese", "ru": "russian", "zh": "chinese",
-         "ja": "japanese", "ko": "korean", "tr": "turkish", "hi": "hindi", "id": "indonesian", "nl": "dutch"}  # fmt: skip
+CHATS = {
+    "de": "german", "fr": "french", "es": "spanish", "it": "italian", "pt": "portuguese", "ru": "russian", "zh": "chinese",
+    "ja": "japanese", "ko": "korean", "tr": "turkish", "hi": "hindi", "id": "indonesian", "nl": "dutch",
+}  # fmt: skip
 
 
 def read(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
@@ -37,7 +39,9 @@ def read(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
                 yield name, whole.read(name)
         return
     with tarfile.open(path) as whole:
-        for member in sorted((m for m in whole.getmembers() if m.isfile() and wanted.search(m.name)), key=lambda m: m.name):
+        for member in sorted(
+            (m for m in whole.getmembers() if m.isfile() and wanted.search(m.name)), key=lambda m: m.name
+        ):
             file = whole.extractfile(member)
             assert file is not None
             yield member.name, file.read()
@@ -174,7 +178,11 @@ def docs(files: Files) -> Iterator[str]:
 def _plain(text: str) -> str:
     """reStructuredText without its roles and directives."""
     text = re.sub(r"(?m)^\.\. .*\n(?:[ \t]+.*\n)*", "", text)
-    return re.sub(r":[a-z:-]+:`(?:[^`<]*?[.~/])?([^`<]+?)(?:\s*<[^>]*>)?`|``([^`]*)``|`([^`<]*?)(?: ?<[^>]*>)?`_*", r"\1\2\3", text)
+    return re.sub(
+        r":[a-z:-]+:`(?:[^`<]*?[.~/])?([^`<]+?)(?:\s*<[^>]*>)?`|``([^`]*)``|`([^`<]*?)(?: ?<[^>]*>)?`_*",
+        r"\1\2\3",
+        text,
+    )
 
 
 def _parts(text: str, size: int = 1500) -> Iterator[str]:

@@ -87,7 +87,11 @@ def test_language_models_and_classifiers(llama_folder, tmp_path):
     }
     ratios = [d.figures["perplexity / dense"].value for d in found.domains]
     assert ratios == sorted(ratios, reverse=True) and found.shares_index is None
-    config = {**tiny_models.BERT, "architectures": ["BertForSequenceClassification"], "num_labels": 3}
+    config = {
+        **tiny_models.BERT,
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {str(i): str(i) for i in range(3)},
+    }
     folder = tiny_models.write(tmp_path / "c", config, tiny_models.bert_weights(config, 3), prefix="bert.")
     found = aerogel.compress(folder, tmp_path / "classifier", check=True).check
     assert found.main == "same_label" and all(0 <= d.figures["same_label"].value <= 1 for d in found.domains)

@@ -27,7 +27,12 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
 @functools.cache
 def general_documents(aside: bool = False) -> dict[str, tuple[str, ...]]:
     """The documents of every domain of the mix that are calibrated on; `aside`: the others, one in ten."""
-    return {domain: tuple(split(texts, least=1)[aside]) for domain, texts in _all_documents().items()}
+    found = {}
+    for domain, texts in _all_documents().items():
+        fitted, kept = split(texts, least=1)
+        known = set(fitted)
+        found[domain] = tuple(text for text in kept if text not in known) if aside else tuple(fitted)
+    return found
 
 
 @functools.cache

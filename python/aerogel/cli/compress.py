@@ -49,8 +49,8 @@ def command(
             "--calibrate",
             "-c",
             metavar="FILE",
-            help="Calibration texts (.txt .csv .tsv .jsonl); general: the mix of kinds of text that aerogel carries; self: what "
-            "a language model writes itself. \\[default: general, where texts are needed]",
+            help="Calibration texts (.txt .csv .tsv .jsonl); general: the mix of all kinds that aerogel carries; self: "
+            "what a language model writes itself. \\[default: general, where texts are needed]",
         ),
     ] = None,
     mix: Annotated[

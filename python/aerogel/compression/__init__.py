@@ -78,8 +78,8 @@ def compress(
         method: of pruning, see `aerogel.prune.METHODS`; unless given "admm" with calibration texts, else "magnitude".
         budget: how layers share the sparsity, see `aerogel.budget.BUDGETS`; "uniform" unless given.
         calibrate: files with calibration texts, see `aerogel.calibrate.read_texts`; "general": the mix of texts that the
-            package carries, which is taken unless texts are given where they are needed or the method is not named; "self":
-            what a language model writes itself, from random tokens on.
+            package carries, which is taken where texts are needed, or no method is named, and none are given; "self": what
+            a language model writes itself, from random tokens on.
         mix: which part of the tokens is of the general mix, beside other texts; half unless given, if `calibrate` names it.
         pack: "plain", or "small": entropy-coded.
         seed: the random seed.
@@ -96,8 +96,8 @@ def compress(
         A report with the sparsity, size and error of every tensor.
 
     Raises:
-        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights of a model that reads no
-            text without naming a method, or `out` may not be overwritten.
+        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights of a model that reads
+            no text without naming a method, or `out` may not be overwritten.
         AerogelError: the source is broken or not supported.
     """
     workers = thread_count(threads, RecipeError)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from aerogel.architectures import Architecture
 from aerogel.budget import budget
@@ -26,6 +28,8 @@ log = logging.getLogger("aerogel")
 FEW_TEXTS = 500
 #: Of the general mix beside files, unless it is said.
 HALF = 0.5
+#: Of the mix that are looked at, for each token that is taken.
+CHARACTERS = 12
 
 
 def with_default_texts(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
@@ -100,16 +104,25 @@ def calibration_sequences(
 def general_sequences(
     checkpoint: Checkpoint, tokens: int, total: int, running: bool, samples: int | None = None, seed: int = 0
 ) -> list[list[int]]:
-    """Token sequences of the general mix, about as many tokens of each domain; arguments as of `aerogel.calibrate.sequences`."""
+    """Token sequences of the general mix, about as many tokens of each domain; see `aerogel.calibrate.sequences`."""
     domains = general_documents() if running else general_texts()
     found: list[list[int]] = []
     for number, texts in enumerate(domains.values(), 1):
-        prompts, tokenizer = calibration_texts(checkpoint, texts)
         limit = None if samples is None else samples * number // len(domains) - len(found)
         left = total * number // len(domains) - sum(map(len, found))
         if left > 0 and limit != 0:
+            some = _some(texts, left, seed) if running else texts  # a running text is tokenized whole
+            prompts, tokenizer = calibration_texts(checkpoint, some)
             found += sequences(prompts, tokenizer, tokens, left, running, limit, seed)
     return found
+
+
+def _some(documents: Sequence[str], tokens: int, seed: int) -> list[str]:
+    """Documents in their order, chosen at random: enough to take so many tokens from."""
+    order = np.random.default_rng(seed).permutation(len(documents)).tolist()
+    lengths = np.cumsum([len(documents[i]) for i in order])
+    count = int(np.searchsorted(lengths, CHARACTERS * tokens)) + 1
+    return [documents[i] for i in sorted(order[:count])]
 
 
 def text_hashes(files: tuple[str, ...], mix: float | None) -> Mapping[str, str]:

@@ -22,8 +22,8 @@ def read_texts(files: Iterable[Path], sentences: bool = True, mix: float | None 
 
     Args:
         files: "general" is the mix that the package carries, see `aerogel.calibrate.with_general`.
-        mix: which part of all characters is of that mix, 0 to 1, as far as it has so many; half unless given, if `files` name
-            it beside others.
+        mix: which part of all characters is of that mix, 0 to 1, as far as it has so many; half unless given, if `files`
+            name it beside others.
     """
     files = list(files)
     own = [file for file in files if str(file) != GENERAL]
@@ -40,12 +40,12 @@ def read_texts(files: Iterable[Path], sentences: bool = True, mix: float | None 
 def read_labelled(file: Path) -> tuple[list[str], list[int]]:
     """Lines of text<TAB>label, labels from 0."""
     texts, labels = [], []
-    for number, line in enumerate(_lines(file), 1):
+    for place, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         text, tab, label = line.rstrip().rpartition("\t")
         if not tab or not text.strip() or not label.isdecimal():
-            raise DataError(f"{file}: line {number}: expected text, a tab and a label from 0, got {line!r:.80}")
+            raise DataError(f"{file}: line {place}: expected text, a tab and a label from 0, got {line!r:.80}")
         texts.append(text.strip())
         labels.append(int(label))
     return texts, labels
