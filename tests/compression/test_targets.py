@@ -208,7 +208,6 @@ def test_commands(bert_folder, tmp_path):
     assert result.exit_code == 0 and (tmp_path / "fit" / "model.safetensors").stat().st_size <= 30_000
     for options in (
         ["--target-size", "1MB", "--target-latency", "1ms"],
-        ["--max-drop", "0.1"],
         ["--sts", sts, "--text", texts],
     ):
         assert run("compress", bert_folder, "-o", tmp_path / "no", *options).exit_code == 2
