@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aerogel.calibrate.aside import split
 from aerogel.calibrate.eager import walk
 from aerogel.calibrate.general import GENERAL, SELF, general_documents, general_texts, with_general
 from aerogel.calibrate.statistics import Moments, Statistics
@@ -21,6 +22,7 @@ __all__ = [
     "general_texts",
     "read_texts",
     "sequences",
+    "split",
     "walk",
     "with_general",
 ]
