@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from aerogel.calibrate.eager import walk
+from aerogel.calibrate.gradients import moves_of
 from aerogel.calibrate.statistics import Moments, Statistics
 from aerogel.calibrate.texts import read_texts, sequences
 from aerogel.calibrate.visitor import Inputs, Seen, Stack, Visitor
 
-__all__ = ["Inputs", "Moments", "Seen", "Stack", "Statistics", "Visitor", "read_texts", "sequences", "walk"]
+__all__ = ["Inputs", "Moments", "Seen", "Stack", "Statistics", "Visitor", "moves_of", "read_texts", "sequences", "walk"]

@@ -12,16 +12,21 @@ Martens and Grosse, arXiv 1503.05671).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from aerogel._core import Rotary, Table
-from aerogel.calibrate.attention import Positions, Scores, attention_back
+from aerogel._core import Plan, Program, Rotary, Session, Table
+from aerogel.calibrate.attention import Positions, Scores, attention, attention_back
 from aerogel.calibrate.derivatives import ACTIVATIONS, normalized, normalized_back, turned
 from aerogel.calibrate.eager import MOST_OUTPUTS, EagerParameters, shifted
-from aerogel.calibrate.values import Block
+from aerogel.calibrate.texts import token_sequences
+from aerogel.calibrate.values import Block, blocks_of
+
+if TYPE_CHECKING:
+    from aerogel.architectures import Architecture
+    from aerogel.checkpoint import Checkpoint
 
 #: Shown of each linear: the names of its matrices, its input [rows, K] and the gradient of its result [rows, N].
 See: TypeAlias = Callable[[tuple[str, ...], np.ndarray, np.ndarray], None]
@@ -29,6 +34,9 @@ See: TypeAlias = Callable[[tuple[str, ...], np.ndarray, np.ndarray], None]
 OUTPUTS = ("embedding", "scores", "terms", "hidden")
 #: Tokens whose scores over a vocabulary are in memory at once.
 ROWS = 256
+#: Tokens that `moves_of` looks at, and the most results of a linear of which it gives more than the diagonal.
+TOKENS = 4096
+MOST_ROWS = 2048
 
 
 class Made:
@@ -106,8 +114,6 @@ class Moved:
     def embed(
         self, tokens: Table, positions: Table | None = None, types: Table | None = None, position_offset: int = 0
     ) -> Made:
-        from aerogel._core import Plan, Program, Session
-
         program = Program()
         program.output("y", program.embed(tokens, positions, types, position_offset))
         return self._add(Session(Plan(program, 1, "scalar")).run(self._block.tokens, self._block.offsets, "y"))
@@ -248,8 +254,6 @@ class Moved:
         return self._attention(x, heads, heads, head_dim, Scores(scale, positions=positions))
 
     def _attention(self, x: Written, heads: int, kv_heads: int, head_dim: int, by: Scores) -> Written:
-        from aerogel.calibrate.attention import attention
-
         if x is None:
             return None
         shape = (self._block.offsets, heads, kv_heads, head_dim, by)
@@ -346,3 +350,39 @@ def show_gradients(
         program = Moved(block, weights)
         build(program, weights)
         program._back(rng, see)
+
+
+def moves_of(
+    architecture: Architecture, checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], wanted: Set[str], seed: int = 0
+) -> dict[str, np.ndarray]:
+    """By how much an error of each linear's results moves what the dense model gives: mean g g^T, see above.
+
+    Args:
+        architecture, checkpoint: the model.
+        sequences: token ids; as many as have TOKENS tokens, from all over, are run.
+        wanted: the matrices that are asked for.
+        seed: of what is drawn.
+
+    Returns:
+        By name, float32 [N, N], or [N], its diagonal alone, where N is above MOST_ROWS. Those are missing that the output does
+        not depend on.
+    """
+    rows = token_sequences(sequences, architecture.max_positions)
+    chosen, taken = [], 0
+    for i in np.random.default_rng(seed).permutation(len(rows)):
+        if taken and taken + len(rows[i]) > TOKENS:
+            break
+        chosen.append(rows[i])
+        taken += len(rows[i])
+    tensors = {tensor.name: tensor for tensor in architecture.tensors()}
+    found: dict[str, np.ndarray] = {}
+
+    def see(names: tuple[str, ...], x: np.ndarray, g: np.ndarray) -> None:
+        ends = np.cumsum([tensors[name].shape[0] for name in names])[:-1]
+        for name, part in zip(names, np.split(g, ends, axis=1), strict=True):
+            if name in wanted:
+                sum_ = np.square(part).sum(axis=0) if part.shape[1] > MOST_ROWS else part.T @ part
+                found[name] = found[name] + sum_ if name in found else sum_
+
+    show_gradients(architecture.build, blocks_of(chosen), EagerParameters(checkpoint, tensors), seed, see)
+    return {name: sum_ / np.float32(taken) for name, sum_ in found.items()}
