@@ -5,10 +5,13 @@ import pytest
 
 from aerogel._core import Plan, Program, Rotary, Session, Table
 from aerogel.architectures import Role, architecture_of
+from aerogel.calibrate import moves, moves_of
 from aerogel.calibrate.eager import EagerParameters
 from aerogel.calibrate.gradients import Moved, show_gradients
 from aerogel.calibrate.values import Block
 from aerogel.checkpoint import open_checkpoint
+
+from ..conftest import random_ids
 
 OFFSETS = np.array([0, 5, 6, 13], np.int64)
 BLOCK = Block(np.arange(13, dtype=np.int32), OFFSETS)
@@ -98,7 +101,7 @@ def test_gradients_of_a_model(folder, request):
             value = program._outputs["embedding"].value
             gains.append((value * rng.standard_normal(value.shape, np.float32)).sum(dtype=np.float64))
             continue
-        h, head = program._vocabulary
+        h, head, _ = program._vocabulary
         (weight,) = program._weights.dense(head)
         share = np.exp((h.value @ weight.T).astype(np.float64))
         share /= share.sum(axis=1, keepdims=True)
@@ -108,3 +111,23 @@ def test_gradients_of_a_model(folder, request):
         drawn = (np.cumsum(middle, axis=1) < rng.random((len(middle), 1))).sum(axis=1)
         gains = [-np.log(share[np.arange(len(share)), drawn]).sum() for share in gains]
     assert ((g.T @ x) * way).sum() == pytest.approx((gains[0] - gains[2]) / 4e-3, rel=2e-2)
+
+
+@pytest.mark.parametrize("folder", ["bert_folder", "llama_folder"])
+def test_how_much_results_move_the_output(folder, request, monkeypatch):
+    checkpoint = open_checkpoint(request.getfixturevalue(folder))
+    architecture = architecture_of(checkpoint)
+    wanted = {tensor.name: tensor for tensor in architecture.tensors() if tensor.role is Role.LINEAR}
+    sequences = [random_ids(architecture.vocab_size, 9, seed=seed) for seed in range(12)]
+    found = moves_of(architecture, checkpoint, sequences, set(wanted))
+    assert set(found) == set(wanted)
+    for name, matrix in found.items():
+        rows = wanted[name].shape[0]
+        assert matrix.shape == (rows, rows) and matrix.dtype == np.float32
+        assert np.linalg.eigvalsh(matrix.astype(np.float64)).min() > -1e-6 * matrix.trace()
+    monkeypatch.setattr(moves, "MOST_ROWS", 1)
+    for name, matrix in moves_of(architecture, checkpoint, sequences, set(wanted)).items():
+        np.testing.assert_allclose(matrix, found[name].diagonal(), rtol=1e-3, atol=1e-9)
+    few = dict.fromkeys(list(wanted)[:1])
+    monkeypatch.setattr(moves, "TOKENS", 20)
+    assert set(moves_of(architecture, checkpoint, sequences, set(few))) == set(few)

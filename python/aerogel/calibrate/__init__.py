@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aerogel.calibrate.eager import walk
-from aerogel.calibrate.gradients import moves_of
+from aerogel.calibrate.moves import moves_of
 from aerogel.calibrate.statistics import Moments, Statistics
 from aerogel.calibrate.texts import read_texts, sequences
 from aerogel.calibrate.visitor import Inputs, Seen, Stack, Visitor

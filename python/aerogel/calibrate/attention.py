@@ -40,7 +40,9 @@ class Positions:
             found += np.take_along_axis(by_key, index.T[None, None], axis=3).swapaxes(2, 3)
         return found
 
-    def products_back(self, g: np.ndarray, heads: int, away: np.ndarray) -> tuple[np.ndarray | float, np.ndarray | float]:
+    def products_back(
+        self, g: np.ndarray, heads: int, away: np.ndarray
+    ) -> tuple[np.ndarray | float, np.ndarray | float]:
         """The gradients of q and k; g: that of the products, [B, heads, Q, K]."""
         reach = len(self.rows) // 2
         index = self.rows[np.clip(away, -reach, reach) + reach]  # [Q, K]
@@ -49,8 +51,9 @@ class Positions:
             if table is None:
                 found.append(0.0)
                 continue
-            by_row = np.zeros((*part.shape[:3], len(table)), np.float32)  # [B, heads, Q or K, P]
-            np.add.at(by_row, (slice(None), slice(None), np.arange(len(at))[:, None], at), part)
+            by_row = np.empty((*part.shape[:3], len(table)), np.float32)  # [B, heads, Q or K, P]
+            for i, row in enumerate(at):
+                by_row[:, :, i] = part[:, :, i] @ (row[:, None] == np.arange(len(table))).astype(np.float32)
             found.append(by_row @ table.reshape(len(table), heads, -1).transpose(1, 0, 2))
         return found[0], found[1]
 

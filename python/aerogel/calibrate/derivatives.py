@@ -27,7 +27,8 @@ def normalized_back(g: np.ndarray, n: np.ndarray, factor: np.ndarray, centre: bo
     along: np.ndarray = g - n * (g * n).mean(axis=-1, keepdims=True)
     if centre:
         along = along - g.mean(axis=-1, keepdims=True)
-    return along * factor
+    found: np.ndarray = along * factor
+    return found
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -36,7 +37,8 @@ def _erf(x: np.ndarray) -> np.ndarray:
     sum = np.zeros_like(x)
     for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
         sum = (sum + np.float32(factor)) * t
-    return np.sign(x) * (1 - sum * np.exp(-np.square(x)))
+    found: np.ndarray = np.sign(x) * (1 - sum * np.exp(-np.square(x)))
+    return found
 
 
 def _gelu(x: np.ndarray) -> Pair:
@@ -80,11 +82,10 @@ def turned(x: np.ndarray, heads: int, head_dim: int, cos: np.ndarray, sin: np.nd
     """The first `heads` heads of float32 [T, width], each one's first 2 P columns rotated by cos and sin, [T, P]. With -sin
     it is turned back."""
     pairs = cos.shape[1]
-    y = x.copy()
+    y: np.ndarray = x.copy()
     before = x[:, : heads * head_dim].reshape(len(x), heads, head_dim)
-    after = y[:, : heads * head_dim].reshape(len(x), heads, head_dim)  # a copy where y has more columns
     a, b = before[:, :, :pairs], before[:, :, pairs : 2 * pairs]
-    after = after.copy()
+    after = before.copy()
     after[:, :, :pairs] = a * cos[:, None] - b * sin[:, None]
     after[:, :, pairs : 2 * pairs] = b * cos[:, None] + a * sin[:, None]
     y[:, : heads * head_dim] = after.reshape(len(x), -1)

@@ -12,8 +12,8 @@ Martens and Grosse, arXiv 1503.05671).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence, Set
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,12 +21,7 @@ from aerogel._core import Plan, Program, Rotary, Session, Table
 from aerogel.calibrate.attention import Positions, Scores, attention, attention_back
 from aerogel.calibrate.derivatives import ACTIVATIONS, normalized, normalized_back, turned
 from aerogel.calibrate.eager import MOST_OUTPUTS, EagerParameters, shifted
-from aerogel.calibrate.texts import token_sequences
-from aerogel.calibrate.values import Block, blocks_of
-
-if TYPE_CHECKING:
-    from aerogel.architectures import Architecture
-    from aerogel.checkpoint import Checkpoint
+from aerogel.calibrate.values import Block
 
 #: Shown of each linear: the names of its matrices, its input [rows, K] and the gradient of its result [rows, N].
 See: TypeAlias = Callable[[tuple[str, ...], np.ndarray, np.ndarray], None]
@@ -34,9 +29,6 @@ See: TypeAlias = Callable[[tuple[str, ...], np.ndarray, np.ndarray], None]
 OUTPUTS = ("embedding", "scores", "terms", "hidden")
 #: Tokens whose scores over a vocabulary are in memory at once.
 ROWS = 256
-#: Tokens that `moves_of` looks at, and the most results of a linear of which it gives more than the diagonal.
-TOKENS = 4096
-MOST_ROWS = 2048
 
 
 class Made:
@@ -65,7 +57,7 @@ class Moved:
         self._lengths = np.diff(block.offsets)
         self._made: list[Made] = []
         self._linears: list[tuple[tuple[str, ...], Made, Made]] = []
-        self._vocabulary: tuple[Made, tuple[str, ...]] | None = None
+        self._vocabulary: tuple[Made, tuple[str, ...], np.ndarray | None] | None = None
         self._outputs: dict[str, Made] = {}
 
     def _back(self, rng: np.random.Generator, see: See) -> None:
@@ -85,11 +77,13 @@ class Moved:
             made.gradient = None
             made.back = None
 
-    def _draw(self, x: Made, names: tuple[str, ...], rng: np.random.Generator) -> None:
+    def _draw(self, x: Made, names: tuple[str, ...], bias: np.ndarray | None, rng: np.random.Generator) -> None:
         (weight,) = self._weights.dense(names)
         g = np.empty_like(x.value)
         for begin in range(0, len(g), ROWS):
             rows = x.value[begin : begin + ROWS] @ weight.T
+            if bias is not None:
+                rows += bias
             share = np.exp(rows - rows.max(axis=1, keepdims=True))
             share /= share.sum(axis=1, keepdims=True)
             drawn = (np.cumsum(share, axis=1) < rng.random((len(share), 1))).sum(axis=1)
@@ -130,7 +124,7 @@ class Moved:
         if x is None:
             return None
         if name == "head":  # of a language model
-            self._vocabulary = x, weight
+            self._vocabulary = x, weight, bias
             return None
         parts = self._weights.dense(weight)
         if sum(map(len, parts)) > MOST_OUTPUTS:
@@ -201,7 +195,9 @@ class Moved:
         ends = [heads * head_dim, (heads + kv_heads) * head_dim]
         *parts, v = np.split(x.value, ends, axis=1)
         gammas = (query_gamma, key_gamma)
-        found = [normalized(part.reshape(len(v), -1, len(of)), eps, False) for part, of in zip(parts, gammas, strict=True)]
+        found = [
+            normalized(part.reshape(len(v), -1, len(of)), eps, False) for part, of in zip(parts, gammas, strict=True)
+        ]
 
         def back(g: np.ndarray) -> None:
             *pieces, rest = np.split(g, ends, axis=1)
@@ -316,15 +312,16 @@ class Moved:
         length = np.repeat(self._lengths, self._lengths)[:, None].astype(np.float32)
         place = (np.arange(len(x)) - np.repeat(self._block.offsets[:-1], self._lengths))[:, None]
         if kind == "cls":
-            return (place == 0).astype(np.float32)
-        if kind == "last":
-            return (place == length - 1).astype(np.float32)
-        if kind == "max":
-            largest = np.maximum.reduceat(x, self._block.offsets[:-1], axis=0)
-            return (x == np.repeat(largest, self._lengths, axis=0)).astype(np.float32)
-        if kind == "weightedmean":
-            return (place + 1).astype(np.float32) / (length * (length + 1) / 2)
-        return 1 / (np.sqrt(length) if kind == "mean_sqrt_len" else length)
+            share = place == 0
+        elif kind == "last":
+            share = place == length - 1
+        elif kind == "max":
+            share = x == np.repeat(np.maximum.reduceat(x, self._block.offsets[:-1], axis=0), self._lengths, axis=0)
+        elif kind == "weightedmean":
+            share = (place + 1) / (length * (length + 1) / 2)
+        else:
+            share = 1 / (np.sqrt(length) if kind == "mean_sqrt_len" else length)
+        return np.asarray(share, np.float32)
 
     def l2_normalize(self, x: Written) -> Written:
         if x is None:
@@ -342,7 +339,11 @@ class Moved:
 
 
 def show_gradients(
-    build: Callable[[Moved, EagerParameters], object], blocks: Iterable[Block], weights: EagerParameters, seed: int, see: See
+    build: Callable[[Moved, EagerParameters], object],
+    blocks: Iterable[Block],
+    weights: EagerParameters,
+    seed: int,
+    see: See,
 ) -> None:
     """Runs blocks of texts through a dense model, forward and back."""
     rng = np.random.default_rng(seed)
@@ -350,39 +351,3 @@ def show_gradients(
         program = Moved(block, weights)
         build(program, weights)
         program._back(rng, see)
-
-
-def moves_of(
-    architecture: Architecture, checkpoint: Checkpoint, sequences: Sequence[Sequence[int]], wanted: Set[str], seed: int = 0
-) -> dict[str, np.ndarray]:
-    """By how much an error of each linear's results moves what the dense model gives: mean g g^T, see above.
-
-    Args:
-        architecture, checkpoint: the model.
-        sequences: token ids; as many as have TOKENS tokens, from all over, are run.
-        wanted: the matrices that are asked for.
-        seed: of what is drawn.
-
-    Returns:
-        By name, float32 [N, N], or [N], its diagonal alone, where N is above MOST_ROWS. Those are missing that the output does
-        not depend on.
-    """
-    rows = token_sequences(sequences, architecture.max_positions)
-    chosen, taken = [], 0
-    for i in np.random.default_rng(seed).permutation(len(rows)):
-        if taken and taken + len(rows[i]) > TOKENS:
-            break
-        chosen.append(rows[i])
-        taken += len(rows[i])
-    tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    found: dict[str, np.ndarray] = {}
-
-    def see(names: tuple[str, ...], x: np.ndarray, g: np.ndarray) -> None:
-        ends = np.cumsum([tensors[name].shape[0] for name in names])[:-1]
-        for name, part in zip(names, np.split(g, ends, axis=1), strict=True):
-            if name in wanted:
-                sum_ = np.square(part).sum(axis=0) if part.shape[1] > MOST_ROWS else part.T @ part
-                found[name] = found[name] + sum_ if name in found else sum_
-
-    show_gradients(architecture.build, blocks_of(chosen), EagerParameters(checkpoint, tensors), seed, see)
-    return {name: sum_ / np.float32(taken) for name, sum_ in found.items()}

@@ -25,7 +25,7 @@ class Statistics:
         tokens: how many rows of x there were.
         gram: float32 [K, K]: mean over tokens of x x^T, symmetric; a weighted mean where errors of tokens count differently.
         largest: float32 [K]: max |x|.
-        moves: what an error of the linear's result does to the model's: float32 [N, N], see `gradients.py`; float32 [N],
+        moves: what an error of the linear's result does to the model's: float32 [N, N], see `moves.py`; float32 [N],
             only the diagonal; or None: not known.
 
     Raises:

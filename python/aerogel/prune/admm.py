@@ -7,9 +7,9 @@ them together:
 
     V = (W H + rho (D - U)) (H + rho I)^-1        D = V + U where the pattern keeps |V + U|, else 0        U = U + V - D
 
-With `Statistics.moves`, S, an error counts as much as it moves the model's output, tr(S (W - V) H (W - V)^T): rows are scaled
-so that S has a unit diagonal, too, which decides how many weights each row keeps; and at the end rows make up for each other's
-errors (`refit_rows`).
+With `Statistics.moves`, S, errors count as much as they move the model's output, tr(S (W - V) H (W - V)^T): rows are scaled
+so that S has a unit diagonal, too, which decides how many weights each row keeps; and at the end rows make up for each
+other's errors (`refit_rows`).
 
 Small penalties let weights that other weights can stand in for go; large ones settle the mask. At the end the values are
 solved for again on the mask alone (`refit`). What one step costs is one product [N,K] x [K,K].
@@ -87,7 +87,7 @@ def _moves(statistics: Statistics, rows: int) -> np.ndarray:
     mean = float(diagonal.mean(dtype=np.float64))
     if not mean > 0:  # nothing that comes after reads it
         return np.ones(rows, np.float32)
-    part = moves * np.float32((1 - SHRINK) / mean)
+    part: np.ndarray = moves * np.float32((1 - SHRINK) / mean)
     part[np.diag_indices(rows) if moves.ndim == 2 else slice(None)] += np.float32(SHRINK)
     return part
 

@@ -71,7 +71,7 @@ def refit_rows(
         float32 [N,K], 0 outside the mask.
     """
     inverse = (1 / np.outer(moves.diagonal(), h.diagonal())).astype(np.float32)
-    value = start.copy()
+    value: np.ndarray = start.copy()
     residual = np.where(mask, moves @ ((weight - value) @ h), np.float32(0))
     direction = residual * inverse
     inner = first = float(np.vdot(residual, direction))
