@@ -105,11 +105,12 @@ lint: $(VENV)/ruff  ## ruff over the Python sources, and whether they are format
 types: $(VENV)/installed $(VENV)/extras $(VENV)/mypy  ## mypy, strict, over the package
 	$(BIN)/python -m mypy
 
-# The wheel is built from the source distribution, by itself: what that lacks is missed here.
+# The wheel is built from the source distribution, by itself: what that lacks is missed here. Its objects lie as deep below the
+# sources as those of the presets, so that ccache knows them.
 wheel: $(VENV)/created  ## dist/: source distribution and wheel, the wheel tried in an environment of its own
 	$(BIN)/python -m pip install -q build
 	rm -rf dist
-	$(BIN)/python -m build
+	$(BIN)/python -m build -C build-dir=build/wheel
 	$(BIN)/python tools/check_wheel.py dist
 
 # What is found lies in build/fuzz/, with the corpus so far. -j2 runs two at a time.
