@@ -54,7 +54,7 @@ def compress_calibrated(
     static: bool,
     threads: int,
     done: Callable[[str], None],
-    weigh: bool = True,
+    weigh: bool | None = None,
     seed: int = 0,
 ) -> Compressed:
     """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`; `static`:
@@ -62,12 +62,13 @@ def compress_calibrated(
 
     With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make
     its results of the compressed inputs closest to the dense model's. With `weigh` errors of results count by how much they
-    move the model's output, for the methods that know that (`Statistics.moves`); `seed`: of what that is estimated with.
+    move the model's output, for the methods that know that (`Statistics.moves`); None: unless it is a language model; `seed`: of what that is estimated with.
     """
     static = static and not architecture.shares_layers  # the inputs where a linear is run first do not bound the others
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
     vectors = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.KEPT}
     weighing = {name for name, choice in choices.items() if choice.pattern is not None and choice.method in WEIGHING}
+    weigh = not architecture.generates if weigh is None else weigh
     moves = moves_of(architecture, checkpoint, sequences, weighing, seed) if weigh and weighing else {}
     visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done, moves)
     walk(architecture, checkpoint, sequences, visitor, threads)
