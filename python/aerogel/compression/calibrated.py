@@ -62,7 +62,8 @@ def compress_calibrated(
 
     With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make
     its results of the compressed inputs closest to the dense model's. With `weigh` errors of results count by how much they
-    move the model's output, for the methods that know that (`Statistics.moves`); None: unless it is a language model; `seed`: of what that is estimated with.
+    move the model's output, for the methods that know that (`Statistics.moves`); None: unless it
+    is a language model; `seed`: of what that is estimated with.
     """
     static = static and not architecture.shares_layers  # the inputs where a linear is run first do not bound the others
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
