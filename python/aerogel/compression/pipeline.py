@@ -116,7 +116,17 @@ def _fitted(
     if ids is None or not (needed or static or alpha is not None):
         return Compressed()
     return compress_calibrated(
-        architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, static, threads, counter.done
+        architecture,
+        checkpoint,
+        ids,
+        chosen,
+        recipe.prune.correct,
+        alpha,
+        static,
+        threads,
+        counter.done,
+        recipe.prune.weigh,
+        recipe.seed,
     )
 
 
