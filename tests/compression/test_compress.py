@@ -55,10 +55,20 @@ def test_round_trip_of_a_bert(bert_folder, tmp_path, sparsity, quant):
 def test_nothing_is_removed_unless_asked_for(bert_folder, tmp_path):
     report = aerogel.compress(bert_folder, tmp_path / "dense")
     assert report.sparsity < 0.01 and report.notes == []
-    sparse = aerogel.compress(bert_folder, tmp_path / "sparse", 0.5, quant="none")
+    sparse = aerogel.compress(bert_folder, tmp_path / "sparse", 0.5, quant="none", method="magnitude")
     assert "with calibration texts" in sparse.notes[0]
     again = aerogel.compress(tmp_path / "sparse", tmp_path / "again")  # with the zeros that it has
     assert again.sparsity == pytest.approx(0.5, abs=0.01) and again.notes == []
+
+
+@pytest.mark.parametrize(
+    "pattern, said", [("3x1", True), ("1x2", True), ("8:64x3", True), ("8x1", False), ("1x4", False)]
+)
+def test_a_pattern_that_no_kernel_uses_is_said(bert_folder, tmp_path, caplog, pattern, said):
+    sparsity = None if ":" in pattern else 0.5
+    report = aerogel.compress(bert_folder, tmp_path / "m", sparsity=sparsity, pattern=pattern, method="magnitude")
+    assert any("no kernel uses blocks" in note for note in report.notes) == said
+    assert ("no kernel uses blocks" in caplog.text) == said
 
 
 def test_a_threshold_that_takes_most_weights_needs_texts_too(bert_folder, tmp_path):
@@ -122,7 +132,7 @@ def test_a_transformer_in_a_subfolder(tmp_path):
 
 def test_the_same_bytes_whatever_the_threads(bert_folder, tmp_path):
     for threads in (1, 4):
-        aerogel.compress(bert_folder, tmp_path / str(threads), sparsity=0.5, threads=threads)
+        aerogel.compress(bert_folder, tmp_path / str(threads), sparsity=0.5, threads=threads, method="magnitude")
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
@@ -135,7 +145,7 @@ def test_zeros_stay_zeros(tmp_path):
             weights[name][random.random(weights[name].shape) < 0.9] = 0
     source = tiny_models.write(tmp_path / "source", tiny_models.BERT, weights)
     for sparsity in (0, 0.5):
-        report = aerogel.compress(source, tmp_path / "out", sparsity=sparsity, overwrite=True)
+        report = aerogel.compress(source, tmp_path / "out", sparsity=sparsity, overwrite=True, method="magnitude")
         assert report.sparsity >= 0.85
         stored = load_file(tmp_path / "out" / "model.safetensors")
         assert QUERY + "_bitmask" in stored and QUERY not in stored
@@ -144,8 +154,8 @@ def test_zeros_stay_zeros(tmp_path):
 
 
 def test_compressing_a_packed_model_again(bert_folder, tmp_path):
-    aerogel.compress(bert_folder, tmp_path / "a", sparsity=0.5)
-    aerogel.compress(tmp_path / "a", tmp_path / "b", sparsity=0.5)
+    aerogel.compress(bert_folder, tmp_path / "a", sparsity=0.5, method="magnitude")
+    aerogel.compress(tmp_path / "a", tmp_path / "b", sparsity=0.5, method="magnitude")
     a, b = load_file(tmp_path / "a" / "model.safetensors"), load_file(tmp_path / "b" / "model.safetensors")
     for name in a:
         if not name.endswith("_scale"):
@@ -155,7 +165,7 @@ def test_compressing_a_packed_model_again(bert_folder, tmp_path):
 def test_a_packed_model_is_replaced_and_nothing_else(bert_folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    aerogel.compress(bert_folder, out, sparsity=0.5)  # an empty folder is fine
+    aerogel.compress(bert_folder, out, sparsity=0.5, method="magnitude")  # an empty folder is fine
     with pytest.raises(RecipeError, match="a model stands there: .* replace it with --overwrite"):
         aerogel.compress(bert_folder, out, sparsity=0.9, method="magnitude")
     aerogel.compress(bert_folder, out, sparsity=0.9, method="magnitude", overwrite=True)
@@ -171,7 +181,7 @@ def test_a_packed_model_is_replaced_and_nothing_else(bert_folder, tmp_path):
 
 def test_an_interrupted_run_loses_nothing(bert_folder, tmp_path):
     out = tmp_path / "out"
-    aerogel.compress(bert_folder, out, sparsity=0.5)
+    aerogel.compress(bert_folder, out, sparsity=0.5, method="magnitude")
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
 
     def stop(done, total, name):
@@ -282,7 +292,7 @@ def test_more_sparsity_is_never_a_larger_file(bert_folder, tmp_path, quant, pack
 
 
 def packed_again(source, out):
-    return aerogel.compress(source, out, sparsity=0.5, overwrite=True)
+    return aerogel.compress(source, out, sparsity=0.5, overwrite=True, method="magnitude")
 
 
 def test_a_source_is_not_replaced_by_its_own_result(tmp_path, bert_folder):

@@ -19,7 +19,7 @@ def test_each_layer_counts_once(bert_folder: Path, tmp_path: Path, monkeypatch: 
         return Times({f: dict.fromkeys(ROWS, 2.0 if f == dense else 1.0) for f in formats_of(layer)}, {})
 
     monkeypatch.setattr(predicting, "estimated", two_seconds_if_dense)
-    report = aerogel.compress(bert_folder, tmp_path / "out", sparsity=0.5)
+    report = aerogel.compress(bert_folder, tmp_path / "out", sparsity=0.5, method="magnitude")
     found = predicting.predict(report, threads=1)
     assert found is not None
     layers = {step["name"] for step in aerogel.load(tmp_path / "out", threads=1).describe() if "forms" in step}

@@ -27,7 +27,9 @@ def test_the_least_sparsity_that_fits(bert_folder, tmp_path, pack):
     with pytest.raises(RecipeError, match="out of reach"):  # what is there stays
         aerogel.compress(bert_folder, tmp_path / "out", target=Target(size=100), overwrite=True)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
-    larger = aerogel.compress(bert_folder, tmp_path / "out", target=Target(size=10 * dense), overwrite=True)
+    larger = aerogel.compress(
+        bert_folder, tmp_path / "out", target=Target(size=10 * dense), overwrite=True, method="magnitude"
+    )
     assert larger.sparsity < 0.05 and larger.path == str(tmp_path / "out")
 
 
@@ -47,7 +49,7 @@ def test_the_last_model_within_the_drop_is_kept(bert_folder, tmp_path):
         return scored[-1]
 
     report = aerogel.compress(
-        bert_folder, tmp_path / "out", 0.3, target=Target(drop=0.6, score=(score, False), steps=6)
+        bert_folder, tmp_path / "out", 0.3, target=Target(drop=0.6, score=(score, False), steps=6), method="magnitude"
     )
     assert 0.5 < report.sparsity <= 0.6
     assert report.path == str(tmp_path / "out")
@@ -60,7 +62,7 @@ def test_the_last_model_within_the_drop_is_kept(bert_folder, tmp_path):
 def test_lower_may_be_better(bert_folder, tmp_path):
     values = iter([10.0, 10.5, 10.9, 11.5, 10.95, 11.2])
     target = Target(drop=0.1, score=(lambda path: next(values), True), steps=8)
-    report = aerogel.compress(bert_folder, tmp_path / "out", 0.2, target=target)
+    report = aerogel.compress(bert_folder, tmp_path / "out", 0.2, target=target, method="magnitude")
     assert "10.9500, +9.50% lost" in report.notes[-2] and "+12.00% lost" in report.notes[-1]
 
 
@@ -70,7 +72,11 @@ def test_a_first_step_that_drops_too_much(bert_folder, tmp_path):
         RecipeError, match=r"max drop: 1\.00% is exceeded at once: 30\.\d% sparse: 0\.5000, \+50\.00% lost"
     ):
         aerogel.compress(
-            bert_folder, tmp_path / "out", 0.3, target=Target(drop=0.01, score=(lambda path: next(values), False))
+            bert_folder,
+            tmp_path / "out",
+            0.3,
+            target=Target(drop=0.01, score=(lambda path: next(values), False)),
+            method="magnitude",
         )
     assert not (tmp_path / "out").exists() and list(tmp_path.iterdir()) == []
 
@@ -128,7 +134,7 @@ def test_a_latency_in_a_pattern(bert_folder, tmp_path, made_up):
 def test_a_real_latency_is_measured(bert_folder, tmp_path):
     from aerogel.compression.latency import latency
 
-    aerogel.compress(bert_folder, tmp_path / "out", 0.5)
+    aerogel.compress(bert_folder, tmp_path / "out", 0.5, method="magnitude")
     assert 0 < latency(tmp_path / "out", 8, 1, seconds=0.01) < 1
 
 
@@ -139,7 +145,6 @@ def test_a_real_latency_is_measured(bert_folder, tmp_path):
         ({"size": 1, "latency": 1.0}, "expected one of"),
         ({"size": 0}, "expected a positive number, got 0"),
         ({"latency": math.nan}, "latency: expected a number, got nan"),
-        ({"drop": 0.1}, "needs data"),
         ({"size": 1, "tokens": 0}, "at least one token"),
     ],
 )
@@ -201,11 +206,8 @@ def test_commands(bert_folder, tmp_path):
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
     result = run("compress", bert_folder, "-o", tmp_path / "fit", "--target-size", "30kB", "--method", "magnitude")
     assert result.exit_code == 0 and (tmp_path / "fit" / "model.safetensors").stat().st_size <= 30_000
-    refused = run("compress", bert_folder, "-o", tmp_path / "no", "--target-size", "30kB")
-    assert "sparsity without calibration texts" in str(refused.exception) and not (tmp_path / "no").exists()
     for options in (
         ["--target-size", "1MB", "--target-latency", "1ms"],
-        ["--max-drop", "0.1"],
         ["--sts", sts, "--text", texts],
     ):
         assert run("compress", bert_folder, "-o", tmp_path / "no", *options).exit_code == 2

@@ -29,7 +29,8 @@ def told(*arguments):
     os.kill(os.getpid(), {int(number)})
     write(*arguments)
 pipeline.keep_files = told
-sys.argv = ["aerogel", "compress", {str(bert_folder)!r}, "-o", {str(tmp_path / "out")!r}, "--sparsity", "0.5"]
+sys.argv = ["aerogel", "compress", {str(bert_folder)!r}, "-o", {str(tmp_path / "out")!r}]
+sys.argv += ["--sparsity", "0.5", "--method", "magnitude"]
 app.main()
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

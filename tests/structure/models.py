@@ -52,7 +52,7 @@ def run(checkpoint: Checkpoint, folder: Path, ids, output="hidden", quant=None, 
     """What the engine computes with a checkpoint, written as a folder, or compressed on top."""
     tiny_models.write(folder, checkpoint.config, {name: checkpoint.array(name) for name in checkpoint.names()})
     if quant:
-        aerogel.compress(folder, folder / "packed", sparsity=sparsity, quant=quant, overwrite=True)
+        aerogel.compress(folder, folder / "packed", sparsity=sparsity, quant=quant, overwrite=True, method="magnitude")
         folder = folder / "packed"
     return aerogel.load(folder).forward(ids, output=output)
 

@@ -31,7 +31,18 @@ from aerogel.cli.training import given, show
 def command(
     source: Folder,
     out: TrainedFolder,
-    text: Annotated[list[Path], typer.Option(metavar="FILE", help="Texts, one a line; may be given several times.")],
+    text: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="FILE", help="Texts, one a line; may be given several times; general: the mix that aerogel carries."
+        ),
+    ],
+    mix: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", min=0, max=1, help="Which part of the texts is of the general mix, beside files: 0.3."
+        ),
+    ] = None,
     teacher: Annotated[str | None, typer.Option(metavar="DIR", help="The dense model. \\[default: DIR]")] = None,
     sparsity: Annotated[
         float | None,
@@ -68,6 +79,13 @@ def command(
         threads=threads,
     )
     report = distill(
-        source, out, read_texts(text), teacher, Options(**options), resume=resume, report=say, overwrite=overwrite
+        source,
+        out,
+        read_texts(text, mix=mix),
+        teacher,
+        Options(**options),
+        resume=resume,
+        report=say,
+        overwrite=overwrite,
     )
     show(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.folder import KEPT_FILES
 from aerogel.checkpoint.target import check_apart, check_target
+from aerogel.compression.card import write_card
+from aerogel.compression.check import Check, Checker
+from aerogel.compression.check import check as check_against
 from aerogel.compression.pipeline import pack
 from aerogel.compression.recipe import Recipe, with_values
 from aerogel.compression.report import CompressReport, TensorReport
@@ -20,6 +24,8 @@ from aerogel.errors import RecipeError
 
 __all__ = [
     "KEPT_FILES",
+    "Check",
+    "Checker",
     "CompressReport",
     "Progress",
     "Target",
@@ -42,18 +48,20 @@ def compress(
     method: str | None = None,
     budget: str | None = None,
     calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    mix: float | None = None,
     pack: str | None = None,
     seed: int | None = None,
     target: Target | None = None,
     overwrite: bool = False,
     rerank: str | None = None,
+    check: bool = False,
 ) -> CompressReport:
     """Prunes and quantizes a model and writes it as a packed model.
 
     Every linear layer inside the Transformer is pruned; weights that are zero already stay zero and count towards the
-    sparsity. Everything but norms and biases is quantized. With calibration texts, each layer in turn is fitted to
-    reproduce the dense model's results on them; without, the weights of least magnitude are removed, at most half of them
-    unless `method` says "magnitude". Nothing is trained: for 80 % and more see `aerogel.train`.
+    sparsity. Everything but norms and biases is quantized. Each pruned layer in turn is fitted to reproduce the dense
+    model's results on calibration texts, those of the general mix unless others are given; with the method "magnitude"
+    the weights of least magnitude are removed unseen. Nothing is trained: for 80 % and more see `aerogel.train`.
 
     Args:
         source: a local folder or file, or a model id on the Hugging Face hub.
@@ -69,7 +77,10 @@ def compress(
             its values.
         method: of pruning, see `aerogel.prune.METHODS`; unless given "admm" with calibration texts, else "magnitude".
         budget: how layers share the sparsity, see `aerogel.budget.BUDGETS`; "uniform" unless given.
-        calibrate: files with calibration texts, see `aerogel.calibrate.read_texts`.
+        calibrate: files with calibration texts, see `aerogel.calibrate.read_texts`; "general": the mix of texts that the
+            package carries, which is taken where texts are needed, or no method is named, and none are given; "self": what
+            a language model writes itself, from random tokens on.
+        mix: which part of the tokens is of the general mix, beside other texts; half unless given, if `calibrate` names it.
         pack: "plain", or "small": entropy-coded.
         seed: the random seed.
         target: choose the sparsity for a size, a latency or a score, see `Target`; the search for a score starts at
@@ -78,13 +89,15 @@ def compress(
             in it, or with the source, is refused all the same.
         rerank: as `aerogel.load`: makes a language model a reranker, which the packed model then is. Calibration texts that
             follow each other are pairs for a model whose chat template writes pairs.
+        check: compare the new model's answers with the source's on texts that it was not fitted to, in the report's `check`
+            and in the model's README.md. It takes some seconds.
 
     Returns:
         A report with the sparsity, size and error of every tensor.
 
     Raises:
-        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights without calibration
-            texts and without naming a method, or `out` may not be overwritten.
+        RecipeError: the recipe is unknown or contradictory, or removes more than half of the weights of a model that reads
+            no text without naming a method, or `out` may not be overwritten.
         AerogelError: the source is broken or not supported.
     """
     workers = thread_count(threads, RecipeError)
@@ -106,6 +119,7 @@ def compress(
         "prune.budget": budget,
         "quantize.weights": quant,
         "calibration.files": files,
+        "calibration.mix": mix,
         "pack": pack,
         "seed": seed,
     }
@@ -114,8 +128,14 @@ def compress(
     checkpoint = open_checkpoint(source, rerank=rerank)
     check_apart(checkpoint.path, target_folder)
     if target is not None:
-        return pack_to(checkpoint, target_folder, whole, target, workers, progress, overwrite)
-    return _pack(checkpoint, target_folder, whole, threads=workers, progress=progress, overwrite=overwrite)
+        done = pack_to(checkpoint, target_folder, whole, target, workers, progress, overwrite, rerank)
+    else:
+        done = _pack(checkpoint, target_folder, whole, threads=workers, progress=progress, overwrite=overwrite)
+    if check:
+        calibration = Recipe.of(done.recipe).calibration
+        done = dataclasses.replace(done, check=check_against(source, target_folder, calibration, threads, rerank))
+    write_card(done, os.fspath(source))
+    return done
 
 
 def _recipe_of(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any] | None) -> Recipe:

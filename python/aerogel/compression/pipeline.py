@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
@@ -18,29 +17,26 @@ from aerogel._util.progress import Progress
 from aerogel._util.version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
-from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, read_texts, sequences, walk
+from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.checkpoint.checksums import write_checksums
 from aerogel.checkpoint.config import write_json
 from aerogel.checkpoint.folder import keep_files
-from aerogel.checkpoint.messages import calibration_texts
 from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed_config
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.target import writing_model
 from aerogel.checkpoint.tensor_files import PACKED_FORMAT
 from aerogel.compression.calibrated import Compressed, compress_calibrated
-from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved
+from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved, without_kernel
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.compression.recipe import Recipe
 from aerogel.compression.report import CompressReport, TensorReport
+from aerogel.compression.texts import FEW_TEXTS, calibration_sequences, text_hashes, with_default_texts
 from aerogel.errors import AerogelError, RecipeError
 from aerogel.prune import METHODS, parse_pattern, sparsity_below
 from aerogel.structure import prune_on_texts, prune_structure
 
 log = logging.getLogger("aerogel")
-
-#: Fewer calibration texts than this are said to be few.
-FEW_TEXTS = 500
 
 
 def pack(
@@ -56,11 +52,15 @@ def pack(
     taken. `overwrite`: see `compress`."""
     start = time.perf_counter()
     threads = thread_count(threads)
+    recipe = with_default_texts(recipe, checkpoint)
     asked, recipe = recipe, resolved(recipe)
     source = architecture_of(checkpoint)
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
-    ids = _calibration(recipe, source, checkpoint)
+    ids = calibration_sequences(recipe, source, checkpoint, threads)
     few = _too_few(recipe, source, ids)
+    slow = without_kernel(recipe)
+    for note in slow:
+        log.warning("%s", note)
     checkpoint = _structured(recipe, checkpoint, ids, threads)
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
@@ -96,7 +96,7 @@ def pack(
         dense_bytes=dense_bytes,
         seconds=time.perf_counter() - start,
         sources=sources,
-        notes=[*few, *_notes(recipe)],
+        notes=[*few, *slow, *_notes(recipe)],
     )
 
 
@@ -161,22 +161,6 @@ class _Counter:
             self._names.add(name)
             if self._progress is not None:
                 self._progress(len(self._names), self._total, name)
-
-
-def _calibration(recipe: Recipe, architecture: Architecture, checkpoint: Checkpoint) -> list[list[int]] | None:
-    """The token sequences of the recipe's texts; None without any."""
-    wanted = recipe.calibration
-    if not wanted.files:
-        return None
-    texts = [text for file in wanted.files for text in read_texts(Path(file))]
-    running = architecture.generates
-    if not running and len(texts) < FEW_TEXTS:
-        log.warning("calibration: %d texts are few: from about %d on results are steady", len(texts), FEW_TEXTS)
-    long = running or checkpoint.messages is not None  # an instruction takes its part
-    tokens = min(wanted.tokens or (512 if long else 128), architecture.max_positions)
-    tokens = min(tokens, checkpoint.max_tokens or tokens)
-    texts, tokenizer = calibration_texts(checkpoint, texts)
-    return sequences(texts, tokenizer, tokens, wanted.total, running, wanted.samples, recipe.seed)
 
 
 def _too_few(recipe: Recipe, architecture: Architecture, ids: Sequence[Sequence[int]] | None) -> list[str]:
@@ -309,8 +293,7 @@ def _in_order(
 def _sources(recipe: Recipe) -> dict[str, str]:
     """What has to be the same for the same result, besides the source and the recipe."""
     found = {"aerogel": __version__, "numpy": np.__version__}
-    for name in recipe.calibration.files:
-        found[name] = "sha256:" + hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    found.update(text_hashes(recipe.calibration.files, recipe.calibration.mix))
     return found
 
 

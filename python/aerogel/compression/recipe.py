@@ -27,6 +27,7 @@ from aerogel._util.checks import number, shown
 from aerogel._util.fields import check_fields, typed
 from aerogel._util.reading import read_bytes
 from aerogel._util.text import decoded
+from aerogel.calibrate import GENERAL, SELF
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
 from aerogel.quantize import scheme
@@ -46,13 +47,16 @@ class Calibration:
     """Texts that show which inputs matter.
 
     Attributes:
-        files: see `aerogel.calibrate.read_texts`.
+        files: see `aerogel.calibrate.read_texts`; "general": the mix that the package carries; "self": what a language
+            model writes itself.
+        mix: which part of the tokens is of the general mix, 0 to 1; None: half beside other texts, if files name it.
         total: tokens that are run at most, all together; time and memory go with it.
         samples: sequences that are run at most; None: as many as make up the total.
         tokens: of one sequence at most; None: 128, for language models 512.
     """
 
     files: tuple[str, ...] = ()
+    mix: float | None = None
     total: int = 32768
     samples: int | None = None
     tokens: int | None = None
@@ -63,6 +67,11 @@ class Calibration:
             value = getattr(self, name)
             if value is not None:
                 _at_least(f"calibration.{name}", value, 1)
+        if self.mix is not None:
+            _fraction("calibration.mix", self.mix)
+            others = [name for name in self.files if name != GENERAL]
+            if not others and self.mix < 1:
+                raise RecipeError("calibration.mix: a part of the general mix goes with files of one's own")
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,7 @@ class Recipe:
             recipe = cls.of({} if values is None else values)
         except RecipeError as error:
             raise RecipeError(f"{file}: {error}") from error
-        files = tuple(str(file.parent / name) for name in recipe.calibration.files)
+        files = tuple(name if name in (GENERAL, SELF) else str(file.parent / name) for name in recipe.calibration.files)
         return dataclasses.replace(recipe, calibration=dataclasses.replace(recipe.calibration, files=files))
 
     @classmethod

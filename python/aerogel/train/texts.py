@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from aerogel._util.checks import number
 from aerogel._util.reading import read_bytes
 from aerogel._util.text import decoded, not_utf8
+from aerogel.calibrate import GENERAL, with_general
 from aerogel.errors import DataError
 
 #: A longer line is a document: it is cut into its sentences.
@@ -15,25 +17,35 @@ LONGEST = 400
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
-def read_texts(files: Iterable[Path], sentences: bool = True) -> list[str]:
-    """The lines of all files, each text once, in order. With `sentences`, long lines are cut into sentences."""
+def read_texts(files: Iterable[Path], sentences: bool = True, mix: float | None = None) -> list[str]:
+    """The lines of all files, each text once, in order. With `sentences`, long lines are cut into sentences.
+
+    Args:
+        files: "general" is the mix that the package carries, see `aerogel.calibrate.with_general`.
+        mix: which part of all characters is of that mix, 0 to 1, as far as it has so many; half unless given, if `files`
+            name it beside others.
+    """
+    files = list(files)
+    own = [file for file in files if str(file) != GENERAL]
+    if mix is None:
+        mix = 0.0 if len(own) == len(files) else 0.5 if own else 1.0
     texts: dict[str, None] = {}
-    for file in files:
+    for file in own:
         for line in _lines(file):
             parts = _SENTENCE_END.split(line) if sentences and len(line) > LONGEST else [line]
             texts.update(dict.fromkeys(part.strip() for part in parts if part.strip()))
-    return list(texts)
+    return with_general(list(texts), number("mix", mix, 0, 1, DataError)) if mix else list(texts)
 
 
 def read_labelled(file: Path) -> tuple[list[str], list[int]]:
     """Lines of text<TAB>label, labels from 0."""
     texts, labels = [], []
-    for number, line in enumerate(_lines(file), 1):
+    for place, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         text, tab, label = line.rstrip().rpartition("\t")
         if not tab or not text.strip() or not label.isdecimal():
-            raise DataError(f"{file}: line {number}: expected text, a tab and a label from 0, got {line!r:.80}")
+            raise DataError(f"{file}: line {place}: expected text, a tab and a label from 0, got {line!r:.80}")
         texts.append(text.strip())
         labels.append(int(label))
     return texts, labels

@@ -62,7 +62,7 @@ class World:
             self.root / "m.gguf", "llama", {**gguf_files.CONFIGS["llama"], **small, **more}
         )
         self.packed = self.root / "packed"
-        aerogel.compress(self.bert, self.packed, sparsity=0.5)
+        aerogel.compress(self.bert, self.packed, sparsity=0.5, method="magnitude")
 
     @cached_property
     def encoder(self) -> aerogel.Model:
