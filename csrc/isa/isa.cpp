@@ -63,7 +63,7 @@ Cpu detect() {
   const bool avx512 = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
   cpu.avx512vnni = cpu.avx2 && zmm && avx512 && bit(c, 11);
   if (cpu.avx512vnni && bit(c, 1)) cpu.features |= kVbmi;
-  if (cpu.avx512vnni && bit(c, 6)) cpu.features |= kVbmi2;
+  if (cpu.avx512vnni && bit(c, 1) && bit(c, 6) && bit(c, 8)) cpu.features |= kVbmi2;
 #if AEROGEL_AVXVNNI
   const std::uint32_t subleaves = a;
   if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) cpu.avxvnni = cpu.avx2 && bit(a, 4);

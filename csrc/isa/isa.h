@@ -14,7 +14,7 @@ enum class Isa : std::uint8_t { scalar, avx2, avxvnni, avx512vnni, neon, neondot
 enum Feature : std::uint32_t {
   kNoFeature = 0,
   kVbmi = 1u << 0,   // AVX512_VBMI: vpermb
-  kVbmi2 = 1u << 1,  // AVX512_VBMI2: vpexpandb
+  kVbmi2 = 1u << 1,  // AVX512_VBMI2: vpexpandb; with VBMI and GFNI (vgf2p8affineqb), which all CPUs have that have it
 };
 
 const char* isa_name(Isa isa);

@@ -45,11 +45,14 @@ static inline Vector tanh(Vector x) {
   return with_sign_of(x, div(m, add(m, splat(2.0f))));
 }
 
-// x in [-88.03, 88.9]; infinity from 88.377 on.
-static inline Vector exp(Vector x) {
-  Vector power;
-  const Vector f = exp_reduce(x, &power);
-  return mul(fma(expm1_over(f), f, splat(1.0f)), power);
+// 1 + e^x for x in [-80, 88.9]; infinity from 88.377 on.
+template <int count>
+static inline void one_plus_exp_by_polynomial(Vector (&x)[count]) {
+  for (Vector& each : x) {
+    Vector power;
+    const Vector f = exp_reduce(each, &power);
+    each = fma(fma(expm1_over(f), f, splat(1.0f)), power, splat(1.0f));
+  }
 }
 
 }  // namespace aerogel

@@ -8,5 +8,7 @@
 namespace aerogel {
 
 static inline Vector exp2(Vector t) { return exp2_by_polynomial(t); }
+template <int count>
+static inline void one_plus_exp(Vector (&x)[count]) { one_plus_exp_by_polynomial(x); }
 
 }  // namespace aerogel

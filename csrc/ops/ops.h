@@ -178,7 +178,8 @@ constexpr std::uint32_t kInfinityBits = 0x7f800000u;
 constexpr std::uint32_t kTooLargeBits = 0x57800000u;  // 2^48
 
 static inline bool attention_in_words(const AttentionTask& task) { return task.queries >= kLeastWords && task.keys >= kLeastWords && task.softcap == 0.0f; }
-static inline float attention_code_limit(std::int64_t d) { return d <= 128 ? 4095.0f : 2895.0f; }  // d L^2 < 2^31
+// The largest L with d L^2 < 2^31, for the largest d of its kind.
+static inline float attention_code_limit(std::int64_t d) { return d <= 32 ? 8191.0f : d <= 64 ? 5792.0f : d <= 128 ? 4095.0f : 2895.0f; }
 
 // Of the bits of the largest magnitude of a key's values.
 static inline std::int32_t value_exponent(std::uint32_t bits) {

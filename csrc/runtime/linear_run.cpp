@@ -103,12 +103,10 @@ void linear_once(const PackedLinear& linear, const float* x, std::int64_t m, con
   AlignedBuffer<std::int8_t> codes(static_cast<std::size_t>(m * ld));
   AlignedBuffer<float> scale(static_cast<std::size_t>(m));
   const Ops& ops = ops_for(active_isa());
-  constexpr std::int64_t kRows = 256;  // between looks at whether to stop
-  for (std::int64_t row = 0; row < m; row += kRows) {
-    stop_if_requested();
-    ops.quantize({x + row * k, k, std::min(kRows, m - row), k, codes.data() + row * ld, ld, scale.data() + row});
-  }
   const auto lock = team.lock();
+  crew.over_rows(m, k, [&](std::int64_t row, std::int64_t rows, int) {
+    ops.quantize({x + row * k, k, rows, k, codes.data() + row * ld, ld, scale.data() + row});
+  });
   run_linear(linear, codes.data(), scale.data(), ld, m, bias, y, crew, scratch);
 }
 

@@ -1,12 +1,14 @@
 // One linear layer over a team of threads.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/stop.h"
 #include "base/team.h"
 #include "runtime/packed_linear.h"
 #include "runtime/scratch.h"
+#include "runtime/shares.h"
 
 namespace aerogel {
 
@@ -14,16 +16,35 @@ namespace aerogel {
 struct Crew {
   Team* team;   // null: only thread `thread`, inline
   int thread;
+  Shares* shares = nullptr;  // of the team, so that a thread gets the same parts of each job; or null
   int size() const { return team == nullptr ? 1 : team->size(); }
 
   // body(part, thread) for every part.
   template <class Body>
   void run(std::int64_t parts, const Body& body) const {
-    if (team != nullptr) {
+    if (team != nullptr && shares != nullptr && parts > 1 && team->size() > 1) {
+      shares->deal(parts);
+      team->run(parts, [&](std::int64_t, int worker) noexcept { body(shares->take(worker), worker); });
+    } else if (team != nullptr) {
       team->run(parts, body);
     } else {
       for (std::int64_t part = 0; part < parts && !stop_requested(); ++part) body(part, thread);
     }
+  }
+
+  // f(first row, rows, thread) over all rows. width: elements that a row costs.
+  template <class F>
+  void over_rows(std::int64_t rows, std::int64_t width, const F& f) const {
+    // Rows are cut into parts of about this many elements; below two of them, one thread does it alone.
+    // At most so many are a part, as in linears: some milliseconds.
+    constexpr std::int64_t kPartElements = 12'000, kMostPartElements = 4'000'000;
+    std::int64_t parts = std::min(rows, rows * width / kMostPartElements + 1);
+    if (size() > 1)
+      parts = std::max(parts, std::clamp<std::int64_t>(rows * width / kPartElements, 1, std::min<std::int64_t>(rows, 4 * size())));
+    run(parts, [&](std::int64_t part, int thread_of_part) noexcept {
+      const std::int64_t begin = rows * part / parts, end = rows * (part + 1) / parts;
+      if (begin < end) f(begin, end - begin, thread_of_part);
+    });
   }
 };
 

@@ -60,6 +60,7 @@ class Op {
   virtual bool is_sum() const { return false; }         // of its two inputs, and nothing more
   virtual bool absorbs_sum() const { return false; }    // can take both terms of a sum in place of its one input
   virtual bool writes_codes() const { return false; }   // can write int8 codes of its result, each row with its own scale
+  virtual bool by_rows() const { return false; }        // a row of its result needs that row of its inputs only: see run()
   virtual bool in_place() const { return false; }       // its result may take the place of its one input
   // Its first input is read as int8 codes, row by row: of this limit (QuantizeTask), 0 for each row's own. Nothing: as floats.
   virtual std::optional<float> reads_codes() const { return std::nullopt; }
@@ -69,7 +70,7 @@ class Op {
   virtual std::size_t scratch_bytes(const Extent&) const { return 0; }   // of each thread, beyond one row of the result
   virtual std::size_t workspace_bytes() const { return 0; }              // of all threads of a step together
   virtual void reserve(std::int64_t /*positions*/) const {}              // what all sessions share; throws std::bad_alloc
-  // Allocates nothing and throws nothing.
+  // Allocates nothing and throws nothing. An op that goes by rows makes those of the work's window only (Work::over_rows sees to it).
   virtual void run(const Work& work) const = 0;
 
  private:

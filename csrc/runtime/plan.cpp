@@ -34,11 +34,18 @@ class Scheduler {
       if (needed_[i] && absorbed_by_[i] < 0) emit(i);
     schedule_.output = output_.name;
     schedule_.result = op(output_.value).result();
+    schedule_.chains = chains_of(schedule_.steps);
     assign_slots();
     return std::move(schedule_);
   }
 
  private:
+  struct Buffer {
+    std::int64_t row_bytes;
+    bool codes;
+    int first, last;  // steps
+  };
+
   const Op& op(int value) const { return *program_.ops()[value]; }
 
   void mark_needed(int value) {
@@ -74,15 +81,15 @@ class Scheduler {
     return false;
   }
 
-  int new_buffer(std::int64_t row_bytes) {
-    buffers_.push_back({row_bytes, static_cast<int>(schedule_.steps.size()), -1});
+  int new_buffer(std::int64_t row_bytes, bool codes) {
+    buffers_.push_back({row_bytes, codes, static_cast<int>(schedule_.steps.size()), -1});
     return static_cast<int>(buffers_.size()) - 1;
   }
   int new_floats(int value) {
-    return floats_[value] = new_buffer(op(value).result().width * static_cast<std::int64_t>(sizeof(float)));
+    return floats_[value] = new_buffer(op(value).result().width * static_cast<std::int64_t>(sizeof(float)), false);
   }
   int new_codes(int value, float limit) {
-    return codes_[value][limit] = new_buffer(codes_ld(op(value).result().width) + static_cast<std::int64_t>(sizeof(float)));
+    return codes_[value][limit] = new_buffer(codes_ld(op(value).result().width) + static_cast<std::int64_t>(sizeof(float)), true);
   }
 
   void emit(int i) {
@@ -140,46 +147,54 @@ class Scheduler {
       if (*slot >= 0) f(*slot);
   }
 
-  // Linear scan: a slot is free again after the last step that touches its buffer. The result's slot is its own.
+  // Linear scan: a slot is free again after the last step that touches its buffer. The result's slot is its own. Within a chain, where
+  // threads are at different steps, only a buffer of the same form may follow: its rows lie where those of the old one did.
   void assign_slots() {
     const int result = floats_[output_.value];
-    std::vector<int> slot_of(buffers_.size(), -1);
-    std::vector<std::int64_t>& slots = schedule_.slot_row_bytes;
-    std::set<int> free;
-    slots.push_back(buffers_[result].row_bytes);
-    slot_of[result] = 0;
+    slot_of_.assign(buffers_.size(), -1);
+    schedule_.slot_row_bytes.push_back(buffers_[result].row_bytes);
+    slot_of_[result] = 0;
     std::size_t next = 0;
-    for (int index = 0; index < static_cast<int>(schedule_.steps.size()); ++index) {
-      for (; next < buffers_.size() && buffers_[next].first <= index; ++next) {
-        if (slot_of[next] >= 0) continue;
-        // The smallest free slot that is large enough, else the largest one, grown.
-        int best = -1;
-        for (int slot : free) {
-          if (best < 0) {
-            best = slot;
-            continue;
-          }
-          const bool fits = slots[slot] >= buffers_[next].row_bytes, best_fits = slots[best] >= buffers_[next].row_bytes;
-          if (fits != best_fits ? fits : fits ? slots[slot] < slots[best] : slots[slot] > slots[best]) best = slot;
-        }
-        if (best < 0) {
-          best = static_cast<int>(slots.size());
-          slots.push_back(0);
-        }
-        free.erase(best);
-        slots[best] = std::max(slots[best], buffers_[next].row_bytes);
-        slot_of[next] = best;
+    for (const Chain& chain : schedule_.chains) {
+      std::vector<int> left;  // buffers that ended in this chain, and whose slots nobody has taken since
+      for (int index = chain.begin; index < chain.end; ++index) {
+        for (; next < buffers_.size() && buffers_[next].first <= index; ++next)
+          if (slot_of_[next] < 0) slot_of_[next] = slot_for(buffers_[next], left);
+        for (std::size_t buffer = 0; buffer < buffers_.size(); ++buffer)
+          if (buffers_[buffer].last == index && slot_of_[buffer] > 0) left.push_back(static_cast<int>(buffer));
       }
-      for (std::size_t buffer = 0; buffer < buffers_.size(); ++buffer)
-        if (buffers_[buffer].last == index && slot_of[buffer] > 0) free.insert(slot_of[buffer]);
+      for (const int buffer : left) free_.insert(slot_of_[buffer]);
     }
-    for (Step& step : schedule_.steps) for_each_slot(step, [&](int& buffer) { buffer = slot_of[buffer]; });
+    for (Step& step : schedule_.steps) for_each_slot(step, [&](int& buffer) { buffer = slot_of_[buffer]; });
   }
 
-  struct Buffer {
-    std::int64_t row_bytes;
-    int first, last;  // steps
-  };
+  // That of one of the buffers `left` of the same form, which is then no longer there; else the smallest free one that is large
+  // enough, else the largest one, grown.
+  int slot_for(const Buffer& buffer, std::vector<int>& left) {
+    for (auto old = left.begin(); old != left.end(); ++old) {
+      if (buffers_[*old].row_bytes != buffer.row_bytes || buffers_[*old].codes != buffer.codes) continue;
+      const int slot = slot_of_[*old];
+      left.erase(old);
+      return slot;
+    }
+    std::vector<std::int64_t>& slots = schedule_.slot_row_bytes;
+    int best = -1;
+    for (const int slot : free_) {
+      if (best < 0) {
+        best = slot;
+        continue;
+      }
+      const bool fits = slots[slot] >= buffer.row_bytes, best_fits = slots[best] >= buffer.row_bytes;
+      if (fits != best_fits ? fits : fits ? slots[slot] < slots[best] : slots[slot] > slots[best]) best = slot;
+    }
+    if (best < 0) {
+      best = static_cast<int>(slots.size());
+      slots.push_back(0);
+    }
+    free_.erase(best);
+    slots[best] = std::max(slots[best], buffer.row_bytes);
+    return best;
+  }
 
   const Program& program_;
   const Program::Output& output_;
@@ -189,6 +204,8 @@ class Scheduler {
   std::vector<int> floats_;
   std::vector<std::map<float, int>> codes_;  // by limit
   std::vector<Buffer> buffers_;
+  std::vector<int> slot_of_;  // of each buffer
+  std::set<int> free_;        // slots
   Schedule schedule_;
 };
 

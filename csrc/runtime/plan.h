@@ -16,6 +16,7 @@
 #include "base/team.h"
 #include "isa/isa.h"
 #include "kernels/table.h"
+#include "runtime/chains.h"
 #include "runtime/program.h"
 
 namespace aerogel {
@@ -42,6 +43,7 @@ struct Schedule {
   std::string output;
   Value result;
   std::vector<Step> steps;
+  std::vector<Chain> chains;                         // of all steps
   std::vector<std::int64_t> slot_row_bytes;          // of each slot, for one row; slot 0 is the result, the others are in the arena
   bool uses_cache = false;                           // has an op that keeps keys and values, so a KV cache can be filled
   std::vector<std::unique_ptr<const Op>> quantizes;  // ops that the plan has put between those of the program

@@ -53,7 +53,8 @@ class Session {
   // free_slot() too.
   std::size_t shrink(std::size_t bytes);
 
-  // While on, the time of each step is summed up (and sequences are not run side by side).
+  // While on, the time of each step is summed up (and sequences are not run side by side). Steps that run as a chain share its time as
+  // they share what its threads take.
   void profile(bool on);
   const std::vector<StepTiming>& timings() const { return timings_; }
 
@@ -70,6 +71,7 @@ class Session {
   std::shared_ptr<const Plan> plan_;
   KvCache cache_;
   ScratchPool scratch_;
+  Shares shares_;
   std::vector<AlignedBuffer<std::uint8_t>> arenas_;  // one a frame that is begun; the first one serves those that the team shares
   std::vector<AlignedBuffer<std::uint8_t>> workspaces_;  // one a thread: what a step works in, see Op::workspace_bytes
   std::vector<std::int32_t> positions_;

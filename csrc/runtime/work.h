@@ -1,7 +1,6 @@
 // What an op runs on: one step of the plan, on some sequences of the batch, by some threads.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -37,8 +36,11 @@ struct Work {
   const Ops& ops;           // kernels
   ScratchPool& scratch;     // of each thread
   std::uint8_t* workspace;  // of the step: workspace_bytes() of its op
+  // Of an op that goes by rows: the window of rows to be made. Below 0: all.
+  std::int64_t first = 0, count = -1;
 
   std::int64_t rows() const { return frame.rows(step.op->result().rows); }  // of the result
+  std::int64_t window() const { return count < 0 ? rows() : count; }
   // Inputs and results, of Step's fields; null where the step has none. An input that is read as codes has as many rows as
   // the result.
   const float* x(std::size_t input = 0) const { return floats(step.x[input]); }
@@ -61,19 +63,11 @@ struct Work {
     task.q_scale = step.y_codes < 0 ? nullptr : y_scales() + row;
   }
 
-  // f(first row, rows, thread) over all rows. width: elements that a row costs.
+  // f(first row, rows, thread) over all rows, or those of the window. width: elements that a row costs.
   template <class F>
   void over_rows(std::int64_t rows, std::int64_t width, const F& f) const {
-    // Steps are cut into parts of about this many elements; below two of them, one thread does it alone.
-    // At most so many are a part, as in linears: some milliseconds.
-    constexpr std::int64_t kPartElements = 12'000, kMostPartElements = 4'000'000;
-    std::int64_t parts = std::min(rows, rows * width / kMostPartElements + 1);
-    if (crew.size() > 1)
-      parts = std::max(parts, std::clamp<std::int64_t>(rows * width / kPartElements, 1, std::min<std::int64_t>(rows, 4 * crew.size())));
-    crew.run(parts, [&](std::int64_t part, int thread) noexcept {
-      const std::int64_t begin = rows * part / parts, end = rows * (part + 1) / parts;
-      if (begin < end) f(begin, end - begin, thread);
-    });
+    if (count >= 0) return f(first, count, crew.thread);
+    crew.over_rows(rows, width, f);
   }
 
  private:

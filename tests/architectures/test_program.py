@@ -10,7 +10,7 @@ import pytest
 
 from aerogel import _core
 from aerogel.architectures import program
-from aerogel.calibrate import eager
+from aerogel.calibrate import eager, gradients
 from aerogel.engine.weights import PackedParameters
 
 SOURCES = Path(__file__).parents[2] / "csrc"
@@ -35,7 +35,7 @@ def methods(of: type) -> dict[str, list[str]]:
     return {name: parameters(method) for name, method in public.items() if callable(method)}
 
 
-@pytest.mark.parametrize("made", [_core.Program, eager.Eager], ids=["_core.Program", "calibrate.eager.Eager"])
+@pytest.mark.parametrize("made", [_core.Program, eager.Eager, gradients.Moved], ids=["_core", "eager", "gradients"])
 def test_programs_have_all_ops_with_all_parameters(made):
     assert methods(made) == methods(program.Program)
 

@@ -15,7 +15,7 @@ def test_it_has_every_kind_of_text_and_is_small():
     documents = general_documents()
     assert documents.keys() == DOMAINS and FILE.stat().st_size < 1_000_000
     for domain, texts in documents.items():
-        assert sum(map(len, texts)) > 45_000, domain
+        assert sum(map(len, texts)) > 40_000, domain
         assert all(text == text.strip() and text for text in texts), domain
     assert any("\n" in text for text in documents["code"]) and not any(
         "\\n" in text for text in documents["literature"]

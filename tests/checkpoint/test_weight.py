@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from aerogel.checkpoint import Weight
 from aerogel.checkpoint.weight import check_finite
 from aerogel.errors import DataError, ShapeError
+from aerogel.numbers.bits import pack_bits
 
 from .tiny_files import pack_matrix
 
@@ -23,6 +26,33 @@ def test_dense_of_every_form(n: int, k: int, keep: float, quantized: bool, seed:
         np.testing.assert_array_equal(weight.dense(), expected.astype(np.float32), strict=True)
         assert weight.sparsity == pytest.approx(1 - np.count_nonzero(codes) / codes.size)
     assert Weight((n, k), codes, scale).nbytes == codes.nbytes + (4 * n if quantized else 0)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("bits", [0, 3, 4])
+def test_reordered_of_every_form(axis: int, masked: bool, bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    shape, scale = (5, 11), rng.random(5, np.float32) + np.float32(0.5)
+    stored = rng.random(shape) < 0.6 if masked else np.ones(shape, bool)
+    elements = rng.integers(1, 8, shape).astype(np.uint8 if bits else np.int8)
+    values = elements[stored] if masked else elements
+    mask = np.packbits(stored, axis=1, bitorder="little") if masked else None
+    more: dict[str, Any] = {}
+    if bits:
+        levels = rng.integers(-7, 8, 8).astype(np.int8)
+        more = {"levels": levels, "bits": bits, "multiplier": rng.integers(1, 9, (5, 1)).astype(np.uint8)}
+        values = pack_bits(values, bits)
+    weight = Weight(shape, values, scale, mask, **more)
+    order = rng.permutation(shape[axis])
+    np.testing.assert_array_equal(weight.reordered(axis, order).dense(), np.take(weight.dense(), order, axis))
+
+
+def test_columns_in_groups_keep_their_order() -> None:
+    weight = Weight((2, 16), np.ones((2, 16), np.int8), np.float32([[1, 2], [3, 4]]), group=8)
+    np.testing.assert_array_equal(weight.reordered(0, np.array([1, 0])).dense(), weight.dense()[::-1])
+    with pytest.raises(ShapeError, match="columns in groups of 8 keep their order"):
+        weight.reordered(1, np.arange(16))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,17 @@ def test_patterns(bert_folder, texts, tmp_path, pattern):
         assert np.isfinite(aerogel.load(tmp_path / method).forward(random_ids(60, 9))).all()
 
 
+def test_errors_are_weighed_unless_it_is_a_language_model(bert_folder, llama_folder, texts, tmp_path):
+    for model, usual in ((bert_folder, True), (llama_folder, False)):
+        made = {}
+        for weigh in (None, True, False):
+            recipe = Recipe(calibration=Calibration((str(texts),), samples=20), prune=Prune(sparsity=0.7, weigh=weigh))
+            out = tmp_path / f"{model.name}-{weigh}"
+            aerogel.compress(model, out, recipe=recipe)
+            made[weigh] = digest(out)
+        assert made[None] == made[usual] != made[not usual]
+
+
 def test_zeros_stay_zeros(bert_folder, texts, tmp_path):
     aerogel.compress(bert_folder, tmp_path / "half", 0.5, quant="none", method="magnitude")
     aerogel.compress(tmp_path / "half", tmp_path / "more", 0.7, quant="none", calibrate=texts)

@@ -61,6 +61,16 @@ def test_nothing_is_removed_unless_asked_for(bert_folder, tmp_path):
     assert again.sparsity == pytest.approx(0.5, abs=0.01) and again.notes == []
 
 
+@pytest.mark.parametrize(
+    "pattern, said", [("3x1", True), ("1x2", True), ("8:64x3", True), ("8x1", False), ("1x4", False)]
+)
+def test_a_pattern_that_no_kernel_uses_is_said(bert_folder, tmp_path, caplog, pattern, said):
+    sparsity = None if ":" in pattern else 0.5
+    report = aerogel.compress(bert_folder, tmp_path / "m", sparsity=sparsity, pattern=pattern, method="magnitude")
+    assert any("no kernel uses blocks" in note for note in report.notes) == said
+    assert ("no kernel uses blocks" in caplog.text) == said
+
+
 def test_a_threshold_that_takes_most_weights_needs_texts_too(bert_folder, tmp_path):
     with pytest.raises(RecipeError, match="100% sparsity without calibration texts"):
         aerogel.compress(bert_folder, tmp_path / "out", recipe={"prune": {"threshold": 100.0}})

@@ -145,7 +145,6 @@ def test_a_real_latency_is_measured(bert_folder, tmp_path):
         ({"size": 1, "latency": 1.0}, "expected one of"),
         ({"size": 0}, "expected a positive number, got 0"),
         ({"latency": math.nan}, "latency: expected a number, got nan"),
-        ({"drop": 0.1}, "needs data"),
         ({"size": 1, "tokens": 0}, "at least one token"),
     ],
 )
@@ -209,7 +208,6 @@ def test_commands(bert_folder, tmp_path):
     assert result.exit_code == 0 and (tmp_path / "fit" / "model.safetensors").stat().st_size <= 30_000
     for options in (
         ["--target-size", "1MB", "--target-latency", "1ms"],
-        ["--max-drop", "0.1"],
         ["--sts", sts, "--text", texts],
     ):
         assert run("compress", bert_folder, "-o", tmp_path / "no", *options).exit_code == 2

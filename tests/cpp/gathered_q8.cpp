@@ -1,11 +1,13 @@
 // What the gathered_q8 kernels trust: that the packer keeps every nonzero once, inside its window, and never builds a
-// pair that could saturate. linear.cpp, linear_q8.cpp and fuzz_q8.cpp run them.
+// pair that could saturate; and the kernels on the edges of their tiles. linear.cpp, linear_q8.cpp and fuzz_q8.cpp run them too.
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "check.h"
 #include "linear/gathered_q8/layout.h"
 #include "matrix_q8.h"
+#include "run_q8.h"
 
 namespace aerogel {
 namespace {
@@ -65,6 +67,37 @@ TEST(gathered_q8_packs_every_nonzero_once_and_safely) {
       const auto& view = *static_cast<const GatheredView*>(weight->view());
       check_vectors(m, view, isa_name(kernel->isa));
     }
+}
+
+TEST(gathered_q8_at_its_edges) { check_edges("gathered_q8", 1); }
+
+// One row of 16 has `heavy` weights, the others none: the more rows are sorted together the fewer groups have to be run.
+Matrix uneven(std::int64_t n, std::int64_t heavy) {
+  Matrix m(n, 405, 100, 1, 1);
+  for (std::int64_t r = 5; r < n; r += 16)
+    for (std::int64_t k = 0; k < heavy; ++k) m.codes[r * m.k + k] = static_cast<std::int8_t>((r + k) % 127 - 127);
+  return m;
+}
+
+TEST(gathered_q8_sorts_rows_in_the_cheapest_blocks) {
+  // 1.1 x vectors a group + writing, for blocks of 32, 64, 128 and 256 rows:
+  //   400 weights, 100 vectors: 62 35.5 24.3 21.9; 96, 24: 20.2 14.6 13.8 16.7; 40, 10: 12.5 10.8 11.9 15.7; 4, 1: 7.6 8.3 10.6 15.1
+  for (const auto& [heavy, block] : {std::pair{400, 256}, std::pair{96, 128}, std::pair{40, 64}, std::pair{4, 32}})
+    for (const LinearKernel* kernel : kernels_of("gathered_q8")) {
+      if (kernel->isa != Isa::avx512vnni && kernel->isa != Isa::scalar) continue;
+      const Matrix m = uneven(1299, heavy);
+      const std::unique_ptr<Weight> weight = m.pack(*kernel);
+      const auto& view = *static_cast<const GatheredView*>(weight->view());
+      CHECK(view.block == block, isa_name(kernel->isa) << ": " << heavy << " weights: expected blocks of " << block << " rows, got " << view.block);
+      check_vectors(m, view, isa_name(kernel->isa));
+      if (!under_test(kernel->isa, kernel->features)) continue;
+      for (std::int64_t tokens : {1, 3, 16, 31}) check_run(*kernel, *weight, m, tokens);
+    }
+  // Few rows stay in at least 6 blocks.
+  const LinearKernel* const kernel = find_linear("gathered_q8", Isa::scalar);
+  const std::unique_ptr<Weight> small = uneven(384, 400).pack(*kernel), smallest = uneven(190, 400).pack(*kernel);
+  CHECK(static_cast<const GatheredView*>(small->view())->block == 64, "384 rows");
+  CHECK(static_cast<const GatheredView*>(smallest->view())->block == 32, "190 rows");
 }
 
 TEST(gathered_q8_packs_the_same_bytes_again) {

@@ -1,10 +1,11 @@
-// What the gathered_rows_q8 kernels trust: that the packer keeps every nonzero once, inside its window. linear.cpp, linear_q8.cpp and
-// fuzz_q8.cpp run them.
+// What the gathered_rows_q8 kernels trust: that the packer keeps every nonzero once, inside its window; and the kernels on the edges of
+// their tiles. linear.cpp, linear_q8.cpp and fuzz_q8.cpp run them too.
 #include <cstring>
 
 #include "check.h"
 #include "linear/gathered_rows_q8/layout.h"
 #include "matrix_q8.h"
+#include "run_q8.h"
 
 namespace aerogel {
 namespace {
@@ -55,6 +56,10 @@ TEST(gathered_rows_q8_packs_every_nonzero_once) {
         const std::unique_ptr<Weight> weight = of.pack(*kernel);
         check_vectors(of, *static_cast<const GatheredRowsView*>(weight->view()), isa_name(kernel->isa));
       }
+}
+
+TEST(gathered_rows_q8_at_its_edges) {
+  for (std::int64_t rows : {2, 4}) check_edges("gathered_rows_q8", rows);
 }
 
 TEST(gathered_rows_q8_packs_the_same_bytes_again) {

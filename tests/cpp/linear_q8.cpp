@@ -51,7 +51,7 @@ TEST(q8_many_columns) {
       for (const LinearKernel& kernel : linear_kernels()) {
         if (!holds_int8(kernel) || !under_test(kernel.isa, kernel.features) || (emulated(kernel.isa) && k > 8193)) continue;
         const std::unique_ptr<Weight> weight = m.pack(kernel);
-        for (std::int64_t count : {1, 3, 9, 32, 68}) {
+        for (std::int64_t count : {1, 3, 9, 20, 32, 68}) {
           if ((kernel.isa == Isa::scalar && count > 3) || (emulated(kernel.isa) && count > 9)) continue;
           AlignedBuffer<std::uint8_t> scratch(weight->scratch_bytes(count));
           std::vector<float> y(static_cast<std::size_t>(count * m.n));

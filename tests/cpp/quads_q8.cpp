@@ -24,7 +24,9 @@ void check_quads(const Matrix& m, const QuadsView& v, const char* isa) {
   std::vector<std::int8_t> seen(m.codes.size());
   CHECK(v.begin[0] == 0, isa << ": the first list");
   for (std::int64_t list = 0; list < v.chunks * m.n; ++list) {
-    const std::int64_t chunk = list / m.n, n = list % m.n;
+    const std::int64_t chunk = list / m.n, place = list % m.n, n = place / kQuadsSet * kQuadsSet + v.row[list];
+    if (place % kQuadsSet != 0)
+      CHECK(v.begin[list] - v.begin[list - 1] <= v.begin[list + 1] - v.begin[list], isa << ": lists of a set are not sorted");
     CHECK(v.begin[list] <= v.light[list] && v.light[list] <= v.begin[list + 1], isa << ": lists do not follow each other");
     CHECK((v.light[list] - v.begin[list]) % 2 == 0, isa << ": a light quad without its other");
     for (std::uint32_t i = v.begin[list]; i < v.begin[list + 1]; ++i) {

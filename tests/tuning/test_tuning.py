@@ -266,6 +266,8 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(tuned, tmp_path, monk
 
 
 def test_settings_are_checked(monkeypatch):
+    monkeypatch.setenv("AEROGEL_TUNE", "")
+    assert tuning.enabled()
     with pytest.raises(AerogelError, match="memory: expected a positive"):
         Tuner(1, memory=0)
     monkeypatch.setenv("AEROGEL_TUNE", "perhaps")

@@ -15,7 +15,20 @@
 // Columns are stored times 8 because x86 scales an index by at most 8, and a block of a subtile is 64 = 8 * 8 bytes long. K is
 // cut into chunks, so that the tile's part stays in L1.
 //
-// The AVX-512 kernel multiplies q + 128, unsigned; what that adds to a sum, 128 * sum(w), is `offset`.
+// AVX-512 takes four rows at a time, so that one load brings four columns and sixteen sums hide each other's latency:
+//
+//     four blocks, 24 bytes:   column | 4 x u16, 32 * (j - first block of the chunk), of four rows
+//                              weight | w0 w1 w2 w3 | w0 w1 w2 w3 | w0 w1 w2 w3 | w0 w1 w2 w3 |
+//
+//     set s (32 rows, the unit), sorted by their number of blocks, most first:
+//
+//                place 0..3                      place 4..7                 ..   place 28..31
+//       chunk 0  | four blocks | four blocks ..  | four blocks | ..         ..   |           begin[(s * chunks + chunk) * 8 + place / 4]
+//       chunk 1  | ..
+//
+// Each list is as long as its longest row; free blocks have column 0 and weight 0 (1.5 to 7 % of random 1x4 blocks). Row r of a
+// set is at place[32 s + r]. Its tile is one array, [block][register][64], whose columns a kernel with fewer than four registers
+// of 16 tokens scales down. It multiplies q + 128, unsigned, so a sum begins at -128 * sum(w).
 #pragma once
 
 #include <cstddef>
@@ -35,21 +48,36 @@ struct BlocksView {
   std::int64_t chunk, chunks;  // columns of each chunk but the last (a multiple of 64), and the number of chunks
   const std::uint32_t* begin;  // [chunks * N + 1]
   const Block* blocks;
-  const std::int32_t* offset;  // [N rounded up to 8]: 128 * sum of the row's weights; 0 beyond N
-  const float* scale;          // [N rounded up to 8]; 0 beyond N
+  const float* scale;  // [N rounded up to 8]; 0 beyond N
 };
 
-// A unit is 8 rows.
+struct FourBlocks {
+  std::uint16_t column[4];
+  std::int8_t weight[4][4];
+};
+
+struct FourBlocksView {
+  std::int64_t n, k;
+  std::int64_t chunk, chunks;  // as above
+  const std::uint32_t* begin;  // [sets * chunks * 8 + 1]
+  const FourBlocks* blocks;
+  const std::uint8_t* place;   // [sets * 32]: a permutation of 0..31 in each set, rows beyond N too
+  const std::int32_t* start;   // [sets * 32], by place: -128 * sum of the row's weights
+  const float* scale;          // [sets * 32], by row; 0 beyond N
+};
+
+// A unit is 8 rows; a set of them on AVX-512.
 constexpr std::int64_t kBlocksRows = 8;
+constexpr std::int64_t kFourBlocksRows = 32;
 
 static inline std::int64_t blocks_padded_k(std::int64_t k) { return (k + 63) / 64 * 64; }
 
 // Scratch: the tile of a kernel, and the sums of a set of rows.
 constexpr std::int64_t kBlocksSetRows = 64;
 constexpr std::int64_t kBlocksAvx2Tokens = 32;
-constexpr std::int64_t kBlocksAvx512Tokens = 64;
-static inline std::size_t blocks_scratch(std::int64_t k, std::int64_t tokens) {
-  return static_cast<std::size_t>(blocks_padded_k(k) * tokens + kBlocksSetRows * tokens * 4);
+constexpr std::int64_t kFourBlocksTokens = 64;
+static inline std::size_t blocks_scratch(std::int64_t k, std::int64_t tokens, std::int64_t rows) {
+  return static_cast<std::size_t>(blocks_padded_k(k) * tokens + rows * tokens * 4);
 }
 
 }  // namespace aerogel

@@ -1,4 +1,4 @@
-// Packs blocks_q8 (layout.h draws it).
+// Packs blocks_q8 for the kernels that take a row at a time (layout.h draws it).
 #include <algorithm>
 #include <limits>
 #include <vector>
@@ -17,7 +17,6 @@ struct Geometry {
   std::int64_t tokens;  // of a tile in scratch
 };
 constexpr Geometry kAvx2 = {768, kBlocksAvx2Tokens};
-constexpr Geometry kAvx512 = {512, kBlocksAvx512Tokens};
 constexpr Geometry kScalar = {512, 0};
 
 class BlocksWeight final : public Weight {
@@ -32,17 +31,12 @@ class BlocksWeight final : public Weight {
     v.chunks = (v.k + v.chunk - 1) / v.chunk;
     const auto lists = static_cast<std::size_t>(v.chunks * v.n), padded = static_cast<std::size_t>(units() * kBlocksRows);
     begin_ = AlignedBuffer<std::uint32_t>(lists + 1);
-    offset_ = AlignedBuffer<std::int32_t>::zeros(padded);
     scale_ = AlignedBuffer<float>::zeros(padded);
     // Chunks outside would decode every row as often as there are chunks: rows outside, then the lists are put in order.
     std::vector<std::vector<Block>> of_chunk(static_cast<std::size_t>(v.chunks));
     std::vector<std::int8_t> codes(static_cast<std::size_t>(round_up<std::int64_t>(v.k, 4)));
     for (std::int64_t n = 0; n < v.n; ++n) {
       source.row_q8(n, codes.data());
-      std::int32_t sum = 0;
-      for (std::int64_t k = 0; k < v.k; ++k) sum += codes[static_cast<std::size_t>(k)];
-      // 128 * sum may wrap: so does the sum that it is taken off from, and the difference fits.
-      offset_[static_cast<std::size_t>(n)] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * 128u);
       scale_[static_cast<std::size_t>(n)] = source.scale(n);
       for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
         std::vector<Block>& blocks = of_chunk[static_cast<std::size_t>(chunk)];
@@ -68,12 +62,11 @@ class BlocksWeight final : public Weight {
 
     v.begin = begin_.data();
     v.blocks = blocks_.data();
-    v.offset = offset_.data();
     v.scale = scale_.data();
   }
 
   const void* view() const override { return &view_; }
-  std::vector<Bytes> arrays() const override { return {bytes_of(begin_), bytes_of(blocks_), bytes_of(offset_), bytes_of(scale_)}; }
+  std::vector<Bytes> arrays() const override { return {bytes_of(begin_), bytes_of(blocks_), bytes_of(scale_)}; }
   std::int64_t units() const override { return (view_.n + kBlocksRows - 1) / kBlocksRows; }
 
   std::int64_t cost(std::int64_t unit) const override {
@@ -87,7 +80,7 @@ class BlocksWeight final : public Weight {
   }
 
   std::size_t scratch_bytes(std::int64_t) const override {
-    return geometry_.tokens == 0 ? 0 : blocks_scratch(view_.k, geometry_.tokens);
+    return geometry_.tokens == 0 ? 0 : blocks_scratch(view_.k, geometry_.tokens, kBlocksSetRows);
   }
 
   void row_f32(std::int64_t n, float* out) const override {
@@ -105,7 +98,6 @@ class BlocksWeight final : public Weight {
   BlocksView view_{};
   AlignedBuffer<std::uint32_t> begin_;
   AlignedBuffer<Block> blocks_;
-  AlignedBuffer<std::int32_t> offset_;
   AlignedBuffer<float> scale_;
 };
 
@@ -118,7 +110,6 @@ std::unique_ptr<Weight> pack(const WeightSource& source, const Geometry& geometr
 }  // namespace
 
 std::unique_ptr<Weight> pack_blocks_q8_avx2(const WeightSource& source) { return pack(source, kAvx2); }
-std::unique_ptr<Weight> pack_blocks_q8_avx512vnni(const WeightSource& source) { return pack(source, kAvx512); }
 std::unique_ptr<Weight> pack_blocks_q8_scalar(const WeightSource& source) { return pack(source, kScalar); }
 
 }  // namespace aerogel

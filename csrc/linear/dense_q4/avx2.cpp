@@ -32,6 +32,8 @@ struct Nibbles {
   const std::uint8_t* index;
   std::uint8_t* bytes;
 
+  void enter() {}
+  void leave() {}
   Quad next() {
     _mm_prefetch(reinterpret_cast<const char*>(index + kPrefetchBytes), _MM_HINT_T0);
     const __m256i both = load(index), mask = _mm256_set1_epi8(15);

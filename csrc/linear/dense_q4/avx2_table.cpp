@@ -35,7 +35,7 @@ struct Levels {
     index += 32;
   }
   template <int I>
-  Pair pair() {
+  INLINE Pair pair() {
     const __m256i odd = _mm256_set1_epi16(-256);
     Pair made;
     made.low = I == 0 ? _mm256_slli_epi16(low, 8) : Keep ? low : _mm256_and_si256(low, odd);
@@ -59,14 +59,14 @@ struct Panels {
     index = w.index + panel * kRows * w.k_padded / 2;
     levels = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(w.levels + panel * 16)));
   }
-  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     Levels<false> chunk{index, levels, nullptr, levels, levels};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     index = chunk.index;
   }
-  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     Levels<true> chunk{index, levels, words, levels, levels};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     index = chunk.index;
   }
 };

@@ -17,7 +17,7 @@ struct Levels {
   __m512i levels;
   std::int8_t* room;
 
-  Quad next() {
+  INLINE Quad next() {
     _mm_prefetch(reinterpret_cast<const char*>(index + kPrefetchBytes), _MM_HINT_T0);
     const __m512i both = _mm512_load_si512(index), mask = _mm512_set1_epi8(15);
     const Quad made = {_mm512_shuffle_epi8(levels, _mm512_and_si512(both, mask)),
@@ -33,6 +33,7 @@ struct Levels {
 };
 
 struct Panels {
+  static constexpr bool kInPlace = false;
   const DenseQ4View& w;
   const std::uint8_t* index;
   __m512i levels;
@@ -42,15 +43,15 @@ struct Panels {
     const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w.levels + panel * 16));
     levels = _mm512_broadcast_i32x4(_mm_xor_si128(sixteen, _mm_set1_epi8(-128)));
   }
-  void stream(std::int64_t t, const std::int8_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void stream(std::int64_t t, const std::int8_t* x, std::int64_t columns, const Ends& ends) {
     Levels<false> chunk{index, levels, nullptr};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     index = chunk.index;
   }
-  const std::int8_t* keep(std::int64_t t, std::int8_t* room, const std::int8_t* x, std::int64_t columns, std::int32_t* sums,
-                          bool accumulate) {
+  const std::int8_t* keep(std::int64_t t, std::int8_t* room, const std::int8_t* x, std::int64_t columns,
+                          const Ends& ends) {
     Levels<true> chunk{index, levels, room};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     index = chunk.index;
     return room;
   }

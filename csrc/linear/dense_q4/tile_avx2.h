@@ -62,7 +62,7 @@ inline Lanes signed_lanes(const std::int8_t* bytes) {
           _mm256_srai_epi16(_mm256_shuffle_epi8(all, _mm256_add_epi8(rows, next)), 8)};
 }
 
-// Where a tile takes a chunk's indices from, in order: four columns of 16 rows.
+// Where a tile takes a chunk's indices from, in order: four columns of 16 rows. enter() and leave() stand around 32 columns.
 struct Quad {
   __m256i low, high;
 };
@@ -71,6 +71,8 @@ struct Quad {
 struct Bytes {
   const std::uint8_t* bytes;
 
+  void enter() {}
+  void leave() {}
   Quad next() {
     const Quad read = {load(bytes), load(bytes + 32)};
     bytes += 64;
@@ -117,6 +119,7 @@ void tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int
     } else {
       UNROLL for (int t = 0; t < T; ++t) low[t] = high[t] = _mm256_set1_epi32(sum_x[t * sum_x_step]);
     }
+    from.enter();
     UNROLL for (std::int64_t step = 0; step < kQ4Block; step += 4) {
       const Quad quad = from.next();
       UNROLL for (int t = 0; t < T; ++t)
@@ -129,6 +132,7 @@ void tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int
       store(to, _mm256_add_epi32(load(to), _mm256_madd_epi16(low[t], multiplier.low)));
       store(to + 8, _mm256_add_epi32(load(to + 8), _mm256_madd_epi16(high[t], multiplier.high)));
     }
+    from.leave();
     here.next();
   }
   indices = from;
@@ -147,6 +151,10 @@ struct Tile {
   std::int32_t* sums;
   bool accumulate;
 
+  template <class Indices>
+  void one(Indices& from) const {
+    tile<1, Zeros>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
+  }
   template <class Indices>
   void operator()(Indices& from) const {
     switch (tokens) {

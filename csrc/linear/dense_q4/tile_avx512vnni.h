@@ -226,7 +226,9 @@ void run_blocks(const LinearTask& task, const Shape& w, Panels& panels) {
           t = next;
         }
       }
-      finish(task, w.n, w.scale, panel, first, tokens, sums, nullptr);
+      const Finish finish(task, w.n, w.scale, panel, first);
+      for (std::int64_t t = 0; t < tokens; ++t)
+        finish(t, _mm512_load_si512(sums + t * kRows), _mm512_load_si512(sums + t * kRows + 16));
     }
   }
 }

@@ -20,6 +20,8 @@ constexpr std::int64_t kPrefetchBytes = 16 * 1024;
 
 // A loop left rolled would keep the accumulators in memory.
 #define UNROLL _Pragma("GCC unroll 16")
+// A function left out of line would too.
+#define INLINE inline __attribute__((always_inline))
 
 // Two columns k, k+1 of 16 rows.
 struct Pair {
@@ -41,7 +43,7 @@ struct Words {
 
   void enter() {}
   template <int I>
-  Pair pair() {
+  INLINE Pair pair() {
     const Pair read = {_mm256_load_si256(reinterpret_cast<const __m256i*>(words)),
                        _mm256_load_si256(reinterpret_cast<const __m256i*>(words + 16))};
     words += 32;
@@ -55,7 +57,7 @@ struct Two {
 };
 
 // sums of 16 rows += w[16, 2] . x[2]. As intrinsics, GCC 12 computes the products of all tokens first and spills them.
-inline void multiply_add(__m256i& low, __m256i& high, const Pair& w, const Two* x) {
+INLINE void multiply_add(__m256i& low, __m256i& high, const Pair& w, const Two* x) {
   __m256i a, b;
   __asm__(
       "vpbroadcastd %[x], %[b]\n\t"
@@ -67,16 +69,63 @@ inline void multiply_add(__m256i& low, __m256i& high, const Pair& w, const Two* 
       : [w0] "x"(w.low), [w1] "x"(w.high), [x] "m"(*x));
 }
 
-// sums[T, 16] (+)= x[T, columns] . w[16, columns]^T; columns is a multiple of 16.
+// How the sums of a panel become y.
+struct Finish {
+  __m256 scale[2], bias[2];
+  __m256i rows[2];
+  bool whole;
+  const float* x_scale;  // of the block's tokens
+  float* y;
+  std::int64_t ldy;
+
+  Finish(const LinearTask& task, std::int64_t outputs, const float* scales, std::int64_t panel, std::int64_t first_token)
+      : whole((panel + 1) * kRows <= outputs), x_scale(task.x_scale + first_token), y(task.y + first_token * task.ldy + panel * kRows), ldy(task.ldy) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const std::int64_t n = panel * kRows + half * 8;
+      rows[half] = _mm256_cmpgt_epi32(_mm256_set1_epi32(whole ? 8 : static_cast<int>(outputs - n)), lane);
+      scale[half] = _mm256_load_ps(scales + n);
+      // Adding -0 changes no bit of any number: "no bias" needs no branch.
+      bias[half] = task.bias != nullptr ? _mm256_maskload_ps(task.bias + n, rows[half]) : _mm256_set1_ps(-0.0f);
+    }
+  }
+
+  INLINE void operator()(std::int64_t token, __m256i low, __m256i high) const {
+    const __m256 factor = _mm256_broadcast_ss(x_scale + token);
+    float* const to = y + token * ldy;
+    const __m256 first = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(low), _mm256_mul_ps(factor, scale[0])), bias[0]);
+    const __m256 second = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(high), _mm256_mul_ps(factor, scale[1])), bias[1]);
+    if (whole) {
+      _mm256_storeu_ps(to, first);
+      _mm256_storeu_ps(to + 8, second);
+    } else {
+      _mm256_maskstore_ps(to, rows[0], first);
+      _mm256_maskstore_ps(to + 8, rows[1], second);
+    }
+  }
+};
+
+// What the sums of a tile are added to and what becomes of them: those of the last chunk go from registers to y.
+struct Ends {
+  bool accumulate;       // to `sums`
+  std::int32_t* sums;    // [T, 16]
+  const Finish* finish;  // null: leave them in `sums`
+  std::int64_t token;    // the tile's first, in its block
+
+  Ends from(std::int64_t t) const { return {accumulate, sums + t * kRows, finish, token + t}; }
+};
+
+// Sums of x[T, columns] . w[16, columns]^T; columns is a multiple of 16.
 template <int T, class Weights>
-void tile(Weights& weights, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+void tile(Weights& weights, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
   // Shifted weights start from 0: int32 holds their sums over one chunk, not over all.
-  const bool load = accumulate && Weights::kShift == 0;
+  const bool load = ends.accumulate && Weights::kShift == 0;
+  const std::int32_t* const from = ends.sums;
   Weights w = weights;  // in registers
   __m256i low[T], high[T];
   UNROLL for (int t = 0; t < T; ++t) {
-    low[t] = load ? _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + t * kRows)) : _mm256_setzero_si256();
-    high[t] = load ? _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + t * kRows + 8)) : _mm256_setzero_si256();
+    low[t] = load ? _mm256_load_si256(reinterpret_cast<const __m256i*>(from + t * kRows)) : _mm256_setzero_si256();
+    high[t] = load ? _mm256_load_si256(reinterpret_cast<const __m256i*>(from + t * kRows + 8)) : _mm256_setzero_si256();
   }
   for (std::int64_t k = 0; k < columns; k += 4) {
     w.enter();
@@ -87,31 +136,40 @@ void tile(Weights& weights, const std::int16_t* x, std::int64_t columns, std::in
       multiply_add(low[t], high[t], second, reinterpret_cast<const Two*>(x + t * kStride + k + 2));
   }
   weights = w;
-  UNROLL for (int t = 0; t < T; ++t) {
-    auto* const to = reinterpret_cast<__m256i*>(sums + t * kRows);
-    if (Weights::kShift != 0) {
+  if (Weights::kShift != 0) {
+    UNROLL for (int t = 0; t < T; ++t) {
       low[t] = _mm256_srai_epi32(low[t], Weights::kShift);
       high[t] = _mm256_srai_epi32(high[t], Weights::kShift);
-      if (accumulate) {
-        low[t] = _mm256_add_epi32(low[t], _mm256_load_si256(to));
-        high[t] = _mm256_add_epi32(high[t], _mm256_load_si256(to + 1));
-      }
     }
-    _mm256_store_si256(to, low[t]);
-    _mm256_store_si256(to + 1, high[t]);
+  }
+  if (Weights::kShift != 0 && ends.accumulate) {
+    UNROLL for (int t = 0; t < T; ++t) {
+      low[t] = _mm256_add_epi32(low[t], _mm256_load_si256(reinterpret_cast<const __m256i*>(from + t * kRows)));
+      high[t] = _mm256_add_epi32(high[t], _mm256_load_si256(reinterpret_cast<const __m256i*>(from + t * kRows + 8)));
+    }
+  }
+  if (ends.finish != nullptr) {
+    const Finish& finish = *ends.finish;
+    const std::int64_t token = ends.token;
+    UNROLL for (int t = 0; t < T; ++t) finish(token + t, low[t], high[t]);
+  } else {
+    std::int32_t* const to = ends.sums;
+    UNROLL for (int t = 0; t < T; ++t) {
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to + t * kRows), low[t]);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to + t * kRows + 8), high[t]);
+    }
   }
 }
 
 template <class Weights>
-void tile_of(std::int64_t tokens, Weights& weights, const std::int16_t* x, std::int64_t columns, std::int32_t* sums,
-                    bool accumulate) {
+void tile_of(std::int64_t tokens, Weights& weights, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
   switch (tokens) {
-    case 1: return tile<1>(weights, x, columns, sums, accumulate);
-    case 2: return tile<2>(weights, x, columns, sums, accumulate);
-    case 3: return tile<3>(weights, x, columns, sums, accumulate);
-    case 4: return tile<4>(weights, x, columns, sums, accumulate);
-    case 5: return tile<5>(weights, x, columns, sums, accumulate);
-    default: return tile<6>(weights, x, columns, sums, accumulate);
+    case 1: return tile<1>(weights, x, columns, ends);
+    case 2: return tile<2>(weights, x, columns, ends);
+    case 3: return tile<3>(weights, x, columns, ends);
+    case 4: return tile<4>(weights, x, columns, ends);
+    case 5: return tile<5>(weights, x, columns, ends);
+    default: return tile<6>(weights, x, columns, ends);
   }
 }
 
@@ -121,30 +179,6 @@ void tile_of(std::int64_t tokens, Weights& weights, const std::int16_t* x, std::
       _mm256_store_si256(
           reinterpret_cast<__m256i*>(out + t * kStride + k),
           _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(x + t * ldx + k))));
-}
-
-// Sums of one panel to y.
-[[maybe_unused]] void finish(const LinearTask& task, std::int64_t outputs, const float* scales, std::int64_t panel, std::int64_t first_token,
-            std::int64_t tokens, const std::int32_t* sums) {
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  for (std::int64_t half = 0; half < 2; ++half) {
-    const std::int64_t n = panel * kRows + half * 8;
-    if (n >= outputs) return;
-    const bool whole = n + 8 <= outputs;
-    const __m256i rows = _mm256_cmpgt_epi32(_mm256_set1_epi32(whole ? 8 : static_cast<int>(outputs - n)), lane);
-    const __m256 scale = _mm256_load_ps(scales + n);
-    const __m256 bias = task.bias != nullptr ? _mm256_maskload_ps(task.bias + n, rows) : _mm256_setzero_ps();
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      const __m256 sum = _mm256_cvtepi32_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(sums + t * kRows + half * 8)));
-      __m256 value = _mm256_mul_ps(sum, _mm256_mul_ps(_mm256_set1_ps(task.x_scale[first_token + t]), scale));
-      if (task.bias != nullptr) value = _mm256_add_ps(value, bias);
-      float* y = task.y + (first_token + t) * task.ldy + n;
-      if (whole)
-        _mm256_storeu_ps(y, value);
-      else
-        _mm256_maskstore_ps(y, rows, value);
-    }
-  }
 }
 
 // A whole call. `panels` hands out the weights of one panel after the other:
@@ -175,26 +209,27 @@ void run_panels(const LinearTask& task, std::int64_t outputs, std::int64_t k_pad
       widen_x(x + first * task.ldx + k, task.ldx, tokens, columns, wide_x + c * held * kStride);
     }
     for (std::int64_t panel = task.unit_begin; panel < task.unit_end; ++panel) {
+      const Finish finish(task, outputs, scales, panel, first);
       panels.begin(panel);
       for (std::int64_t c = 0; c < chunks; ++c) {
         const std::int64_t k = c * chunk, columns = k_padded - k < chunk ? k_padded - k : chunk;
         const std::int16_t* chunk_x = wide_x + c * held * kStride;
+        const Ends ends{c != 0, sums, c + 1 == chunks ? &finish : nullptr, 0};
         if (tiles == 1) {
-          panels.stream(tokens, chunk_x, columns, sums, c != 0);
+          panels.stream(tokens, chunk_x, columns, ends);
           continue;
         }
         for (std::int64_t i = 0, t = 0; i < tiles; ++i) {
           const std::int64_t next = tokens * (i + 1) / tiles;  // tiles differ by one token at most
           if (i == 0) {
-            panels.keep(next, words, chunk_x, columns, sums, c != 0);
+            panels.keep(next, words, chunk_x, columns, ends);
           } else {
             Words ready{words};
-            tile_of(next - t, ready, chunk_x + t * kStride, columns, sums + t * kRows, c != 0);
+            tile_of(next - t, ready, chunk_x + t * kStride, columns, ends.from(t));
           }
           t = next;
         }
       }
-      finish(task, outputs, scales, panel, first, tokens, sums);
     }
   }
 }

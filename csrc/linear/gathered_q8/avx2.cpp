@@ -13,6 +13,8 @@
 namespace aerogel {
 namespace {
 
+alignas(32) constexpr std::int32_t kZeros[8] = {};
+
 // s + one vector's products for one token.
 inline __m256i add_vector(__m256i s, const std::uint8_t* window, __m256i index, __m256i value) {
   const __m256i columns = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(window)));
@@ -20,14 +22,14 @@ inline __m256i add_vector(__m256i s, const std::uint8_t* window, __m256i index, 
   return _mm256_add_epi32(s, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-// sorted[T][8] = the sums of one group and T <= 8 tokens over vectors [window, end). Not inlined: the loop needs most
+// sorted[T][8] = `start` + the sums of one group and T <= 8 tokens over vectors [window, end). Not inlined: the loop needs most
 // registers.
 template <int T>
 __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std::uint16_t* window, const std::uint16_t* end,
-                                           const std::uint8_t* columns, std::int64_t stride, std::int32_t* sorted) {
+                                           const std::uint8_t* columns, std::int64_t stride, const std::int32_t* start, std::int32_t* sorted) {
   const std::int64_t stride3 = 3 * stride;
-  const __m256i zero = _mm256_setzero_si256(), low = _mm256_set1_epi8(15), shift = _mm256_setr_epi64x(0, 0, 4, 4);
-  __m256i s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero, s7 = zero;
+  const __m256i low = _mm256_set1_epi8(15), shift = _mm256_setr_epi64x(0, 0, 4, 4);
+  __m256i s0 = load(start), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
   for (; window != end; ++window, vector += 48) {
     // 16 KB ahead: less does not help a stream from memory.
     _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384, _MM_HINT_T0);
@@ -63,7 +65,7 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     for (std::int64_t group = 0; group < v.groups_per_block; ++group, row_at += 8) {
       alignas(32) std::int32_t sorted[(T > 4 ? 8 : T) * 8];
       add_vectors<T>(v.vectors + segment[group] * 48, v.window + segment[group], v.window + segment[group + 1],
-                     x + chunk * v.geometry.chunk, stride, sorted);
+                     x + chunk * v.geometry.chunk, stride, chunk == 0 ? v.start + unit * block + 8 * group : kZeros, sorted);
       if (T > 4) {
         __m256i row[8];
         transpose8(sorted, 8, row);
@@ -75,7 +77,10 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
       } else {
         for (int lane = 0; lane < 8; ++lane) {
           std::int32_t* to = sums + row_at[lane];
-          for (int j = 0; j < T; ++j) to[j * block] = sorted[8 * j + lane] + (chunk == 0 ? 0 : to[j * block]);
+          // Unsigned: before they are whole the sums may wrap.
+          for (int j = 0; j < T; ++j)
+            to[j * block] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sorted[8 * j + lane]) +
+                                                      (chunk == 0 ? 0u : static_cast<std::uint32_t>(to[j * block])));
         }
       }
     }
@@ -84,13 +89,12 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     const std::int64_t n = unit * block + r;
     if (n >= v.n) break;
     const Writer write(task, v, n);
-    const __m256i offset = load(v.offset + n);
     __m256i sum[8];
     if (T > 4)
       transpose8(sums + 8 * r, 8, sum);
     else
       for (int j = 0; j < T; ++j) sum[j] = load(sums + j * block + r);
-    for (int j = 0; j < T; ++j) write(t + j, _mm256_sub_epi32(sum[j], offset));
+    for (int j = 0; j < T; ++j) write(t + j, sum[j]);
   }
 }
 

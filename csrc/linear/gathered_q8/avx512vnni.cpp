@@ -1,97 +1,97 @@
 // gathered_q8 on AVX-512 VBMI + VNNI: vpermb gathers four activations for each of 16 rows, vpdpbusd multiplies and adds
 // all 64, for every one of T tokens whose sums stay in registers; index and value vectors are loaded once per T tokens.
 //
-// Bound by the shuffle and multiply ports: a vpermb + vpdpbusd pair was measured at .725 cycle on Zen 5 (limit .67),
-// 537 products a cycle and GHz at the peak; one cycle on Intel server cores, where both go to port 5 (modelled).
+// Bound by the shuffle and multiply ports. On Intel server cores vpermb has port 5 and vpdpbusd ports 0 and 5, so a pair takes a cycle:
+// measured on an Emerald Rapids 1.14 alternating and 1.08 with eight gathers first. On Zen 5 alternating pairs took .725 (limit .67).
+// The loop is 41 instructions for 16 pairs, so the front end does not limit it.
 //
-// Scratch holds, for one chunk of K and T tokens, every window of step 32 whole ([window][T][64]), so that no load
-// crosses a cache line: columns stand there twice. 768 columns x 16 tokens x 2 = 24 KB stay in L1.
+// What the rest costs there, in cycles: 40 to 55 for each group, chunk and tile of tokens, where the pipeline runs empty and the sums
+// come and go; 7 to 15 for 16 outputs of a token (sort_block.cpp); and a line stored for each window and token. By these numbers that is a
+// quarter of a call of 128 tokens at 768 x 768 and 90 % zeros. This code has not been timed; a prototype of it ran
+// .87/1.04/1.31/1.76/2.73/3.73 times as fast as dense_q8 at 50/60/70/80/90/95 % (3072 x 768: .91/1.13/1.43/1.90/2.87/3.79), and what stood
+// here before .78/.93/1.15/1.49/2.15/2.73. Tried there without gain: 8 or 12 tokens, windows in steps of 16 or 8, chunks of 384 or 512
+// columns, prefetchw, writing 4 to 24 blocks at once.
 #include <immintrin.h>
 
+#include "linear/gathered_avx512.h"
 #include "linear/gathered_q8/layout.h"
+
+// A loop left rolled would keep the sums in memory.
+#define UNROLL _Pragma("GCC unroll 16")
 
 namespace aerogel {
 namespace {
 
-// Not the intrinsic: GCC 12 copies the accumulator before and after it.
-inline __attribute__((always_inline)) void dot(__m512i& sum, __m512i x, __m512i w) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+// All gathers of some tokens before all their products: alternating, a product often takes port 5, the only one of a gather.
+// Intrinsics would let the compiler mix them, and GCC 12 copies the accumulators. What is gathered has registers of its own, by
+// name: chosen by GCC they cost moves of the sums. The windows are named by one register and displacements, as an instruction may
+// have 30 operands, of which one that is read and written is two.
+
+// Tokens [At, At + 8).
+template <int At>
+inline __attribute__((always_inline)) void multiply8(__m512i* s, __m512i index, __m512i value, const std::uint8_t* windows) {
+  __asm__("vpermb %c[at](%[x]), %[i], %%zmm24\n\tvpermb %c[at]+64(%[x]), %[i], %%zmm25\n\t"
+          "vpermb %c[at]+128(%[x]), %[i], %%zmm26\n\tvpermb %c[at]+192(%[x]), %[i], %%zmm27\n\t"
+          "vpermb %c[at]+256(%[x]), %[i], %%zmm28\n\tvpermb %c[at]+320(%[x]), %[i], %%zmm29\n\t"
+          "vpermb %c[at]+384(%[x]), %[i], %%zmm30\n\tvpermb %c[at]+448(%[x]), %[i], %%zmm31\n\t"
+          "vpdpbusd %[v], %%zmm24, %[s0]\n\tvpdpbusd %[v], %%zmm25, %[s1]\n\tvpdpbusd %[v], %%zmm26, %[s2]\n\t"
+          "vpdpbusd %[v], %%zmm27, %[s3]\n\tvpdpbusd %[v], %%zmm28, %[s4]\n\tvpdpbusd %[v], %%zmm29, %[s5]\n\t"
+          "vpdpbusd %[v], %%zmm30, %[s6]\n\tvpdpbusd %[v], %%zmm31, %[s7]"
+          : [s0] "+v"(s[At]), [s1] "+v"(s[At + 1]), [s2] "+v"(s[At + 2]), [s3] "+v"(s[At + 3]), [s4] "+v"(s[At + 4]), [s5] "+v"(s[At + 5]),
+            [s6] "+v"(s[At + 6]), [s7] "+v"(s[At + 7])
+          : [i] "v"(index), [v] "v"(value), [x] "r"(windows), [at] "i"(64 * At),
+            "m"(*reinterpret_cast<const std::uint8_t(*)[64 * At + 512]>(windows))
+          : "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
 }
 
-// Gathers 64 bytes of a window. Not the intrinsic: GCC 12 warns of the undefined operand inside it.
-inline __attribute__((always_inline)) __m512i gather(__m512i index, const std::uint8_t* window) {
+inline __attribute__((always_inline)) void multiply4(__m512i* s, __m512i index, __m512i value, const std::uint8_t* windows) {
+  __asm__("vpermb (%[x]), %[i], %%zmm28\n\tvpermb 64(%[x]), %[i], %%zmm29\n\t"
+          "vpermb 128(%[x]), %[i], %%zmm30\n\tvpermb 192(%[x]), %[i], %%zmm31\n\t"
+          "vpdpbusd %[v], %%zmm28, %[s0]\n\tvpdpbusd %[v], %%zmm29, %[s1]\n\tvpdpbusd %[v], %%zmm30, %[s2]\n\tvpdpbusd %[v], %%zmm31, %[s3]"
+          : [s0] "+v"(s[0]), [s1] "+v"(s[1]), [s2] "+v"(s[2]), [s3] "+v"(s[3])
+          : [i] "v"(index), [v] "v"(value), [x] "r"(windows), "m"(*reinterpret_cast<const std::uint8_t(*)[256]>(windows))
+          : "xmm28", "xmm29", "xmm30", "xmm31");
+}
+
+inline __attribute__((always_inline)) void multiply1(__m512i& s, __m512i index, __m512i value, const std::uint8_t* window) {
   __m512i gathered;
   __asm__("vpermb %2, %1, %0" : "=v"(gathered) : "v"(index), "m"(*reinterpret_cast<const __m512i*>(window)));
-  return gathered;
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(gathered), "v"(value));
 }
 
-constexpr __mmask16 kAll = 0xFFFF;  // the maskz forms below, for the same reason
-
-// windows[w][T][64] = 128 + x[t][32 w .. 32 w + 64) of the chunk that begins at x and has `columns` columns (a
-// multiple of 32 are readable). The second half of the last window is never used.
 template <int T>
-void copy_windows(const std::int8_t* x, std::int64_t ldx, std::int64_t columns, std::uint8_t* windows) {
-  const __m256i flip = _mm256_set1_epi8(-128);
-  for (std::int64_t w = 0; 32 * w < columns; ++w)
-    for (int t = 0; t < T; ++t) {
-      const auto* from = reinterpret_cast<const __m256i*>(x + t * ldx + 32 * w);
-      const __m256i half = _mm256_xor_si256(_mm256_load_si256(from), flip);
-      std::uint8_t* to = windows + (w * T + t) * 64;
-      _mm256_store_si256(reinterpret_cast<__m256i*>(to), half);
-      if (w != 0) _mm256_store_si256(reinterpret_cast<__m256i*>(to - T * 64 + 32), half);
-    }
+inline __attribute__((always_inline)) void multiply(__m512i (&s)[T], __m512i index, __m512i value, const std::uint8_t* windows) {
+  if constexpr (T == 16) {
+    multiply8<0>(s, index, value, windows);
+    multiply8<8>(s, index, value, windows);
+  } else if constexpr (T == 8) {
+    multiply8<0>(s, index, value, windows);
+  } else if constexpr (T == 4) {
+    multiply4(s, index, value, windows);
+  } else {
+    UNROLL for (int t = 0; t < T; ++t) multiply1(s[t], index, value, windows + 64 * t);
+  }
 }
 
-// One group of 16 rows: vectors [begin, end) for T tokens. sums: token t at t * stride.
-template <int T>
-void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows, bool first,
-               std::int32_t* sums, std::int64_t stride) {
+// One group of 16 rows: vectors [begin, end) for T tokens. sums: [T][16], from `start` on, or where they stood. Few: the weights come
+// from memory.
+template <int T, bool Few>
+__attribute__((noinline)) void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows,
+                                         const std::int32_t* start, std::int32_t* sums) {
   __m512i sum[T];
-#pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) sum[t] = first ? _mm512_setzero_si512() : _mm512_load_si512(sums + t * stride);
+  UNROLL for (int t = 0; t < T; ++t) sum[t] = _mm512_load_si512(start != nullptr ? start : sums + 16 * t);
   const std::uint8_t* vector = v.vectors + begin * 128;
   for (std::int64_t i = begin; i < end; ++i, vector += 128) {
-    // 16 KB ahead: less does not help a stream from memory.
-    _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384, _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64, _MM_HINT_T0);
+    // 16 KB ahead: less does not help a stream from memory. From the caches it only costs.
+    if (Few) UNROLL for (int line = 0; line < 2; ++line) _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64 * line, _MM_HINT_T0);
     const __m512i index = _mm512_load_si512(vector), value = _mm512_load_si512(vector + 64);
-    const std::uint8_t* window = windows + std::size_t{v.window[i]} * (T * 64);
-#pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) dot(sum[t], gather(index, window + 64 * t), value);
+    multiply<T>(sum, index, value, windows + std::size_t{v.window[i]} * (T * 64));
   }
-#pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) _mm512_store_si512(sums + t * stride, sum[t]);
+  UNROLL for (int t = 0; t < T; ++t) _mm512_store_si512(sums + 16 * t, sum[t]);
 }
 
-// sums: T tokens x block, in sorted order. Brings 16 outputs at a time back into the order of the rows.
-template <int T>
-void write_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t token, const std::int32_t* sums) {
-  for (std::int64_t r = 0; r < v.block; r += 16) {
-    const std::int64_t n = unit * v.block + r;
-    if (n >= v.n) return;
-    const auto mask = static_cast<__mmask16>(v.n - n >= 16 ? 0xFFFF : (1 << (v.n - n)) - 1);
-    const __m512i position = _mm512_maskz_cvtepu8_epi32(kAll, _mm_loadu_si128(reinterpret_cast<const __m128i*>(v.position + n)));
-    const __mmask16 upper = _mm512_test_epi32_mask(position, _mm512_set1_epi32(32));
-    const __m512i offset = _mm512_loadu_si512(v.offset + n);
-    const __m512 scale = _mm512_loadu_ps(v.scale + n);
-    const __m512 bias = task.bias != nullptr ? _mm512_maskz_loadu_ps(mask, task.bias + n) : _mm512_setzero_ps();
-    for (int t = 0; t < T; ++t) {
-      const std::int32_t* from = sums + t * v.block;
-      __m512i sum = _mm512_permutex2var_epi32(_mm512_load_si512(from), position, _mm512_load_si512(from + 16));
-      if (v.block > 32) {
-        const __m512i more = _mm512_permutex2var_epi32(_mm512_load_si512(from + 32), position, _mm512_load_si512(from + 48));
-        sum = _mm512_mask_mov_epi32(sum, upper, more);
-      }
-      const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(task.x_scale[token + t]), scale);
-      __m512 y = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(kAll, _mm512_sub_epi32(sum, offset)), factor);
-      if (task.bias != nullptr) y = _mm512_add_ps(y, bias);
-      _mm512_mask_storeu_ps(task.y + (token + t) * task.ldy + n, mask, y);
-    }
-  }
-}
-
-// Tokens [t, t + T) of units [unit, unit_end), at most kGatheredAvx512SetRows rows.
-template <int T>
+// Tokens [t, t + T) of units [unit, unit_end).
+template <int T, bool Few>
 void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t unit_end, std::int64_t t) {
   auto* windows = static_cast<std::uint8_t*>(task.scratch);
   auto* sums = reinterpret_cast<std::int32_t*>(windows + v.geometry.chunk / 32 * kGatheredAvx512Tokens * 64);
@@ -100,51 +100,45 @@ void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     const std::int64_t columns = v.k - column < v.geometry.chunk ? v.k - column : v.geometry.chunk;
     copy_windows<T>(static_cast<const std::int8_t*>(task.x) + t * task.ldx + column, task.ldx, columns, windows);
     std::int32_t* to = sums;
-    for (std::int64_t u = unit; u < unit_end; ++u, to += T * v.block) {
+    for (std::int64_t u = unit; u < unit_end; ++u) {
       const std::int64_t* segment = v.segment + (u * v.chunks + chunk) * v.groups_per_block;
       for (std::int64_t group = 0; group < v.groups_per_block; ++group)
-        add_group<T>(v, segment[group], segment[group + 1], windows, chunk == 0, to + 16 * group, v.block);
+        add_group<T, Few>(v, segment[group], segment[group + 1], windows, chunk == 0 ? v.start + u * v.block + 16 * group : nullptr,
+                          to + 16 * T * group);
+      if (chunk == v.chunks - 1) {  // while the sums are in L1
+        switch (v.block) {
+          case 32: write_unit<T, 32>(task, v.n, 32 * u, v.position, v.scale, t, to); break;
+          case 64: write_unit<T, 64>(task, v.n, 64 * u, v.position, v.scale, t, to); break;
+          case 128: write_unit<T, 128>(task, v.n, 128 * u, v.position, v.scale, t, to); break;
+          default: write_unit<T, 256>(task, v.n, 256 * u, v.position, v.scale, t, to);
+        }
+      }
+      if (v.chunks > 1) to += T * v.block;  // else they are free again
     }
   }
-  for (std::int64_t u = unit; u < unit_end; ++u, sums += T * v.block) write_unit<T>(task, v, u, t, sums);
 }
 
-// Units from `unit` on whose vectors fill half of a 1 MB L2, so that the next token tile finds them there.
-std::int64_t end_of_set(const LinearTask& task, const GatheredView& v, std::int64_t unit) {
-  const std::int64_t segments = v.chunks * v.groups_per_block, limit = v.segment[unit * segments] + (512 << 10) / 128;
-  std::int64_t end = unit + 1;
-  while (end < task.unit_end && (end + 1 - unit) * v.block <= kGatheredAvx512SetRows && v.segment[(end + 1) * segments] <= limit)
-    ++end;
-  return end;
+template <bool Few>
+void run(const LinearTask& task, const GatheredView& v) {
+  for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
+    const std::int64_t end = end_of_set(task, unit, kGatheredAvx512SetRows / v.block, v.segment, v.chunks * v.groups_per_block, 128);
+    std::int64_t t = 0;
+    if constexpr (!Few)
+      for (; task.m - t >= 16; t += 16) run_tile<16, Few>(task, v, unit, end, t);
+    if (task.m - t >= 8) run_tile<8, Few>(task, v, unit, end, t), t += 8;
+    if (task.m - t >= 4) run_tile<4, Few>(task, v, unit, end, t), t += 4;
+    if (task.m - t >= 2) run_tile<2, Few>(task, v, unit, end, t), t += 2;
+    if (task.m - t >= 1) run_tile<1, Few>(task, v, unit, end, t);
+    unit = end;
+  }
 }
 
 }  // namespace
 
 void run_gathered_q8_avx512vnni(const LinearTask& task) {
   const auto& v = *static_cast<const GatheredView*>(task.weight);
-  for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
-    const std::int64_t end = end_of_set(task, v, unit);
-    for (std::int64_t t = 0; t < task.m;) {
-      const std::int64_t left = task.m - t;
-      if (left >= 16) {
-        run_tile<16>(task, v, unit, end, t);
-        t += 16;
-      } else if (left >= 8) {
-        run_tile<8>(task, v, unit, end, t);
-        t += 8;
-      } else if (left >= 4) {
-        run_tile<4>(task, v, unit, end, t);
-        t += 4;
-      } else if (left >= 2) {
-        run_tile<2>(task, v, unit, end, t);
-        t += 2;
-      } else {
-        run_tile<1>(task, v, unit, end, t);
-        t += 1;
-      }
-    }
-    unit = end;
-  }
+  if (task.m < 16) return run<true>(task, v);
+  run<false>(task, v);
 }
 
 }  // namespace aerogel

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::int64_t kStride = kGatheredAvxVnniStride;
 constexpr std::int64_t kTokens = kGatheredAvxVnniTokens;
+alignas(32) constexpr std::int32_t kZeros[8] = {};
 
 struct Window {
   std::uint8_t column[16];
@@ -32,17 +33,17 @@ inline __attribute__((always_inline)) void add_vector(__m256i& sum, const std::u
       : [index] "x"(index), [value] "x"(value), [window] "m"(*reinterpret_cast<const Window*>(window)));
 }
 
-// sorted[T][8] = the sums of one group and T tokens (1, 2, 4 or 8) over vectors [window, end). columns: the chunk of token 0.
+// sorted[T][8] = `start` + the sums of one group and T tokens (1, 2, 4 or 8) over vectors [window, end). columns: the chunk of token 0.
 // Not inlined: the loop needs most registers. Few tokens take several vectors at a time to cover the latency of vpdpbusd.
 template <int T>
 __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std::uint16_t* window, const std::uint16_t* end,
-                                           const std::uint8_t* columns, std::int32_t* sorted) {
+                                           const std::uint8_t* columns, const std::int32_t* start, std::int32_t* sorted) {
   constexpr int S = T == 8 ? 1 : T == 4 ? 2 : 4;
   __m256i sum[S][T];
 #pragma GCC unroll 4
   for (int s = 0; s < S; ++s)
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) sum[s][t] = _mm256_setzero_si256();
+    for (int t = 0; t < T; ++t) sum[s][t] = s == 0 ? load(start) : _mm256_setzero_si256();
   for (const std::uint16_t* const whole = end - (end - window) % S; window != whole; window += S, vector += 64 * S)
 #pragma GCC unroll 4
     for (int s = 0; s < S; ++s) {
@@ -71,9 +72,8 @@ __attribute__((noinline)) void add_vectors(const std::uint8_t* vector, const std
 template <int T>
 void write(const LinearTask& task, const GatheredView& v, std::int64_t n, std::int64_t t, const __m256i* sum) {
   const Writer writer(task, v, n);
-  const __m256i offset = load(v.offset + n);
 #pragma GCC unroll 8
-  for (int j = 0; j < T; ++j) writer(t + j, _mm256_sub_epi32(sum[j], offset));
+  for (int j = 0; j < T; ++j) writer(t + j, sum[j]);
 }
 
 // T tokens from token t on, one unit. x: their rows of chunk 0. The sums are brought back into the order of the rows through
@@ -87,7 +87,8 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     const std::int64_t* segment = v.segment + (unit * v.chunks + chunk) * v.groups_per_block;
     const std::uint8_t* row_at = v.row_at + unit * block;
     for (std::int64_t group = 0; group < v.groups_per_block; ++group, row_at += 8) {
-      add_vectors<T>(v.vectors + segment[group] * 64, v.window + segment[group], v.window + segment[group + 1], x, sorted);
+      add_vectors<T>(v.vectors + segment[group] * 64, v.window + segment[group], v.window + segment[group + 1], x,
+                     chunk == 0 ? v.start + unit * block + 8 * group : kZeros, sorted);
       if (T >= 4) {
         __m256i row[8];
         transpose8(sorted, 8, row);
@@ -99,7 +100,7 @@ void run_unit(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
       } else {
         for (int lane = 0; lane < 8; ++lane) {
           std::int32_t* to = sums + row_at[lane];
-          // Unsigned: with their offset in it the sums may wrap.
+          // Unsigned: before they are whole the sums may wrap.
           for (int j = 0; j < T; ++j)
             to[j * block] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sorted[8 * j + lane]) +
                                                       (chunk == 0 ? 0u : static_cast<std::uint32_t>(to[j * block])));

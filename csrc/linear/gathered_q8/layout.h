@@ -14,8 +14,8 @@
 // A byte shuffle of the window by `index` fetches, for every row, the activations its four values need.
 // Windows slide: each starts at the first nonzero left in any row of the group, rounded down to the step.
 //
-// Rows are sorted by their number of nonzeros inside a *block* (32 or 64 rows, the unit of LinearTask), because
-// a group is as long as its longest row; groups of R sorted rows follow each other. K is cut into *chunks*, so
+// Rows are sorted by their number of nonzeros inside a *block* (32 or 64 rows, for AVX-512 up to 256 as sort_block.h
+// chooses; the unit of LinearTask), because a group is as long as its longest row; groups of R sorted rows follow each other. K is cut into *chunks*, so
 // that the windows of a token tile stay in L1:
 //
 //     vectors:  block 0 [ chunk 0 [ group 0 | group 1 .. ] chunk 1 [ group 0 | .. ] ]  block 1 [ .. ]
@@ -54,8 +54,9 @@ struct GatheredView {
   const std::uint8_t* vectors;    // [vectors][ index 4R or 2R bytes | value 4R bytes ], the first 64-byte aligned
   const std::uint8_t* row_at;     // [units * block]: sorted position -> row of the block. A permutation of 0..block-1
   const std::uint8_t* position;   // [units * block]: row of the block -> sorted position, the inverse
-  const std::int32_t* offset;     // [units * block]: 128 * sum of the row's weights; 0 beyond N
-  const float* scale;             // [units * block]; 0 beyond N
+  const std::int32_t* start;      // [units * block], by sorted position: -128 * sum of the row's weights, where a sum of
+                                  // activations + 128 starts; 0 beyond N
+  const float* scale;             // [units * block], by row; 0 beyond N
 };
 
 static inline std::int64_t gathered_index_bytes(const GatheredGeometry& g) { return g.half_bytes ? 2 * g.rows : 4 * g.rows; }
@@ -78,9 +79,10 @@ static inline std::size_t gathered_scratch_avx2(std::int64_t k, std::int64_t blo
   return static_cast<std::size_t>(gathered_avx2_stride(k) * kGatheredAvx2Tokens + block * 8 * 4);
 }
 
-// AVX-512: the windows of one chunk for 16 tokens, and the sums of a set of units for 16 tokens.
+// AVX-512: the windows of one chunk for 16 tokens (gathered_avx512.h), and their sums, [group][token][16]: of one unit at a time where
+// there is one chunk, else of a set of units.
 constexpr std::int64_t kGatheredAvx512Tokens = 16;
-constexpr std::int64_t kGatheredAvx512SetRows = 512;
+constexpr std::int64_t kGatheredAvx512SetRows = 1024;
 static inline std::size_t gathered_scratch_avx512(std::int64_t chunk) {
   return static_cast<std::size_t>(chunk / 32 * kGatheredAvx512Tokens * 64 + kGatheredAvx512SetRows * kGatheredAvx512Tokens * 4);
 }

@@ -6,6 +6,7 @@
 #include "base/aligned.h"
 #include "base/error.h"
 #include "linear/gathered_q8/layout.h"
+#include "linear/gathered_q8/sort_block.h"
 #include "linear/weight.h"
 
 namespace aerogel {
@@ -134,26 +135,26 @@ AlignedBuffer<T> copy_of(const std::vector<T>& from) {
 class GatheredWeight final : public Weight {
  public:
   using Scratch = std::size_t (*)(const GatheredView& view);
+  using Block = std::int64_t (*)(const WeightSource& source, const GatheredGeometry& geometry);
 
-  GatheredWeight(const WeightSource& source, const GatheredGeometry& geometry, Scratch scratch)
+  GatheredWeight(const WeightSource& source, const GatheredGeometry& geometry, Block block, Scratch scratch)
       : Weight(source.n(), source.k(), source.nonzeros()), scratch_(scratch) {
     GatheredView& v = view_;
     v.geometry = geometry;
     v.n = source.n();
     v.k = source.k();
-    // Sorting more rows together packs a little better, more units balance threads better.
-    v.block = v.n >= 1024 ? 64 : 32;
-    v.groups_per_block = v.block / geometry.rows;
     v.chunks = (v.k + geometry.chunk - 1) / geometry.chunk;
     v.geometry.chunk = static_cast<std::int32_t>(round_up<std::int64_t>((v.k + v.chunks - 1) / v.chunks, 64));
     v.chunks = (v.k + v.geometry.chunk - 1) / v.geometry.chunk;
+    v.block = block(source, v.geometry);
+    v.groups_per_block = v.block / geometry.rows;
     units_ = (v.n + v.block - 1) / v.block;
     const std::size_t padded = static_cast<std::size_t>(units_ * v.block);
 
     segment_ = AlignedBuffer<std::int64_t>(static_cast<std::size_t>(units_ * v.chunks * v.groups_per_block + 1));
     row_at_ = AlignedBuffer<std::uint8_t>(padded);
     position_ = AlignedBuffer<std::uint8_t>(padded);
-    offset_ = AlignedBuffer<std::int32_t>::zeros(padded);
+    start_ = AlignedBuffer<std::int32_t>::zeros(padded);
     scale_ = AlignedBuffer<float>::zeros(padded);
 
     Vectors vectors;
@@ -171,13 +172,13 @@ class GatheredWeight final : public Weight {
     v.vectors = vectors_.data();
     v.row_at = row_at_.data();
     v.position = position_.data();
-    v.offset = offset_.data();
+    v.start = start_.data();
     v.scale = scale_.data();
   }
 
   const void* view() const override { return &view_; }
   std::vector<Bytes> arrays() const override {
-    return {bytes_of(segment_), bytes_of(window_), bytes_of(vectors_), bytes_of(row_at_), bytes_of(position_), bytes_of(offset_), bytes_of(scale_)};
+    return {bytes_of(segment_), bytes_of(window_), bytes_of(vectors_), bytes_of(row_at_), bytes_of(position_), bytes_of(start_), bytes_of(scale_)};
   }
   std::int64_t units() const override { return units_; }
 
@@ -217,16 +218,12 @@ class GatheredWeight final : public Weight {
       source.row_q8(n, codes_.data());
       row.resize(static_cast<std::size_t>(view_.k) + 1);
       std::size_t count = 0;
-      std::int32_t sum = 0;
       for (std::int64_t k = 0; k < view_.k; ++k) {
         const std::int32_t weight = codes_[static_cast<std::size_t>(k)];
         row[count] = {static_cast<std::int32_t>(k), weight};  // no branch: a mask of nonzeros cannot be predicted
         count += weight != 0;
-        sum += weight;
       }
       row.resize(count);
-      // 128 * sum may wrap: so does the sum that it is taken off from, and the difference fits.
-      offset_[static_cast<std::size_t>(n)] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * 128u);
       scale_[static_cast<std::size_t>(n)] = source.scale(n);
     }
   }
@@ -236,7 +233,13 @@ class GatheredWeight final : public Weight {
     std::uint8_t* const row_at = row_at_.data() + unit * v.block;
     for (std::int64_t r = 0; r < v.block; ++r) row_at[r] = static_cast<std::uint8_t>(r);
     std::stable_sort(row_at, row_at + v.block, [&](int a, int b) { return rows[a].size() > rows[b].size(); });
-    for (std::int64_t p = 0; p < v.block; ++p) position_[unit * v.block + row_at[p]] = static_cast<std::uint8_t>(p);
+    for (std::int64_t p = 0; p < v.block; ++p) {
+      position_[unit * v.block + row_at[p]] = static_cast<std::uint8_t>(p);
+      std::int32_t sum = 0;
+      for (const Nonzero& nonzero : rows[row_at[p]]) sum += nonzero.weight;
+      // 128 * sum may wrap: so does the sum that starts from it, and the result fits.
+      start_[unit * v.block + p] = static_cast<std::int32_t>(0u - static_cast<std::uint32_t>(sum) * 128u);
+    }
 
     std::vector<Lane> lanes(static_cast<std::size_t>(v.geometry.rows));
     for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
@@ -262,36 +265,36 @@ class GatheredWeight final : public Weight {
   AlignedBuffer<std::int64_t> segment_;
   AlignedBuffer<std::uint16_t> window_;
   AlignedBuffer<std::uint8_t> vectors_, row_at_, position_;
-  AlignedBuffer<std::int32_t> offset_;
+  AlignedBuffer<std::int32_t> start_;
   AlignedBuffer<float> scale_;
 };
 
-std::unique_ptr<Weight> pack(const WeightSource& source, const GatheredGeometry& geometry, GatheredWeight::Scratch scratch) {
+std::unique_ptr<Weight> pack(const WeightSource& source, const GatheredGeometry& geometry, GatheredWeight::Block block, GatheredWeight::Scratch scratch) {
   if (source.n() < 1) throw ShapeError("gathered_q8: expected at least 1 row, got 0");
   if (!source.quantized()) throw DataError("gathered_q8: expected int8 weights, got float");
-  return std::make_unique<GatheredWeight>(source, geometry, scratch);
+  return std::make_unique<GatheredWeight>(source, geometry, block, scratch);
 }
 
 }  // namespace
 
 std::unique_ptr<Weight> pack_gathered_q8_avx2(const WeightSource& source) {
-  return pack(source, kAvx2, [](const GatheredView& v) { return gathered_scratch_avx2(v.k, v.block); });
+  return pack(source, kAvx2, usual_sort_block, [](const GatheredView& v) { return gathered_scratch_avx2(v.k, v.block); });
 }
 
 std::unique_ptr<Weight> pack_gathered_q8_avx512vnni(const WeightSource& source) {
-  return pack(source, kAvx512, [](const GatheredView& v) { return gathered_scratch_avx512(v.geometry.chunk); });
+  return pack(source, kAvx512, cheapest_sort_block, [](const GatheredView& v) { return gathered_scratch_avx512(v.geometry.chunk); });
 }
 
 std::unique_ptr<Weight> pack_gathered_q8_scalar(const WeightSource& source) {
-  return pack(source, kAvx512, [](const GatheredView&) { return std::size_t{0}; });
+  return pack(source, kAvx512, cheapest_sort_block, [](const GatheredView&) { return std::size_t{0}; });
 }
 
 std::unique_ptr<Weight> pack_gathered_q8_avxvnni(const WeightSource& source) {
-  return pack(source, kAvxVnni, [](const GatheredView& v) { return gathered_scratch_avxvnni(v.chunks, v.block); });
+  return pack(source, kAvxVnni, usual_sort_block, [](const GatheredView& v) { return gathered_scratch_avxvnni(v.chunks, v.block); });
 }
 
 std::unique_ptr<Weight> pack_gathered_q8_neondot(const WeightSource& source) {
-  return pack(source, kNeonDot, [](const GatheredView& v) { return gathered_scratch_neondot(v.geometry.chunk); });
+  return pack(source, kNeonDot, usual_sort_block, [](const GatheredView& v) { return gathered_scratch_neondot(v.geometry.chunk); });
 }
 
 }  // namespace aerogel

@@ -4,11 +4,9 @@
 // Where both instructions go to port 5 or share it (Intel server cores: vpermb port 5, vpdpbusd ports 0 and 5), R + 1 of them take
 // (R + 1) / 2 cycles: 64 products in 1, .75 and .625 cycles for R = 1, 2 and 4, where the dense kernel needs .5.
 // The gathers of some tokens stand before their products: alternating, a product often takes the port that only a gather can use.
-//
-// Scratch holds, for one chunk of K and T tokens, every window of step 32 whole ([window][T][64]), so that no load crosses a cache
-// line: columns stand there twice. 768 columns x 8 tokens x 2 = 12 KB stay in L1.
 #include <immintrin.h>
 
+#include "linear/gathered_avx512.h"
 #include "linear/gathered_rows_q8/layout.h"
 
 // A loop left rolled would keep the sums in memory.
@@ -18,7 +16,6 @@ namespace aerogel {
 namespace {
 
 constexpr std::int64_t kBlock = kGatheredRowsBlock;
-constexpr __mmask16 kAll = 0xFFFF;  // maskz forms: GCC 12 warns of the undefined operand inside the others
 
 // Token t of T: sums at s[t][R]. Intrinsics would let GCC 12 copy the accumulators and mix gathers with products.
 inline __attribute__((always_inline)) void multiply(__m512i (*s)[2], __m512i index, const __m512i (&w)[2], const std::uint8_t* windows) {
@@ -50,27 +47,14 @@ inline __attribute__((always_inline)) void multiply_one(__m512i (&s)[R], __m512i
   UNROLL for (int r = 0; r < R; ++r) __asm__("vpdpbusd %2, %1, %0" : "+v"(s[r]) : "v"(gathered), "v"(w[r]));
 }
 
-// windows[w][T][64] = 128 + x[t][32 w .. 32 w + 64) of the chunk that begins at x and has `columns` columns. The second half of the
-// last window is never used, and may lie behind x.
-template <int T>
-void copy_windows(const std::int8_t* x, std::int64_t ldx, std::int64_t columns, std::uint8_t* windows) {
-  const __m512i flip = _mm512_set1_epi8(-128);
-  const std::int64_t last = (columns - 1) / 32;
-  for (int t = 0; t < T; ++t, x += ldx, windows += 64) {
-    for (std::int64_t w = 0; w < last; ++w)
-      _mm512_store_si512(windows + w * T * 64, _mm512_xor_si512(_mm512_loadu_si512(x + 32 * w), flip));
-    _mm512_store_si512(windows + last * T * 64, _mm512_xor_si512(_mm512_maskz_loadu_epi8(0xFFFFFFFFu, x + 32 * last), flip));
-  }
-}
-
-// One group: vectors [begin, end) for T tokens. sums: token t at 64 t; `start`, else they go on. Few: the weights come from memory.
+// One group: vectors [begin, end) for T tokens. sums: [R][T][16], from `start` [R][16] on, or where they stood. Few: the weights come from memory.
 template <int R, int T, bool Few>
 __attribute__((noinline)) void add_group(const GatheredRowsView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows,
                                          const std::int32_t* start, std::int32_t* sums) {
   constexpr int kBytes = 64 + 64 * R, kStep = 8 / R;
   __m512i s[T][R];
   UNROLL for (int t = 0; t < T; ++t) UNROLL for (int r = 0; r < R; ++r)
-    s[t][r] = start != nullptr ? _mm512_load_si512(start + 16 * r) : _mm512_load_si512(sums + kBlock * t + 16 * r);
+    s[t][r] = _mm512_load_si512(start != nullptr ? start + 16 * r : sums + 16 * (T * r + t));
   const std::uint8_t* vector = v.vectors + begin * kBytes;
   for (std::int64_t i = begin; i < end; ++i, vector += kBytes) {
     // 16 KB ahead: less does not help a stream from memory. From the caches it only costs.
@@ -85,30 +69,7 @@ __attribute__((noinline)) void add_group(const GatheredRowsView& v, std::int64_t
       UNROLL for (int t = 0; t < T; ++t) multiply_one<R>(s[t], index, w, window + 64 * t);
     }
   }
-  UNROLL for (int t = 0; t < T; ++t) UNROLL for (int r = 0; r < R; ++r) _mm512_store_si512(sums + kBlock * t + 16 * r, s[t][r]);
-}
-
-// sums: T tokens x 64 places. Brings 16 outputs at a time back into the order of the rows.
-template <int T>
-void write_unit(const LinearTask& task, const GatheredRowsView& v, std::int64_t unit, std::int64_t token, const std::int32_t* sums) {
-  for (std::int64_t r = 0; r < kBlock; r += 16) {
-    const std::int64_t n = unit * kBlock + r;
-    if (n >= v.n) return;
-    const auto mask = static_cast<__mmask16>(v.n - n >= 16 ? 0xFFFF : (1 << (v.n - n)) - 1);
-    const __m512i place = _mm512_maskz_cvtepu8_epi32(kAll, _mm_loadu_si128(reinterpret_cast<const __m128i*>(v.place + n)));
-    const __mmask16 upper = _mm512_test_epi32_mask(place, _mm512_set1_epi32(32));
-    const __m512 scale = _mm512_loadu_ps(v.scale + n);
-    const __m512 bias = task.bias != nullptr ? _mm512_maskz_loadu_ps(mask, task.bias + n) : _mm512_setzero_ps();
-    for (int t = 0; t < T; ++t) {
-      const std::int32_t* from = sums + kBlock * t;
-      const __m512i low = _mm512_permutex2var_epi32(_mm512_load_si512(from), place, _mm512_load_si512(from + 16));
-      const __m512i high = _mm512_permutex2var_epi32(_mm512_load_si512(from + 32), place, _mm512_load_si512(from + 48));
-      const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(task.x_scale[token + t]), scale);
-      __m512 y = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(kAll, _mm512_mask_mov_epi32(low, upper, high)), factor);
-      if (task.bias != nullptr) y = _mm512_add_ps(y, bias);
-      _mm512_mask_storeu_ps(task.y + (token + t) * task.ldy + n, mask, y);
-    }
-  }
+  UNROLL for (int t = 0; t < T; ++t) UNROLL for (int r = 0; r < R; ++r) _mm512_store_si512(sums + 16 * (T * r + t), s[t][r]);
 }
 
 // Tokens [t, t + T) of units [unit, unit_end).
@@ -124,26 +85,18 @@ void run_tile(const LinearTask& task, const GatheredRowsView& v, std::int64_t un
       const std::int64_t* segment = v.segment + (u * v.chunks + chunk) * v.groups;
       for (std::int64_t group = 0; group < v.groups; ++group)
         add_group<R, T, Few>(v, segment[group], segment[group + 1], windows, chunk == 0 ? v.start + u * kBlock + 16 * R * group : nullptr,
-                             to + 16 * R * group);
-      if (chunk == v.chunks - 1) write_unit<T>(task, v, u, t, to);
+                             to + 16 * R * T * group);
+      if (chunk == v.chunks - 1) write_unit<T, kBlock>(task, v.n, u * kBlock, v.place, v.scale, t, to);
       if (v.chunks > 1) to += T * kBlock;  // else the sums, just written, are free again
     }
   }
-}
-
-// Units from `unit` on whose vectors fill three quarters of a 1 MB L2, so that the next token tile finds them there.
-std::int64_t end_of_set(const LinearTask& task, const GatheredRowsView& v, std::int64_t unit) {
-  const std::int64_t segments = v.chunks * v.groups, limit = v.segment[unit * segments] + (768 << 10) / gathered_rows_vector_bytes(v.rows);
-  std::int64_t end = unit + 1;
-  while (end < task.unit_end && (v.chunks == 1 || end - unit < kGatheredRowsUnits) && v.segment[(end + 1) * segments] <= limit) ++end;
-  return end;
 }
 
 template <int R, bool Few>
 void run(const LinearTask& task, const GatheredRowsView& v) {
   constexpr int T = R == 2 ? 8 : 6;  // 16 and 24 registers of sums
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
-    const std::int64_t end = end_of_set(task, v, unit);
+    const std::int64_t end = end_of_set(task, unit, kGatheredRowsSetRows / kBlock, v.segment, v.chunks * v.groups, gathered_rows_vector_bytes(R));
     std::int64_t t = 0;
     for (; task.m - t >= T; t += T) run_tile<R, T, Few>(task, v, unit, end, t);
     if (task.m - t >= 4) run_tile<R, 4, Few>(task, v, unit, end, t), t += 4;

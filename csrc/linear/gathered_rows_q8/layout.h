@@ -18,7 +18,8 @@
 //     vectors:  block 0 [ chunk 0 [ group 0 | group 1 .. ] chunk 1 [ group 0 | .. ] ]  block 1 [ .. ]
 //     segment[(block * chunks + chunk) * groups + group] is the first vector of that part; one more ends it.
 //
-// Sums of a block stand in *places*: [group][row of the set][16 lanes].
+// Sums of a block stand in *places*: [group][row of the set][16 lanes]. In scratch each 16 of them have those of all tokens of a tile
+// after each other: [group][row of the set][token][16 lanes].
 #pragma once
 
 #include <cstddef>
@@ -46,12 +47,13 @@ constexpr std::int64_t kGatheredRowsBlock = 64;
 constexpr std::int64_t kGatheredRowsStep = 32;
 static inline std::int64_t gathered_rows_vector_bytes(std::int64_t rows) { return 64 + 64 * rows; }
 
-// AVX-512: the windows of one chunk for 8 tokens, and their sums of a set of units.
+// AVX-512: the windows of one chunk for 8 tokens (gathered_avx512.h), and their sums: of one unit at a time where there is one chunk, else
+// of a set of units.
 constexpr std::int64_t kGatheredRowsTokens = 8;
-constexpr std::int64_t kGatheredRowsUnits = 8;
+constexpr std::int64_t kGatheredRowsSetRows = 1024;
 static inline std::size_t gathered_rows_scratch(std::int64_t chunk) {
   return static_cast<std::size_t>(chunk / kGatheredRowsStep * kGatheredRowsTokens * 64 +
-                                  kGatheredRowsUnits * kGatheredRowsBlock * kGatheredRowsTokens * 4);
+                                  kGatheredRowsSetRows * kGatheredRowsTokens * 4);
 }
 
 }  // namespace aerogel

@@ -25,7 +25,7 @@ struct Levels {
     bytes += 64;
   }
   template <int I>
-  Pair pair() {
+  INLINE Pair pair() {
     const __m256i odd = _mm256_set1_epi16(-256);
     Pair made;
     made.low = I == 0 ? _mm256_slli_epi16(low, 8) : Keep ? low : _mm256_and_si256(low, odd);
@@ -40,20 +40,39 @@ struct Levels {
   }
 };
 
+// One token uses a level once: it is multiplied where it was spread, and written nowhere.
+struct Spreading {
+  static constexpr int kShift = 8;
+  Spread spread;
+  __m256i low, high;
+
+  INLINE void enter() { spread.sixty_four(low, high); }
+  template <int I>
+  INLINE Pair pair() {
+    const __m256i odd = _mm256_set1_epi16(-256);
+    return {I == 0 ? _mm256_slli_epi16(low, 8) : _mm256_and_si256(low, odd),
+            I == 0 ? _mm256_slli_epi16(high, 8) : _mm256_and_si256(high, odd)};
+  }
+};
+
 struct Panels {
   Expander expander;
   std::uint8_t* bytes;
 
   void begin(std::int64_t panel) { expander.begin(panel); }
-  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
+    if (t == 1) {
+      Spreading one{expander.spread(columns), _mm256_setzero_si256(), _mm256_setzero_si256()};
+      return tile<1>(one, x, columns, ends);
+    }
     expander.chunk(columns, bytes);
     Levels<false> chunk{bytes, nullptr, _mm256_setzero_si256(), _mm256_setzero_si256()};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
   }
-  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     expander.chunk(columns, bytes);
     Levels<true> chunk{bytes, words, _mm256_setzero_si256(), _mm256_setzero_si256()};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
   }
 };
 

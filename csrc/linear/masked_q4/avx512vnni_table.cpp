@@ -12,18 +12,19 @@ void run_masked_q4_table_avx512vnni(const LinearTask& task);  // called by avx51
 namespace {
 
 struct Panels {
+  static constexpr bool kInPlace = false;
   Expander expander;
   std::int8_t* room;  // for a chunk
 
   void begin(std::int64_t panel) { expander.begin(panel); }
-  const std::int8_t* keep(std::int64_t t, std::int8_t* to, const std::int8_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  const std::int8_t* keep(std::int64_t t, std::int8_t* to, const std::int8_t* x, std::int64_t columns, const Ends& ends) {
     expander.chunk(columns, reinterpret_cast<std::uint8_t*>(to));
     Codes<false> chunk{to};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     return to;
   }
-  void stream(std::int64_t t, const std::int8_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
-    keep(t, room, x, columns, sums, accumulate);
+  void stream(std::int64_t t, const std::int8_t* x, std::int64_t columns, const Ends& ends) {
+    keep(t, room, x, columns, ends);
   }
 };
 

@@ -2,7 +2,7 @@
 // be shared with code compiled for another instruction set.
 //
 // First the values of a chunk become bytes (5 instructions for 32); then, 16 weights at a time, a byte shuffle by two tables of 256
-// entries brings them to where two bytes of mask want them, 11 instructions.
+// entries brings them to where two bytes of mask want them, 12 instructions.
 #pragma once
 
 #include <immintrin.h>
@@ -33,6 +33,38 @@ struct Shuffles {
 constexpr Shuffles kShuffles;
 
 inline __m128i load_sixteen(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+
+// Weights of a chunk whose values are bytes already, in order, into registers.
+struct Spread {
+  const std::uint8_t* bits;
+  const std::uint8_t* values;
+
+  inline __attribute__((always_inline)) static __m128i sixteen(const std::uint8_t* from, std::uint8_t first, std::uint8_t second) {
+    const __m128i places = _mm_add_epi8(load_sixteen(kShuffles.low[first]), load_sixteen(kShuffles.high[second]));
+    return _mm_shuffle_epi8(load_sixteen(from), places);
+  }
+  // Four times 16. The bits of all before are counted at once, not 16 by 16: popcnt of 16 bits waits for what its destination was.
+  inline __attribute__((always_inline)) void sixty_four(__m256i& low, __m256i& high) {
+    std::uint64_t word;
+    __builtin_memcpy(&word, bits, 8);
+    const __m128i a = sixteen(values, bits[0], bits[1]);
+    const __m128i b = sixteen(values + __builtin_popcountll(word << 48), bits[2], bits[3]);
+    const __m128i c = sixteen(values + __builtin_popcountll(word << 32), bits[4], bits[5]);
+    const __m128i d = sixteen(values + __builtin_popcountll(word << 16), bits[6], bits[7]);
+    values += __builtin_popcountll(word);
+    bits += 8;
+    low = _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
+    high = _mm256_inserti128_si256(_mm256_castsi128_si256(c), d, 1);
+  }
+};
+
+// A byte of each of 16 rows, to where four of a row stand.
+inline void four_a_row(const std::int8_t* row, __m256i& low, __m256i& high) {
+  const __m256i rows = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
+  const __m256i all = _mm256_broadcastsi128_si256(load_sixteen(row));
+  low = _mm256_shuffle_epi8(all, rows);
+  high = _mm256_shuffle_epi8(all, _mm256_add_epi8(rows, _mm256_set1_epi8(8)));
+}
 
 // A panel, chunk by chunk.
 struct Expander {
@@ -70,30 +102,32 @@ struct Expander {
     return first;
   }
 
+  // The next chunk, for a kernel that spreads it itself.
+  Spread spread(std::int64_t columns) {
+    const std::uint8_t* const values = unpack(columns);
+    const Spread made = {reinterpret_cast<const std::uint8_t*>(mask), values};
+    mask += columns / 4;
+    return made;
+  }
+
   // 16 rows x `columns` bytes: indices of integers, levels of a table.
   void chunk(std::int64_t columns, std::uint8_t* bytes) {
-    const std::uint8_t* values = unpack(columns);
-    const __m128i four = _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);  // rows of 16 bytes
-    __m128i zero[4] = {};
-    const auto* bits = reinterpret_cast<const std::uint8_t*>(mask);
+    Spread from = spread(columns);
+    __m256i low = _mm256_set1_epi8(w.same_zero), high = low;
     for (std::int64_t k = 0; k < columns; k += kQ4Block) {
-      const __m128i zeros = w.zero != nullptr ? load_sixteen(w.zero + group * kDenseQ4Avx2.rows) : _mm_set1_epi8(w.same_zero);
-      for (int i = 0; i < 4; ++i) zero[i] = _mm_shuffle_epi8(zeros, _mm_add_epi8(four, _mm_set1_epi8(static_cast<char>(4 * i))));
-      for (std::int64_t step = 0; step < kQ4Block; step += 4, bits += 8, bytes += 64)
-        for (int i = 0; i < 4; ++i) {
-          const std::uint8_t low = bits[2 * i], high = bits[2 * i + 1];
-          const __m128i places = _mm_add_epi8(load_sixteen(kShuffles.low[low]), load_sixteen(kShuffles.high[high]));
-          const __m128i spread = _mm_shuffle_epi8(load_sixteen(values), places);
-          values += __builtin_popcount(low | static_cast<unsigned>(high) << 8);
-          _mm_store_si128(reinterpret_cast<__m128i*>(bytes) + i, _mm_xor_si128(spread, zero[i]));
-        }
+      if (w.zero != nullptr) four_a_row(w.zero + group * kDenseQ4Avx2.rows, low, high);
+      for (std::int64_t step = 0; step < kQ4Block; step += 4, bytes += 64) {
+        __m256i first, second;
+        from.sixty_four(first, second);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), _mm256_xor_si256(first, low));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(bytes + 32), _mm256_xor_si256(second, high));
+      }
       left -= kQ4Block;
       if (left == 0) {
         left = w.group;
         ++group;
       }
     }
-    mask += columns / 4;
   }
 };
 

@@ -10,8 +10,8 @@
 // That is at most 17 Gweights/s at 2.5 GHz whatever the sparsity, so on this instruction set the format saves memory, not time.
 //
 // Measured on a 2-core Zen 3, times as fast as dense_q8. One token, 4096 x 4096 from DRAM (a bare read 13-17 GB/s a core): .80 to
-// .89 at 50-90 % with one thread, .72 to .84 with two; best 10th percentiles of another, busier hour 1.1 to 1.3 with one. From
-// L2 and L3 (768 x 768) 1.0 to 1.25. With more tokens the cost of expanding is spread: .87 at 16, .93 to .99 at 128.
+// .89 at 50-90 % with one thread, .72 to .84 with two; best 10th percentiles of another, busier hour 1.1 to 1.3 with one. In cache
+// (768 x 768) .36: the 17 Gweights/s of above. With more tokens the cost of expanding is spread: .67 at 4, .83 at 16, .93 to .99 at 128.
 #include <immintrin.h>
 
 #include "linear/dense_q8/tile_avx2.h"
@@ -65,7 +65,7 @@ struct Expanded {
 
   void enter() { _mm_prefetch(reinterpret_cast<const char*>(values + kNearBytes), _MM_HINT_T0); }
   template <int I>
-  Pair pair() {
+  INLINE Pair pair() {
     Pair made;
     std::uint32_t bits;
     __builtin_memcpy(&bits, mask, 4);
@@ -96,15 +96,15 @@ struct Panels {
     mask = reinterpret_cast<const std::uint8_t*>(w.mask + panel * kRows * w.k_padded / 64);
     values = w.values + w.panel_begin[panel];
   }
-  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void stream(std::int64_t t, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     Expanded<false> chunk{mask, values, nullptr};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     mask = chunk.mask;
     values = chunk.values;
   }
-  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, std::int32_t* sums, bool accumulate) {
+  void keep(std::int64_t t, std::int16_t* words, const std::int16_t* x, std::int64_t columns, const Ends& ends) {
     Expanded<true> chunk{mask, values, words};
-    tile_of(t, chunk, x, columns, sums, accumulate);
+    tile_of(t, chunk, x, columns, ends);
     mask = chunk.mask;
     values = chunk.values;
   }

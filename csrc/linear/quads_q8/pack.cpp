@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "base/aligned.h"
@@ -17,6 +18,9 @@ constexpr std::int32_t kLight = 128;
 
 // A chunk of 32 tokens fills three quarters of a 32 KB L1.
 constexpr std::int64_t kChunk = 768;
+
+// Lists with equal numbers of light pairs.
+constexpr std::size_t kEqual = 8;
 
 struct Nonzero {
   std::int32_t column;
@@ -44,9 +48,10 @@ class QuadsWeight final : public Weight {
     light_ = AlignedBuffer<std::uint32_t>(lists);
     offset_ = AlignedBuffer<std::int32_t>::zeros(padded);
     scale_ = AlignedBuffer<float>::zeros(padded);
-    // Chunks outside would decode every row as often as there are chunks: rows outside, then the lists are put in order.
+    row_ = AlignedBuffer<std::uint8_t>(lists);
+    // Chunks outside would decode every row as often as there are chunks: sets of rows outside, then the lists are put in order.
     std::vector<std::vector<Quad>> of_chunk(static_cast<std::size_t>(v.chunks));
-    for (std::int64_t n = 0; n < v.n; ++n) add_row(source, n, of_chunk);
+    for (std::int64_t set = 0; set < v.n; set += kQuadsSet) add_set(source, set, of_chunk);
     std::size_t count = 0;
     for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
       for (std::size_t list = static_cast<std::size_t>(chunk * v.n); list < static_cast<std::size_t>((chunk + 1) * v.n); ++list) {
@@ -63,6 +68,7 @@ class QuadsWeight final : public Weight {
 
     v.begin = begin_.data();
     v.light = light_.data();
+    v.row = row_.data();
     v.quads = quads_.data();
     v.offset = offset_.data();
     v.scale = scale_.data();
@@ -70,7 +76,7 @@ class QuadsWeight final : public Weight {
 
   const void* view() const override { return &view_; }
   std::vector<Bytes> arrays() const override {
-    return {bytes_of(begin_), bytes_of(light_), bytes_of(quads_), bytes_of(offset_), bytes_of(scale_)};
+    return {bytes_of(begin_), bytes_of(light_), bytes_of(row_), bytes_of(quads_), bytes_of(offset_), bytes_of(scale_)};
   }
   std::int64_t units() const override { return (view_.n + kQuadsRows - 1) / kQuadsRows; }
 
@@ -89,11 +95,15 @@ class QuadsWeight final : public Weight {
   void row_f32(std::int64_t n, float* out) const override {
     const QuadsView& v = view_;
     std::fill(out, out + v.k, 0.0f);
-    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk)
-      for (std::uint32_t i = v.begin[chunk * v.n + n]; i < v.begin[chunk * v.n + n + 1]; ++i)
+    const std::int64_t set = n / kQuadsSet * kQuadsSet;
+    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
+      std::int64_t list = chunk * v.n + set;
+      while (v.row[list] != n - set) ++list;
+      for (std::uint32_t i = v.begin[list]; i < v.begin[list + 1]; ++i)
         for (int slot = 0; slot < 4; ++slot)
           if (const int weight = v.quads[i].weight[slot]; weight != 0)
             out[chunk * v.chunk + v.quads[i].column[slot] / 8] = static_cast<float>(weight) * v.scale[n];
+    }
   }
 
  private:
@@ -122,8 +132,45 @@ class QuadsWeight final : public Weight {
     Pair pair(std::size_t i) const { return {sorted[rest + i], sorted[rest + 2 * pairs - 1 - i]}; }
   };
 
-  void add_row(const WeightSource& source, std::int64_t n, std::vector<std::vector<Quad>>& of_chunk) {
+  // The quads of one row in one chunk, those of light pairs first.
+  struct List {
+    std::vector<Quad> quads;
+    std::size_t light = 0;
+    std::uint8_t row = 0;
+  };
+
+  void add_set(const WeightSource& source, std::int64_t set, std::vector<std::vector<Quad>>& of_chunk) {
     const QuadsView& v = view_;
+    const std::int64_t rows = std::min(kQuadsSet, v.n - set);
+    std::vector<std::vector<List>> lists(of_chunk.size(), std::vector<List>(static_cast<std::size_t>(rows)));
+    for (std::int64_t row = 0; row < rows; ++row) add_row(source, set, row, lists);
+    for (std::int64_t chunk = 0; chunk < v.chunks; ++chunk) {
+      std::vector<List>& sorted = lists[static_cast<std::size_t>(chunk)];
+      std::stable_sort(sorted.begin(), sorted.end(), [](const List& a, const List& b) {
+        return std::make_pair(a.quads.size(), a.light) < std::make_pair(b.quads.size(), b.light);
+      });
+      // Runs of lists have as many light pairs each: the others of a longer list are single quads, which may be slower by a tenth,
+      // where a wrong guess at the end of the pairs costs as much as two quads.
+      for (std::size_t i = 0; i < sorted.size(); i += kEqual) {
+        const std::size_t end = std::min(sorted.size(), i + kEqual);
+        std::size_t light = sorted[i].light;
+        for (std::size_t j = i; j < end; ++j) light = std::min(light, sorted[j].light);
+        for (std::size_t j = i; j < end; ++j) sorted[j].light = light;
+      }
+      std::vector<Quad>& quads = of_chunk[static_cast<std::size_t>(chunk)];
+      auto at = static_cast<std::size_t>(chunk * v.n + set);
+      for (const List& list : sorted) {
+        begin_[at] = static_cast<std::uint32_t>(quads.size());
+        light_[at] = static_cast<std::uint32_t>(quads.size() + list.light);
+        row_[at++] = list.row;
+        quads.insert(quads.end(), list.quads.begin(), list.quads.end());
+      }
+    }
+  }
+
+  void add_row(const WeightSource& source, std::int64_t set, std::int64_t row, std::vector<std::vector<List>>& lists) {
+    const QuadsView& v = view_;
+    const std::int64_t n = set + row;
     codes_.resize(static_cast<std::size_t>(v.k));
     source.row_q8(n, codes_.data());
     std::int32_t sum = 0;
@@ -142,10 +189,9 @@ class QuadsWeight final : public Weight {
         of_sign_[1].count += weight < 0;
         sum += weight;
       }
-      const auto list = static_cast<std::size_t>(chunk * v.n + n);
-      std::vector<Quad>& quads = of_chunk[static_cast<std::size_t>(chunk)];
-      begin_[list] = static_cast<std::uint32_t>(quads.size());
-      light_[list] = static_cast<std::uint32_t>(quads.size() + add_list(quads));
+      List& list = lists[static_cast<std::size_t>(chunk)][static_cast<std::size_t>(row)];
+      list.row = static_cast<std::uint8_t>(row);
+      list.light = add_list(list.quads);
     }
     // 128 * sum may wrap: so does the sum that it is taken off from, and the difference fits.
     offset_[static_cast<std::size_t>(n)] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * 128u);
@@ -200,6 +246,7 @@ class QuadsWeight final : public Weight {
   OneSign of_sign_[2];
   std::vector<Pair> pairs_;
   AlignedBuffer<std::uint32_t> begin_, light_;
+  AlignedBuffer<std::uint8_t> row_;
   AlignedBuffer<Quad> quads_;
   AlignedBuffer<std::int32_t> offset_;
   AlignedBuffer<float> scale_;

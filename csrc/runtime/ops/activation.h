@@ -14,6 +14,7 @@ class Activation : public Op {
   Activation(const Program& program, int x, const std::string& kind);
 
   bool writes_codes() const override { return true; }
+  bool by_rows() const override { return true; }
   void run(const Work& work) const override;
 
  protected:

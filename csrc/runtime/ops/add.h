@@ -10,6 +10,7 @@ class Add : public Op {
   Add(const Program& program, int x, int y);
 
   bool is_sum() const override { return true; }
+  bool by_rows() const override { return true; }
   void run(const Work& work) const override;
 };
 

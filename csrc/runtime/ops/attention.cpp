@@ -9,8 +9,8 @@
 namespace aerogel {
 namespace {
 
-// Attention below this many multiplications is not worth waking anybody for.
-constexpr std::int64_t kSerialAttention = 300'000;
+// Attention below this many multiplications (some 5 microseconds) is not worth a hand-off.
+constexpr std::int64_t kSerialAttention = 60'000;
 constexpr std::int64_t kQueryBlock = 128;
 constexpr std::int64_t kSharedQueries = 5;
 constexpr std::int64_t kAll = INT64_C(1) << 40;  // more keys than there will be

@@ -31,6 +31,7 @@ class Embed : public Op {
 
   std::int64_t max_positions() const override { return positions_ == nullptr ? 0 : positions_->entries - position_offset_; }
   void check(const Batch& batch) const override;
+  bool by_rows() const override { return true; }
   void run(const Work& work) const override;
 
  private:

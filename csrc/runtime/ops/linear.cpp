@@ -63,7 +63,8 @@ void Linear::run(const Work& work) const {
   const std::int64_t k = weight_.k();
   const float* const bias = bias_ == nullptr ? nullptr : bias_->data();
   if (work.step.x_codes >= 0)
-    run_linear(weight_, work.x_codes(), work.x_scales(k), codes_ld(k), work.rows(), bias, work.y(), work.crew, work.scratch);
+    run_linear(weight_, work.x_codes() + work.first * codes_ld(k), work.x_scales(k) + work.first, codes_ld(k), work.window(), bias,
+               work.y() + work.first * weight_.n(), work.crew, work.scratch);
   else
     run_linear(weight_, work.x(), nullptr, k, work.rows(), bias, work.y(), work.crew, work.scratch);
 }

@@ -22,6 +22,7 @@ class Linear : public Op {
 
   const PackedLinear* weight() const override { return &weight_; }
   std::optional<float> reads_codes() const override;
+  bool by_rows() const override { return reads_codes().has_value(); }  // sums of floats are those of the whole batch's cut
   std::size_t scratch_bytes(const Extent& extent) const override { return weight_.scratch_bytes(terms_ * extent.tokens); }
   std::size_t workspace_bytes() const override;
   void run(const Work& work) const override;

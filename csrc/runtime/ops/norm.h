@@ -12,6 +12,7 @@ class Norm : public Op {
  public:
   bool absorbs_sum() const override { return true; }
   bool writes_codes() const override { return true; }
+  bool by_rows() const override { return true; }
   void run(const Work& work) const override;
 
  protected:

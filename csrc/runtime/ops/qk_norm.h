@@ -14,6 +14,7 @@ class QkNorm : public Op {
          Floats query_gamma, Floats key_gamma, float eps);
 
   bool in_place() const override { return true; }
+  bool by_rows() const override { return true; }
   void run(const Work& work) const override;
 
  private:

@@ -14,6 +14,7 @@ class Quantize : public Op {
   Quantize(const std::string& name, int x, const Value& value, float limit) : Op("quantize", name, {x}, value), limit_(limit) {}
 
   float limit() const { return limit_; }
+  bool by_rows() const override { return true; }
   void run(const Work& work) const override;
 
  private:

@@ -15,6 +15,7 @@ class Rope : public Op {
   bool in_place() const override { return true; }
   std::size_t scratch_bytes(const Extent& extent) const override;
   void reserve(std::int64_t positions) const override { rotary_->reserve(positions); }
+  bool by_rows() const override { return true; }
   void run(const Work& work) const override;
 
  private:

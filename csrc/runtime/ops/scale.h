@@ -10,6 +10,7 @@ class Scale : public Op {
   Scale(const Program& program, int x, float factor);
 
   bool in_place() const override { return true; }
+  bool by_rows() const override { return true; }
   void run(const Work& work) const override;
 
  private:

@@ -1,9 +1,10 @@
 """What an architecture writes itself down with: the ops of a program, and where their weights come from.
 
-Three classes are a `Program`, each with its `Parameters`:
+Four classes are a `Program`, with their `Parameters`:
 
     _core.Program                           PackedParameters         builds what the engine runs
     aerogel.calibrate.eager.Eager           EagerParameters          computes all calibration texts in NumPy, layer by layer
+    aerogel.calibrate.gradients.Moved       EagerParameters          computes a block of texts in NumPy, forward and back
     aerogel.train.program.Ragged            RaggedParameters         computes a batch in PyTorch, with gradients
 
 `tests/architectures/test_program.py` compares them, and names what one of them lacks.

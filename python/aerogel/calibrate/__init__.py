@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from aerogel.calibrate.aside import split
 from aerogel.calibrate.eager import walk
 from aerogel.calibrate.general import GENERAL, SELF, general_documents, general_texts, with_general
+from aerogel.calibrate.moves import moves_of
 from aerogel.calibrate.statistics import Moments, Statistics
 from aerogel.calibrate.texts import read_texts, sequences
 from aerogel.calibrate.visitor import Inputs, Seen, Stack, Visitor
@@ -19,8 +21,10 @@ __all__ = [
     "Visitor",
     "general_documents",
     "general_texts",
+    "moves_of",
     "read_texts",
     "sequences",
+    "split",
     "walk",
     "with_general",
 ]

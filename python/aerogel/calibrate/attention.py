@@ -40,6 +40,23 @@ class Positions:
             found += np.take_along_axis(by_key, index.T[None, None], axis=3).swapaxes(2, 3)
         return found
 
+    def products_back(
+        self, g: np.ndarray, heads: int, away: np.ndarray
+    ) -> tuple[np.ndarray | float, np.ndarray | float]:
+        """The gradients of q and k; g: that of the products, [B, heads, Q, K]."""
+        reach = len(self.rows) // 2
+        index = self.rows[np.clip(away, -reach, reach) + reach]  # [Q, K]
+        found: list[np.ndarray | float] = []
+        for table, part, at in ((self.keys, g, index), (self.queries, g.swapaxes(2, 3), index.T)):
+            if table is None:
+                found.append(0.0)
+                continue
+            by_row = np.empty((*part.shape[:3], len(table)), np.float32)  # [B, heads, Q or K, P]
+            for i, row in enumerate(at):
+                by_row[:, :, i] = part[:, :, i] @ (row[:, None] == np.arange(len(table))).astype(np.float32)
+            found.append(by_row @ table.reshape(len(table), heads, -1).transpose(1, 0, 2))
+        return found[0], found[1]
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -151,3 +168,57 @@ def _attention(
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=-1, keepdims=True)
     return np.asarray((scores.reshape(products.shape) @ v[:, :, None]).reshape(q.shape), np.float32)
+
+
+def attention_back(
+    qkv: np.ndarray, g: np.ndarray, offsets: np.ndarray, heads: int, kv_heads: int, head_dim: int, by: Scores
+) -> np.ndarray:
+    """The gradient of `attention`'s input, float32 [T, (heads + 2 kv_heads) d]; g: that of its result, [T, heads d]."""
+    found = np.zeros_like(qkv)
+    lengths = np.diff(offsets)
+    for length in np.unique(lengths).tolist():
+        starts = offsets[:-1][lengths == length]
+        away = np.arange(length)[None, :] - np.arange(length)[:, None]
+        added = by.added(away)
+        step = max(1, SCORES // (heads * length * length))
+        for first in range(0, len(starts), step):
+            rows = starts[first : first + step, None] + np.arange(length)
+            whole = _heads_of(qkv[rows], heads + 2 * kv_heads)
+            q, k, v = np.split(whole, [heads, heads + kv_heads], axis=1)
+            parts = _attention_back(q, k, v, _heads_of(g[rows], heads), by, away, added)
+            joined = np.concatenate(parts, axis=1).transpose(0, 2, 1, 3)
+            found[rows] = joined.reshape(*rows.shape, -1)
+    return found
+
+
+def _attention_back(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, g: np.ndarray, by: Scores, away: np.ndarray, added: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of q, k and v; shapes as in `_attention`."""
+    batch, heads, length, d = q.shape
+    group = (batch, k.shape[1], -1, length)  # [B, kv_heads, group, L, .]
+    scale = np.float32(by.scale)
+    scores = ((q.reshape(*group, d) * scale) @ k[:, :, None].swapaxes(-1, -2)).reshape(batch, heads, length, length)
+    if by.positions is not None:
+        scores += scale * by.positions.products(q, k, away)
+    slope = None
+    if by.softcap:
+        bent = np.tanh(scores / np.float32(by.softcap))
+        scores, slope = np.float32(by.softcap) * bent, 1 - bent * bent
+    if added is not None:
+        scores = scores + added
+    scores -= scores.max(axis=-1, keepdims=True)
+    share = np.exp(scores, out=scores)
+    share /= share.sum(axis=-1, keepdims=True)
+    by_head = g.reshape(*group, d)
+    dv = (share.reshape(*group, length).swapaxes(-1, -2) @ by_head).sum(axis=2)
+    ds = (by_head @ v[:, :, None].swapaxes(-1, -2)).reshape(share.shape)
+    ds = share * (ds - (ds * share).sum(axis=-1, keepdims=True))
+    ds = (ds if slope is None else ds * slope) * scale
+    grouped = ds.reshape(*group, length)
+    dq = (grouped @ k[:, :, None]).reshape(q.shape)
+    dk = (grouped.swapaxes(-1, -2) @ q.reshape(*group, d)).sum(axis=2)
+    if by.positions is not None:
+        more_q, more_k = by.positions.products_back(ds, heads, away)
+        dq, dk = dq + more_q, dk + more_k
+    return dq, dk, dv

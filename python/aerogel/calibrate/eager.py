@@ -67,6 +67,10 @@ class EagerParameters:
     def linear(self, *names: str) -> tuple[str, ...]:
         return names
 
+    def dense(self, names: tuple[str, ...]) -> list[np.ndarray]:
+        """float32 [N,K] of each part of what `linear` has given."""
+        return [self._checkpoint.weight(name).dense() for name in names]
+
     def limit(self, *names: str) -> float:
         return 0.0  # inputs are seen as they are
 

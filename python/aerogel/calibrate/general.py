@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aerogel.calibrate.aside import split
+
 FILE = Path(__file__).parent / "general.tsv.gz"
 #: What stands for the mix where names of files are expected, and for texts that a language model writes itself.
 GENERAL, SELF = "general", "self"
@@ -23,23 +25,31 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
 
 
 @functools.cache
-def general_documents() -> dict[str, tuple[str, ...]]:
-    """The documents of every domain of the mix."""
+def general_documents(aside: bool = False) -> dict[str, tuple[str, ...]]:
+    """The documents of every domain of the mix that are calibrated on; `aside`: the others, one in ten."""
+    found = {}
+    for domain, texts in _all_documents().items():
+        fitted, kept = split(texts, least=1)
+        known = set(fitted)
+        found[domain] = tuple(text for text in kept if text not in known) if aside else tuple(fitted)
+    return found
+
+
+@functools.cache
+def _all_documents() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in gzip.decompress(FILE.read_bytes()).decode("utf-8").split("\n"):
         domain, tab, text = line.partition("\t")
         if tab:
             found.setdefault(domain, []).append(_ESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], text))
-    return {domain: tuple(texts) for domain, texts in found.items()}
+    return found
 
 
 @functools.cache
-def general_texts() -> dict[str, tuple[str, ...]]:
-    """The mix in pieces for models that read one text at a time: of every domain."""
-    return {
-        domain: tuple(piece for text in texts for piece in _pieces(text))
-        for domain, texts in general_documents().items()
-    }
+def general_texts(aside: bool = False) -> dict[str, tuple[str, ...]]:
+    """The documents of every domain in pieces, for models that read one text at a time; `aside` as above."""
+    documents = general_documents(aside)
+    return {domain: tuple(piece for text in texts for piece in _pieces(text)) for domain, texts in documents.items()}
 
 
 def with_general(texts: Sequence[str], share: float, seed: int = 0) -> list[str]:

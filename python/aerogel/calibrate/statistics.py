@@ -25,6 +25,8 @@ class Statistics:
         tokens: how many rows of x there were.
         gram: float32 [K, K]: mean over tokens of x x^T, symmetric; a weighted mean where errors of tokens count differently.
         largest: float32 [K]: max |x|.
+        moves: what an error of the linear's result does to the model's: float32 [N, N], see `moves.py`; float32 [N],
+            only the diagonal; or None: not known.
 
     Raises:
         ShapeError, DataError: these are not statistics of any x.
@@ -33,6 +35,7 @@ class Statistics:
     tokens: int
     gram: np.ndarray
     largest: np.ndarray
+    moves: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("gram", "largest"):
@@ -49,6 +52,8 @@ class Statistics:
             raise DataError("statistics: hold NaN or infinite values")
         if self.gram.diagonal().min(initial=0) < 0 or self.largest.min(initial=0) < 0:
             raise DataError("statistics: expected no negative square")
+        if self.moves is not None:
+            _check_moves(self.moves)
 
     @property
     def inputs(self) -> int:
@@ -75,6 +80,13 @@ class Statistics:
         for seen in inputs:
             moments.add(seen.x[stream], seen.weight)
         return moments.statistics()
+
+
+def _check_moves(moves: np.ndarray) -> None:
+    if moves.dtype != np.float32 or moves.ndim not in (1, 2) or moves.shape[0] != moves.shape[-1]:
+        raise ShapeError(f"moves: expected float32 [N, N] or [N], got {moves.dtype} {list(moves.shape)}")
+    if not np.isfinite(moves.sum(dtype=np.float64)):
+        raise DataError("moves: holds NaN or infinite values")
 
 
 class Moments:

@@ -32,8 +32,9 @@ class Block:
     offsets: np.ndarray
 
 
-def blocks_of(sequences: Sequence[np.ndarray]) -> list[Block]:
-    """All sequences in their order, as many in a block as have no more than TOKENS tokens, at least one."""
+def blocks_of(sequences: Sequence[np.ndarray], tokens: int | None = None) -> list[Block]:
+    """All sequences in their order, as many in a block as have no more than `tokens` tokens (TOKENS), at least one."""
+    most = TOKENS if tokens is None else tokens
     blocks: list[Block] = []
     waiting: list[np.ndarray] = []
 
@@ -43,7 +44,7 @@ def blocks_of(sequences: Sequence[np.ndarray]) -> list[Block]:
         waiting.clear()
 
     for sequence in sequences:
-        if waiting and sum(map(len, waiting)) + len(sequence) > TOKENS:
+        if waiting and sum(map(len, waiting)) + len(sequence) > most:
             close()
         waiting.append(np.asarray(sequence, np.int32))
     if waiting:

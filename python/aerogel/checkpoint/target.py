@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from aerogel._util.folders import replacing
+from aerogel.checkpoint.card import CARD, is_signed
 from aerogel.checkpoint.checksums import FILE as CHECKSUMS
 from aerogel.checkpoint.folder import KEPT_FILES
 from aerogel.checkpoint.packed.format import is_packed
@@ -51,7 +52,7 @@ def check_target(target: Path, overwrite: bool = False) -> None:
         return
     if not _is_own(target):
         raise RecipeError(f"{target}: is not empty and not a model that aerogel wrote, so it is not overwritten")
-    others = [str(path) for path in (p.relative_to(target) for p in inside) if not _is_known(path)]
+    others = [str(path) for path in (p.relative_to(target) for p in inside) if not _is_known(target, path)]
     if others:
         shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
         raise RecipeError(
@@ -90,7 +91,9 @@ def _is_own(folder: Path) -> bool:
         return False
 
 
-def _is_known(path: Path) -> bool:
+def _is_known(folder: Path, path: Path) -> bool:
+    if path.as_posix() == CARD:
+        return is_signed(folder / path)
     return any(
         len(path.parts) == pattern.count("/") + 1 and fnmatchcase(path.as_posix(), pattern) for pattern in _WRITTEN
     )

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from aerogel._util.units import megabytes, milliseconds
 from aerogel.cli import scoring
+from aerogel.cli.compressed import show, show_check
 from aerogel.cli.console import check_outputs, console, loaded, progress_bar, write_json
 from aerogel.cli.options import (
+    DATA,
     FILES,
     METHOD,
     Classify,
@@ -30,7 +30,7 @@ from aerogel.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from aerogel.compression import CompressReport, Target, TensorReport
+    from aerogel.compression import CompressReport, Target
     from aerogel.compression.predict import Prediction
     from aerogel.compression.recipe import Recipe
     from aerogel.evaluate import Task
@@ -144,13 +144,22 @@ def command(
         typer.Option(
             "--max-drop",
             metavar="X",
-            help="The highest sparsity that loses at most this fraction of the score: 0.01.",
+            help="The highest sparsity that loses at most this fraction of the score, or without data of the agreement with "
+            "the source on the worst kind of text: 0.01.",
             rich_help_panel=TARGET,
         ),
     ] = None,
     sts: Sts = None,
     classify: Classify = None,
     text: TextFile = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check",
+            help="Compare the answers with the source's on kinds of text that calibration did not see.",
+            rich_help_panel=DATA,
+        ),
+    ] = True,
     report: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write a page about the result, index.html.", rich_help_panel=FILES),
@@ -162,17 +171,18 @@ def command(
 ) -> None:
     """Prune and quantize a model into a packed model.
 
-    With data (--sts, --classify or --text) the result is scored beside the source.
+    In the end its answers are compared with the source's on texts of many kinds that calibration did not see; with data
+    (--sts, --classify or --text) it is scored beside the source too.
     """
-    _check_goals(goals=(size, latency, drop), data=(sts, classify, text), scored=drop is not None)
+    _check_goals(goals=(size, latency, drop), data=(sts, classify, text))
     from aerogel.compression import compress
     from aerogel.report import page_in
 
     page = report and (page_in(report) if report.exists() else report)
     check_outputs(json_file, page, overwrite=overwrite, inputs=(sts, classify, text, recipe, *_files(calibrate, None)))
     task = scoring.chosen_task(sts, classify, text)
-    target = _target(size, latency, tokens, drop, task)
     whole = _recipe(recipe, values or [])
+    target = _target(size, latency, tokens, drop, task)
     _warn_of_overlap(_files(calibrate, whole), task)
     begin = time.perf_counter()
     with progress_bar(f"Compressing {source}") as progress:
@@ -194,17 +204,19 @@ def command(
             progress=progress,
             overwrite=overwrite,
             rerank=rerank,
+            check=check,
         )
     expected = _prediction(done, tokens, threads)
     show(done, expected, time.perf_counter() - begin)
+    if done.check is not None:
+        show_check(done.check)
     _report(done, source, task, report, json_file, overwrite, threads, rerank)
 
 
-def _check_goals(goals: Sequence[Any], data: Sequence[Path | None], scored: bool) -> None:
+def _check_goals(goals: Sequence[Any], data: Sequence[Path | None]) -> None:
     if sum(goal is not None for goal in goals) > 1:
         raise typer.BadParameter("expected one of --target-size, --target-latency and --max-drop")
-    there = sum(file is not None for file in data)
-    if there > 1 or (scored and not there):
+    if sum(file is not None for file in data) > 1:
         raise typer.BadParameter("expected one of --sts, --classify and --text")
 
 
@@ -222,6 +234,8 @@ def _target(
             latency=amount(latency, {"us": 1e-6, "ms": 1e-3, "s": 1}, "--target-latency"),
             tokens=tokens,
         )
+    if drop is not None and task is None:
+        return Target(drop=drop)
     if drop is not None:
         assert task is not None
         return Target(drop=drop, score=(lambda path: task.evaluate(load(path)).value, task.lower_is_better))
@@ -299,52 +313,3 @@ def _report(
         page = write_report(report, folder, scores=[score] if score else None, overwrite=overwrite)
         console.print(f"{page}: the report", markup=False)
     write_json(json_file, {**report.as_dict(), **({"score": score.as_dict(values=False)} if score else {})})
-
-
-def show(report: CompressReport, expected: Prediction | None, seconds: float) -> None:
-    """Kinds of layers in a table, the whole in a line, and how long the linears take; `seconds` is what all of it took."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("layers", "shape", "number", "zeros", "bits/weight", "weight error", "output error"):
-        table.add_column(column, justify="left" if column in ("layers", "shape") else "right")
-    for kind, tensors in _kinds(report).items():
-        errors = [t.output_error for t in tensors if t.output_error is not None]
-        shapes = sorted({t.shape for t in tensors})
-        table.add_row(
-            kind,
-            "x".join(map(str, shapes[0])) + (" ..." if len(shapes) > 1 else ""),
-            str(len(tensors)),
-            _range([t.sparsity for t in tensors], "{:.1%}"),
-            _range([t.bits for t in tensors], "{:.2f}"),
-            _range([t.error for t in tensors], "{:.3f}"),
-            _range(errors, "{:.3f}") if errors else "",
-        )
-    console.print(table)
-    for note in report.notes:
-        console.print(note, style="yellow", markup=False)
-    console.print(
-        f"{report.path}: {megabytes(report.file_bytes)}, {report.dense_bytes / report.file_bytes:.1f}x smaller than "
-        "float32; "
-        f"{report.sparsity:.1%} of the linear weights are zero, {report.bits:.2f} bits a weight ({seconds:.1f} s)",
-        markup=False,
-    )
-    if expected is not None:
-        console.print(
-            f"linears with zeros, 1x{expected.tokens} tokens: {milliseconds(1e3 * expected.seconds)} ms measured here, "
-            f"{milliseconds(1e3 * expected.dense)} ms were they dense",
-            markup=False,
-        )
-
-
-def _kinds(report: CompressReport) -> dict[str, list[TensorReport]]:
-    """Matrices by what they are: the name without the layer's number and "weight"."""
-    kinds: dict[str, list[TensorReport]] = {}
-    for tensor in report.tensors:
-        if tensor.role != "kept":
-            parts = [part for part in tensor.name.split(".") if not part.isdigit() and part != "weight"]
-            kinds.setdefault(".".join(parts[-3:]), []).append(tensor)
-    return kinds
-
-
-def _range(values: list[float], form: str) -> str:
-    low, high = form.format(min(values)), form.format(max(values))
-    return low if low == high else f"{low} - {high}"

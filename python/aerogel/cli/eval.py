@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aerogel.cli.console import check_outputs, console, loaded, write_json
 from aerogel.cli.options import (
-    Classify,
+    DATA,
+    AlikeFiles,
     Context,
     Folder,
     JsonFile,
     Overwrite,
     Quant,
     Retrieval,
-    Sts,
-    TextFile,
     Threads,
-    exactly_one,
+    at_least_one,
 )
-from aerogel.cli.scoring import chosen_task, show
+from aerogel.cli.scoring import chosen_task, show, show_all
+
+if TYPE_CHECKING:
+    from aerogel.evaluate import Task
 
 
 def command(
     folder: Folder,
-    sts: Sts = None,
-    classify: Classify = None,
-    text: TextFile = None,
+    sts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rows sentence,sentence,score (csv or tsv): Spearman correlation of cosine similarities.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    classify: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rows sentence<TAB>label or sentence<TAB>sentence<TAB>label: accuracy.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A text: perplexity; compared with a dense model also the KL divergence from it.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     retrieval: Retrieval = None,
+    alike: AlikeFiles = None,
     context: Context = 512,
     against: Annotated[
         str | None,
@@ -39,16 +65,42 @@ def command(
     overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
-    """Measure accuracy: one of --sts, --classify, --text and --retrieval, with 95 % confidence intervals."""
-    exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
-    task = chosen_task(sts, classify, text, retrieval, context)
-    assert task is not None
-    check_outputs(json_file, overwrite=overwrite, inputs=(sts, classify, text, *(retrieval or ())))
+    """Measure accuracy on one or more sets, with 95 % confidence intervals; several give a table and the worst of them."""
+    at_least_one(sts=sts, classify=classify, text=text, retrieval=retrieval, alike=alike)
+    if alike and against is None:
+        raise typer.BadParameter("--alike compares with the uncompressed model: expected --against DENSE too")
+    tasks = _tasks(sts or (), classify or (), text or (), retrieval, alike or (), context)
+    check_outputs(json_file, overwrite=overwrite, inputs=[file for task in tasks for file in task.files.values()])
     model = loaded(folder, threads, quant=quant)
     dense = None if against is None else loaded(against, threads)
-    with console.status(f"Evaluating: {task.name}"):
-        score = task.evaluate(model, dense)
-    show(score)
-    write_json(
-        json_file, {"model": folder, "quantization": model.quantization, "against_model": against, **score.as_dict()}
-    )
+    head = {"model": folder, "quantization": model.quantization, "against_model": against}
+    if len(tasks) == 1:
+        with console.status(f"Evaluating: {tasks[0].name}"):
+            score = tasks[0].evaluate(model, dense)
+        show(score)
+        write_json(json_file, {**head, **score.as_dict()})
+        return
+    from aerogel.evaluate import evaluate_all
+
+    with console.status(f"Evaluating: {len(tasks)} sets"):
+        found = evaluate_all(model, tasks, dense)
+    show_all(found)
+    write_json(json_file, {**head, **found.as_dict()})
+
+
+def _tasks(
+    sts: Sequence[Path],
+    classify: Sequence[Path],
+    text: Sequence[Path],
+    retrieval: tuple[Path, Path, Path] | None,
+    alike: Sequence[Path],
+    context: int,
+) -> list[Task[Any]]:
+    """The data, read and checked."""
+    from aerogel.evaluate import Alike
+
+    found = [chosen_task(file, None, None) for file in sts]
+    found += [chosen_task(None, file, None) for file in classify]
+    found += [chosen_task(None, None, file, context=context) for file in text]
+    found += [chosen_task(None, None, None, retrieval)]
+    return [*(task for task in found if task is not None), *(Alike(file) for file in alike)]

@@ -95,6 +95,15 @@ TextFile = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+AlikeFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--alike",
+        metavar="FILE",
+        help="Texts without labels: how alike the answers are to those of --against (cosines, nearest neighbours).",
+        rich_help_panel=DATA,
+    ),
+]
 Retrieval = Annotated[
     tuple[Path, Path, Path] | None,
     typer.Option(
@@ -216,6 +225,12 @@ def amount(text: str, units: Mapping[str, float], option: str) -> float:
         names = ", ".join(unit for unit in units if unit)
         raise RecipeError(f"{option}: expected a positive number with one of {names}, got {text!r}")
     return float(match[1]) * factor
+
+
+def at_least_one(**values: Any) -> None:
+    """Refuses none of the options that are named by the arguments."""
+    if not any(value for value in values.values()):
+        raise typer.BadParameter(f"expected one or more of {', '.join(f'--{name}' for name in values)}, got none")
 
 
 def exactly_one(**values: Any) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from aerogel.cli.console import results
 
 if TYPE_CHECKING:
-    from aerogel.evaluate import Estimate, Score, Task
+    from aerogel.evaluate import Domains, Estimate, Score, Task
 
 
 def chosen_task(
@@ -42,24 +43,74 @@ def show(score: Score) -> None:
     table = Table("", "", "95 % interval", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    _rows(table, score.figures)
-    if score.against is not None:
+    _rows(table, {AGREEMENT.get(name, name): value for name, value in score.figures.items()})
+    if score.against is not None and score.against.dense:
         _rows(table, {f"dense {name}": value for name, value in score.against.dense.items()})
         kept = score.against.kept
         ratio = f"{score.metric} / dense" if score.lower_is_better else f"{score.metric} kept"
-        table.add_row(ratio, _percent(kept.value), _interval(kept, _percent), style="bold")
+        table.add_row(ratio, _percent(kept.value), interval(kept, _percent), style="bold")
         _rows(table, {AGREEMENT.get(name, name): value for name, value in score.against.agreement.items()})
     out.print(table)
     facts = ", ".join(f"{name} {value}" for name, value in score.facts.items())
     out.print(f"[dim]{score.task}:[/] {facts}", markup=True, soft_wrap=True)
 
 
+#: Columns of a table of several sets, and the heads of those that have something in them.
+COLUMNS = {
+    "cosine_mean": "cosine",
+    "overlap10": "10 nearest",
+    "same_label": "same label",
+    "rank": "rank",
+    "kl_mean": "KL, nats",
+    "same_top": "same token",
+    "same_top10": "first 10",
+}
+
+
+def show_all(found: Domains) -> None:
+    """Prints a row for each set, and the worst of them."""
+    scores = found.scores
+    there = [name for name in COLUMNS if any(name in _agreement(score) for score in scores.values())]
+    rows = {name: _main(score) for name, score in scores.items()}
+    width = max(map(len, rows.values()))
+    heads = ["", "", "95 % interval", "of dense", "95 % interval"][:width]
+    table = Table("set", *heads, *(COLUMNS[name] for name in there), box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, cells in rows.items():
+        alike = _agreement(scores[name])
+        padded = [*cells, *[""] * (width - len(cells))]
+        table.add_row(escape(name), *padded, *(number(alike[each].value) if each in alike else "" for each in there))
+    out = results()
+    out.print(table)
+    for figure, (name, estimate) in found.worst().items():
+        what = COLUMNS.get(figure, figure)
+        out.print(f"worst {what}: {number(estimate.value)} ({interval(estimate, number)}), {name}", markup=False)
+    if found.shares_index is not None:
+        out.print(f"can share an index with the dense model: {'yes' if found.shares_index else 'no'}", style="bold")
+
+
+def _main(score: Score) -> list[str]:
+    """The main figure with its interval, and how much of the dense model's it is; nothing where a task only compares."""
+    if score.task == "alike":
+        return []
+    main = score.figures[score.metric]
+    found = [score.metric, number(main.value), interval(main, number)]
+    if score.against is not None and score.against.dense:
+        found += [_percent(score.against.kept.value), interval(score.against.kept, _percent)]
+    return found
+
+
+def _agreement(score: Score) -> Mapping[str, Estimate]:
+    return {} if score.against is None else score.against.agreement
+
+
 def _rows(table: Table, figures: Mapping[str, Estimate]) -> None:
     for name, figure in figures.items():
-        table.add_row(name, number(figure.value), _interval(figure, number))
+        table.add_row(name, number(figure.value), interval(figure, number))
 
 
-def _interval(figure: Estimate, form: Callable[[float], str]) -> str:
+def interval(figure: Estimate, form: Callable[[float], str]) -> str:
     return "" if math.isnan(figure.low) else f"{form(figure.low)} - {form(figure.high)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
 from aerogel.checkpoint.folder import KEPT_FILES
 from aerogel.checkpoint.target import check_apart, check_target
+from aerogel.compression.card import write_card
+from aerogel.compression.check import Check, Checker
+from aerogel.compression.check import check as check_against
 from aerogel.compression.pipeline import pack
 from aerogel.compression.recipe import Recipe, with_values
 from aerogel.compression.report import CompressReport, TensorReport
@@ -20,6 +24,8 @@ from aerogel.errors import RecipeError
 
 __all__ = [
     "KEPT_FILES",
+    "Check",
+    "Checker",
     "CompressReport",
     "Progress",
     "Target",
@@ -48,6 +54,7 @@ def compress(
     target: Target | None = None,
     overwrite: bool = False,
     rerank: str | None = None,
+    check: bool = False,
 ) -> CompressReport:
     """Prunes and quantizes a model and writes it as a packed model.
 
@@ -82,6 +89,8 @@ def compress(
             in it, or with the source, is refused all the same.
         rerank: as `aerogel.load`: makes a language model a reranker, which the packed model then is. Calibration texts that
             follow each other are pairs for a model whose chat template writes pairs.
+        check: compare the new model's answers with the source's on texts that it was not fitted to, in the report's `check`
+            and in the model's README.md. It takes some seconds.
 
     Returns:
         A report with the sparsity, size and error of every tensor.
@@ -119,8 +128,14 @@ def compress(
     checkpoint = open_checkpoint(source, rerank=rerank)
     check_apart(checkpoint.path, target_folder)
     if target is not None:
-        return pack_to(checkpoint, target_folder, whole, target, workers, progress, overwrite)
-    return _pack(checkpoint, target_folder, whole, threads=workers, progress=progress, overwrite=overwrite)
+        done = pack_to(checkpoint, target_folder, whole, target, workers, progress, overwrite, rerank)
+    else:
+        done = _pack(checkpoint, target_folder, whole, threads=workers, progress=progress, overwrite=overwrite)
+    if check:
+        calibration = Recipe.of(done.recipe).calibration
+        done = dataclasses.replace(done, check=check_against(source, target_folder, calibration, threads, rerank))
+    write_card(done, os.fspath(source))
+    return done
 
 
 def _recipe_of(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any] | None) -> Recipe:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from aerogel.architectures import Architecture, Fold, Role
-from aerogel.calibrate import Inputs, Moments, Stack, Statistics, Visitor, walk
+from aerogel.calibrate import Inputs, Moments, Stack, Statistics, Visitor, moves_of, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
 from aerogel.compression.limit import limit_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.prune import corrected_target
+
+#: Methods that read `Statistics.moves`.
+WEIGHING = ("admm",)
 
 
 @dataclass
@@ -50,17 +54,24 @@ def compress_calibrated(
     static: bool,
     threads: int,
     done: Callable[[str], None],
+    weigh: bool | None = None,
+    seed: int = 0,
 ) -> Compressed:
     """The linears of a model; `done` is called with the name of each. `alpha`: scales are folded, see `fold.py`; `static`:
     inputs get limits, see `limit.py`.
 
     With `correct` the dense model runs along, and what is pruned is each layer's `corrected_target`: the weights that make
-    its results of the compressed inputs closest to the dense model's.
+    its results of the compressed inputs closest to the dense model's. With `weigh` errors of results count by how much they
+    move the model's output, for the methods that know that (`Statistics.moves`); None: unless it
+    is a language model; `seed`: of what that is estimated with.
     """
     static = static and not architecture.shares_layers  # the inputs where a linear is run first do not bound the others
     folds = {fold.readers: fold for fold in architecture.folds()} if alpha is not None else {}
     vectors = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.KEPT}
-    visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done)
+    weighing = {name for name, choice in choices.items() if choice.pattern is not None and choice.method in WEIGHING}
+    weigh = not architecture.generates if weigh is None else weigh
+    moves = moves_of(architecture, checkpoint, sequences, weighing, seed) if weigh and weighing else {}
+    visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done, moves)
     walk(architecture, checkpoint, sequences, visitor, threads)
     return visitor.found
 
@@ -78,7 +89,9 @@ class _Compressing(Visitor):
         alpha: float,
         static: bool,
         done: Callable[[str], None],
+        moves: Mapping[str, np.ndarray],
     ) -> None:
+        self._moves = moves
         self.streams = 2 if correct else 1
         self.found = Compressed()
         self._checkpoint = checkpoint
@@ -118,7 +131,10 @@ class _Compressing(Visitor):
             targets = [target * s for target in targets]
         used = []
         for name, weight, target in zip(stack.names, dense, targets, strict=True):
-            stored = compress_matrix(target, self._choices[name], statistics if name in fitted else None)
+            known = statistics if name in fitted else None
+            if known is not None and name in self._moves:
+                known = dataclasses.replace(known, moves=self._moves[name])
+            stored = compress_matrix(target, self._choices[name], known)
             kept = stored.dense()
             used.append(kept if s is None else kept / s)
             if name not in self.found.matrices:  # a head may be tied to the embeddings, or used twice

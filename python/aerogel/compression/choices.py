@@ -9,7 +9,7 @@ from aerogel.architectures import Role, Tensor
 from aerogel.compression.matrix import Choice
 from aerogel.compression.recipe import Prune, Recipe
 from aerogel.errors import RecipeError
-from aerogel.prune import METHODS, Pattern, Windowed, parse_pattern
+from aerogel.prune import METHODS, Blocks, Pattern, Windowed, parse_pattern
 from aerogel.quantize import of_tables
 from aerogel.structure import StructureRecipe, score
 
@@ -152,6 +152,19 @@ def pattern_at(recipe: Recipe, sparsity: float) -> Pattern | None:
         return None
     pattern = parse_pattern(recipe.prune.pattern)
     return pattern if pattern.sparsity == sparsity else pattern.at(sparsity)
+
+
+def without_kernel(recipe: Recipe) -> list[str]:
+    """A sentence where no kernel uses the blocks that go together: kernels know 2 or 4 rows, and 4 columns."""
+    pattern = parse_pattern(recipe.prune.pattern)
+    rows = pattern.rows if isinstance(pattern, Blocks | Windowed) else 1
+    columns = pattern.columns if isinstance(pattern, Blocks) else 1
+    if rows * columns == 1 or rows % 2 == 0 or columns % 4 == 0:
+        return []
+    return [
+        f"pattern {pattern}: no kernel uses blocks of {rows}x{columns}, they run as unstructured zeros do, which cost "
+        "less of the quality. Rows that are a multiple of 2 or 4 (4x1), or columns of 4 (1x4), would be faster."
+    ]
 
 
 def own_sparsities(recipe: Recipe, tensors: Sequence[Tensor]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.target import writing_model
 from aerogel.checkpoint.tensor_files import PACKED_FORMAT
 from aerogel.compression.calibrated import Compressed, compress_calibrated
-from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved
+from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved, without_kernel
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.compression.recipe import Recipe
 from aerogel.compression.report import CompressReport, TensorReport
@@ -58,6 +58,9 @@ def pack(
     dense_bytes = 4 * sum(math.prod(t.shape) for t in source.tensors())
     ids = calibration_sequences(recipe, source, checkpoint, threads)
     few = _too_few(recipe, source, ids)
+    slow = without_kernel(recipe)
+    for note in slow:
+        log.warning("%s", note)
     checkpoint = _structured(recipe, checkpoint, ids, threads)
     architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
@@ -93,7 +96,7 @@ def pack(
         dense_bytes=dense_bytes,
         seconds=time.perf_counter() - start,
         sources=sources,
-        notes=[*few, *_notes(recipe)],
+        notes=[*few, *slow, *_notes(recipe)],
     )
 
 
@@ -113,7 +116,17 @@ def _fitted(
     if ids is None or not (needed or static or alpha is not None):
         return Compressed()
     return compress_calibrated(
-        architecture, checkpoint, ids, chosen, recipe.prune.correct, alpha, static, threads, counter.done
+        architecture,
+        checkpoint,
+        ids,
+        chosen,
+        recipe.prune.correct,
+        alpha,
+        static,
+        threads,
+        counter.done,
+        recipe.prune.weigh,
+        recipe.seed,
     )
 
 

@@ -87,6 +87,8 @@ class Prune:
         threshold: weights below this magnitude go, instead of a sparsity.
         steps: number of steps, ever smaller ones, in which the sparsity of each layer is reached (calibrated methods only).
         correct: fit the results of the dense model although the layers before are already pruned (calibrated methods only).
+        weigh: errors of a layer's results count by how much they move the model's output (method admm only); None: yes, but
+            not for language models, where it was not measured.
         layers: sparsity of layers of their own, by a pattern of their label or name such as "layers.*.ffn.up"; the last one
             that matches counts, the budget does not touch them.
     """
@@ -98,6 +100,7 @@ class Prune:
     threshold: float | None = None
     steps: int = 1
     correct: bool = True
+    weigh: bool | None = None
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

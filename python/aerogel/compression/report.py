@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aerogel.architectures import Role
+from aerogel.compression.check import Check
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class CompressReport:
         seconds: that it took.
         sources: the other inputs: SHA-256 of calibration files by name, versions of packages.
         notes: what should be known of the result, in sentences.
+        check: how alike its answers are to the source's on texts that it was not fitted to; None where that was not asked
+            for, or such a model cannot be compared.
     """
 
     path: str
@@ -62,6 +65,7 @@ class CompressReport:
     seconds: float
     sources: dict[str, str]
     notes: list[str]
+    check: Check | None = None
 
     @property
     def sparsity(self) -> float:
@@ -83,4 +87,5 @@ class CompressReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
-        return {**asdict(self), "sparsity": self.sparsity, "bits": self.bits}
+        check = None if self.check is None else self.check.as_dict()
+        return {**asdict(self), "check": check, "sparsity": self.sparsity, "bits": self.bits}

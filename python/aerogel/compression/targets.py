@@ -16,6 +16,7 @@ from aerogel._util.progress import Progress
 from aerogel._util.units import megabytes
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.target import writing_model
+from aerogel.compression.check import Checker
 from aerogel.compression.latency import pack_to_latency
 from aerogel.compression.pipeline import pack
 from aerogel.compression.recipe import Calibration, Recipe
@@ -35,9 +36,10 @@ class Target:
     Attributes:
         size: most bytes of model.safetensors.
         latency: most seconds of a forward pass of one sequence of `tokens` tokens, on this machine.
-        drop: most of the source's score that may be lost, as a fraction; needs `score`.
+        drop: most of the source's score that may be lost, as a fraction.
         tokens: see `latency`.
-        score: the score of a model's path, and whether lower is better.
+        score: the score of a model's path, and whether lower is better; unless given, of a drop, the agreement with the
+            source on the worst kind of text of those that calibration keeps aside, see `aerogel.compression.Check`.
         steps: sparsities that are tried on the way to a drop.
     """
 
@@ -55,8 +57,6 @@ class Target:
             raise RecipeError("target: expected one of size, latency and drop")
         if not 0 < wanted[0] < math.inf:
             raise RecipeError(f"target: expected a positive number, got {wanted[0]}")
-        if self.drop is not None and self.score is None:
-            raise RecipeError("target: drop needs data to score models on")
         if self.tokens < 1 or self.steps < 1:
             raise RecipeError(f"target: expected at least one token and step, got {self.tokens} and {self.steps}")
 
@@ -69,6 +69,7 @@ def pack_to(
     threads: int | None,
     progress: Progress | None,
     overwrite: bool = False,
+    rerank: str | None = None,
 ) -> CompressReport:
     """The least sparse model that reaches a size or latency, or the sparsest that keeps a score.
 
@@ -88,13 +89,21 @@ def pack_to(
         elif target.latency is not None:
             report = pack_to_latency(checkpoint, found, recipe, target.latency, target.tokens, threads, progress)
         else:
-            assert target.drop is not None and target.score is not None
-            score, lower = target.score
+            assert target.drop is not None
+            score, lower = target.score or _agreement(checkpoint, recipe, threads, rerank)
             report = pack_to_drop(checkpoint, found, recipe, target.drop, score, lower, target.steps, threads, progress)
         with writing_model(out, overwrite) as place:
             for file in found.iterdir():
                 file.rename(place / file.name)
     return dataclasses.replace(report, path=str(out))
+
+
+def _agreement(
+    checkpoint: Checkpoint, recipe: Recipe, threads: int | None, rerank: str | None
+) -> tuple[Callable[[Path], float], bool]:
+    """The score of a drop without data."""
+    checker = Checker(checkpoint.path, with_default_texts(recipe, checkpoint).calibration, threads, rerank)
+    return checker.value, checker.lower_is_better
 
 
 def pack_to_size(

@@ -12,7 +12,7 @@ import numpy as np
 
 from aerogel.architectures import Architecture
 from aerogel.budget import budget
-from aerogel.calibrate import GENERAL, SELF, general_documents, general_texts, read_texts, sequences
+from aerogel.calibrate import GENERAL, SELF, general_documents, general_texts, read_texts, sequences, split
 from aerogel.calibrate.general import FILE
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.messages import calibration_texts
@@ -93,7 +93,7 @@ def calibration_sequences(
             found += general_sequences(checkpoint, tokens, total, running, samples, recipe.seed)
         else:
             files = [file for file in wanted.files if file not in (GENERAL, SELF)]
-            texts = [text for file in files for text in read_texts(Path(file))]
+            texts = [text for file in files for text in split(read_texts(Path(file)), running)[0]]
             if not running and len(texts) < FEW_TEXTS and len(parts) == 1:
                 log.warning("calibration: %d texts are few: from about %d on results are steady", len(texts), FEW_TEXTS)
             prompts, tokenizer = calibration_texts(checkpoint, texts)

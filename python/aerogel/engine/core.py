@@ -204,7 +204,8 @@ class Core:
         return self._tuner.streamed
 
     def packed_weight(self, name: str) -> PackedWeight:
-        """The weight of one linear as it runs; `name` as in `describe`."""
+        """The weight of one linear as it runs; `name` as in `describe`. The hidden units of an FFN may be in another order
+        than in the file."""
         return self._plan.weight(one_of("name", name, [step["name"] for step in self.describe() if "forms" in step]))
 
     def profile(

@@ -12,7 +12,7 @@ from aerogel._core import pack as pack_weight
 from aerogel._core import pack_csr
 from aerogel._util.checks import array, items, shown, text, thread_count
 from aerogel.checkpoint.weight import Weight
-from aerogel.engine.weights import weight_source
+from aerogel.engine.sources import weight_source
 from aerogel.errors import DataError, ShapeError
 from aerogel.quantize import quantize, scheme
 from aerogel.quantize.stored import to_weight

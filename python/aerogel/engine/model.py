@@ -91,9 +91,9 @@ def load(
             "bge-reranker-gemma", as these are asked; or a template, or the path of its file: Jinja over messages of the
             roles "query" and "document", or a text with {query} and {document}. A model whose files say it (LogitScore of
             sentence-transformers, a reranker's GGUF) needs no word.
-        attention: what attention multiplies: "float32", or "int16", 12-bit codes of queries, keys, weights and values, which
-            is faster for texts of 48 tokens and more and off by about 1e-3 (docs/numerics.md); "auto": int16 where at least
-            nine tenths of the linears' weights are quantized and the model writes no text, else float32.
+        attention: what attention multiplies: "float32", or "int16", codes of 12 or 13 bits of queries, keys, weights and
+            values, which is faster for texts of 48 tokens and more and off by under 1e-3 (docs/numerics.md); "auto": int16
+            where at least nine tenths of the linears' weights are quantized and the model writes no text, else float32.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
@@ -116,7 +116,8 @@ def load(
     tuner = Tuner(workers, _is_streamed(architecture, checkpoint), memory, purpose)
     start = time.perf_counter()
     rounded = None if quant == "none" else arguments.quant
-    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress, rounded) as weights:
+    groups = architecture.groups()
+    with PackedParameters(checkpoint, architecture.tensors(), tuner, format, progress, rounded, groups) as weights:
         weights.prepare(architecture.stacks())
         architecture.build(program, weights)
     if tuner.measured:

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from aerogel._core import PackedWeight, Table, WeightSource, decode_blocks
+from aerogel._core import PackedWeight, Table, WeightSource
 from aerogel._core import pack as pack_weight
 from aerogel._util.progress import Progress
-from aerogel.architectures import Role, Tensor
+from aerogel.architectures import Group, Role, Tensor
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.blocks import Blocks
 from aerogel.checkpoint.weight import Weight, check_finite, dense_product
+from aerogel.engine.hidden_order import HiddenOrder, sorting_gains
 from aerogel.engine.quantized import QuantizedWeights
+from aerogel.engine.sources import weight_source
 from aerogel.errors import AerogelError
 from aerogel.tuning import Forms, Layer, Tuner, dense_format, in_turn, numbers_of
 
@@ -34,7 +36,8 @@ class PackedParameters:
 
     `format` is "auto": `tuner` picks; the name of a kernel format; or "dense": the dense format of whatever the values are.
     `progress` hears of kinds of layers that are measured. `quant`: matrices are quantized so while they are read, see
-    `QuantizedWeights`; None: they are what the checkpoint has.
+    `QuantizedWeights`; None: they are what the checkpoint has. `groups` are those of the architecture: the hidden units of
+    feed-forward blocks are packed in another order where that is faster and changes nothing, see `hidden_order`.
     """
 
     def __init__(
@@ -45,10 +48,14 @@ class PackedParameters:
         format: str = "auto",
         progress: Progress | None = None,
         quant: str | None = None,
+        groups: Sequence[Group] = (),
     ) -> None:
         self._quantized = None if quant is None else QuantizedWeights(checkpoint, tensors, quant)
         self._checkpoint = checkpoint
         self._tensors = {t.name: t for t in tensors}
+        # What is quantized on the way is not sorted: finding the order would quantize it once more.
+        gains = quant is None and sorting_gains(format)
+        self._order = HiddenOrder(groups if gains else (), self._tensors, checkpoint.stored)
         self._tuner = tuner
         self._format = format
         self._progress = progress
@@ -163,7 +170,7 @@ class PackedParameters:
         """A norm or bias, float32."""
         array = np.ascontiguousarray(self._checkpoint.array(name), dtype=np.float32)
         check_finite(self._tensors[name].label, array)
-        return array
+        return self._order.vector(name, array)
 
     def vectors(self, *names: str | int) -> np.ndarray:
         """Biases laid end to end, as stacked linears want them; a number stands for so many zeros."""
@@ -208,7 +215,7 @@ class PackedParameters:
         if self._quantized is not None:
             return self._quantized.weight(name)
         found = self._checkpoint.stored(name)
-        return found if isinstance(found, Weight) else self._checkpoint.weight(name)
+        return self._order.weight(name, found) if isinstance(found, Weight) else self._checkpoint.weight(name)
 
     def _keep(self, names: Sequence[str], alive: Sequence[Any]) -> None:
         """Holds what was quantized for a stack: rounding takes longer than reading again."""
@@ -216,53 +223,3 @@ class PackedParameters:
             parts = [part for part in alive if isinstance(part, Weight)]
             for name, part in zip(names, parts, strict=True):
                 self._quantized.hold(name, part)
-
-
-def _kind(part: Weight | Blocks) -> tuple[str, int]:
-    """What parts must share to be stacked as they are."""
-    if isinstance(part, Blocks):
-        return "blocks", 0  # of any types
-    return part.numbers, part.group if part.numbers == "int8g" else 0
-
-
-def weight_source(parts: Sequence[tuple[str, Weight | Blocks]]) -> tuple[WeightSource, list[np.ndarray]]:
-    """Weights of a checkpoint stacked along N, ready to be packed, and the arrays that must live as long."""
-    # e.g. only one of Q, K, V was quantized: exact, at the price of float arithmetic
-    mixed = len({_kind(part) for _, part in parts}) > 1
-    if mixed:
-        log.info(
-            "%s: parts of several types are stacked, so all of them run as float32", ", ".join(n for n, _ in parts)
-        )
-    source = WeightSource(parts[0][1].shape[1])
-    alive: list[np.ndarray] = []
-
-    def keep(array: np.ndarray) -> np.ndarray:
-        alive.append(np.ascontiguousarray(array))
-        return alive[-1]
-
-    def keep_any(array: np.ndarray | None) -> np.ndarray | None:
-        return None if array is None else keep(array)
-
-    for label, part in parts:
-        n = part.shape[0]
-        if isinstance(part, Blocks):
-            if mixed:
-                source.add_dense(label, keep(decode_blocks(part.values, part.type)))
-            else:
-                source.add_blocks(label, keep(part.values), part.type)
-            continue
-        if mixed and part.numbers != "float32":
-            source.add_dense(label, keep(np.asarray(part.dense(), np.float32)))
-            continue
-        values, scale, mask = keep(part.values), keep_any(part.scale), keep_any(part.mask)
-        if part.levels is not None:
-            assert scale is not None  # levels have one
-            table = keep_any(part.multiplier), keep_any(part.zero), part.group
-            source.add_indexed(label, n, values, part.bits, keep(part.levels), scale, mask, *table)
-        elif mask is not None:
-            source.add_bitmask(label, n, mask, values, scale, part.group)
-        elif scale is not None:
-            source.add_dense_q8(label, values, scale, part.group)
-        else:
-            source.add_dense(label, values)
-    return source, alive

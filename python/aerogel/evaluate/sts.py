@@ -13,11 +13,14 @@ import numpy as np
 
 from aerogel.errors import DataError
 from aerogel.evaluate.files import read_rows
-from aerogel.evaluate.intervals import Estimate, pearson, ranks
+from aerogel.evaluate.intervals import Estimate, bootstrap, pearson, ranks
+from aerogel.evaluate.neighbours import overlap
 from aerogel.evaluate.task import Score, Task, compared, cosines, embeddings
 
 #: Quantiles of the cosines between two models' embeddings that a comparison shows.
 QUANTILES = (0.01, 0.1, 0.5)
+#: Nearest sentences of each whose overlap it shows.
+NEIGHBOURS = 10
 
 
 class Embeddings(NamedTuple):
@@ -75,11 +78,23 @@ class Sts(Task[Embeddings]):
         own, against = compared(len(self.scores), figures, self.metric, answers, dense, agreement)
         if against is not None and alike is not None and dense is not None:
             every = np.concatenate([cosines(answers.left, dense.left), cosines(answers.right, dense.right)])
+            if (common := self._overlap(answers, dense)) is not None:
+                against.agreement["overlap10"] = common
             for q in QUANTILES:
                 against.agreement[f"cosine_q{round(100 * q):02d}"] = Estimate(float(np.quantile(every, q)))
             against.agreement["cosine_min"] = Estimate(float(every.min()))
         facts = {"file": self.files["sts"], "pairs": len(self.scores)}
         return Score(self.name, self.metric, own, answers.cosine, False, facts, against)
+
+    def _overlap(self, answers: Embeddings, dense: Embeddings) -> Estimate | None:
+        """Of the ten nearest among all sentences, how many both models find; None of too few sentences."""
+        texts = [*self.left, *self.right]
+        first = sorted({text: i for i, text in reversed(list(enumerate(texts)))}.values())  # each sentence once
+        if len(first) <= NEIGHBOURS:
+            return None
+        own, other = (np.concatenate([of.left, of.right])[first] for of in (answers, dense))
+        common = overlap(own, other, NEIGHBOURS)
+        return bootstrap(len(common), lambda chosen: {"overlap": float(common[chosen].mean())})["overlap"]
 
 
 def sts(model: Any, file: str | os.PathLike[str], against: Any = None) -> Score:
@@ -89,7 +104,8 @@ def sts(model: Any, file: str | os.PathLike[str], against: Any = None) -> Score:
         model: an embedding model, or anything with `encode(texts) -> float [n, hidden]`.
         file: rows `sentence,sentence,score`, csv or tsv (see `read_rows`), with or without a header.
         against: a dense model to compare with: its own figures, the part of its Spearman that is kept, and the cosines
-            between the two models' embeddings (mean, 1 %, 10 % and 50 % quantiles, least).
+            between the two models' embeddings (mean, 1 %, 10 % and 50 % quantiles, least), and the overlap of each
+            sentence's ten nearest.
 
     Returns:
         A Score with figures "spearman" and "pearson"; its values are the cosines, float64 [n].

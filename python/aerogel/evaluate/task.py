@@ -29,6 +29,8 @@ AGREEMENT = {
     "same_label": "same label as dense",
     "same_top": "same most likely token as dense",
     "same_top10": "of dense's first 10 documents",
+    "overlap10": "of dense's ten nearest texts",
+    "rank": "rank correlation with dense's scores",
     "kl_mean": "KL(dense || model), nats",
 }
 
@@ -54,7 +56,7 @@ class Score:
     """What a model scored on a task.
 
     Attributes:
-        task: "sts", "classify", "text" or "retrieval".
+        task: "sts", "classify", "text", "retrieval" or "alike".
         metric: the main one of `figures`.
         figures: by name, each with its 95 % interval.
         values: float64 [n], one value an example: a cosine, 1 or 0 for a right or wrong label, the mean negative
@@ -93,14 +95,17 @@ class Task(ABC, Generic[Answers]):
         name: of the task.
         metric: its main figure.
         lower_is_better: of that.
+        files: that the data come from, by what they are.
+        set_name: what tables call the data.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     lower_is_better: ClassVar[bool] = False
 
-    def __init__(self, files: Mapping[str, str | os.PathLike[str]]) -> None:
+    def __init__(self, files: Mapping[str, str | os.PathLike[str]], set_name: str | None = None) -> None:
         self.files = {key: as_path(key, file, DataError) for key, file in files.items()}
+        self.set_name = set_name or next(iter(self.files.values())).name
 
     def evaluate(self, model: Any, against: Any = None) -> Score:
         """Scores `model`; with `against`, a dense model, also beside it."""

@@ -53,8 +53,19 @@ class Text(Task[Windows]):
 
     def __init__(self, file: str | os.PathLike[str], context: int = CONTEXT) -> None:
         super().__init__({"text": file})
+        self._take(read_text(file), context)
+
+    @classmethod
+    def of(cls, text: str, set_name: str, context: int = CONTEXT) -> Text:
+        """Of a text that is no file; `set_name` is what tables call it."""
+        found = cls.__new__(cls)
+        Task.__init__(found, {}, set_name)
+        found._take(text, context)
+        return found
+
+    def _take(self, text: str, context: int) -> None:
         self.context = whole_number("context", context, 2, error=DataError)
-        self.text = read_text(file)
+        self.text = text
 
     def evaluate(self, model: Any, against: Any = None) -> Score:
         # Side by side, window by window: two models' logits for a whole text would be gigabytes.
@@ -106,7 +117,7 @@ class Text(Task[Windows]):
 
         found, against = compared(len(answers.tokens), figures, self.metric, answers, dense, agreement)
         facts = {
-            "file": self.files["text"],
+            "file": self.files.get("text", self.set_name),
             "tokens": int(answers.tokens.sum()),
             "windows": len(answers.tokens),
             "context": self.context,
@@ -134,7 +145,9 @@ class Text(Task[Windows]):
         ids = whole[before : len(whole) - (len(around) - before)]
         least = 1 if before else 2
         if len(ids) < least:
-            raise DataError(f"{self.files['text']}: expected a text of at least {least} tokens, got {len(ids)}")
+            raise DataError(
+                f"{self.files.get('text', self.set_name)}: expected a text of at least {least} tokens, got {len(ids)}"
+            )
         if self.context <= before:
             raise DataError(
                 f"context: expected more than the {before} special tokens before a text, got {self.context}"

@@ -7,6 +7,10 @@ them together:
 
     V = (W H + rho (D - U)) (H + rho I)^-1        D = V + U where the pattern keeps |V + U|, else 0        U = U + V - D
 
+With `Statistics.moves`, S, errors count as much as they move the model's output, tr(S (W - V) H (W - V)^T): rows are scaled
+so that S has a unit diagonal, too, which decides how many weights each row keeps; and at the end rows make up for each
+other's errors (`refit_rows`).
+
 Small penalties let weights that other weights can stand in for go; large ones settle the mask. At the end the values are
 solved for again on the mask alone (`refit`). What one step costs is one product [N,K] x [K,K].
 """
@@ -17,16 +21,18 @@ import numpy as np
 
 from aerogel._util.checks import whole_number
 from aerogel.calibrate.statistics import Statistics
-from aerogel.errors import RecipeError
+from aerogel.errors import RecipeError, ShapeError
 from aerogel.prune.contract import Pruned, checked_inputs, checked_pattern
 from aerogel.prune.obs import check_damping
 from aerogel.prune.pattern import Pattern
-from aerogel.prune.refit import refit
+from aerogel.prune.refit import refit, refit_rows
 from aerogel.prune.sweep import damped
 
 #: Penalties, as multiples of the (unit) diagonal, and steps with each. Twice the steps gain about 2 % of the error.
 PENALTIES = tuple(0.1 * 2**i for i in range(6))
 STEPS = 5
+#: The part of the identity in how errors of rows count: gradients of a few thousand tokens are an estimate.
+SHRINK = 0.1
 
 
 def admm(
@@ -41,7 +47,8 @@ def admm(
 
     Args:
         weight: float32 [N,K], finite. Zeros stay zero.
-        statistics: what calibration saw at the input [., K]; the gram matrix may be singular.
+        statistics: what calibration saw at the input [., K]; the gram matrix may be singular. Its `moves`, if known, say how
+            errors of the N results count.
         pattern: how many may stay, and where.
         damping: fraction of the mean diagonal of the gram matrix that is added to it.
         steps: ADMM steps at each penalty; more steps find slightly better masks.
@@ -57,10 +64,32 @@ def admm(
     h = (h / norms / norms[:, None]).astype(np.float32)
     norms = norms.astype(np.float32)
     target = weight * norms
+    moves = _moves(statistics, len(weight))
+    lengths = np.sqrt(moves if moves.ndim == 1 else moves.diagonal())[:, None]
+    target *= lengths
     mask, value = _search(target, h, pattern, weight == 0, steps)
     value = refit(target, h, mask, value)
+    if moves.ndim == 2:
+        value = refit_rows(target, h, moves / lengths / lengths.T, mask, value)
     value /= norms
+    value /= lengths
     return Pruned(value, mask)
+
+
+def _moves(statistics: Statistics, rows: int) -> np.ndarray:
+    """float32 [N, N] or [N] with a mean diagonal of 1: `Statistics.moves` and a part of the identity."""
+    moves = statistics.moves
+    if moves is None:
+        return np.ones(rows, np.float32)
+    if len(moves) != rows:
+        raise ShapeError(f"moves: expected {rows} outputs, got {len(moves)}")
+    diagonal = moves if moves.ndim == 1 else moves.diagonal()
+    mean = float(diagonal.mean(dtype=np.float64))
+    if not mean > 0:  # nothing that comes after reads it
+        return np.ones(rows, np.float32)
+    part: np.ndarray = moves * np.float32((1 - SHRINK) / mean)
+    part[np.diag_indices(rows) if moves.ndim == 2 else slice(None)] += np.float32(SHRINK)
+    return part
 
 
 def _search(

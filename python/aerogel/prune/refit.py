@@ -52,3 +52,44 @@ def refit(
         direction += scaled
         inner = new
     return value
+
+
+def refit_rows(
+    weight: np.ndarray, h: np.ndarray, moves: np.ndarray, mask: np.ndarray, start: np.ndarray, steps: int = 20
+) -> np.ndarray:
+    """The weight values inside the mask that least move what comes after: tr(S (W - V) H (W - V)^T), all rows together.
+
+    Where S is not diagonal, rows make up for each other's errors: what one puts wrong in a direction that the output is
+    sensitive to, others put right. One solver for the whole matrix, as above.
+
+    Args:
+        weight, h, mask, steps: as in `refit`.
+        moves: float32 [N,N], S, positive definite.
+        start: float32 [N,K], 0 outside the mask.
+
+    Returns:
+        float32 [N,K], 0 outside the mask.
+    """
+    inverse = (1 / np.outer(moves.diagonal(), h.diagonal())).astype(np.float32)
+    value: np.ndarray = start.copy()
+    residual = np.where(mask, moves @ ((weight - value) @ h), np.float32(0))
+    direction = residual * inverse
+    inner = first = float(np.vdot(residual, direction))
+    for _ in range(steps):
+        if not inner > first * TOLERANCE**2:
+            break
+        product = moves @ (direction @ h)
+        curve = float(np.vdot(direction, product))
+        if not curve > 0:
+            break
+        length = np.float32(inner / curve)
+        value += length * direction
+        product *= length
+        residual -= product
+        residual[~mask] = 0
+        scaled = residual * inverse
+        new = float(np.vdot(residual, scaled))
+        direction *= np.float32(new / inner)
+        direction += scaled
+        inner = new
+    return value

@@ -112,8 +112,8 @@ class Tuner:
 
 
 def enabled() -> bool:
-    """Whether AEROGEL_TUNE allows measuring."""
-    value = os.environ.get("AEROGEL_TUNE", "on")
+    """Whether AEROGEL_TUNE allows measuring; empty, as a shell leaves it, it is not set."""
+    value = os.environ.get("AEROGEL_TUNE") or "on"
     if value not in ("on", "off"):
         raise AerogelError(f"AEROGEL_TUNE: expected on or off, got {value!r}")
     return value == "on"

@@ -1,0 +1,64 @@
+"""By how much errors of the results of a model's linears move its output: estimated on some of the calibration texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aerogel.calibrate.eager import EagerParameters
+from aerogel.calibrate.gradients import show_gradients
+from aerogel.calibrate.texts import token_sequences
+from aerogel.calibrate.values import blocks_of
+
+if TYPE_CHECKING:
+    from aerogel.architectures import Architecture
+    from aerogel.checkpoint import Checkpoint
+
+#: Tokens that are looked at.
+TOKENS = 4096
+#: Of a linear with more results than this there is the diagonal only.
+MOST_ROWS = 2048
+#: Tokens of a block: what all ops have made of it is in memory.
+BLOCK = 512
+
+
+def moves_of(
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    sequences: Sequence[Sequence[int]],
+    wanted: Set[str],
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """By how much an error of each linear's results moves what the dense model gives: mean g g^T, see `gradients.py`.
+
+    Args:
+        architecture, checkpoint: the model.
+        sequences: token ids; as many as have TOKENS tokens, from all over, are run.
+        wanted: the matrices that are asked for.
+        seed: of what is drawn.
+
+    Returns:
+        By name, float32 [N, N], or [N], its diagonal alone, where N is above MOST_ROWS. Those are missing that the output
+        does not depend on.
+    """
+    rows = token_sequences(sequences, architecture.max_positions)
+    chosen, taken = [], 0
+    for i in np.random.default_rng(seed).permutation(len(rows)):
+        if taken and taken + len(rows[i]) > TOKENS:
+            break
+        chosen.append(rows[i])
+        taken += len(rows[i])
+    tensors = {tensor.name: tensor for tensor in architecture.tensors()}
+    found: dict[str, np.ndarray] = {}
+
+    def see(names: tuple[str, ...], x: np.ndarray, g: np.ndarray) -> None:
+        ends = np.cumsum([tensors[name].shape[0] for name in names])[:-1]
+        for name, part in zip(names, np.split(g, ends, axis=1), strict=True):
+            if name in wanted:
+                sum_ = np.square(part).sum(axis=0) if part.shape[1] > MOST_ROWS else part.T @ part
+                found[name] = found[name] + sum_ if name in found else sum_
+
+    show_gradients(architecture.build, blocks_of(chosen, BLOCK), EagerParameters(checkpoint, tensors), seed, see)
+    return {name: sum_ / np.float32(taken) for name, sum_ in found.items()}
