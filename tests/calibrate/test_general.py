@@ -2,8 +2,7 @@
 
 import pytest
 
-from aerogel.calibrate import general_documents, general_texts, with_general
-from aerogel.calibrate.general import FILE
+from aerogel.calibrate.general import FILE, general_documents, general_texts, with_general
 
 DOMAINS = {
     "encyclopedia", "dictionary", "news", "conversation", "questions", "captions", "reviews", "docs", "code", "languages",

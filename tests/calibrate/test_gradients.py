@@ -5,9 +5,10 @@ import pytest
 
 from aerogel._core import Plan, Program, Rotary, Session, Table
 from aerogel.architectures import Role, architecture_of
-from aerogel.calibrate import moves, moves_of
+from aerogel.calibrate import moves
 from aerogel.calibrate.eager import EagerParameters
 from aerogel.calibrate.gradients import Moved, show_gradients
+from aerogel.calibrate.moves import moves_of
 from aerogel.calibrate.values import Block
 from aerogel.checkpoint import open_checkpoint
 

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import aerogel
-from aerogel.calibrate import general_documents, general_texts, split
+from aerogel.calibrate.aside import split
+from aerogel.calibrate.general import general_documents, general_texts
 from aerogel.checkpoint.card import is_signed
 from aerogel.cli.app import app
 from aerogel.compression import Target

@@ -24,7 +24,7 @@ from aerogel.train.pruners import on_the_way  # noqa: E402
 
 from .. import tiny_models  # noqa: E402
 
-TEXTS = [" ".join(np.random.default_rng(i).choice(tiny_models.WORDS, 3 + i % 9).tolist()) for i in range(120)]
+TEXTS = [" ".join(np.random.default_rng(i).choice(tiny_models.WORDS, 3 + i % 9).tolist()) for i in range(90)]
 QUICK = {"batch_tokens": 96, "threads": 1, "log_seconds": 0.0}
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from aerogel.calibrate.aside import split
 from aerogel.calibrate.eager import walk
-from aerogel.calibrate.general import GENERAL, SELF, general_documents, general_texts, with_general
-from aerogel.calibrate.moves import moves_of
+from aerogel.calibrate.general import GENERAL, SELF
 from aerogel.calibrate.statistics import Moments, Statistics
 from aerogel.calibrate.texts import read_texts, sequences
 from aerogel.calibrate.visitor import Inputs, Seen, Stack, Visitor
@@ -19,12 +17,7 @@ __all__ = [
     "Stack",
     "Statistics",
     "Visitor",
-    "general_documents",
-    "general_texts",
-    "moves_of",
     "read_texts",
     "sequences",
-    "split",
     "walk",
-    "with_general",
 ]

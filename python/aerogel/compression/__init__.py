@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aerogel._util.checks import function, instance, items, thread_count
+from aerogel._util.checks import flag, function, instance, items, thread_count
 from aerogel._util.checks import path as as_path
 from aerogel._util.progress import Progress
 from aerogel.checkpoint import open_checkpoint
@@ -103,6 +103,7 @@ def compress(
     workers = thread_count(threads, RecipeError)
     target_folder = as_path("out", out, RecipeError)
     function("progress", progress, RecipeError)
+    checked = flag("check", check, RecipeError)
     if target is not None:
         instance("target", target, Target, RecipeError)
     if isinstance(calibrate, (str, os.PathLike)):
@@ -131,7 +132,7 @@ def compress(
         done = pack_to(checkpoint, target_folder, whole, target, workers, progress, overwrite, rerank)
     else:
         done = _pack(checkpoint, target_folder, whole, threads=workers, progress=progress, overwrite=overwrite)
-    if check:
+    if checked:
         calibration = Recipe.of(done.recipe).calibration
         done = dataclasses.replace(done, check=check_against(source, target_folder, calibration, threads, rerank))
     write_card(done, os.fspath(source))

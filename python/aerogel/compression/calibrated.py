@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aerogel.architectures import Architecture, Fold, Role
-from aerogel.calibrate import Inputs, Moments, Stack, Statistics, Visitor, moves_of, walk
+from aerogel.calibrate import Inputs, Moments, Stack, Statistics, Visitor, walk
+from aerogel.calibrate.moves import moves_of
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
 from aerogel.compression.limit import limit_of

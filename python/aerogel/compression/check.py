@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from aerogel.calibrate import general_documents, general_texts, read_texts, split
-from aerogel.calibrate.general import GENERAL, SELF
+from aerogel.calibrate import GENERAL, SELF, read_texts
+from aerogel.calibrate.aside import split
+from aerogel.calibrate.general import general_documents, general_texts
 from aerogel.compression.recipe import Calibration
 from aerogel.compression.texts import shares
 from aerogel.engine.model import load

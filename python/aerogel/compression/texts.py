@@ -12,8 +12,9 @@ import numpy as np
 
 from aerogel.architectures import Architecture
 from aerogel.budget import budget
-from aerogel.calibrate import GENERAL, SELF, general_documents, general_texts, read_texts, sequences, split
-from aerogel.calibrate.general import FILE
+from aerogel.calibrate import GENERAL, SELF, read_texts, sequences
+from aerogel.calibrate.aside import split
+from aerogel.calibrate.general import FILE, general_documents, general_texts
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.messages import calibration_texts
 from aerogel.compression.own_texts import own_sequences

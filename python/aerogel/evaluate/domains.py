@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aerogel._util.checks import items
+from aerogel._util.checks import instance, items
 from aerogel.errors import DataError
 from aerogel.evaluate.alike import SHARES_INDEX
 from aerogel.evaluate.intervals import Estimate
@@ -89,7 +89,7 @@ def evaluate_all(model: Any, tasks: Sequence[Task[Any]], against: Any = None) ->
     Raises:
         DataError: there is no task, or a set is wrong for the model.
     """
-    tasks = items("tasks", tasks)
+    tasks = [instance("tasks", task, Task, DataError) for task in items("tasks", tasks, DataError)]
     if not tasks:
         raise DataError("tasks: expected at least one, got none")
     scores: dict[str, Score] = {}

@@ -16,7 +16,7 @@ from aerogel.checkpoint import Checkpoint
 from aerogel.errors import RecipeError
 from aerogel.structure.compensate import compensate
 from aerogel.structure.layers import influence
-from aerogel.structure.prune import checked, counts_of, prune_structure
+from aerogel.structure.prune import checked, counts_of, groups_of, prune_structure
 from aerogel.structure.recipe import StructureRecipe
 from aerogel.structure.scores import score
 from aerogel.structure.selection import best
@@ -95,7 +95,7 @@ def _on_the_way(
     # across layers units compare by what they do in the dense model, which takes a pass of its own
     seen = observe(checkpoint, kinds, sequences, threads) if recipe.scope == "global" and entry.needs == "gram" else {}
     for kind in kinds:
-        groups = [group for group in architecture.groups() if group.kind == kind]
+        groups = groups_of(architecture, kind)
         if recipe.scope == "global":
             scores = [entry.function(connected(checkpoint, group, seen)) for group in groups]
         else:

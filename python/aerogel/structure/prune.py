@@ -120,11 +120,17 @@ def _layer_scores(
     return layer_weights(model.checkpoint, architecture)
 
 
-def _without_units(model: _Model, recipe: StructureRecipe, kind: str) -> _Model:
-    architecture = architecture_of(model.checkpoint)
+def groups_of(architecture: Architecture, kind: str) -> list[Group]:
+    """The groups of units of a kind; raises RecipeError if the model has none that can be removed."""
     groups = [group for group in architecture.groups() if group.kind == kind]
     if not groups:
         raise RecipeError(f"{kind}: the model has no {KINDS[kind]}")
+    return groups
+
+
+def _without_units(model: _Model, recipe: StructureRecipe, kind: str) -> _Model:
+    architecture = architecture_of(model.checkpoint)
+    groups = groups_of(architecture, kind)
     entry = score(recipe.score)
     if entry.needs == "gram" or recipe.compensate:
         _require_statistics(model, architecture, groups)

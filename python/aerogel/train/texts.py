@@ -9,7 +9,8 @@ from pathlib import Path
 from aerogel._util.checks import number
 from aerogel._util.reading import read_bytes
 from aerogel._util.text import decoded, not_utf8
-from aerogel.calibrate import GENERAL, with_general
+from aerogel.calibrate import GENERAL
+from aerogel.calibrate.general import with_general
 from aerogel.errors import DataError
 
 #: A longer line is a document: it is cut into its sentences.
@@ -21,7 +22,7 @@ def read_texts(files: Iterable[Path], sentences: bool = True, mix: float | None 
     """The lines of all files, each text once, in order. With `sentences`, long lines are cut into sentences.
 
     Args:
-        files: "general" is the mix that the package carries, see `aerogel.calibrate.with_general`.
+        files: "general" is the mix that the package carries, see docs/calibration.md.
         mix: which part of all characters is of that mix, 0 to 1, as far as it has so many; half unless given, if `files`
             name it beside others.
     """

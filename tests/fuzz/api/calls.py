@@ -283,6 +283,7 @@ def _writer_calls(w: World) -> dict[str, Call]:
         "seed": 1,
         "target": None,
         "progress": None,
+        "check": False,
     }
 
     def compress(**arguments: Any) -> Any:
@@ -406,6 +407,12 @@ def _score_calls(w: World) -> dict[str, Call]:
         ),
         "text": Call(
             evaluate.text, {"model": w.generator, "file": r / "texts.txt", "against": None, "context": 16}, weight=1
+        ),
+        "alike": Call(evaluate.alike, {"model": e, "file": r / "many.txt", "against": e}, weight=2),
+        "evaluate_all": Call(
+            lambda tasks, model, against: evaluate.evaluate_all(model, tasks, against),
+            {"model": e, "tasks": [evaluate.Sts(r / "sts.csv")], "against": e},
+            weight=2,
         ),
         "pearson": Call(evaluate.pearson, {"x": y, "y": y}),
         "spearman": Call(evaluate.spearman, {"x": y, "y": y}),

@@ -38,6 +38,7 @@ class World:
 
     def _texts(self) -> None:
         root = self.root
+        (root / "many.txt").write_text("\n".join(f"the cat sat {i}" for i in range(24)))
         (root / "texts.txt").write_text("\n".join([*TEXTS, "not a cat"] * 8))
         (root / "sts.csv").write_text("the cat,a dog,1\nbig mat,small mat,3\nred tree,tree,5\nthe,a,2\n")
         (root / "labels.csv").write_text("the cat,0\na dog,1\nbig mat,0\nred tree,1\n")
