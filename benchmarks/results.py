@@ -227,11 +227,11 @@ def main() -> None:
     figures: dict[str, Any] = {key: here[key] for key in ("cpu", "isa", "threads", "when", "aerogel")}
     figures |= {"name": name, "quick": options.quick, "kernels": {}}
     threads = here["threads"]
-    names = {peer.distribution: name for name, peer in PEERS.items()} | {"transformers": "", "nncf": "", "scipy": ""}
+    names = {peer.distribution: "" for peer in PEERS.values()} | {"transformers": "", "nncf": "", "scipy": ""}
     versions = []
-    for name in sorted(names):
+    for package in sorted(names):
         try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
     remarks: list[str] = []
