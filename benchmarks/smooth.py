@@ -58,6 +58,11 @@ def measure(axis: str, format: str, seconds: float) -> tuple[list[float], list[f
     return list(sizes), layers.microseconds(runs, seconds)
 
 
+def _from_floats() -> list[str]:
+    """The formats that are made of a plain matrix; 4 bits, groups and blocks of GGUF files are stored as such."""
+    return [name for name in layers.formats() if not name.startswith("grouped") and not name.endswith(("q4", "f16"))]
+
+
 def cliffs(sizes: list[float], cost: list[float]) -> list[int]:
     """Indices i at which going from i to i + 1 costs out of proportion."""
     steps = range(len(sizes) - 1)
@@ -70,7 +75,7 @@ def smooth(axes: list[str], seconds: float, folder: Path | None) -> list[str]:
     note = plot.caption(machine(1, limits=False), f"{N}x{K}, {SPARSITY:.0%} zeros, 16 tokens unless on the axis")
     for axis in axes:
         curves = {}
-        for format in layers.formats():
+        for format in _from_floats():
             if axis == "zeros" and format.startswith("dense"):
                 continue
             sizes, cost = measure(axis, format, seconds)
