@@ -184,6 +184,6 @@ $(VENV)/build-tools: $(VENV)/tools
 $(VENV)/installed: $(VENV)/build-tools $(PACKAGE_SOURCES)
 	cmake --preset release -Wno-dev
 	cmake --build --preset release --target aerogel_core
-	$(BIN)/python -m pip install --no-build-isolation -C build-dir=build/python \
-	  -C cmake.define.AEROGEL_CORE=$(CURDIR)/build/release/libaerogel_core.a ".[test]"
+	$(BIN)/python -m pip install --no-build-isolation --config-settings=build-dir=build/python \
+	  --config-settings=cmake.define.AEROGEL_CORE=$(CURDIR)/build/release/libaerogel_core.a ".[test]"
 	@touch $@
