@@ -156,7 +156,7 @@ def command(
         bool,
         typer.Option(
             "--check/--no-check",
-            help="Compare the answers with the source's on kinds of text that calibration did not see.",
+            help="Compare the answers with the source's on texts that calibration did not see, kind by kind.",
             rich_help_panel=DATA,
         ),
     ] = True,

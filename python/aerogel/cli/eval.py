@@ -10,14 +10,16 @@ import typer
 
 from aerogel.cli.console import check_outputs, console, loaded, write_json
 from aerogel.cli.options import (
-    DATA,
     AlikeFiles,
+    ClassifyFiles,
     Context,
     Folder,
     JsonFile,
     Overwrite,
     Quant,
     Retrieval,
+    StsFiles,
+    TextFiles,
     Threads,
     at_least_one,
 )
@@ -29,30 +31,9 @@ if TYPE_CHECKING:
 
 def command(
     folder: Folder,
-    sts: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Rows sentence,sentence,score (csv or tsv): Spearman correlation of cosine similarities.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    classify: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Rows sentence<TAB>label or sentence<TAB>sentence<TAB>label: accuracy.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    text: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="A text: perplexity; compared with a dense model also the KL divergence from it.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    sts: StsFiles = None,
+    classify: ClassifyFiles = None,
+    text: TextFiles = None,
     retrieval: Retrieval = None,
     alike: AlikeFiles = None,
     context: Context = 512,

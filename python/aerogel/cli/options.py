@@ -69,32 +69,29 @@ Pattern = Annotated[
     ),
 ]
 
-# What a model is scored on.
-Sts = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Rows sentence,sentence,score (csv or tsv): Spearman correlation of cosine similarities.",
-        rich_help_panel=DATA,
-    ),
-]
-Classify = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Rows sentence<TAB>label or sentence<TAB>sentence<TAB>label: accuracy.",
-        rich_help_panel=DATA,
-    ),
-]
-TextFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--text",
-        metavar="FILE",
-        help="A text: perplexity; compared with a dense model also the KL divergence from it.",
-        rich_help_panel=DATA,
-    ),
-]
+# What a model is scored on: one set, or any number of them.
+_STS = typer.Option(
+    metavar="FILE",
+    help="Rows sentence,sentence,score (csv or tsv): Spearman correlation of cosine similarities.",
+    rich_help_panel=DATA,
+)
+_CLASSIFY = typer.Option(
+    metavar="FILE",
+    help="Rows sentence<TAB>label or sentence<TAB>sentence<TAB>label: accuracy.",
+    rich_help_panel=DATA,
+)
+_TEXT = typer.Option(
+    "--text",
+    metavar="FILE",
+    help="A text: perplexity; compared with a dense model also the KL divergence from it.",
+    rich_help_panel=DATA,
+)
+Sts = Annotated[Path | None, _STS]
+StsFiles = Annotated[list[Path] | None, _STS]
+Classify = Annotated[Path | None, _CLASSIFY]
+ClassifyFiles = Annotated[list[Path] | None, _CLASSIFY]
+TextFile = Annotated[Path | None, _TEXT]
+TextFiles = Annotated[list[Path] | None, _TEXT]
 AlikeFiles = Annotated[
     list[Path] | None,
     typer.Option(

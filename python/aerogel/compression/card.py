@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING
 from aerogel._util.units import megabytes
 from aerogel._util.version import __version__
 from aerogel.checkpoint.card import write_signed
+from aerogel.evaluate.task import AGREEMENT
 
 if TYPE_CHECKING:
     from aerogel.compression.check import Check
     from aerogel.compression.report import CompressReport
     from aerogel.evaluate import Estimate
-
-#: Figures of a check as heads of columns.
-HEADS = {
-    "cosine_mean": "cosine to the source",
-    "overlap10": "of its ten nearest texts",
-    "same_label": "same label",
-    "rank": "rank correlation",
-    "perplexity / dense": "perplexity, times the source's",
-    "kl_mean": "KL, nats",
-    "same_top": "same next token",
-}
 
 
 def write_card(report: CompressReport, source: str, speed: str | None = None) -> Path:
@@ -74,14 +64,14 @@ def card(report: CompressReport, source: str, speed: str | None = None) -> str:
 
 def _kept(check: Check) -> list[str]:
     """The table of the check."""
-    figures = [figure for figure in HEADS if figure in check.worst.figures]
+    figures = list(check.worst.figures)
     lines = [
         "## What it kept",
         "",
         "Beside its source, on texts that calibration kept aside; the worst domain first. *Seen* are domains of which other",
         "texts were calibrated on.",
         "",
-        "| domain | seen | " + " | ".join(HEADS[figure] for figure in figures) + " |",
+        "| domain | seen | " + " | ".join(AGREEMENT.get(figure, figure) for figure in figures) + " |",
         "|---|---|" + "--:|" * len(figures),
     ]
     for domain in check.domains:

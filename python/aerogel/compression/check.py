@@ -23,7 +23,8 @@ from aerogel.compression.texts import shares
 from aerogel.engine.model import load
 from aerogel.errors import AerogelError
 from aerogel.evaluate import SHARES_INDEX, Alike, Estimate, Score, Text
-from aerogel.evaluate.alike import short_texts
+from aerogel.evaluate.alike import NEIGHBOURS, short_texts
+from aerogel.evaluate.domains import LESS_IS_WORSE
 from aerogel.evaluate.intervals import bootstrap
 from aerogel.evaluate.neighbours import overlap
 from aerogel.evaluate.task import cosines
@@ -32,9 +33,6 @@ log = logging.getLogger("aerogel")
 
 #: Texts of a domain; tokens, and about as many characters, of a language model's window, one a domain.
 TEXTS, WINDOW, CHARACTERS = 60, 256, 2000
-NEIGHBOURS = 10
-#: The main figure of each kind of model, and whether less of it is worse.
-MAIN = {"cosine_mean": True, "same_label": True, "rank": True, "perplexity / dense": False}
 #: A domain that is worse than the best one that was calibrated on by more than this is warned of.
 APART = {"cosine_mean": 0.05, "same_label": 0.05, "rank": 0.05, "perplexity / dense": 0.1}
 
@@ -82,7 +80,7 @@ class Check:
         seen = [domain.figures[self.main].value for domain in self.domains if domain.seen]
         if not seen:
             return []
-        best, sign = (max(seen), 1) if MAIN[self.main] else (min(seen), -1)
+        best, sign = (max(seen), 1) if _less_is_worse(self.main) else (min(seen), -1)
         far = [d for d in self.domains if not d.seen and sign * (best - d.figures[self.main].value) > APART[self.main]]
         if not far:
             return []
@@ -178,7 +176,7 @@ class Checker:
         return self._ordered(whole.metric, domains)
 
     def _ordered(self, main: str, domains: list[Domain]) -> Check:
-        sign = 1 if MAIN[main] else -1
+        sign = 1 if _less_is_worse(main) else -1
         ordered = sorted(domains, key=lambda domain: sign * domain.figures[main].value)
         common = [domain.figures["overlap10"].value for domain in domains if "overlap10" in domain.figures]
         return Check(main, ordered, min(common) >= SHARES_INDEX if common else None)
@@ -210,6 +208,11 @@ def check(
     except AerogelError as error:
         log.info("not checked on other texts: %s", error)
         return None
+
+
+def _less_is_worse(figure: str) -> bool:
+    """All but the ratio of perplexities are shares of what the dense model has."""
+    return LESS_IS_WORSE.get(figure, False)
 
 
 def _means(each: Mapping[str, np.ndarray]) -> Any:
