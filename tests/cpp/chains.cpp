@@ -9,6 +9,7 @@
 
 #include "base/stop.h"
 #include "check.h"
+#include "packed.h"
 #include "runtime/ops/activation.h"
 #include "runtime/ops/add.h"
 #include "runtime/ops/attention.h"
@@ -40,17 +41,7 @@ PackedLinear random_linear(std::int64_t n, std::int64_t k, bool quantized, Rando
     codes[i] = random.below(100) < 80 ? std::int8_t{0} : static_cast<std::int8_t>(random.below(255) - 127);
     values[i] = static_cast<float>(codes[i]) * 0.003f;
   }
-  WeightSource source(k);
-  WeightSource::Part part;
-  part.rows = n;
-  if (quantized) {
-    part.q8 = codes.data();
-    part.scale = scale.data();
-  } else {
-    part.f32 = values.data();
-  }
-  source.add("w", part, n * k);
-  return pack_linear(source, auto_forms(source, active_isa()), active_isa());
+  return packed(n, k, quantized ? codes.data() : nullptr, scale.data(), values.data());
 }
 
 // Encoder layers, of which the second one has what the first has not; and an output that is not the last value.

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "check.h"
+#include "packed.h"
 #include "runtime/ops/activation.h"
 #include "runtime/ops/add.h"
 #include "runtime/ops/attention.h"
@@ -50,17 +51,7 @@ PackedLinear random_linear(std::int64_t n, std::int64_t k, bool quantized, int p
   std::vector<std::int8_t> codes(values.size());
   std::vector<float> scale(static_cast<std::size_t>(n), 0.4f / 127);
   for (std::size_t i = 0; i < values.size(); ++i) codes[i] = static_cast<std::int8_t>(std::lrint(values[i] / (0.4f / 127)));
-  WeightSource source(k);
-  WeightSource::Part part;
-  part.rows = n;
-  if (quantized) {
-    part.q8 = codes.data();
-    part.scale = scale.data();
-  } else {
-    part.f32 = values.data();
-  }
-  source.add("w", part, n * k);
-  return pack_linear(source, auto_forms(source, active_isa()), active_isa());
+  return packed(n, k, quantized ? codes.data() : nullptr, scale.data(), values.data());
 }
 
 std::shared_ptr<Table> random_table(std::int64_t entries, Random& random) {
