@@ -17,6 +17,8 @@ from aerogel.compression.limit import limit_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.prune import corrected_target
 
+#: How strongly heads are pulled towards the dense model's: they see a row a text, where layers see one a token.
+HEAD_DAMPING = 0.3
 #: Methods that read `Statistics.moves`.
 WEIGHING = ("admm",)
 
@@ -122,8 +124,8 @@ class _Compressing(Visitor):
         if seen is not None and seen.differs:
             ends = np.cumsum(stack.outputs)
             targets = [
-                corrected_target(weight, seen.statistics.gram, seen.cross, seen.lacking(end - len(weight), end))
-                for weight, end in zip(dense, ends, strict=True)
+                self._target(name, weight, seen, end)
+                for name, weight, end in zip(stack.names, dense, ends, strict=True)
             ]
         s = None
         if fold is not None and statistics is not None:
@@ -157,6 +159,12 @@ class _Compressing(Visitor):
             self.found.vectors[_bias_of(name)] = changed[end - self._checkpoint.shape(name)[0] : end]
         return [bias, changed] if self.streams == 2 else [changed]
 
+    def _target(self, name: str, weight: np.ndarray, seen: _Seen, end: int) -> np.ndarray:
+        lacking = seen.lacking(end - len(weight), end)
+        if self._choices[name].refit:
+            return corrected_target(weight, seen.statistics.gram, seen.cross, lacking, HEAD_DAMPING, keep_zeros=False)
+        return corrected_target(weight, seen.statistics.gram, seen.cross, lacking)
+
     def _has_bias(self, stack: Stack) -> bool:
         return all(_bias_of(name) in self._vectors for name in stack.names)
 
@@ -182,7 +190,7 @@ class _Compressing(Visitor):
 
     def _is_fitted(self, name: str) -> bool:
         choice = self._choices[name]
-        return choice.pattern is not None or choice.compensated
+        return choice.pattern is not None or choice.compensated or choice.refit
 
 
 class _Sums:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from aerogel.architectures import Role, Tensor
 from aerogel.compression.matrix import Choice
@@ -118,7 +118,11 @@ def _sparsity(recipe: Recipe) -> float | None:
 
 
 def choices(
-    recipe: Recipe, tensors: Sequence[Tensor], sparsities: Mapping[str, float], sparse: bool | None
+    recipe: Recipe,
+    tensors: Sequence[Tensor],
+    sparsities: Mapping[str, float],
+    sparse: bool | None,
+    refitted: Set[str] = frozenset(),
 ) -> dict[str, Choice]:
     """What becomes of every tensor but the kept ones, by name.
 
@@ -127,6 +131,7 @@ def choices(
         tensors: of the architecture.
         sparsities: of the linears, by name.
         sparse: see `Choice`.
+        refitted: heads that are fitted to what the pruned layers make.
     """
     quantize = recipe.quantize
     found = {}
@@ -142,7 +147,7 @@ def choices(
             )
         elif tensor.role in (Role.HEAD, Role.EMBEDDING):
             name = quantize.head if tensor.role is Role.HEAD else quantize.embeddings
-            found[tensor.name] = Choice(str(name), sparse=sparse)
+            found[tensor.name] = Choice(str(name), sparse=sparse, refit=tensor.name in refitted)
     return found
 
 

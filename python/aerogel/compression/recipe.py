@@ -89,6 +89,8 @@ class Prune:
         correct: fit the results of the dense model although the layers before are already pruned (calibrated methods only).
         weigh: errors of a layer's results count by how much they move the model's output (method admm only); None: yes, but
             not for language models, where it was not measured.
+        fit_heads: the linears behind the layers, which lose no weights, are fitted to what pruned layers make; an encoder
+            with a pooling gets one for that, see `output_step.py` (with `correct`, not for language models).
         layers: sparsity of layers of their own, by a pattern of their label or name such as "layers.*.ffn.up"; the last one
             that matches counts, the budget does not touch them.
     """
@@ -101,6 +103,7 @@ class Prune:
     steps: int = 1
     correct: bool = True
     weigh: bool | None = None
+    fit_heads: bool = True
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -26,6 +26,7 @@ def corrected_target(
     cross: np.ndarray,
     lacking: np.ndarray | None = None,
     damping: float = 0.01,
+    keep_zeros: bool = True,
 ) -> np.ndarray:
     """The dense weights that compensate for the errors of earlier layers.
 
@@ -38,9 +39,10 @@ def corrected_target(
         cross: float32 [K,K], mean x p^T, x the dense model's inputs of the same tokens.
         lacking: float32 [N,K], mean e p^T; None: nothing.
         damping: how strongly T is pulled towards W, as a fraction of the mean diagonal of gram.
+        keep_zeros: zeros of the weight stay zero, even where other values could compensate for more.
 
     Returns:
-        float32 [N,K]. Zeros of the weight stay zero, even where other values could compensate for more.
+        float32 [N,K].
     """
     weight = checked_weight(weight)
     check_damping(damping)
@@ -61,5 +63,6 @@ def corrected_target(
     if lacking is not None:
         change += lacking
     target: np.ndarray = weight + np.linalg.solve(h, change.T).T
-    target[weight == 0] = 0
+    if keep_zeros:
+        target[weight == 0] = 0
     return target.astype(np.float32)
