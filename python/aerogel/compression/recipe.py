@@ -50,14 +50,15 @@ class Calibration:
         files: see `aerogel.calibrate.read_texts`; "general": the mix that the package carries; "self": what a language
             model writes itself.
         mix: which part of the tokens is of the general mix, 0 to 1; None: half beside other texts, if files name it.
-        total: tokens that are run at most, all together; time and memory go with it.
+        total: tokens that are run at most, all together; time and memory go with it. None: 65,536, for language models
+            32,768.
         samples: sequences that are run at most; None: as many as make up the total.
         tokens: of one sequence at most; None: 128, for language models 512.
     """
 
     files: tuple[str, ...] = ()
     mix: float | None = None
-    total: int = 32768
+    total: int | None = None
     samples: int | None = None
     tokens: int | None = None
 
