@@ -1,32 +1,40 @@
-"""The inverse of a symmetric positive definite matrix by halves, as matrix products: four to five times as fast as LAPACK's.
+"""The inverse of a symmetric positive definite matrix from its Cholesky factor, nearly all in matrix products: faster than
+LAPACK's general one, which pivots, and as exact.
 
-    [A  B^T]^-1     [A' + F^T C' F   -(C' F)^T]
-    [B   D ]     =  [   -C' F            C'   ]       A' = A^-1, F = B A', C' = (D - F B^T)^-1
+    H = L L^T        H^-1 = X^T X with X = L^-1        [A  0]^-1     [   A^-1           0  ]
+                                                       [B  C]     =  [-C^-1 B A^-1    C^-1 ]
 
-Parts of a positive definite matrix, and what eliminating others leaves of them (Schur complements), are positive definite,
-so nothing needs to be pivoted.
+Inverting H itself by halves would be faster still, and wrong: each level multiplies errors by the square of its condition.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Matrices that are no larger go to LAPACK.
-SMALL = 96
+#: Triangles that are no larger go to LAPACK.
+SMALL = 64
 
 
 def inverse(h: np.ndarray) -> np.ndarray:
-    """The inverse of float [K,K], symmetric and positive definite, in its own type; symmetric to rounding."""
-    k = len(h)
-    if k <= SMALL:
+    """The inverse of float [K,K], symmetric and positive definite but for rounding, in its own type; symmetric."""
+    if not len(h):
+        return h.copy()
+    try:
+        lower = np.linalg.cholesky(h)
+    except np.linalg.LinAlgError:  # not definite: rounding where inputs depend on each other
         return np.linalg.inv(h)
+    x = _inverse_of_lower(lower)
+    found: np.ndarray = x.T @ x
+    return found
+
+
+def _inverse_of_lower(lower: np.ndarray) -> np.ndarray:
+    k = len(lower)
+    if k <= SMALL:
+        return np.tril(np.linalg.inv(lower))
     half = k // 2
-    first = inverse(h[:half, :half])
-    factor = h[half:, :half] @ first
-    found = np.empty_like(h)
-    found[half:, half:] = inverse(h[half:, half:] - factor @ h[:half, half:])
-    across = found[half:, half:] @ factor
-    np.negative(across, out=found[half:, :half])
-    np.negative(across.T, out=found[:half, half:])
-    np.add(first, factor.T @ across, out=found[:half, :half])
+    found = np.zeros_like(lower)
+    found[:half, :half] = first = _inverse_of_lower(lower[:half, :half])
+    found[half:, half:] = second = _inverse_of_lower(lower[half:, half:])
+    np.negative(second @ (lower[half:, :half] @ first), out=found[half:, :half])
     return found
