@@ -16,6 +16,7 @@ import numpy as np
 from aerogel._util.checks import float32 as as_float32
 from aerogel.errors import DataError, ShapeError
 from aerogel.prune.contract import checked_weight
+from aerogel.prune.inverse import inverse
 from aerogel.prune.obs import check_damping
 from aerogel.prune.sweep import damped
 
@@ -60,6 +61,6 @@ def corrected_target(
     change = weight.astype(np.float64) @ (cross.astype(np.float64) - gram)
     if lacking is not None:
         change += lacking
-    target: np.ndarray = weight + np.linalg.solve(h, change.T).T
+    target: np.ndarray = weight + change @ inverse(h)
     target[weight == 0] = 0
     return target.astype(np.float32)
