@@ -26,6 +26,7 @@ from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.target import writing_model
 from aerogel.checkpoint.tensor_files import PACKED_FORMAT
+from aerogel.compression.bits import schemes_of
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved, without_kernel
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
@@ -69,7 +70,7 @@ def pack(
     sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
     if recipe.prune.threshold is not None:  # how much goes is known only now
         refuse_blind(asked, _overall(sparsities, tensors))
-    chosen = choices(recipe, tensors, sparsities, sparse)
+    chosen = choices(recipe, tensors, sparsities, sparse, schemes_of(recipe, architecture, checkpoint, ids))
     counter = _Counter(progress, len(tensors))
     sources = _sources(recipe)
     with writing_model(out, overwrite) as folder:
