@@ -66,7 +66,8 @@ def _hull(
 ) -> list[tuple[float, str]]:
     """What is gained by a bit more, falling, and the scheme that it leads to."""
     cost, size = costs[layer], sizes[layer]
-    found, at = [], first
+    found: list[tuple[float, str]] = []
+    at = first
     while True:
         gains = {
             s: (cost[at] - cost[s]) / (size[s] - size[at]) for s in size if size[s] > size[at] and cost[s] < cost[at]
