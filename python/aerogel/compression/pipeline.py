@@ -26,6 +26,7 @@ from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.target import writing_model
 from aerogel.checkpoint.tensor_files import PACKED_FORMAT
+from aerogel.compression.bits import schemes_of
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved, without_kernel
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
@@ -75,7 +76,8 @@ def pack(
     if recipe.prune.threshold is not None:  # how much goes is known only now
         refuse_blind(asked, _overall(sparsities, tensors))
     refitted = {t.name for t in tensors if fits_heads and t.role is Role.HEAD and t.shape[0] <= MOST_OUTPUTS}
-    chosen = choices(recipe, tensors, sparsities, sparse, refitted)
+    schemes = schemes_of(recipe, architecture, checkpoint, ids)
+    chosen = choices(recipe, tensors, sparsities, sparse, schemes, refitted)
     counter = _Counter(progress, len(tensors))
     sources = _sources(recipe)
     with writing_model(out, overwrite) as folder:

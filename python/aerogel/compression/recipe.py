@@ -27,6 +27,7 @@ from aerogel._util.checks import number, shown
 from aerogel._util.fields import check_fields, typed
 from aerogel._util.reading import read_bytes
 from aerogel._util.text import decoded
+from aerogel.budget.bits import bits_of
 from aerogel.calibrate import GENERAL, SELF
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
@@ -144,7 +145,8 @@ class Quantize:
     """In how many bits weights and activations are kept.
 
     Attributes:
-        weights: scheme of the linears inside the Transformer, see `aerogel.quantize.SCHEMES`.
+        weights: scheme of the linears inside the Transformer, see `aerogel.quantize.SCHEMES`; "auto:4.5bits": those that
+            the output is sensitive to in eight bits, the others in four, on average in so many.
         head: scheme of output layers; None: that of the embeddings, which they often share.
         embeddings: scheme of the embeddings; None: int8 where the weights have integers, else that of the weights.
         rounding: "nearest", "compensated" (GPTQ, arXiv 2210.17323; needs calibration texts); None: compensated for 4 bits
@@ -160,7 +162,7 @@ class Quantize:
 
     def __post_init__(self) -> None:
         check_fields(self, "quantize.", RecipeError)
-        for name in (self.weights, self.head, self.embeddings):
+        for name in (self.head, self.embeddings, None if bits_of(self.weights) else self.weights):
             if name is not None:
                 scheme(name)
         _one_of("quantize.rounding", self.rounding, (None, "nearest", "compensated"))

@@ -12,6 +12,7 @@ import numpy as np
 
 from aerogel.architectures import Architecture
 from aerogel.budget import budget
+from aerogel.budget.bits import bits_of
 from aerogel.calibrate import GENERAL, SELF, read_texts, sequences
 from aerogel.calibrate.aside import split
 from aerogel.calibrate.general import FILE, general_documents, general_texts
@@ -57,6 +58,7 @@ def _pays(recipe: Recipe) -> bool:
             return True
     structure = recipe.structure
     seen = structure is not None and (score(structure.score).needs != "nothing" or structure.compensate)
+    seen = seen or bits_of(quantize.weights) is not None
     return seen or recipe.fold is not None or quantize.rounding == "compensated" or quantize.activations == "static"
 
 
