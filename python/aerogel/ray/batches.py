@@ -22,16 +22,15 @@ def texts(batch: Any, column: str) -> list[str]:
         DataError: it is no batch, lacks the column, or a row has no text.
     """
     if _is_of(batch, "pyarrow", "Table"):
-        names, values = batch.column_names, lambda: batch.column(column).to_pylist()
-    elif _is_of(batch, "pandas", "DataFrame"):
-        names, values = list(batch.columns), lambda: batch[column].tolist()
-    elif isinstance(batch, Mapping):
-        names, values = list(batch), lambda: list(batch[column])
+        names = batch.column_names
+    elif _is_of(batch, "pandas", "DataFrame") or isinstance(batch, Mapping):
+        names = list(batch)
     else:
         raise DataError(f"batch: expected a dict of arrays, an Arrow table or a data frame, got {type(batch).__name__}")
     if column not in names:
         raise DataError(f"column {column!r}: the batch has {', '.join(map(str, names)):.200}")
-    found = values()
+    values = batch[column]
+    found = values.to_pylist() if hasattr(values, "to_pylist") else list(values)
     for number, value in enumerate(found):
         if not isinstance(value, str):
             raise DataError(f"column {column!r}: expected texts, got {type(value).__name__} in row {number} of a batch")

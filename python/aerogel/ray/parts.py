@@ -146,7 +146,8 @@ def cut(sources: Sequence[Source], part_rows: int | None) -> tuple[tuple[Source,
         The files with what was learned of their rows, the parts, and the rows of a part.
     """
     every = part_rows or LEAST
-    known, places = [], []
+    known: list[Source] = []
+    places: list[list[int]] = []
     for source in sources:
         if source.kind == "parquet":
             known.append(replace(source, rows=rows_of_parquet(source.path)))

@@ -150,4 +150,5 @@ def _error(failure: _Failure) -> AerogelError:
     kind = getattr(errors, failure.kind, AerogelError)
     if kind is errors.MissingTensorsError:
         kind = errors.CheckpointError
-    return kind(failure.text)  # type: ignore[no-any-return]
+    found: AerogelError = kind(failure.text)
+    return found

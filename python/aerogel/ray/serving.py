@@ -137,7 +137,7 @@ def serve_app(
     least = whole_number("min_replicas", min_replicas, 0)
 
     class Served(Replica):
-        @serve.batch(max_batch_size=max_batch_size, batch_wait_timeout_s=batch_wait_seconds)  # type: ignore[misc]
+        @serve.batch(max_batch_size=max_batch_size, batch_wait_timeout_s=batch_wait_seconds)  # type: ignore[untyped-decorator]
         async def _batched(self, requests: list[Sequence[str]]) -> list[list[list[float]]]:
             return await asyncio.to_thread(self.embed_together, requests)
 

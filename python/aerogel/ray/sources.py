@@ -197,7 +197,8 @@ def _read_parquet(source: Source, schema: Any, row: int, rows: int) -> Any:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(source.path) as file:
-        groups, first, before = [], 0, 0
+        groups: list[int] = []
+        first = before = 0
         for index in range(file.num_row_groups):
             count = file.metadata.row_group(index).num_rows
             if before + count > row and before < row + rows:

@@ -72,8 +72,9 @@ class EmbedStage(Stage):
 
     def __call__(self, batch: Any) -> Any:
         said = self.said
-        calls = {"query": self.model.encode_query, "document": self.model.encode_document, None: self.model.encode}
-        rows = calls[said["task"]](texts(batch, said["column"]), **said["options"])
+        model, task = self.model, said["task"]
+        encode = model.encode if task is None else model.encode_query if task == "query" else model.encode_document
+        rows = encode(texts(batch, said["column"]), **said["options"])
         return with_columns(batch, {said["output"]: rows})
 
 
