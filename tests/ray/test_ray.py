@@ -20,7 +20,7 @@ pytest.importorskip("ray")
 pa = pytest.importorskip("pyarrow")
 
 #: In one process of pytest-xdist, so that one Ray is started.
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 WORDS = "the a cat dog sat ran on under mat tree big small red blue and not".split()
 ROWS = 300
 

@@ -72,8 +72,9 @@ def connected(address: str | None, threads: int, workers: int | None) -> Iterato
             options |= {"address": address}
         try:
             ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise AerogelError(f"address: no Ray cluster at {address}: {' '.join(str(error).split()):.200}") from error
+        except Exception as error:  # Ray raises that itself where its parts do not start in time
+            where = "of this machine did not start" if address is None else f"cluster at {address} was not reached"
+            raise AerogelError(f"address: the Ray {where}: {' '.join(str(error).split()):.200}") from error
     try:
         cpus = float(ray.cluster_resources().get("CPU", 0))
         yield workers or max(1, int(cpus // threads))
