@@ -3,12 +3,13 @@
 import json
 import os
 import random
+import sys
 from dataclasses import replace
 
 import pytest
 
 from aerogel.errors import AerogelError, CheckpointError, DataError
-from aerogel.ray import parts, sources
+from aerogel.ray import embed_dataset, parts, serve_app, sources
 from aerogel.ray.ledger import Ledger
 
 TASK = parts.Task("m", "f" * 32, "text", "embedding", ("text",))
@@ -136,6 +137,18 @@ def test_a_fingerprint_is_of_the_contents(tmp_path, monkeypatch):
     assert parts.fingerprint(str(tmp_path / "a" / "model")) != first
     with pytest.raises(CheckpointError, match="no such file"):
         parts.fingerprint(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("missing", ["ray", "pyarrow"])
+def test_without_a_library_the_extra_is_named(tmp_path, bert_folder, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    (tmp_path / "a.txt").write_text("cat\n")
+    if missing == "ray":
+        pytest.importorskip("pyarrow")
+        with pytest.raises(AerogelError, match=r"needs Ray Serve: pip install aerogel\[ray\]"):
+            serve_app(bert_folder)
+    with pytest.raises(AerogelError, match=r"need (Ray|PyArrow): pip install aerogel\[ray\]"):
+        embed_dataset(tmp_path / "a.txt", tmp_path / "out", bert_folder)
 
 
 def test_a_lost_part_comes_first_and_not_for_ever():
