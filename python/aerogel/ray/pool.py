@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aerogel import errors
+import aerogel.errors as errors
 from aerogel._core import default_threads
 from aerogel.errors import AerogelError
 from aerogel.ray.ledger import Ledger
