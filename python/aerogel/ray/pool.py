@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,8 +72,12 @@ def connected(address: str | None, threads: int, workers: int | None) -> Iterato
             options |= {"address": "local", "num_cpus": room, "include_dashboard": False}
         else:
             options |= {"address": address}
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**options)
+            # Ray takes the signal over, with a trace on stderr and an exit code of its own.
+            if before is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
         except Exception as error:  # Ray raises that itself where its parts do not start in time
             where = "of this machine did not start" if address is None else f"cluster at {address} was not reached"
             raise AerogelError(f"address: the Ray {where}: {' '.join(str(error).split()):.200}") from error
