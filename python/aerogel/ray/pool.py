@@ -107,18 +107,12 @@ def run(
     import ray
 
     actor_class = ray.remote(_Worker).options(num_cpus=threads, max_restarts=0, max_task_retries=0)
+    #: What each worker is at: its part, or None while it loads.
     running: dict[Any, tuple[Any, Part | None]] = {}
 
     def launch() -> None:
         actor = actor_class.remote()
         running[actor.load.remote(task, schema, folder, threads)] = (actor, None)
-
-    def give(actor: Any) -> None:
-        part = ledger.take()
-        if part is None:
-            ray.kill(actor)
-        else:
-            running[actor.write.remote(sources[part.file], part)] = (actor, part)
 
     try:
         for _ in range(min(workers, len(ledger))):
@@ -126,30 +120,47 @@ def run(
         while running:
             [future], _ = ray.wait(list(running), num_returns=1)
             actor, part = running.pop(future)
-            try:
-                result = ray.get(future)
-            except ray.exceptions.RayTaskError as error:
-                where = "a worker could not start" if part is None else part.name
-                raise AerogelError(f"{where}: {type(error.cause).__name__}: {error.cause}") from error
-            except ray.exceptions.RayError as error:
+            lost, seconds = _result(future, part)
+            if lost is not None:
                 ray.kill(actor)
-                why = " ".join(str(error).split())[:200]
                 if part is None:
-                    ledger.start_lost(why)
+                    ledger.start_lost(lost)
                 else:
-                    ledger.lost(part, why)
+                    ledger.lost(part, lost)
                 launch()
                 continue
-            if isinstance(result, _Failure):
-                raise _error(result)
             if part is None:
                 ledger.started()
             else:
-                done(part, result)
-            give(actor)
+                done(part, seconds)
+            following = ledger.take()
+            if following is None:
+                ray.kill(actor)
+            else:
+                running[actor.write.remote(sources[following.file], following)] = (actor, following)
     finally:
         for actor, _ in running.values():
             ray.kill(actor)
+
+
+def _result(future: Any, part: Part | None) -> tuple[str | None, float]:
+    """Why the worker was lost, None if it was not; and the seconds that it took.
+
+    Raises:
+        AerogelError: it says that it cannot do it.
+    """
+    import ray
+
+    try:
+        result = ray.get(future)
+    except ray.exceptions.RayTaskError as error:
+        where = "a worker could not start" if part is None else part.name
+        raise AerogelError(f"{where}: {type(error.cause).__name__}: {error.cause}") from error
+    except ray.exceptions.RayError as error:
+        return " ".join(str(error).split())[:200], 0.0
+    if isinstance(result, _Failure):
+        raise _error(result)
+    return None, result or 0.0
 
 
 def _error(failure: _Failure) -> AerogelError:
