@@ -25,6 +25,7 @@ from aerogel.train.options import Options, Pruner
 from aerogel.train.pruners import by_magnitude
 from aerogel.train.quantization import fake_quantized
 from aerogel.train.schedule import Clock, learning_rate, stages
+from aerogel.train.sparse import SparseProducts
 from aerogel.train.trainee import Outputs, Trainee
 
 log = logging.getLogger("aerogel")
@@ -35,6 +36,8 @@ Objective = Callable[[Batch, Outputs], dict[str, torch.Tensor]]
 
 #: Prunings of a run that has a pruner and does not say how often it is called.
 STAGES = 16
+#: Steps after which it is looked whether what is pruned is still 0; also before each snapshot and at the end.
+VERIFY = 64
 #: Minutes after which a run is saved for the first time, where it is not saved more often anyway.
 FIRST_SAVE = 1.0
 
@@ -131,6 +134,7 @@ class Loop:
             if self._file is not None and options.save_minutes and self._pruned_before:
                 self.save()  # the pruning may have taken longer than all that follows
         self.student.train()
+        self._use_zeros()
         self.clock.begin()
         said = saved = time.monotonic()
         wait = 60 * min(options.save_minutes, FIRST_SAVE)
@@ -166,11 +170,18 @@ class Loop:
                 self._prune_to(stage.sparsity)
             self._stage = len(self._stages)
             self.lock.verify()
+        self.student.products = None
         self.student.eval()
+
+    def _use_zeros(self) -> None:
+        """From here on the student multiplies by what its masks keep alone, where that is faster."""
+        on_cpu = all(p.device.type == "cpu" for p in self._prunable.values())
+        self.student.products = SparseProducts(self.lock.masks, torch.get_num_threads()) if on_cpu else None
 
     def save(self) -> None:
         """Writes a snapshot."""
         assert self._file is not None
+        self.lock.verify()
         state = {
             "step": self.clock.step,
             "elapsed": self.clock.elapsed,
@@ -216,9 +227,10 @@ class Loop:
         if options.clip:
             torch.nn.utils.clip_grad_norm_(self._trained, options.clip)
         self._optimizer.step()
-        self.lock.verify()
         self._recent.append(values)
         self.clock.step += 1
+        if self.clock.step % VERIFY == 0:
+            self.lock.verify()
         self.tokens += len(batch.ids)
 
     def _prune_to(self, sparsity: float) -> None:
@@ -233,6 +245,7 @@ class Loop:
                 self.lock.update(self._own(name), mask, regrow=self._options.regrow)
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(new, np.float32)))
         self.lock.apply(self._optimizer)
+        self._use_zeros()
         log.info("step %d: pruned to %.1f %%", self.clock.step, 100 * self.sparsity)
 
     def _inputs(self, tokens: int) -> dict[str, tuple[int, Any, Any]]:

@@ -21,6 +21,9 @@ from aerogel.train.batches import Batch
 #: A linear of a program: the names of its parts, stacked along N.
 Parts = tuple[str, ...]
 
+#: (names of a linear's parts, x [rows, K], their weights) -> x W^T, or None.
+Products = Callable[[Parts, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor | None]
+
 _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -75,6 +78,7 @@ class Ragged:
         drop: dropout, of what is added to the hidden states and of what a head reads.
         heads: the linears that are a head.
         see: called with the names of a linear's parts and its input [rows, K] before each linear.
+        products: gives x W^T of the parts of a linear, or None, where PyTorch shall compute it.
 
     Attributes:
         outputs: what was named so, by name.
@@ -88,10 +92,12 @@ class Ragged:
         drop: Callable[[torch.Tensor], torch.Tensor],
         heads: frozenset[str],
         see: Callable[[Parts, torch.Tensor], None] | None = None,
+        products: Products | None = None,
     ) -> None:
         self.outputs: dict[str, torch.Tensor] = {}
         self.attention_outputs: list[torch.Tensor] = []
         self._batch, self._named, self._drop, self._heads, self._see = batch, named, drop, heads, see
+        self._products = products
         lengths = batch.lengths
         self._sequences, self._longest = len(lengths), int(lengths.max())
         self._starts = torch.cumsum(lengths, 0) - lengths  # [S]
@@ -130,7 +136,10 @@ class Ragged:
             self._see(weight, x)
         if not self._heads.isdisjoint(weight):
             x = self._drop(x)
-        stacked = self._named[weight[0]] if len(weight) == 1 else torch.cat([self._named[part] for part in weight])
+        parts = [self._named[part] for part in weight]
+        if self._products is not None and (product := self._products(weight, x, parts)) is not None:
+            return product if bias is None else product + _tensor(bias, x)
+        stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
         return F.linear(x, stacked, None if bias is None else _tensor(bias, x))
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
