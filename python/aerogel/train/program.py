@@ -63,7 +63,10 @@ class RaggedParameters:
         return self._named[name]
 
     def vectors(self, *names: str | int) -> torch.Tensor:
-        return torch.cat([self._named[name] if isinstance(name, str) else torch.zeros(name) for name in names])
+        device = next(iter(self._named.values())).device
+        return torch.cat(
+            [self._named[name] if isinstance(name, str) else torch.zeros(name, device=device) for name in names]
+        )
 
     def product(self, rows: torch.Tensor, *names: str) -> torch.Tensor:
         return F.linear(rows, torch.cat([self._named[name] for name in names]))
@@ -99,10 +102,11 @@ class Ragged:
         self._batch, self._named, self._drop, self._heads, self._see = batch, named, drop, heads, see
         self._products = products
         lengths = batch.lengths
-        self._sequences, self._longest = len(lengths), int(lengths.max())
+        self._sequences, self._longest = len(lengths), int(batch.counts.max())
         self._starts = torch.cumsum(lengths, 0) - lengths  # [S]
         device = batch.ids.device
-        self._row = torch.repeat_interleave(torch.arange(self._sequences, device=device), lengths)  # [T], its sequence
+        row = torch.arange(self._sequences, device=device)
+        self._row = torch.repeat_interleave(row, lengths, output_size=len(batch.ids))  # [T], its sequence
         self._positions = torch.arange(len(batch.ids), device=device) - self._starts[self._row]  # [T]
         self._place = self._row * self._longest + self._positions  # [T], where a token is in the padded form
         self._padded = len(batch.ids) != self._sequences * self._longest
@@ -189,7 +193,7 @@ class Ragged:
     def _turns_of(self, rotary: Rotary, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin of all tokens, where `like` is: one pair of tables for all layers that turn alike."""
         if self._turns is None or self._turns[0] is not rotary:
-            offsets = torch.cat([self._starts, self._starts[-1:] + self._batch.lengths[-1:]]).cpu().numpy()
+            offsets = np.concatenate(([0], np.cumsum(self._batch.counts)))
             cos, sin = (torch.from_numpy(table).to(like.device)[:, None, :] for table in rotary.turns(offsets))
             self._turns = rotary, cos, sin
         return self._turns[1:]

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from aerogel.architectures import Architecture, Pooling, Role, Tensor, architecture_of
 from aerogel.checkpoint import Checkpoint
 from aerogel.train.batches import Batch
+from aerogel.train.losses import Top
 from aerogel.train.program import Parts, Products, Ragged, RaggedParameters
 
 
@@ -26,12 +27,14 @@ class Outputs:
         attention: [T, heads d] what attention gives before its output projection, of every layer, if asked for.
         embedding: [S, H], pooled and not normalised, of a model with a pooling.
         logits: [S, labels] of a classifier, [T, V] of a language model.
+        top: of a language model that is a teacher, what is left of the logits.
     """
 
     hidden: list[torch.Tensor] = field(default_factory=list)
     attention: list[torch.Tensor] = field(default_factory=list)
     embedding: torch.Tensor | None = None
     logits: torch.Tensor | None = None
+    top: Top | None = None
 
 
 class Trainee(nn.Module):
