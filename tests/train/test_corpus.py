@@ -27,7 +27,7 @@ def test_lists_rows_and_streams_give_the_same() -> None:
 @pytest.mark.parametrize("wrong, message", [
     ("text", "expected a list of strings"), (3, "expected a list of strings"), ({"text": "x"}, "expected a list"),
     (["a", 1], "expected strings, got int at 1"), (iter(["a", None]), "expected strings, got NoneType at 1"),
-    ([{"body": "x"}], r"expected the column 'text', got \\['body'\\]"), (np.array(3), "expected a list of strings"),
+    ([{"body": "x"}], r"expected the column 'text', got \['body'\]"), (np.array(3), "expected a list of strings"),
 ])  # fmt: skip
 def test_what_is_no_text_is_named(wrong: object, message: str) -> None:
     with pytest.raises(DataError, match=message):

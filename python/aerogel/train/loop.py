@@ -160,7 +160,7 @@ class Loop:
         wait = 60 * min(options.save_minutes, FIRST_SAVE)
         said_step, said_tokens = clock.step, self.tokens
         until = math.inf if options.piece_minutes is None else clock.elapsed + 60 * options.piece_minutes
-        while (progress := clock.progress) < 1 and clock.elapsed < until:
+        while (progress := clock.progress) < 1:
             while self._stage < len(self._stages) and self._stages[self._stage].begin <= progress:
                 with clock.stopped():
                     self._prune_to(self._stages[self._stage].sparsity)
@@ -177,6 +177,8 @@ class Loop:
                 with clock.stopped():
                     self.save()
                 saved, wait = time.monotonic(), 60 * options.save_minutes
+            if clock.elapsed >= until:  # after a step, so that every piece has one
+                break
 
     def _use_zeros(self) -> None:
         """From here on the student multiplies by what its masks keep alone, where that is faster."""
