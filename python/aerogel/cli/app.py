@@ -22,6 +22,7 @@ COMMANDS = (
     "embed",
     "generate",
     "chat",
+    "serve",
     "bench",
     "explain",
     "eval",
