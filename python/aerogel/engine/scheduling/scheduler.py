@@ -13,7 +13,7 @@ from aerogel.engine.model import Model
 from aerogel.engine.scheduling.metrics import Metrics
 from aerogel.engine.scheduling.options import SchedulerOptions
 from aerogel.engine.scheduling.results import Embedded, Piece, Scored
-from aerogel.errors import AerogelError, OverloadedError
+from aerogel.errors import OverloadedError
 
 
 class Scheduler:
