@@ -99,7 +99,7 @@ class Embedder(Core):
         pooling = self._open.pooling
         assert pooling is not None
         dimensions = pooling.dimensions if truncate_dim is None else whole_number("truncate_dim", truncate_dim, 1)
-        before = self._prompt(prompt, prompt_name)
+        before = self.prompt_text(prompt, prompt_name)
 
         def finish(rows: np.ndarray) -> np.ndarray:
             shorter = shortened(rows, dimensions)
@@ -116,7 +116,7 @@ class Embedder(Core):
         of them for a single string. The arguments are those of `encode`."""
         found = check_texts("texts", [texts] if isinstance(texts, str) else texts)
         batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
-        before = self._prompt(prompt, None)
+        before = self.prompt_text(prompt, None)
         rows: list[np.ndarray] = []
         if found:
             ids = self._tokens(found, before)

@@ -139,7 +139,7 @@ class Scorer(Core):
         one, first, second = split_pairs(pairs)
         activate = self.score_activation(activation_fn)
         flag("apply_softmax", apply_softmax)
-        before = self._prompt(prompt, prompt_name)
+        before = self.prompt_text(prompt, prompt_name)
         with shown_progress("pairs", flag("show_progress_bar", show_progress_bar), None) as report:
             raw = self.scores(first, second, batch_tokens, batch_size=batch_size, progress=report, prompt=before)
         found = activated(activate, raw, apply_softmax)

@@ -64,7 +64,7 @@ class SparseEmbedder(Core):
         if task is not None and one_of("task", task, ("query", "document")) == "query":
             table = self._checkpoint.query_terms
             if table is not None:
-                before = self._prompt(prompt, prompt_name)
+                before = self.prompt_text(prompt, prompt_name)
                 return _looked_up(table, [before + text for text in found], most)
         work = self.sparse_work(found, prompt, prompt_name)
         assert work.batch_tokens is not None
@@ -87,7 +87,7 @@ class SparseEmbedder(Core):
         if "terms" not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: not a masked language model")
         found = check_texts("texts", texts)
-        before = self._prompt(prompt, prompt_name)
+        before = self.prompt_text(prompt, prompt_name)
         ids = self._texts().tokenize([before + text for text in found], truncate) if found else []
         twice = self._checkpoint.term_activation == "log1p_relu"
 

@@ -118,7 +118,7 @@ class TokenReader(Core):
         output = next((name for name in VECTORS if name in self.outputs), "hidden" if hidden else None)
         if output not in self.outputs:
             raise UnsupportedModelError(f"{self._checkpoint.path}: {_NO_VECTORS}")
-        before = self._prompt(prompt, prompt_name)
+        before = self.prompt_text(prompt, prompt_name)
         ids = self._texts().tokenize([before + text for text in check_texts("texts", texts)], truncate)
         skipped = VECTORS.get(output, 0)
         return Work(output, ids, None, True, self.hidden_size, lambda rows: rows[skipped:])
