@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from aerogel._util.checks import one_of
+from aerogel._util.checks import flag, items, number, one_of, whole_number
+from aerogel.engine.generation.calls import writer_for
 from aerogel.engine.model import Model
+from aerogel.engine.rerank import is_pairs, split_pairs
+from aerogel.engine.scheduling.admission import Admission
 from aerogel.engine.scheduling.metrics import Metrics
 from aerogel.engine.scheduling.options import SchedulerOptions
+from aerogel.engine.scheduling.pool import Pool
+from aerogel.engine.scheduling.requests import EncoderRequest, Terms, TextRequest
 from aerogel.engine.scheduling.results import Embedded, Piece, Scored
-from aerogel.errors import AerogelError, OverloadedError
+from aerogel.engine.scheduling.worker import Worker
+from aerogel.engine.sparse_vectors import SparseVectors
+from aerogel.engine.work import Work
+from aerogel.errors import DataError
+
+T = TypeVar("T")
+
+#: What `Scheduler.embed` gives.
+KINDS = ("sentence", "tokens", "sparse")
+#: Seconds between two looks whether a drain is over.
+_DRAIN = 0.005
+#: Texts of more characters, together, are made tokens of in another thread: the event loop shall not wait for that.
+_INLINE = 4096
 
 
 class Scheduler:
@@ -27,24 +44,22 @@ class Scheduler:
     def __init__(
         self, models: Mapping[str, Model | Callable[[], Model]], options: SchedulerOptions | None = None
     ) -> None:
-        self._models = dict(models)
         self._options = options or SchedulerOptions()
-        self._draining = False
-        self._running = 0
+        self._pool = Pool(models, self._options.max_model_bytes)
         self.metrics = Metrics()
-
-    async def model(self, name: str) -> Model:
-        """A model, loaded if it was not."""
-        one_of("model", name, self._models)
-        found = self._models[name]
-        if not isinstance(found, Model):
-            found = self._models[name] = await asyncio.to_thread(found)
-        return found
+        self._admission = Admission(self._options, self.metrics)
+        self._worker = Worker(self._options, self._admission, self.metrics, self._pool.give)
 
     @property
     def models(self) -> dict[str, Model | None]:
         """The models by name; None: not loaded now."""
-        return {name: one if isinstance(one, Model) else None for name, one in self._models.items()}
+        return self._pool.loaded()
+
+    async def model(self, name: str) -> Model:
+        """A model, loaded if it was not. With `max_model_bytes` it may be closed again while nobody uses it."""
+        found = await self._pool.take(name)
+        self._pool.give(name)
+        return found
 
     async def embed(
         self,
@@ -78,21 +93,27 @@ class Scheduler:
             DeadlineError: `timeout` has passed.
             AerogelError: as the model's methods.
         """
-        loaded = await self.model(model)
-        self._accept()
-        try:
-            found = await asyncio.to_thread(
-                loaded.encode,
-                list(texts),
-                prompt=prompt,
-                prompt_name=prompt_name,
-                normalize=normalize,
-                truncate_dim=dimensions,
-            )
-            counts = [len(ids) for ids in loaded.tokenizer.encode(list(texts))]
-            return [Embedded(row, count) for row, count in zip(found, counts, strict=True)]
-        finally:
-            self._running -= 1
+        one_of("kind", kind, KINDS)
+        cut = flag("truncate", truncate)
+        most = None if dimensions is None else whole_number("dimensions", dimensions, 1)
+        terms = self._terms(model, kind, priority, timeout)
+        found = await self._pool.take(model)
+        with self._pool.use(model):
+
+            def work() -> Work:
+                if kind == "sentence":
+                    return found.embedding_work(texts, prompt, prompt_name, normalize, most, cut)
+                if kind == "tokens":
+                    return found.token_work(texts, prompt, prompt_name, cut, hidden=True)
+                return found.sparse_work(texts, prompt, prompt_name, cut)
+
+            def answer(rows: np.ndarray, tokens: int) -> Embedded:
+                if kind == "sparse":
+                    ids, weights = SparseVectors.of(rows, most).row(0)
+                    return Embedded(weights, tokens, ids)
+                return Embedded((rows if kind == "tokens" else rows[0]).copy(), tokens)
+
+            return await self._run(EncoderRequest(terms, found, await _off_loop(work, texts), answer))
 
     async def score(
         self,
@@ -101,6 +122,7 @@ class Scheduler:
         *,
         raw_scores: bool = False,
         prompt: str | None = None,
+        prompt_name: str | None = None,
         truncate: bool = True,
         priority: int = 0,
         timeout: float | None = None,
@@ -112,21 +134,27 @@ class Scheduler:
             pairs_or_texts: [(query, document), ...], or texts to classify.
             raw_scores: the model's logits. Otherwise pairs as `Model.predict` gives them; classes as Transformers' pipeline
                 does: softmax, or sigmoid where there is one label or several may hold.
-            prompt: as `Model.predict`.
+            prompt, prompt_name: as `Model.predict`.
             truncate, priority, timeout: as `embed`.
 
         Raises:
             OverloadedError, DeadlineError, AerogelError: as `embed`.
         """
-        loaded = await self.model(model)
-        self._accept()
-        try:
-            rows = list(pairs_or_texts)
-            first, second = (rows, None) if isinstance(rows[0], str) else ([a for a, _ in rows], [b for _, b in rows])
-            found = await asyncio.to_thread(loaded.scores, first, second)
-            return [Scored(row, 0) for row in found]
-        finally:
-            self._running -= 1
+        raw, cut = flag("raw_scores", raw_scores), flag("truncate", truncate)
+        terms = self._terms(model, "score", priority, timeout)
+        rows = items("pairs_or_texts", pairs_or_texts)
+        found = await self._pool.take(model)
+        with self._pool.use(model):
+            before = found.prompt_text(prompt, prompt_name)
+
+            def work() -> Work:
+                if is_pairs(rows):
+                    _, first, second = split_pairs(rows)
+                    return found.score_work(first, second, before, None if raw else found.score_activation(), cut)
+                return found.score_work(rows, None, before, None if raw else found.class_activation(), cut)
+
+            request = EncoderRequest(terms, found, await _off_loop(work, rows), lambda row, n: Scored(row[0].copy(), n))
+            return await self._run(request)
 
     async def generate(
         self,
@@ -157,39 +185,86 @@ class Scheduler:
         Raises (at the first piece, but for DeadlineError):
             OverloadedError, DeadlineError, AerogelError: as `embed`.
         """
-        loaded = await self.model(model)
-        self._accept()
-        try:
-            found = await asyncio.to_thread(loaded.complete, prompt, chat=chat, **options)
-            yield Piece(
-                found.text,
-                found.token_ids,
-                found.logprobs,
-                found.finish_reason,
-                found.stop,
-                found.prompt_tokens,
-                len(found.token_ids),
-            )
-        finally:
-            self._running -= 1
+        terms = self._terms(model, "generate", priority, timeout)
+        found = await self._pool.take(model)
+        with self._pool.use(model):
+            said = {
+                "tools": tools,
+                "documents": documents,
+                "template": template,
+                "template_arguments": template_arguments,
+                "continue_final_message": continue_final_message,
+            }
+            # A template, and a grammar, may take long.
+            writer = await asyncio.to_thread(writer_for, found.as_source(), prompt, chat, said, options)
+            request = TextRequest(terms, found, writer)
+            if writer.finish is not None:  # nothing is to be written
+                last = request.new_piece(writer.end(), True)
+                assert last is not None
+                yield last
+                return
+            self._submit(request)
+            try:
+                while True:
+                    piece = await request.pieces.get()
+                    if isinstance(piece, BaseException):
+                        raise piece
+                    yield piece
+                    if piece.finish_reason is not None:
+                        return
+            finally:
+                self._leave(request)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Refuses what comes from now on, and waits until all that was accepted has been answered: whether it has been,
         within `timeout` seconds."""
-        self._draining = True
-        while self._running:
-            await asyncio.sleep(0.01)
+        self._admission.closing = True
+        end = None if timeout is None else self._options.clock() + number("timeout", timeout, 0)
+        while self.metrics.queued:
+            if end is not None and self._options.clock() >= end:
+                return False
+            await asyncio.sleep(_DRAIN)
         return True
 
     def close(self) -> None:
-        """Stops. Requests that are not answered fail with an AerogelError; `drain` first to answer them."""
-        self._draining = True
+        """Stops behind the step that is running. Requests that are not answered fail with an AerogelError: `drain` first to
+        answer them. The models stay open. Closing twice is fine."""
+        self._admission.closing = True
+        self._worker.close()
 
     def step(self) -> bool:
-        """Runs one step; whether there was anything to do. For those who made it with `thread=False`."""
-        return False
+        """Runs one step; whether there was anything to run. For those who made it with `thread=False`, in one thread."""
+        return self._worker.step()
 
-    def _accept(self) -> None:
-        if self._draining:
-            raise OverloadedError("the scheduler is closing and takes no more requests", 1.0)
-        self._running += 1
+    def _terms(self, name: str, task: str, priority: int, timeout: float | None) -> Terms:
+        end = None if timeout is None else self._options.clock() + number("timeout", timeout, 0)
+        return Terms(name, task, whole_number("priority", priority, -(2**31), 2**31), end)
+
+    def _submit(self, request: EncoderRequest | TextRequest) -> None:
+        largest = max((max(ids) for ids in request.sequences() if ids), default=0)
+        if largest >= request.model.vocab_size:  # in a batch it would be everybody's error
+            raise DataError(f"token ids: expected all below {request.model.vocab_size}, got {largest}")
+        self._admission.enter(request)
+        self._pool.keep(request.terms.name)
+        self._worker.submit(request)
+
+    async def _run(self, request: EncoderRequest) -> list[Any]:
+        self._submit(request)
+        try:
+            return await request.future
+        finally:
+            self._leave(request)
+
+    def _leave(self, request: EncoderRequest | TextRequest) -> None:
+        """The client waits no longer: it has its answer, or has gone."""
+        request.cancelled = True
+        if not request.ended:
+            self._worker.wake()
+
+
+async def _off_loop(work: Callable[[], T], texts: Sequence[Any]) -> T:
+    """Calls it, in another thread where it takes long."""
+    size = sum(
+        len(one) if isinstance(one, str) else sum(map(len, one)) for one in texts if isinstance(one, (str, tuple))
+    )
+    return work() if size <= _INLINE and len(texts) <= _INLINE else await asyncio.to_thread(work)
