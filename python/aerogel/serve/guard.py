@@ -49,8 +49,8 @@ class Guard:
         if scope["method"] in ("GET", "HEAD") and (scope["path"] in _OPEN or scope["path"].startswith("/page/")):
             return None
         kind, _, key = headers.get("authorization", "").partition(" ")
-        # Bytes: the comparison of texts takes ASCII only, and headers are Latin-1.
-        if kind.lower() == "bearer" and secrets.compare_digest(key.strip().encode(), self._key):
+        # Bytes, as they came: headers are read as Latin-1.
+        if kind.lower() == "bearer" and secrets.compare_digest(key.strip().encode("latin-1", "replace"), self._key):
             return None
         return Failure("key", "Incorrect API key provided" if key else "You didn't provide an API key")
 
