@@ -12,7 +12,8 @@ from .. import tiny_models
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }} {{ m.content }} {% for c in m.tool_calls or [] %}{{ c.function.arguments.x }}"
-    "{% endfor %}{% endfor %}{% if tools %}<tool_call> {{ tools | tojson }}{% endif %}{% if add_generation_prompt %}a{% endif %}"
+    "{% endfor %}{% endfor %}{% if tools %}<tool_call> {{ tools | tojson }}{% endif %}"
+    "{% if add_generation_prompt %}a{% endif %}"
 )
 NAMES = ("embedder", "reranker", "classifier", "terms", "writer")
 

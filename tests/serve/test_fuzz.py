@@ -1,6 +1,10 @@
-"""Whatever a body says, the answer is one of the API's, and tells nothing of this machine."""
+"""Whatever a body says, the answer is one of the API's, and tells nothing of this machine.
+
+AEROGEL_FUZZ_ROUTES=500 pytest tests/serve/test_fuzz.py: so many bodies for every route, other ones each time.
+"""
 
 import json
+import os
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -38,7 +42,10 @@ def check_one(app, route, body):
 def test_every_route(app):
     from aerogel.serve.routes import ROUTES
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    many = os.environ.get("AEROGEL_FUZZ_ROUTES")
+    chosen = {"max_examples": int(many or 3), "derandomize": many is None, "database": None, "deadline": None}
+
+    @settings(suppress_health_check=list(HealthCheck), **chosen)
     @given(st.data())
     def run(data):
         for route in ROUTES:

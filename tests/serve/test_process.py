@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -70,21 +71,29 @@ def test_what_was_accepted_is_answered_before_the_end(folders):
             socket.create_connection((connection.host, connection.port), 1)
 
 
-def test_a_socket_of_its_own(folders, tmp_path):
+def test_a_socket_of_its_own(make, tmp_path):
+    from aerogel.errors import AerogelError
+    from aerogel.serve.server import listening, run
+
     path = str(tmp_path / "s")
-    with serving(f"x={folders['embedder']}", "--uds", path) as (process, address):
-        assert address == f"unix:{path}" and os.stat(path).st_mode & 0o777 == 0o600
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(path)
-            client.sendall(b"GET /health HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
-            assert client.recv(15) == b"HTTP/1.1 200 OK"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0 and not os.path.exists(path)
+    stale, _ = listening("", 0, path)
+    with pytest.raises(AerogelError, match="another server listens there"):
+        listening("", 0, path)
+    stale.close()  # and its file stays, as after kill -9
+    where, address = listening("", 0, path)
+    assert address == f"unix:{path}" and os.stat(path).st_mode & 0o777 == 0o600
+    ready = threading.Event()
+    threading.Thread(target=run, args=(make(["embedder"]), where, ready.set, 1.0), daemon=True).start()
+    assert ready.wait(30)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+    with pytest.raises(AerogelError, match="cannot listen on"):
+        listening("no.such.host.invalid", 1, None)
 
 
 def test_those_who_say_nothing_are_sent_away(make):
-    import threading
-
     from aerogel.serve.server import listening, run
 
     where, address = listening("127.0.0.1", 0, None)
@@ -94,10 +103,10 @@ def test_those_who_say_nothing_are_sent_away(make):
     threading.Thread(target=run, args=arguments, daemon=True).start()
     assert ready.wait(30)
     port = int(address.rpartition(":")[2])
-    for said in (b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+    for said in (b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", port), 10) as client:
             client.sendall(said)
             found = b""
             while part := client.recv(1000):
                 found += part
-        assert bool(found) == said.endswith(b"\n\r\n")  # answered, then closed as idle
+        assert bool(found) == said.endswith(b"\n\r\n")

@@ -143,6 +143,7 @@ def run(
         timeout_graceful_shutdown=max(1, int(drain_seconds)),
     )
     server = _Server(config, ready)
+    path = where.getsockname() if where.family == socket.AF_UNIX else None
     try:
         server.run(sockets=[where])
     except KeyboardInterrupt:
@@ -151,7 +152,7 @@ def run(
         if end.code != 128 + signal.SIGTERM:
             raise
     finally:
-        with contextlib.suppress(OSError):
-            if where.family == socket.AF_UNIX:
-                os.unlink(where.getsockname())
         where.close()
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
