@@ -16,11 +16,13 @@ class Turn(Protocol):
         priority: those of a higher one go first.
         served: the last step in which it had a part; None: none yet.
         number: they are numbered as they came.
+        waiting: tokens that it has not run yet.
     """
 
     priority: int
     served: int | None
     number: int
+    waiting: int
 
     @property
     def lane(self) -> Hashable:
@@ -39,9 +41,10 @@ class Turn(Protocol):
 def deal(requests: Iterable[Turn], room: Room, step: int) -> None:
     """Fills a step, one piece after another.
 
-    Of the highest priority that has anything to run: first the request that was served longest ago and the one that came
-    first of those that never were, whether they fit or not, so that neither new nor long ones can keep the others out. Then
-    new ones, in the order in which they came; then all in turn, until nothing fits. Lower priorities have what room is left.
+    Of the highest priority that has anything to run: first, whether they fit or not, the request that was served longest
+    ago; of those that never were, the one that came first and the shortest. So nothing keeps the others out, neither long
+    requests nor many new ones. Then the other new ones, short ones first; then all in turn, until nothing fits. Lower
+    priorities have what room is left.
     """
     ready = [request for request in requests if request.piece()]
     first = True
@@ -51,15 +54,15 @@ def deal(requests: Iterable[Turn], room: Room, step: int) -> None:
 
 
 def _deal_one(ready: Sequence[Turn], room: Room, step: int, must: bool) -> None:
-    fresh = sorted((one for one in ready if one.served is None), key=lambda one: one.number)
+    fresh = sorted((one for one in ready if one.served is None), key=lambda one: (one.waiting, one.number))
     others = [one for one in ready if one.served is not None]
     ring = sorted(others, key=lambda one: (one.served or 0, one.number))
-    due = [*ring[:1], *fresh[:1]]
-    for request in due:
+    oldest = sorted(fresh, key=lambda one: one.number)[:1]
+    for request in [*ring[:1], *oldest, *(one for one in fresh[:1] if one not in oldest)]:
         if must or room.fits(request.lane, request.piece()):
             _give(request, room, step)
-    for request in fresh[1:]:
-        if room.fits(request.lane, request.piece()):
+    for request in fresh:
+        if request.served is None and room.fits(request.lane, request.piece()):
             _give(request, room, step)
     turns = [*ring[1:], *ring[:1], *fresh]
     while turns:
