@@ -113,7 +113,9 @@ def main() -> None:
         port = int(line.strip().rpartition(":")[2])
         pairs = []
         for _ in range(said.rounds):
-            pairs.append((served(port, text, said.clients, said.seconds), direct(model, text, said.clients, said.seconds)))
+            pairs.append(
+                (served(port, text, said.clients, said.seconds), direct(model, text, said.clients, said.seconds))
+            )
             print(f"served {pairs[-1][0]:.1f} requests/s, encode {pairs[-1][1]:.1f} texts/s")
         best = [max(column) for column in zip(*pairs, strict=True)]
         print(f"best: served {best[0]:.1f}, encode {best[1]:.1f}: {best[0] / best[1]:.2f}x")

