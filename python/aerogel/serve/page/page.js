@@ -57,6 +57,7 @@ function listModels() {
 
 function show(name) {
   tab = name;
+  history.replaceState(null, "", "#" + name);
   complain("");
   for (const one of document.querySelectorAll("main")) one.hidden = one.id !== name;
   for (const one of $("tabs").children) one.setAttribute("aria-selected", one.dataset.tab === name);
@@ -66,7 +67,7 @@ function show(name) {
 
 const connect = guarded(async () => {
   models = (await (await ask("/info")).json()).models;
-  listModels();
+  show(tab);
 });
 
 // Search: the vectors of texts stay here, until they change.
@@ -171,7 +172,7 @@ const send = guarded(async () => {
 
 // Metrics: two lines that move, and the figures of now.
 
-const history = [];
+const past = [];
 
 function figures(text) {
   const found = {};
@@ -193,14 +194,14 @@ async function measure() {
   if (tab !== "metrics" || document.hidden) return;
   const now = figures(await (await ask("/metrics")).text());
   now.at = performance.now() / 1e3;
-  history.push(now);
-  if (history.length > 61) history.shift();
-  const speeds = history.slice(1).map((one, i) => {
-    const before = history[i];
+  past.push(now);
+  if (past.length > 61) past.shift();
+  const speeds = past.slice(1).map((one, i) => {
+    const before = past[i];
     return (one.te_batch_next_tokens_sum - before.te_batch_next_tokens_sum) / (one.at - before.at);
   });
   curve($("speed"), speeds.length ? speeds : [0]);
-  curve($("queue"), history.slice(-60).map((one) => one.te_queue_size || 0));
+  curve($("queue"), past.slice(-60).map((one) => one.te_queue_size || 0));
   const mean = (name) => (now[name + "_count"] ? now[name + "_sum"] / now[name + "_count"] : 0);
   const rows = [
     ["Requests answered", now.te_request_success || 0],
@@ -255,5 +256,6 @@ $("stop").addEventListener("click", () => running && running.abort());
 $("forget").addEventListener("click", () => { if (!running) { talk = []; $("talk").replaceChildren(); } });
 $("key").addEventListener("change", connect);
 $("model").addEventListener("change", () => { if (tab === "explain") explain(); });
+if ($(location.hash.slice(1))?.tagName === "MAIN") tab = location.hash.slice(1);  // a link to a tab
 setInterval(() => measure().catch((error) => complain(error.message)), 2000);
 connect();
