@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aerogel.engine.model import Model
 
 #: Tokens of the pass, and how often it is run.
-TOKENS, REPEATS = 128, 3
+TOKENS, REPEATS = 128, 8
 
 
 class Anatomy:
