@@ -262,6 +262,11 @@ def test_what_is_wrong_with_one_is_not_the_others(bert, llama, monkeypatch):
         for wrong in ({"kind": "other"}, {"priority": 0.5}, {"timeout": -1}, {"truncate": 1}):
             with pytest.raises(aerogel.AerogelError):
                 await call.embed("bert", TEXTS, **wrong)
+        for wrong in (None, "a cat", [1]):
+            with pytest.raises(aerogel.AerogelError):
+                await call.embed("bert", wrong)
+            with pytest.raises(aerogel.AerogelError):
+                await call.score("bert", [(wrong, wrong)])
         with pytest.raises(aerogel.DataError, match="text 4: expected at most 32 tokens, got 65"):
             await call.embed("bert", TEXTS, truncate=False)
         with pytest.raises(aerogel.UnsupportedModelError):

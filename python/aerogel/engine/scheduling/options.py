@@ -23,7 +23,7 @@ class SchedulerOptions:
             beyond, unless none is there.
         max_kv_bytes: the most bytes of keys and values that accepted texts may come to need, all models together.
         max_model_bytes: models that were given as functions are closed, those that were used longest ago first, while the
-            weights of all loaded ones take more; None: they stay.
+            weights of all loaded ones take more, and nobody uses them; not the one that was used last. None: they stay.
         thread: run steps in a thread of the scheduler's own, from the first request on. False: the caller runs `step`.
         clock: seconds, as time.monotonic.
         on_step: called with what each step was, in the scheduler's thread.

@@ -114,12 +114,12 @@ class Pool:
         found.set_result(model)
 
     def _evict(self) -> None:
-        """Closes what nobody uses, the longest unused first, until the rest is small enough."""
+        """Closes what nobody uses, the longest unused first, until the rest is small enough; never the one used last."""
         if self._max_bytes is None:
             return
         loaded = sorted((one for one in self._entries.values() if one.model is not None), key=lambda one: one.used)
         total = sum(one.model.nbytes for one in loaded if one.model is not None and not one.model.closed)
-        for entry in loaded:
+        for entry in loaded[:-1]:
             if total <= self._max_bytes:
                 return
             if entry.load is not None and not entry.users and entry.model is not None and not entry.model.closed:

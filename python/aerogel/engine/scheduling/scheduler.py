@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from aerogel._util.checks import flag, items, number, one_of, whole_number
+from aerogel._util.checks import texts as check_texts
 from aerogel.engine.generation.calls import writer_for
 from aerogel.engine.model import Model
 from aerogel.engine.rerank import is_pairs, split_pairs
@@ -93,6 +94,7 @@ class Scheduler:
             DeadlineError: `timeout` has passed.
             AerogelError: as the model's methods.
         """
+        texts = check_texts("texts", texts)
         one_of("kind", kind, KINDS)
         cut = flag("truncate", truncate)
         most = None if dimensions is None else whole_number("dimensions", dimensions, 1)
@@ -264,7 +266,10 @@ class Scheduler:
 
 async def _off_loop(work: Callable[[], T], texts: Sequence[Any]) -> T:
     """Calls it, in another thread where it takes long."""
-    size = sum(
-        len(one) if isinstance(one, str) else sum(map(len, one)) for one in texts if isinstance(one, (str, tuple))
-    )
-    return work() if size <= _INLINE and len(texts) <= _INLINE else await asyncio.to_thread(work)
+    return work() if sum(map(_characters, texts)) <= _INLINE else await asyncio.to_thread(work)
+
+
+def _characters(one: Any) -> int:
+    """Of a text or a pair; 1 more, as an empty text is work too."""
+    parts = one if isinstance(one, (list, tuple)) else [one]
+    return 1 + sum(len(part) for part in parts if isinstance(part, str))
