@@ -22,8 +22,10 @@ from aerogel.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    DeadlineError,
     IsaError,
     MissingTensorsError,
+    OverloadedError,
     RecipeError,
     ShapeError,
     TokenizerError,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from aerogel.compression.recipe import Recipe
     from aerogel.engine.linear import Linear, csr_matmul
     from aerogel.engine.model import Model, load
+    from aerogel.engine.scheduling import Scheduler, SchedulerOptions
     from aerogel.engine.sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
     from aerogel.explanation import Explanation, LayerReport, WhatIf, explain
     from aerogel.exporting import ExportReport, export
@@ -57,6 +60,7 @@ __all__ = [
     "ConfigError",
     "CrossEncoder",
     "DataError",
+    "DeadlineError",
     "Explanation",
     "ExportReport",
     "IsaError",
@@ -64,8 +68,11 @@ __all__ = [
     "Linear",
     "MissingTensorsError",
     "Model",
+    "OverloadedError",
     "Recipe",
     "RecipeError",
+    "Scheduler",
+    "SchedulerOptions",
     "SentenceTransformer",
     "ShapeError",
     "SparseEncoder",
@@ -103,6 +110,8 @@ _LAZY = {
     "csr_matmul": "aerogel.engine.linear",
     "Model": "aerogel.engine.model",
     "load": "aerogel.engine.model",
+    "Scheduler": "aerogel.engine.scheduling",
+    "SchedulerOptions": "aerogel.engine.scheduling",
     "CrossEncoder": "aerogel.engine.sentence_transformers",
     "SentenceTransformer": "aerogel.engine.sentence_transformers",
     "SparseEncoder": "aerogel.engine.sentence_transformers",

@@ -15,8 +15,10 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DeadlineError",
     "IsaError",
     "MissingTensorsError",
+    "OverloadedError",
     "RecipeError",
     "ShapeError",
     "TokenizerError",
@@ -56,3 +58,15 @@ class ConfigError(AerogelError):
 
 class RecipeError(AerogelError):
     """A compression recipe asks for something unknown or contradictory."""
+
+
+class OverloadedError(AerogelError):
+    """A scheduler has as much to do as it accepts; after `retry_after` seconds there may be room."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class DeadlineError(AerogelError):
+    """The time that a request had has passed before its answer was there."""

@@ -23,6 +23,7 @@ COMMANDS = (
     "embed-dataset",
     "generate",
     "chat",
+    "serve",
     "bench",
     "explain",
     "eval",

@@ -245,8 +245,8 @@ class Core:
         """The one of `prompts` that stands before texts unless `encode` is told otherwise; None: none does."""
         return self._checkpoint.prompts.default
 
-    def _prompt(self, prompt: str | None, name: str | None) -> str:
-        """What stands before each text."""
+    def prompt_text(self, prompt: str | None, name: str | None) -> str:
+        """What stands before each text: `prompt`, or the one of `prompts` that is called `name`, or the default one."""
         known = self._checkpoint.prompts
         if prompt is not None and name is not None:
             raise AerogelError("expected one of prompt and prompt_name, got both")
@@ -293,6 +293,25 @@ class Core:
             ids, ends = ragged([self._architecture.scored(row.tolist()) for row in rows], None)
         with self._session() as session:
             return session.run(ids, ends, output, last_only=last_only)
+
+    def run_sequences(
+        self,
+        output: str,
+        ids: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int]] | None = None,
+        each_token: bool = False,
+        batch_tokens: int | None = None,
+    ) -> list[np.ndarray]:
+        """Runs sequences in one batch, or in as many as `batch_tokens` asks for; see `Work`, whose parts the arguments are.
+
+        Returns:
+            Of each sequence float32 [1, width], or [t, width], a row of each token.
+        """
+        rows: list[np.ndarray] = []
+        most = batch_tokens or sum(map(len, ids))
+        for begin, end, found, ends in self._texts().run(ids, types, output, most):
+            rows += np.split(found, ends[1:-1] if each_token else end - begin)
+        return rows
 
     def _output(self, output: str | None) -> str:
         return self.outputs[0] if output is None else one_of("output", output, self.outputs)

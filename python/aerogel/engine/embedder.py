@@ -15,7 +15,8 @@ from aerogel.engine.core import Core
 from aerogel.engine.embeddings import PRECISIONS, normalized, pairwise_similarity, quantized, shortened, similarity
 from aerogel.engine.progress_bar import shown_progress
 from aerogel.engine.tensors import as_tensor
-from aerogel.engine.text_runner import BATCH_TOKENS, TextRunner
+from aerogel.engine.text_runner import BATCH_TOKENS
+from aerogel.engine.work import Work, check_lengths
 from aerogel.errors import UnsupportedModelError
 
 
@@ -61,34 +62,52 @@ class Embedder(Core):
             [n, embedding_size], or [embedding_size] for a single string; float32 unless `precision` says otherwise.
         """
         one = isinstance(texts, str)
-        if "embedding" not in self.outputs:
-            raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
-        found = check_texts("texts", [texts] if isinstance(texts, str) else texts)
+        normalize = True if flag("normalize_embeddings", normalize_embeddings) else normalize
+        found = [texts] if isinstance(texts, str) else texts
+        work = self.embedding_work(found, prompt, prompt_name, normalize, truncate_dim)
         batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
         batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
-        if normalize is not None:
-            normalize = flag("normalize", normalize)
-        if flag("normalize_embeddings", normalize_embeddings):
-            normalize = True
         one_of("precision", precision, PRECISIONS)
         flag("convert_to_tensor", convert_to_tensor)
         function("progress", progress)
+        result = np.empty((len(work.ids), work.width), np.float32)
+        if work.ids:
+            with shown_progress("texts", flag("show_progress_bar", show_progress_bar), progress) as report:
+                self._texts().fill(result, work.ids, None, work.output, batch_tokens, batch_size, report)
+        coded = quantized(work.finish(result), precision)
+        return as_tensor(coded[0] if one else coded) if convert_to_tensor else coded[0] if one else coded
+
+    def embedding_work(
+        self,
+        texts: Sequence[str],
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        truncate: bool = True,
+    ) -> Work:
+        """What `encode` runs for texts; the arguments are its.
+
+        Raises:
+            DataError: a text is longer than `max_tokens`, and `truncate` is False; and as `encode`.
+        """
+        if "embedding" not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: not an embedding model: it has no pooling")
+        found = check_texts("texts", texts)
+        if normalize is not None:
+            normalize = flag("normalize", normalize)
         pooling = self._open.pooling
         assert pooling is not None
         dimensions = pooling.dimensions if truncate_dim is None else whole_number("truncate_dim", truncate_dim, 1)
+        before = self.prompt_text(prompt, prompt_name)
+
+        def finish(rows: np.ndarray) -> np.ndarray:
+            shorter = shortened(rows, dimensions)
+            return normalized(shorter) if normalize and (shorter is not rows or not pooling.normalize) else shorter
+
         output = "pooled" if normalize is False else "embedding"
-        result = np.empty((len(found), pooling.width(self.hidden_size)), np.float32)
-        before = self._prompt(prompt, prompt_name)
-        if found:
-            runner = self._texts()
-            with shown_progress("texts", flag("show_progress_bar", show_progress_bar), progress) as report:
-                ids = self._tokens(runner, found, before)
-                runner.fill(result, ids, None, output, batch_tokens, batch_size, report)
-        shorter = shortened(result, dimensions)
-        if normalize and (shorter is not result or not pooling.normalize):
-            shorter = normalized(shorter)
-        coded = quantized(shorter, precision)
-        return as_tensor(coded[0] if one else coded) if convert_to_tensor else coded[0] if one else coded
+        ids = self._tokens(found, before, truncate) if found else []
+        return Work(output, ids, None, False, pooling.width(self.hidden_size), finish)
 
     def token_embeddings(
         self, texts: str | Sequence[str], prompt: str | None = None, batch_size: int | None = None
@@ -97,21 +116,22 @@ class Embedder(Core):
         of them for a single string. The arguments are those of `encode`."""
         found = check_texts("texts", [texts] if isinstance(texts, str) else texts)
         batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
-        before = self._prompt(prompt, None)
+        before = self.prompt_text(prompt, None)
         rows: list[np.ndarray] = []
         if found:
-            runner = self._texts()
-            ids = self._tokens(runner, found, before)
-            for _, _, hidden, ends in runner.run(ids, None, "hidden", BATCH_TOKENS, batch_size):
+            ids = self._tokens(found, before)
+            for _, _, hidden, ends in self._texts().run(ids, None, "hidden", BATCH_TOKENS, batch_size):
                 rows += np.split(hidden, ends[1:-1])
         return rows[0] if isinstance(texts, str) else rows
 
-    def _tokens(self, runner: TextRunner, texts: Sequence[str], before: str) -> list[list[int]]:
+    def _tokens(self, texts: Sequence[str], before: str, truncate: bool = True) -> list[list[int]]:
         """The tokens of texts: behind a prompt, which is the instruction where a chat template writes what is embedded."""
         prompts = text_prompts(self._checkpoint)
         if prompts is None:
-            return runner.tokenize([before + text for text in texts])
-        return prompts.encode(prompts.alone(texts, before), self.max_tokens, before)
+            return self._texts().tokenize([before + text for text in texts], truncate)
+        ids = prompts.encode(prompts.alone(texts, before), self.max_tokens if truncate else None, before)
+        check_lengths(ids, self.max_tokens)
+        return ids
 
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
         """`encode`, after the model's prompt for queries, if it has one and `prompt` or `prompt_name` name no other."""

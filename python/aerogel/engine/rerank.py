@@ -79,6 +79,11 @@ def is_single(pairs: Any) -> bool:
     return len(pairs) > 0 and isinstance(pairs[0], str)
 
 
+def is_pairs(rows: Sequence[Any]) -> bool:
+    """Whether it is a list of pairs, not of texts."""
+    return len(rows) > 0 and not isinstance(rows[0], str)
+
+
 def split_pairs(pairs: Any) -> tuple[bool, list[str], list[str]]:
     """Whether it was a single pair; the first and the second texts.
 

@@ -13,9 +13,10 @@ from aerogel._util.progress import Progress
 from aerogel.checkpoint.messages import pair_prompts
 from aerogel.engine.core import Core
 from aerogel.engine.progress_bar import shown_progress
-from aerogel.engine.rerank import activated, activation, split_pairs
+from aerogel.engine.rerank import ACTIVATIONS, Activation, activated, activation, split_pairs
 from aerogel.engine.tensors import as_tensor
 from aerogel.engine.text_runner import BATCH_TOKENS
+from aerogel.engine.work import Work, check_lengths
 from aerogel.errors import DataError, UnsupportedModelError
 
 
@@ -49,6 +50,29 @@ class Scorer(Core):
         if isinstance(texts, str):
             scores: np.ndarray = self.scores([texts], pairs, batch_tokens, prompt=prompt)[0]
             return scores
+        work = self.score_work(texts, pairs, prompt)
+        batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
+        batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
+        result = np.empty((len(work.ids), work.width), np.float32)
+        if work.ids:
+            self._texts().fill(result, work.ids, work.types, work.output, batch_tokens, batch_size, progress)
+        return result
+
+    def score_work(
+        self,
+        texts: Sequence[str],
+        pairs: str | Sequence[str] | None = None,
+        prompt: str = "",
+        activate: Activation | None = None,
+        truncate: bool = True,
+    ) -> Work:
+        """What `scores` runs for texts or pairs; the arguments are its.
+
+        `activate`: what is done to the scores, float32 [k, labels], row by row; None: nothing.
+
+        Raises:
+            DataError: a text or a pair is longer than `max_tokens`, and `truncate` is False; and as `scores`.
+        """
         if "scores" not in self.outputs:
             hint = "; load(rerank=) lets a language model score pairs" if self._architecture.generates else ""
             raise UnsupportedModelError(
@@ -56,32 +80,30 @@ class Scorer(Core):
                 f"{', '.join(self.outputs)}{hint}"
             )
         texts = check_texts("texts", texts)
-        batch_tokens = whole_number("batch_tokens", batch_tokens, 1)
-        batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
         text("prompt", prompt, DataError)
-        result = np.empty((len(texts), self._architecture.labels), np.float32)
+        finish = activate or ACTIVATIONS["identity"]
         if not texts:
-            return result
-        runner, types = self._texts(), None
+            return Work("scores", [], None, False, self._architecture.labels, finish)
+        types = None
         if pairs is None:
-            ids = runner.tokenize([prompt + one for one in texts] if prompt else texts)
+            ids = self._texts().tokenize([prompt + one for one in texts] if prompt else texts, truncate)
         else:
             pairs = [pairs] * len(texts) if isinstance(pairs, str) else check_texts("pairs", pairs)
-            ids, types = self._pairs(texts, pairs, prompt)
+            ids, types = self._pairs(texts, pairs, prompt, self.max_tokens if truncate else None)
+            check_lengths(ids, self.max_tokens)
         if types is None:
             ids = [list(self._architecture.scored(row)) for row in ids]
-        runner.fill(result, ids, types, "scores", batch_tokens, batch_size, progress)
-        return result
+        return Work("scores", ids, types, False, self._architecture.labels, finish)
 
     def _pairs(
-        self, first: Sequence[str], second: Sequence[str], prompt: str
+        self, first: Sequence[str], second: Sequence[str], prompt: str, most: int | None
     ) -> tuple[list[list[int]], list[list[int]] | None]:
-        """The tokens of pairs, and their types where the model has such."""
+        """The tokens of pairs, at most so many of each, and their types where the model has such."""
         prompts = pair_prompts(self._checkpoint)
         if prompts is not None:
-            return prompts.encode(prompts.pairs(first, second, prompt), self.max_tokens, prompt), None
+            return prompts.encode(prompts.pairs(first, second, prompt), most, prompt), None
         first = [prompt + one for one in first] if prompt else first
-        ids, kinds = self.tokenizer.encode_pair(first, second, self.max_tokens)
+        ids, kinds = self.tokenizer.encode_pair(first, second, most)
         return ids, self._known_types(kinds)
 
     def predict(
@@ -115,13 +137,23 @@ class Scorer(Core):
             float32 [n], or [n, labels] where there are several labels; without the first axis for a single pair.
         """
         one, first, second = split_pairs(pairs)
-        activate = activation(activation_fn, self._checkpoint.score_activation, self._architecture.labels)
+        activate = self.score_activation(activation_fn)
         flag("apply_softmax", apply_softmax)
-        before = self._prompt(prompt, prompt_name)
+        before = self.prompt_text(prompt, prompt_name)
         with shown_progress("pairs", flag("show_progress_bar", show_progress_bar), None) as report:
             raw = self.scores(first, second, batch_tokens, batch_size=batch_size, progress=report, prompt=before)
         found = activated(activate, raw, apply_softmax)
         return as_tensor(found[0] if one else found) if convert_to_tensor else found[0] if one else found
+
+    def score_activation(self, wanted: str | Activation | None = None) -> Activation:
+        """What `predict` does to scores: `wanted`, else what the model's files say, else the sigmoid of one label."""
+        return activation(wanted, self._checkpoint.score_activation, self._architecture.labels)
+
+    def class_activation(self) -> Activation:
+        """What makes probabilities of a text's scores, as Transformers' pipeline for classification does: the sigmoid where
+        there is one label or several may hold at once, else softmax."""
+        several = self.config.get("problem_type") == "multi_label_classification"
+        return ACTIVATIONS["sigmoid" if several or self._architecture.labels == 1 else "softmax"]
 
     def rank(
         self,

@@ -12,6 +12,7 @@ from aerogel._util.checks import texts as check_texts
 from aerogel.engine.core import Core
 from aerogel.engine.progress_bar import shown_progress
 from aerogel.engine.sparse_vectors import SparseVectors
+from aerogel.engine.work import Work
 from aerogel.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -60,22 +61,41 @@ class SparseEmbedder(Core):
         found = check_texts("texts", [texts] if isinstance(texts, str) else texts)
         batch_size = None if batch_size is None else whole_number("batch_size", batch_size, 1)
         most = None if max_active_dims is None else whole_number("max_active_dims", max_active_dims, 1)
-        before = self._prompt(prompt, prompt_name)
         if task is not None and one_of("task", task, ("query", "document")) == "query":
             table = self._checkpoint.query_terms
             if table is not None:
+                before = self.prompt_text(prompt, prompt_name)
                 return _looked_up(table, [before + text for text in found], most)
+        work = self.sparse_work(found, prompt, prompt_name)
+        assert work.batch_tokens is not None
         parts: list[SparseVectors] = []
         with shown_progress("texts", flag("show_progress_bar", show_progress_bar), None) as report:
-            runner = self._texts()
-            ids = runner.tokenize([before + text for text in found]) if found else []
-            tokens = max(1, LOGITS // self.vocab_size)
-            for _, _, logits, _ in runner.run(ids, None, "terms", tokens, batch_size, report):
-                weights = np.log1p(np.maximum(logits, 0))
-                if self._checkpoint.term_activation == "log1p_relu":
-                    weights = np.log1p(weights)
-                parts.append(SparseVectors.of(weights, most))
+            for _, _, logits, _ in self._texts().run(
+                work.ids, None, work.output, work.batch_tokens, batch_size, report
+            ):
+                parts.append(SparseVectors.of(work.finish(logits), most))
         return SparseVectors.joined(parts, self.vocab_size)
+
+    def sparse_work(
+        self, texts: Sequence[str], prompt: str | None = None, prompt_name: str | None = None, truncate: bool = True
+    ) -> Work:
+        """What `encode_sparse` runs for texts, whose arguments these are: rows are dense, [k, vocab_size].
+
+        Raises:
+            DataError: a text is longer than `max_tokens`, and `truncate` is False; and as `encode_sparse`.
+        """
+        if "terms" not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: not a masked language model")
+        found = check_texts("texts", texts)
+        before = self.prompt_text(prompt, prompt_name)
+        ids = self._texts().tokenize([before + text for text in found], truncate) if found else []
+        twice = self._checkpoint.term_activation == "log1p_relu"
+
+        def finish(logits: np.ndarray) -> np.ndarray:
+            weights: np.ndarray = np.log1p(np.maximum(logits, 0))
+            return np.log1p(weights) if twice else weights
+
+        return Work("terms", ids, None, False, self.vocab_size, finish, max(1, LOGITS // self.vocab_size))
 
 
 def _looked_up(table: QueryTerms, texts: Sequence[str], most: int | None) -> SparseVectors:

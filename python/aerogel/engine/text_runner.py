@@ -12,6 +12,7 @@ import numpy as np
 from aerogel._core import Session
 from aerogel._util.progress import Progress
 from aerogel.engine.token_ids import ragged
+from aerogel.engine.work import check_lengths
 from aerogel.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,13 +46,16 @@ class TextRunner:
         self._tokenizer, self._max_tokens, self._session, self._warn_once = tokenizer, max_tokens, session, warn_once
         self._empty_is_zero = empty_is_zero
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+    def tokenize(self, texts: Sequence[str], truncate: bool = True) -> list[list[int]]:
         """The ids of each text, special tokens included; at least one each, unless such are zeros, at most `max_tokens`.
 
         Raises:
-            DataError: a text has no tokens and the model has none to stand for an empty text.
+            DataError: a text has no tokens and the model has none to stand for an empty text; or it has too many, and
+                `truncate` is False.
         """
         ids = self._tokenizer.encode(texts)
+        if not truncate:
+            check_lengths(ids, self._max_tokens)
         long = [i for i, sequence in enumerate(ids) if len(sequence) > self._max_tokens]
         if long:
             if self._warn_once():

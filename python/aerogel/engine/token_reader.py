@@ -13,7 +13,10 @@ from aerogel.engine.core import Core
 from aerogel.engine.text_runner import BATCH_TOKENS
 from aerogel.engine.token_tasks import AGGREGATIONS, Answer, Run, TokenSpan, answer, classify_tokens
 from aerogel.engine.token_vectors import LEXICAL, VECTORS, lexical_weights
+from aerogel.engine.work import Work
 from aerogel.errors import UnsupportedModelError
+
+_NO_VECTORS = "not a model that makes a vector of each token"
 
 
 class TokenReader(Core):
@@ -93,11 +96,32 @@ class TokenReader(Core):
         """
         if isinstance(texts, str):
             return self.encode_tokens([texts], prompt, prompt_name, batch_tokens)[0]
-        output = next((name for name in VECTORS if name in self.outputs), next(iter(VECTORS)))
-        run = self._token_runner(output, "not a model that makes a vector of each token", batch_tokens)
-        before = self._prompt(prompt, prompt_name)
-        ids = self._texts().tokenize([before + text for text in check_texts("texts", texts)])
-        return [rows[VECTORS[output] :] for rows in run(ids, [[0] * len(one) for one in ids])]
+        work = self.token_work(texts, prompt, prompt_name)
+        run = self._token_runner(work.output, _NO_VECTORS, batch_tokens)
+        return [work.finish(rows) for rows in run(work.ids, [[0] * len(one) for one in work.ids])]
+
+    def token_work(
+        self,
+        texts: Sequence[str],
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate: bool = True,
+        hidden: bool = False,
+    ) -> Work:
+        """What `encode_tokens` runs for texts, whose arguments these are.
+
+        `hidden`: where the model makes no vectors of tokens their hidden states are taken.
+
+        Raises:
+            DataError: a text is longer than `max_tokens`, and `truncate` is False; and as `encode_tokens`.
+        """
+        output = next((name for name in VECTORS if name in self.outputs), "hidden" if hidden else None)
+        if output not in self.outputs:
+            raise UnsupportedModelError(f"{self._checkpoint.path}: {_NO_VECTORS}")
+        before = self.prompt_text(prompt, prompt_name)
+        ids = self._texts().tokenize([before + text for text in check_texts("texts", texts)], truncate)
+        skipped = VECTORS.get(output, 0)
+        return Work(output, ids, None, True, self.hidden_size, lambda rows: rows[skipped:])
 
     def lexical_weights(self, texts: str | Sequence[str], batch_tokens: int = BATCH_TOKENS) -> Any:
         """How much each token of a text counts in a search by words (BGE-M3, arXiv 2402.03216).

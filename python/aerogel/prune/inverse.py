@@ -18,7 +18,8 @@ SMALL = 64
 def inverse(h: np.ndarray) -> np.ndarray:
     """The inverse of float [K,K], symmetric and positive definite but for rounding, in its own type; symmetric."""
     if not len(h):
-        return h.copy()
+        empty: np.ndarray = h.copy()
+        return empty
     try:
         lower = np.linalg.cholesky(h)
     except np.linalg.LinAlgError:  # not definite: rounding where inputs depend on each other

@@ -11,7 +11,7 @@ import pytest
 
 import aerogel
 from aerogel import AerogelError, DataError
-from aerogel.engine.generation import loop
+from aerogel.engine.generation import batch, loop
 from aerogel.engine.generation.stops import StopStrings
 
 from ... import tiny_models
@@ -93,7 +93,7 @@ def test_it_says_why_it_ended(llama):
 @pytest.mark.parametrize("chunk", [512, 3])
 def test_many_are_as_each_alone(llama, monkeypatch, most, chunk):
     alone = [llama.generate(prompt, 10) for prompt in PROMPTS]
-    monkeypatch.setattr(loop, "MOST_TEXTS", most)
+    monkeypatch.setattr(batch, "MOST_TEXTS", most)
     monkeypatch.setattr(loop, "CHUNK", chunk)
     assert llama.generate(PROMPTS, 10) == alone
     ids = llama.tokenizer.encode(PROMPTS)
@@ -151,14 +151,14 @@ def test_asyncio(llama):
 def slow(llama, monkeypatch):
     """A model whose texts have no end for a minute; counts its passes."""
     passes = []
-    step = loop._step
+    step = batch.Batch.step
 
     def counted(*args):
         passes.append(1)
         time.sleep(0.02)
         return step(*args)
 
-    monkeypatch.setattr(loop, "_step", counted)
+    monkeypatch.setattr(batch.Batch, "step", counted)
     return passes
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import aerogel
 from aerogel import AerogelError
-from aerogel.engine.generation import loop
+from aerogel.engine.generation import batch, loop
 from aerogel.engine.generation.speculation import Lookup
 
 from ... import tiny_models
@@ -22,13 +22,13 @@ def llama(llama_folder):
 @pytest.fixture
 def passes(monkeypatch):
     counted = []
-    step = loop._step
+    step = batch.Batch.step
 
     def count(*args):
         counted.append(1)
         return step(*args)
 
-    monkeypatch.setattr(loop, "_step", count)
+    monkeypatch.setattr(batch.Batch, "step", count)
     return counted
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from aerogel._util.checks import flag, items
-from aerogel.engine.generation.chat import with_end
+from aerogel._util.checks import flag, items, shown
+from aerogel.engine.generation.chat import chat_tokens, with_end
 from aerogel.engine.generation.completion import Completion
 from aerogel.engine.generation.loop import write
 from aerogel.engine.generation.options import Options, options_for
@@ -43,6 +43,28 @@ def writers_for(source: Source, prompts: Any, chat: bool | str, options: Mapping
     found = [prompts] if is_one(prompts) else items("text", prompts, expected="a text, token ids, or a list of them")
     wanted = options_for(len(found), with_end(source, chat, options))
     return [Writer(source, prompt_tokens(source, one, chat), own) for one, own in zip(found, wanted, strict=True)]
+
+
+def writer_for(
+    source: Source, prompt: Any, chat: bool | str, said: Mapping[str, Any], options: Mapping[str, Any]
+) -> Writer:
+    """What writes the text behind one prompt: a text, token ids, or messages, to which `said` belongs: what else
+    `Model.chat` takes.
+
+    Raises:
+        AerogelError: a prompt or an option is none; nothing has been computed then.
+    """
+    if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
+        source.check()
+        ids = chat_tokens(source, prompt, **said)
+        [own] = options_for(1, {"max_new_tokens": 512, **with_end(source, said.get("template"), options)})
+        return Writer(source, ids, own)
+    given = [name for name, value in said.items() if value not in (None, False)]
+    if given:
+        raise DataError(f"{given[0]}: goes with messages, got another prompt")
+    if not is_one(prompt):
+        raise DataError(f"prompt: expected a text, token ids or messages, got {shown(prompt)}")
+    return writers_for(source, prompt, chat, options)[0]
 
 
 def complete(

@@ -35,17 +35,17 @@ R = TypeVar("R", bound=Reader)
 
 
 class Loan:
-    """What a text is to have of another one: its first `tokens`."""
+    """What a text is to have of another one, the lender: its first `tokens`."""
 
     def __init__(self, lender: Reader, tokens: int) -> None:
-        self._lender = lender
+        self.lender = lender
         self._tokens = tokens
 
     def take(self, session: Session, borrower: Reader) -> bool:
         """Shares them, once they have been run; whether they were."""
-        if self._lender.held < self._tokens:
+        if self.lender.held < self._tokens:
             return False
-        session.share_slot(self._lender.slot, borrower.slot, self._tokens)
+        session.share_slot(self.lender.slot, borrower.slot, self._tokens)
         borrower.held = self._tokens
         return True
 

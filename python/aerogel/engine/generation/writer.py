@@ -63,6 +63,15 @@ class Writer:
         """The tokens of the text."""
         return self.ids[self.prompt :]
 
+    @property
+    def stop(self) -> str | None:
+        """The stop string that has ended the text."""
+        return self._stops.found
+
+    def logprobs(self, begin: int = 0) -> tuple[TokenLogprob, ...] | None:
+        """How likely each token of the text was, from number `begin` on; None: that was not asked for."""
+        return None if self.options.logprobs is None else tuple(self._logprobs[begin:])
+
     def take(self, logits: np.ndarray) -> int | None:
         """Goes on by a token: None where it has ended the text.
 
@@ -111,9 +120,8 @@ class Writer:
     def completion(self) -> Completion:
         """All of it, once it has ended."""
         assert self.finish is not None
-        logprobs = None if self.options.logprobs is None else tuple(self._logprobs)
         text = "".join(self._pieces)
-        return Completion(text, tuple(self.tokens), self.finish, self._stops.found, self.prompt, logprobs)
+        return Completion(text, tuple(self.tokens), self.finish, self.stop, self.prompt, self.logprobs())
 
     def _logprob(self, logits: np.ndarray, token: int) -> TokenLogprob:
         [value], top = log_probabilities(logits, [token], self.options.logprobs or 0)
