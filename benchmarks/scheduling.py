@@ -116,7 +116,7 @@ async def encoder_part(model: aerogel.Model, seconds: float, rounds: int) -> Non
     print("32 texts of 128 tokens")
     print("  encode            ", said([a for a, _ in pairs], "texts/s"))
     print("  32 clients        ", said([b for _, b in pairs], "requests/s"))
-    print("  ratio             ", said([b / a for a, b in pairs], ""))
+    print(f"  ratio              {statistics.median(b / a for a, b in pairs):9.2f}")
     long = texts_of(model, 64, 256)
     steps.clear()
     waited.clear()
@@ -134,11 +134,13 @@ async def encoder_part(model: aerogel.Model, seconds: float, rounds: int) -> Non
 async def chat_part(model: aerogel.Model, count: int, tokens: int, rounds: int) -> None:
     scheduler = aerogel.Scheduler({"chat": model}, aerogel.SchedulerOptions(clock=clock))
     await chats(scheduler, 1, 8)
-    pairs = [(await chats(scheduler, 1, tokens), await chats(scheduler, count, tokens)) for _ in range(rounds)]
+    pairs = []
+    for _ in range(rounds):
+        pairs.append((await chats(scheduler, 1, tokens), await chats(scheduler, count, tokens)))
     print(f"chats of {tokens} new tokens")
     print("  one               ", said([a for a, _ in pairs], "tokens/s"))
     print(f"  {count:<18}", said([b for _, b in pairs], "tokens/s"))
-    print("  ratio             ", said([b / a for a, b in pairs], ""))
+    print(f"  ratio              {statistics.median(b / a for a, b in pairs):9.2f}")
     scheduler.close()
 
 
