@@ -15,6 +15,9 @@ EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7
 RUFF := ruff==0.17.6
 MYPY := mypy==2.4.1
 
+# As in the extra [docs] of pyproject.toml.
+SITE := "mkdocs>=1.6,<2" "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27"
+
 # Processes that run the Python tests.
 JOBS ?= auto --maxprocesses=4
 PYTEST = MALLOC_PERTURB_=255 $(BIN)/python -m pytest -n $(JOBS)
@@ -29,7 +32,7 @@ PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -type 
 BUILD_TOOLS := "scikit-build-core>=0.10" "pybind11>=2.12"
 
 .DEFAULT_GOAL := help
-.PHONY: help install test cpp-test py-test isa-test docs demo bench sanitize neon clang emulate isa-leak lint \
+.PHONY: help install test cpp-test py-test isa-test docs site demo bench sanitize neon clang emulate isa-leak lint \
   format types wheel fuzz fuzz-api fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed clean
 
 help:  ## this list
@@ -64,6 +67,9 @@ isa-test: $(VENV)/installed  ## the Python tests that run kernels, with AEROGEL_
 
 docs: $(VENV)/installed $(VENV)/extras  ## runs what the documentation shows, with real models
 	AEROGEL_TEST_MODELS=1 $(BIN)/python tools/check_docs.py
+
+site: $(VENV)/site  ## the documentation as a site, in build/site/; a link to nothing is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs -q build
 
 demo: $(VENV)/installed  ## compress a real model and search with it, beside its dense forms
 	$(BIN)/python -m aerogel demo
@@ -168,6 +174,10 @@ $(VENV)/mypy: $(VENV)/created
 $(VENV)/extras: $(VENV)/created
 	$(BIN)/python -m pip install -q "$(TORCH)"
 	$(BIN)/python -m pip install -q $(EXTRAS)
+	@touch $@
+
+$(VENV)/site: $(VENV)/created
+	$(BIN)/python -m pip install -q $(SITE)
 	@touch $@
 
 # There is a wheel for Linux only, and to build it takes clang's own sources.
