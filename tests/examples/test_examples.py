@@ -38,8 +38,6 @@ def test_semantic_search(bert_folder, tmp_path, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(("1.000", "0.99")) and f"{tmp_path / 'one.md'}:1  the cat sat on the mat" in first
     assert float(second.split()[0]) < float(first.split()[0])
-    assert run("semantic_search", tmp_path, "tree", "--model", bert_folder) == 0
-    assert {":3" in line or ":4" in line or ":1" in line for line in capsys.readouterr().out.splitlines()} == {True}
     assert run("semantic_search", tmp_path / "nothing", "tree", "--model", bert_folder) == 1
 
 
