@@ -47,8 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         alike = np.sum(dense.encode(texts, normalize=True) * packed.encode(texts, normalize=True), axis=1)
         before, after = milliseconds(dense, texts), milliseconds(packed, texts)
         size = sum(file.stat().st_size for file in Path(out).rglob("*") if file.is_file())
-        print(f"{len(texts)} texts: {before:.1f} ms dense int8, {after:.1f} ms compressed: {before / after:.2f} times as fast")
-        print(f"{size / 1e6:.1f} MB on disk; cosine to the dense model's embeddings {alike.mean():.3f}, least {alike.min():.3f}")
+        print(
+            f"{len(texts)} texts: {before:.1f} ms dense int8, {after:.1f} ms compressed: {before / after:.2f} times as fast"
+        )
+        print(
+            f"{size / 1e6:.1f} MB on disk; cosine to the dense model's embeddings {alike.mean():.3f}, least {alike.min():.3f}"
+        )
     return 0
 
 

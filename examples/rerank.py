@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("query")
     parser.add_argument("file", type=Path, help="passages, with an empty line between")
-    parser.add_argument("--reranker", required=True, help="a cross-encoder, such as cross-encoder/ms-marco-MiniLM-L6-v2")
+    parser.add_argument(
+        "--reranker", required=True, help="a cross-encoder, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+    )
     parser.add_argument("--model", help="an embedding model; all-MiniLM-L6-v2 unless given")
     parser.add_argument("--candidates", type=int, default=20, help="how many the cross-encoder reads")
     parser.add_argument("--top", type=int, default=5, help="how many are shown")

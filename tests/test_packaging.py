@@ -54,7 +54,9 @@ def test_every_page_is_in_the_navigation():
     said_nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     pages = {file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")}
     assert set(re.findall(r"[\w/-]+\.md", said_nav)) == pages
-    for module in re.findall(r"^::: (\S+)$", "".join(p.read_text() for p in (ROOT / "docs/reference").glob("*.md")), re.M):
+    for module in re.findall(
+        r"^::: (\S+)$", "".join(p.read_text() for p in (ROOT / "docs/reference").glob("*.md")), re.M
+    ):
         assert module.startswith("aerogel.")
 
 

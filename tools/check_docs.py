@@ -36,7 +36,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(1, str(ROOT))  # for tests/, which can write tiny models
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "examples/README.md"),
-    *sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "docs").rglob("*.md") if file.parent.name != "results"),
+    *sorted(
+        file.relative_to(ROOT).as_posix() for file in (ROOT / "docs").rglob("*.md") if file.parent.name != "results"
+    ),
 ]
 
 #: Document, how a block or a command line in it begins, and why it is not run.
@@ -45,6 +47,7 @@ NOT_RUN = [
     ("README.md", "make test", "builds first; the sections of .ci/run are its parts"),
     ("README.md", "aerogel distill", "takes the hour that it says; tests/cli/test_train.py distills for seconds"),
     ("CONTRIBUTING.md", "make", "builds first; .ci/run runs the targets"),
+    ("docs/packaging.md", "docker run", "needs an image"),
     ("docs/index.md", "pip install aerogel", "installs; make wheel tries the wheel in an environment of its own"),
     ("docs/architecture.md", "flowchart LR\n  subgraph offline", "a diagram"),
     ("docs/architecture.md", "flowchart LR\n  source[checkpoint] --> structure", "a diagram"),

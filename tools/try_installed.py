@@ -31,7 +31,9 @@ def main() -> int:
 
     config = tiny_models.BERT
     with tempfile.TemporaryDirectory(prefix="aerogel-try-") as scratch:
-        model = tiny_models.write(Path(scratch) / "tiny", config, tiny_models.bert_weights(config), pooling=("mean", True))
+        model = tiny_models.write(
+            Path(scratch) / "tiny", config, tiny_models.bert_weights(config), pooling=("mean", True)
+        )
         dense = aerogel.load(model).encode(TEXTS)
         first = time.monotonic() - started
         aerogel.compress(model, Path(scratch) / "packed", sparsity=0.0, pack="small")
@@ -40,7 +42,9 @@ def main() -> int:
         assert dense.shape == again.shape == (2, config["hidden_size"]), (dense.shape, again.shape)
         alike = np.sum(dense * again, axis=1)
         assert (alike > 0.98).all(), alike
-        print(f"aerogel {aerogel.__version__} on Python {sys.version.split()[0]}, {aerogel.isa()}: first embedding after {first:.1f} s; {packed}")
+        print(
+            f"aerogel {aerogel.__version__} on Python {sys.version.split()[0]}, {aerogel.isa()}: first embedding after {first:.1f} s; {packed}"
+        )
     return 0
 
 
