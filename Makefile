@@ -105,8 +105,8 @@ isa-leak: $(VENV)/tools  ## no code for one instruction set may be linked in pla
 	$(PYTHON) tools/check_isa_leak.py build/release
 
 lint: $(VENV)/ruff  ## ruff over the Python sources, and whether they are formatted
-	$(BIN)/ruff check python tests benchmarks tools
-	$(BIN)/ruff format --check python tests benchmarks tools
+	$(BIN)/ruff check python tests benchmarks tools examples
+	$(BIN)/ruff format --check python tests benchmarks tools examples
 
 types: $(VENV)/installed $(VENV)/extras $(VENV)/mypy  ## mypy, strict, over the package
 	$(BIN)/python -m mypy
@@ -143,8 +143,8 @@ fuzz-gguf fuzz-safetensors fuzz-packed: fuzz-%: $(VENV)/installed $(VENV)/atheri
 	$(BIN)/python tests/fuzz/run_python.py $* $(SECONDS) build/fuzz/$*
 
 format: $(VENV)/ruff  ## ruff formats the Python sources and sorts their imports
-	$(BIN)/ruff format python tests benchmarks tools
-	$(BIN)/ruff check --fix python tests benchmarks tools
+	$(BIN)/ruff format python tests benchmarks tools examples
+	$(BIN)/ruff check --fix python tests benchmarks tools examples
 
 clean:  ## removes .venv/, build/ and dist/
 	rm -rf $(VENV) build dist

@@ -50,9 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"{len(texts)} texts: {before:.1f} ms dense int8, {after:.1f} ms compressed: {before / after:.2f} times as fast"
         )
-        print(
-            f"{size / 1e6:.1f} MB on disk; cosine to the dense model's embeddings {alike.mean():.3f}, least {alike.min():.3f}"
-        )
+        print(f"{size / 1e6:.1f} MB on disk; cosine to dense embeddings {alike.mean():.3f}, least {alike.min():.3f}")
     return 0
 
 

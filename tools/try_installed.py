@@ -1,4 +1,4 @@
-"""Uses the aerogel that is installed, away from its sources: a tiny model is written, embedded with, packed and embedded with again.
+"""Uses the aerogel that is installed, away from its sources: embeds with a tiny model, as it is and packed.
 
     python tools/try_installed.py
 
@@ -42,9 +42,8 @@ def main() -> int:
         assert dense.shape == again.shape == (2, config["hidden_size"]), (dense.shape, again.shape)
         alike = np.sum(dense * again, axis=1)
         assert (alike > 0.98).all(), alike
-        print(
-            f"aerogel {aerogel.__version__} on Python {sys.version.split()[0]}, {aerogel.isa()}: first embedding after {first:.1f} s; {packed}"
-        )
+        where = f"Python {sys.version.split()[0]}, {aerogel.isa()}"
+        print(f"aerogel {aerogel.__version__} on {where}: first embedding after {first:.1f} s; {packed}")
     return 0
 
 
