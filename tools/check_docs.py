@@ -46,6 +46,7 @@ NOT_RUN = [
     ("README.md", "make demo", "builds first; a section of its own in .ci/run"),
     ("README.md", "make test", "builds first; the sections of .ci/run are its parts"),
     ("README.md", "aerogel distill", "takes the hour that it says; tests/cli/test_train.py distills for seconds"),
+    ("README.md", "aerogel embed-dataset", "starts Ray; tests/ray runs it"),
     ("CONTRIBUTING.md", "make", "builds first; .ci/run runs the targets"),
     ("docs/packaging.md", "docker run", "needs an image"),
     ("docs/index.md", "pip install aerogel", "installs; make wheel tries the wheel in an environment of its own"),
@@ -56,6 +57,8 @@ NOT_RUN = [
     ("docs/file-format.md", "model/", "a list of files"),
     ("docs/file-format.md", "              byte 0", "a drawing"),
     ("docs/file-format.md", "code[n,k] =", "a formula"),
+    ("docs/scale.md", "aerogel embed-dataset", "starts Ray; tests/ray runs it"),
+    ("docs/scale.md", "import ray, aerogel", "needs a bucket; tests/ray runs it on local files"),
     ("docs/kernels.md", "              window of 16", "a drawing"),
     ("docs/kernels.md", "one step, 24 bytes", "a drawing"),
 ]
@@ -324,7 +327,7 @@ class Mentions:
                         yield f"there is no make {target}"
         options = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
         if words[:1] == ["aerogel"] and len(words) > 1:
-            if re.match(r"[a-z]+$", words[1]) and words[1] not in self.commands:
+            if re.match(r"[a-z-]+$", words[1]) and words[1] not in self.commands:
                 yield f"there is no aerogel {words[1]}"
             known = self.commands.get(words[1], set().union(*self.commands.values()))
         elif words and words[0].startswith("--"):
