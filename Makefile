@@ -16,6 +16,9 @@ EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7
 RUFF := ruff==0.17.6
 MYPY := mypy==2.4.1
 
+# As in the extra [docs] of pyproject.toml.
+SITE := "mkdocs>=1.6,<2" "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27"
+
 # Processes that run the Python tests.
 JOBS ?= auto --maxprocesses=4
 PYTEST = MALLOC_PERTURB_=255 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
@@ -30,7 +33,7 @@ PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -type 
 BUILD_TOOLS := "scikit-build-core>=0.10" "pybind11>=2.12"
 
 .DEFAULT_GOAL := help
-.PHONY: help install test cpp-test py-test isa-test docs demo bench sanitize neon clang emulate isa-leak lint \
+.PHONY: help install test cpp-test py-test isa-test docs site demo bench sanitize neon clang emulate isa-leak lint \
   format types wheel fuzz fuzz-api fuzz-decoder fuzz-gguf fuzz-safetensors fuzz-packed clean
 
 help:  ## this list
@@ -66,6 +69,9 @@ isa-test: $(VENV)/installed  ## the Python tests that run kernels, with AEROGEL_
 docs: $(VENV)/installed $(VENV)/extras  ## runs what the documentation shows, with real models
 	AEROGEL_TEST_MODELS=1 $(BIN)/python tools/check_docs.py
 
+site: $(VENV)/site  ## the documentation as a site, in build/site/; a link to nothing is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs -q build
+
 demo: $(VENV)/installed  ## compress a real model and search with it, beside its dense forms
 	$(BIN)/python -m aerogel demo
 
@@ -100,8 +106,8 @@ isa-leak: $(VENV)/tools  ## no code for one instruction set may be linked in pla
 	$(PYTHON) tools/check_isa_leak.py build/release
 
 lint: $(VENV)/ruff  ## ruff over the Python sources, and whether they are formatted
-	$(BIN)/ruff check python tests benchmarks tools
-	$(BIN)/ruff format --check python tests benchmarks tools
+	$(BIN)/ruff check python tests benchmarks tools examples
+	$(BIN)/ruff format --check python tests benchmarks tools examples
 
 types: $(VENV)/installed $(VENV)/extras $(VENV)/mypy  ## mypy, strict, over the package
 	$(BIN)/python -m mypy
@@ -138,8 +144,8 @@ fuzz-gguf fuzz-safetensors fuzz-packed: fuzz-%: $(VENV)/installed $(VENV)/atheri
 	$(BIN)/python tests/fuzz/run_python.py $* $(SECONDS) build/fuzz/$*
 
 format: $(VENV)/ruff  ## ruff formats the Python sources and sorts their imports
-	$(BIN)/ruff format python tests benchmarks tools
-	$(BIN)/ruff check --fix python tests benchmarks tools
+	$(BIN)/ruff format python tests benchmarks tools examples
+	$(BIN)/ruff check --fix python tests benchmarks tools examples
 
 clean:  ## removes .venv/, build/ and dist/
 	rm -rf $(VENV) build dist
@@ -169,6 +175,10 @@ $(VENV)/mypy: $(VENV)/created
 $(VENV)/extras: $(VENV)/created
 	$(BIN)/python -m pip install -q "$(TORCH)"
 	$(BIN)/python -m pip install -q $(EXTRAS)
+	@touch $@
+
+$(VENV)/site: $(VENV)/created
+	$(BIN)/python -m pip install -q $(SITE)
 	@touch $@
 
 # There is a wheel for Linux only, and to build it takes clang's own sources.

@@ -6,7 +6,8 @@ Every fenced block of README.md, CONTRIBUTING.md and docs/ is run, in order, in 
 files that it names; or it is in NOT_RUN below, with the reason. A block that is neither fails, and so does an entry of
 NOT_RUN that no block needs. Commands are run as they stand: what makes them quick is small files.
 
-Models are real where AEROGEL_MINILM and AEROGEL_SMOLLM2 name them or AEROGEL_TEST_MODELS=1 fetches them, tiny otherwise.
+Models are real where AEROGEL_MINILM and AEROGEL_SMOLLM2 name them or AEROGEL_TEST_MODELS=1 fetches them, tiny otherwise. Of
+the real encoder all but the first layer is left out: what takes minutes with six layers is the same with one.
 Needs the extras [test], [train] and [bench].
 """
 
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +34,12 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(1, str(ROOT))  # for tests/, which can write tiny models
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "examples/README.md"),
+    *sorted(
+        file.relative_to(ROOT).as_posix() for file in (ROOT / "docs").rglob("*.md") if file.parent.name != "results"
+    ),
+]
 
 #: Document, how a block or a command line in it begins, and why it is not run.
 NOT_RUN = [
@@ -42,6 +50,8 @@ NOT_RUN = [
     ("docs/compression.md", "until [ -d overnight ]", "the same"),
     ("README.md", "aerogel embed-dataset", "starts Ray; tests/ray runs it"),
     ("CONTRIBUTING.md", "make", "builds first; .ci/run runs the targets"),
+    ("docs/packaging.md", "docker run", "needs an image"),
+    ("docs/index.md", "pip install aerogel", "installs; make wheel tries the wheel in an environment of its own"),
     ("docs/architecture.md", "flowchart LR\n  subgraph offline", "a diagram"),
     ("docs/architecture.md", "flowchart LR\n  source[checkpoint] --> structure", "a diagram"),
     ("docs/architecture.md", "cli/            the command line", "a picture of the rooms"),
@@ -143,7 +153,7 @@ def stand_ins(folder: Path) -> None:
         weights = tiny_models.bert_weights(config)
         tiny_models.write(folder / "path" / "to" / "model", config, weights, pooling=("mean", True))
     else:
-        (folder / "path" / "to" / "model").symlink_to(encoder)
+        write_shallow(encoder, folder / "path" / "to" / "model")
     if decoder is None:
         tiny_files.write_gguf(folder / "model.gguf")
     else:
@@ -156,6 +166,19 @@ def stand_ins(folder: Path) -> None:
     (folder / "dev.csv").write_text("".join(f'"{a}","{b}",{score}\n' for a, b, score in pairs), encoding="utf-8")
 
 
+def write_shallow(model: Path, target: Path, layers: int = 1) -> None:
+    """A real BERT with its first layers only."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(model, target)
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    (target / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}), encoding="utf-8")
+    weights = load_file(target / "model.safetensors")
+    deep = re.compile(r"(?:^|\.)layer\.(\d+)\.")
+    kept = {name: a for name, a in weights.items() if not (found := deep.search(name)) or int(found[1]) < layers}
+    save_file(kept, target / "model.safetensors")
+
+
 def write_heads(folder: Path) -> None:
     """Tiny models with heads."""
     from tests import tiny_models
@@ -164,6 +187,7 @@ def write_heads(folder: Path) -> None:
     labels = {"id2label": {"0": "O", "1": "PLACE"}}
     heads: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "reranker": ("BertForSequenceClassification", None, {"id2label": {"0": "score"}}),
+        "classifier": ("BertForSequenceClassification", None, {"id2label": {"0": "good", "1": "bad"}}),
         "ner": ("BertForTokenClassification", "classifier", labels),
         "qa": ("BertForQuestionAnswering", "qa_outputs", {}),
         "splade": ("BertForMaskedLM", None, {}),
@@ -254,7 +278,7 @@ def timed(checks: Checks, where: str, text: str, run: Any) -> None:
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#[^)]*)?\)")
 VARIABLE = re.compile(r"\bAEROGEL_[A-Z0-9_]+\b")
-FOLDERS = ("csrc/", "python/", "tests/", "tools/", "docs/", "benchmarks/")
+FOLDERS = ("csrc/", "python/", "tests/", "tools/", "docs/", "benchmarks/", "examples/", "notebooks/")
 
 
 class Mentions:

@@ -24,24 +24,6 @@ PACKAGE = ROOT / "python" / "aerogel"
 SYSTEM = re.compile(r"(libc|libm|libpthread|libstdc\+\+|libgcc_s|ld-linux[\w-]*)\.so(\.\d+)?$")
 TESTS = ("tests/cli/test_cli.py", "tests/engine/test_model.py", "tests/checkpoint/test_packed_writer.py")
 
-USE = """
-import sys, warnings
-from pathlib import Path
-import numpy as np
-import aerogel
-from tests import tiny_models
-
-assert Path(aerogel.__file__).is_relative_to(sys.prefix), aerogel.__file__
-assert not {"torch", "transformers", "matplotlib"} & set(sys.modules), "an extra is imported"
-config = tiny_models.BERT
-model = tiny_models.write(Path("tiny"), config, tiny_models.bert_weights(config), pooling=("mean", True))
-dense = aerogel.load(model).encode(["the cat sat on the mat", "a dog"])
-aerogel.compress(model, "packed", sparsity=0.0, pack="small")
-packed = aerogel.load("packed").encode(["the cat sat on the mat", "a dog"])
-assert dense.shape == (2, config["hidden_size"]) and (np.sum(dense * packed, axis=1) > 0.98).all()
-print("packed, loaded and run:", aerogel.load("packed"))
-"""
-
 
 def check_wheel(path: Path) -> list[str]:
     """What is missing in the wheel, and what should not be in it."""
@@ -102,14 +84,15 @@ def try_wheel(wheel: Path) -> int:
         place = Path(scratch)
         # The tests alone, where no source of the package is.
         shutil.copytree(ROOT / "tests", place / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-        (place / "use.py").write_text(USE, encoding="utf-8")
+        (place / "tools").mkdir()
+        shutil.copy(ROOT / "tools" / "try_installed.py", place / "tools")
         bin = place / "venv" / "bin"
         environment["PYTHONPATH"] = str(place)
         for command in (
             [sys.executable, "-m", "venv", str(place / "venv")],
             [str(bin / "python"), "-m", "pip", "install", "-q", f"{wheel.resolve()}[test]"],
             [str(bin / "aerogel"), "--version"],
-            [str(bin / "python"), "use.py"],
+            [str(bin / "python"), "tools/try_installed.py"],
             [str(bin / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS],
         ):
             print("+", " ".join(command), flush=True)

@@ -1,3 +1,6 @@
+import os
+import pwd
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,12 +17,31 @@ def unset(monkeypatch):
     return monkeypatch
 
 
-def test_a_user_without_a_home(unset):
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
+@pytest.mark.parametrize("chosen", [None, "~/x"])
+def test_a_user_without_a_home(unset, chosen):
+    def homeless(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
 
-    unset.setattr(Path, "home", homeless)
-    assert cache_folder().name.startswith("aerogel-")
+    unset.delenv("HOME", raising=False)
+    unset.setattr(pwd, "getpwuid", homeless)
+    if chosen:
+        unset.setenv("AEROGEL_CACHE", chosen)
+    assert cache_folder().name == f"aerogel-{os.getuid()}"
+    assert cache_folder().is_absolute()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="caches lie in ~/Library/Caches")
+def test_the_place_of_the_platform(unset, tmp_path):
+    unset.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "aerogel"
+    unset.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert cache_folder() == tmp_path / "caches" / "aerogel"
+    assert not cache_folder().exists()
+
+
+def test_a_relative_folder_is_the_users_choice(unset):
+    unset.setenv("AEROGEL_CACHE", "here")
+    assert cache_folder() == Path("here")
 
 
 def test_a_tilde_means_the_home_everywhere(unset, tmp_path):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path:
     """AEROGEL_CACHE, with ~ expanded, or the platform's place for caches; a folder that need not exist yet."""
+    chosen = os.environ.get("AEROGEL_CACHE")
     try:
-        chosen = os.environ.get("AEROGEL_CACHE")
-        if chosen:
-            return Path(chosen).expanduser()
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Caches" / "aerogel"
-        if sys.platform == "win32":
-            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "aerogel" / "Cache"
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aerogel"
-    except RuntimeError:  # a user without a home, as in some containers
-        return Path(tempfile.gettempdir()) / f"aerogel-{os.getuid()}"
+        place = Path(chosen).expanduser() if chosen else user_cache_path("aerogel", appauthor=False)
+    except RuntimeError:  # the ~ of a user without a home, as in some containers
+        return _without_home()
+    # Without a home platformdirs leaves the ~ as it is.
+    return place if chosen or place.is_absolute() else _without_home()
+
+
+def _without_home() -> Path:
+    return Path(tempfile.gettempdir()) / f"aerogel-{os.getuid()}"

@@ -88,7 +88,7 @@ class Visitor(ABC):
 
     @abstractmethod
     def visit(self, stack: Stack, inputs: Inputs) -> Sequence[Sequence[np.ndarray]]:
-        """Returns the weights to go on with, [stream][part of the stack]."""
+        """Returns the weights to go on with: for each stream, one for each part of the stack."""
 
     def also(self, stack: Stack, inputs: Inputs) -> None:
         """Sees, before any `visit`, what the dense model's linear reads where it is run again: its weights serve there, too.

@@ -141,7 +141,12 @@ class CrossEncoder(Wrapper):
             documents: what to order.
             top_k: how many to return; all unless given.
             return_documents: return their texts too.
-            prompt_name, prompt, batch_size, show_progress_bar, activation_fn, options: of `predict`.
+            prompt_name: the prompt before the query, one of `prompts`.
+            prompt: the prompt itself.
+            batch_size: the most pairs that are run at once; unless given as many as are fast.
+            show_progress_bar: show a bar on stderr.
+            activation_fn: a function of scores [n, 1]; unless given the model's own.
+            options: apply_softmax, convert_to_numpy, convert_to_tensor and num_workers change nothing here.
 
         Raises:
             UnsupportedModelError: the model has several labels.
