@@ -106,8 +106,8 @@ def calibration_sequences(
 
 
 def texts_of(file: str, calibration: Calibration, running: bool) -> tuple[list[str], list[str]]:
-    """(to calibrate on, kept aside) of a file. A model that reads one text at a time gets long ones in pieces: three words are
-    about four tokens."""
+    """(to calibrate on, kept aside) of a file. A model that reads one text at a time gets long ones in pieces: three words
+    are about four tokens."""
     texts = read_texts(Path(file))
     return split(texts if running else list(short(texts, (calibration.tokens or TOKENS) * 3 // 4 or 1)), running)
 

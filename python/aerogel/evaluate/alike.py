@@ -135,8 +135,8 @@ def alike(model: Any, file: str | os.PathLike[str], against: Any) -> Score:
 
     Args:
         model: the compressed model: one with embeddings or scores, or anything with `encode(texts)`.
-        file: texts, as `aerogel compress --calibrate` reads them, long ones in pieces of at most 64 words; 2,000 of them, evenly
-            spread, where there are more.
+        file: texts, as `aerogel compress --calibrate` reads them, long ones in pieces of at most 64 words; 2,000 of them,
+            evenly spread, where there are more.
         against: the dense model.
 
     Returns:
