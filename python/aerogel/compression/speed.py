@@ -17,7 +17,7 @@ from aerogel.errors import AerogelError
 
 log = logging.getLogger("aerogel")
 
-#: Tokens of the text that is timed; seconds that timing takes, and calls at least; bytes of files that are not loaded for it.
+#: Tokens of the text that is timed; seconds that timing takes, calls at least; bytes of files that are not loaded for it.
 TOKENS, SECONDS, CALLS, BYTES = 128, 0.1, 5, 100_000_000
 #: For models that are not timed here.
 MEASURE = "`aerogel bench path/to/this/folder` measures it on your machine, beside its dense forms."
