@@ -16,8 +16,8 @@ from aerogel.compression import Check, compress
 from aerogel.engine.model import Model, load
 from aerogel.errors import UnsupportedModelError
 
-#: Of the model that the demo shows beside the dense forms, and the tokens of the general mix that it is calibrated on: half
-#: of what `aerogel compress` takes, for half of the time.
+#: Of the model that the demo shows beside the dense forms, and the tokens of the general mix that it is calibrated on:
+#: fewer than `aerogel compress` takes, so that nobody waits for long.
 SPARSITY, TOKENS = 0.7, 16384
 QUERIES = (
     "How do I bake a loaf?",
