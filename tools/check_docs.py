@@ -42,6 +42,8 @@ NOT_RUN = [
     ("README.md", "make demo", "builds first; a section of its own in .ci/run"),
     ("README.md", "make test", "builds first; the sections of .ci/run are its parts"),
     ("README.md", "aerogel distill", "takes the hour that it says; tests/cli/test_train.py distills for seconds"),
+    ("docs/compression.md", "aerogel distill path/to/model -o overnight", "takes a night; the dry run below it is run"),
+    ("docs/compression.md", "until [ -d overnight ]", "the same"),
     ("README.md", "aerogel embed-dataset", "starts Ray; tests/ray runs it"),
     ("CONTRIBUTING.md", "make", "builds first; .ci/run runs the targets"),
     ("docs/architecture.md", "flowchart LR\n  subgraph offline", "a diagram"),

@@ -22,7 +22,8 @@ def inverse(h: np.ndarray) -> np.ndarray:
     try:
         lower = np.linalg.cholesky(h)
     except np.linalg.LinAlgError:  # not definite: rounding where inputs depend on each other
-        return np.linalg.inv(h)
+        general: np.ndarray = np.linalg.inv(h)
+        return general
     x = _inverse_of_lower(lower)
     found: np.ndarray = x.T @ x
     return found
@@ -31,7 +32,8 @@ def inverse(h: np.ndarray) -> np.ndarray:
 def _inverse_of_lower(lower: np.ndarray) -> np.ndarray:
     k = len(lower)
     if k <= SMALL:
-        return np.tril(np.linalg.inv(lower))
+        small: np.ndarray = np.tril(np.linalg.inv(lower))
+        return small
     half = k // 2
     found = np.zeros_like(lower)
     found[:half, :half] = first = _inverse_of_lower(lower[:half, :half])
