@@ -57,11 +57,13 @@ Cpu detect() {
   if (!osxsave) return cpu;
   const std::uint64_t saved = xgetbv0();
   const bool ymm = (saved & 0x6) == 0x6;     // SSE and AVX state
-  const bool zmm = (saved & 0xe6) == 0xe6;   // and opmask, upper zmm, zmm16-31
+  [[maybe_unused]] const bool zmm = (saved & 0xe6) == 0xe6;  // and opmask, upper zmm, zmm16-31
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return cpu;
   cpu.avx2 = ymm && fma && f16c && bit(b, 5);
+#if AEROGEL_AVX512VNNI
   const bool avx512 = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
   cpu.avx512vnni = cpu.avx2 && zmm && avx512 && bit(c, 11);
+#endif
   if (cpu.avx512vnni && bit(c, 1)) cpu.features |= kVbmi;
   if (cpu.avx512vnni && bit(c, 1) && bit(c, 6) && bit(c, 8)) cpu.features |= kVbmi2;
 #if AEROGEL_AVXVNNI

@@ -17,11 +17,14 @@ namespace aerogel {
 // ON_<isa>(text): the text, where kernels of that instruction set are compiled.
 #define ON_scalar(text) text
 #if defined(__x86_64__)
-#define ON_avx512vnni(text) text
 #define ON_avx2(text) text
 #else
-#define ON_avx512vnni(text)
 #define ON_avx2(text)
+#endif
+#if AEROGEL_AVX512VNNI
+#define ON_avx512vnni(text) text
+#else
+#define ON_avx512vnni(text)
 #endif
 #if AEROGEL_AVXVNNI
 #define ON_avxvnni(text) text

@@ -17,8 +17,10 @@ namespace aerogel {
 
 // Which instruction sets have micro-kernels, best first.
 #define AEROGEL_LIMITS_SCALAR(X) X(scalar)
-#if defined(__x86_64__)
+#if AEROGEL_AVX512VNNI
 #define AEROGEL_LIMITS(X) X(avx512vnni) X(avx2) AEROGEL_LIMITS_SCALAR(X)
+#elif defined(__x86_64__)
+#define AEROGEL_LIMITS(X) X(avx2) AEROGEL_LIMITS_SCALAR(X)
 #elif defined(__aarch64__)
 #define AEROGEL_LIMITS(X) X(neon) AEROGEL_LIMITS_SCALAR(X)
 #else

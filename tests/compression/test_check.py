@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_embeddings_on_texts_of_every_kind(bert_folder, tmp_path, texts):
     assert mine.figures["overlap10"].value == pytest.approx(overlap(own, dense)[:30].mean())
     json.dumps(done.as_dict(), allow_nan=False)
     card = (tmp_path / "out" / "README.md").read_text()
+    assert re.search(r"One text of \d+ tokens on .* threads\): [\d.]+ ms, .* [\d.]+ ms\. `aerogel bench", card)
     assert "| mine.txt | yes | " in card and "`mine.txt`" in card and "cannot share a search index" in card
     itself = check(bert_folder, bert_folder)
     assert itself.shares_index is True and itself.worst.figures["cosine_mean"].value == pytest.approx(1)

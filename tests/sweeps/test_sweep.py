@@ -203,9 +203,30 @@ def test_the_command_measures(bert_folder, tmp_path, task, monkeypatch):
     assert all(p["ms"] > 0 and p["speedup"] > 0 for p in points)
 
 
+def test_of_several_sets_the_worst_counts(bert_folder, tmp_path, task, clock):
+    texts = tmp_path / "words.txt"
+    texts.write_text("\n".join(f"{a} {b}" for a in tiny_models.WORDS for b in tiny_models.WORDS[:2]))
+    arguments = ["sweep", bert_folder, "-o", tmp_path / "out", "--grid", "sparsity=0.8 method=magnitude", "--seq", 8]
+    arguments += ["--sts", task.files["sts"], "--alike", texts]
+    result = CliRunner().invoke(app, [str(word) for word in arguments], catch_exceptions=False)
+    assert result.exit_code == 0 and "mean" in result.stdout, result.output
+    table = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    dense, _, sparse = table["points"]
+    sets = [sparse["set sts.csv"], sparse["set words.txt"]]
+    assert sparse["worst kept"] == min(sets) and sparse["set mean"] == pytest.approx(sum(sets) / 2)
+    folder = tmp_path / "out" / "points"
+    [model] = [path for path in folder.glob("*/model") if "sparsity" in path.parent.name or "0.8" in path.parent.name]
+    domains = evaluate.evaluate_all(aerogel.load(model), [task, evaluate.Alike(texts)], aerogel.load(bert_folder))
+    assert sparse["set words.txt"] == pytest.approx(domains.scores["words.txt"].value)
+    assert sparse["cosine_mean"] == pytest.approx(domains.worst()["cosine_mean"][1].value)
+    assert dense["worst kept"] == pytest.approx(1) and table["metric"] == "worst kept"
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "worst kept, % of dense fp32" in page and "words.txt" in page
+
+
 def test_the_command_needs_a_task(bert_folder, tmp_path):
     result = CliRunner().invoke(app, ["sweep", str(bert_folder), "-o", str(tmp_path), "--grid", GRID])
-    assert result.exit_code == 2 and "expected one of" in result.stderr
+    assert result.exit_code == 2 and "expected one or more of" in result.stderr
 
 
 def test_nothing_is_best_that_its_interval_does_not_separate():

@@ -10,18 +10,16 @@ import functools
 import gzip
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from aerogel.calibrate.aside import split
+from aerogel.calibrate.pieces import pieces
 
 FILE = Path(__file__).parent / "general.tsv.gz"
 #: What stands for the mix where names of files are expected, and for texts that a language model writes itself.
 GENERAL, SELF = "general", "self"
-#: Characters of one piece after the other, at least: sentences, paragraphs and what is between.
-SIZES = (1, 600, 1, 120, 300)
 _ESCAPE = re.compile(r"\\(.)")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
 
 
 @functools.cache
@@ -49,7 +47,7 @@ def _all_documents() -> dict[str, list[str]]:
 def general_texts(aside: bool = False) -> dict[str, tuple[str, ...]]:
     """The documents of every domain in pieces, for models that read one text at a time; `aside` as above."""
     documents = general_documents(aside)
-    return {domain: tuple(piece for text in texts for piece in _pieces(text)) for domain, texts in documents.items()}
+    return {domain: tuple(piece for text in texts for piece in pieces(text)) for domain, texts in documents.items()}
 
 
 def with_general(texts: Sequence[str], share: float, seed: int = 0) -> list[str]:
@@ -60,29 +58,14 @@ def with_general(texts: Sequence[str], share: float, seed: int = 0) -> list[str]
     domains = general_texts()
     wanted = sum(map(len, texts)) * share / (1 - share) / len(domains) if share < 1 else float("inf")
     found = list(texts) if share < 1 else []
-    for number, pieces in enumerate(domains.values()):
-        order = list(range(len(pieces)))
+    for number, texts_of in enumerate(domains.values()):
+        order = list(range(len(texts_of)))
         random.Random(seed + number).shuffle(order)
         taken, chosen = 0, []
         for i in order:
             if taken >= wanted:
                 break
-            taken += len(pieces[i])
+            taken += len(texts_of[i])
             chosen.append(i)
-        found += [pieces[i] for i in sorted(chosen)]
+        found += [texts_of[i] for i in sorted(chosen)]
     return found
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Whole lines or sentences, as many together as SIZES say in turn."""
-    waiting: list[str] = []
-    number = 0
-    for line in text.split("\n"):
-        prose = len(line) > 200
-        for part in _SENTENCE_END.split(line) if prose else [line]:
-            waiting.append(part)
-            if sum(map(len, waiting)) >= SIZES[number % len(SIZES)]:
-                yield (" " if prose else "\n").join(waiting).strip()
-                waiting, number = [], number + 1
-    if waiting:
-        yield " ".join(waiting).strip()

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from aerogel.cli.compressed import show_check
 from aerogel.cli.console import check_outputs, console, progress_bar, results, write_json
 from aerogel.cli.figures import show
 from aerogel.cli.options import JsonFile, Overwrite, Threads
@@ -30,24 +31,29 @@ def command(
     import tempfile
 
     from aerogel.bench import bench_variants
-    from aerogel.bench.demo import prepare, searches
+    from aerogel.bench.demo import TOKENS, prepare, searches
 
     check_outputs(json_file, overwrite=overwrite)
     out = results()
     source = model or _sample_model()
     with tempfile.TemporaryDirectory(prefix="aerogel-demo-") as work:
         with progress_bar(f"Compressing {Path(source).name}") as progress:
-            variants = prepare(source, Path(work), threads, progress)
+            variants, check = prepare(source, Path(work), threads, progress)
         found = searches(variants, threads)
         _show_hits(out, found)
+        _show_agreement(out, found)
         with progress_bar("Measuring") as progress:
             result = bench_variants(variants, threads=threads, progress=progress, target=Path(source).name)
     out.print()
     show(result)
     out.print(
-        "[dim]Pruned by magnitude alone, without any training afterwards: size and speed are what the sparsity brings, "
-        "the cosine shows what fine-tuning has to win back.[/]"
+        f"[dim]The sparse model was calibrated on {TOKENS:,} tokens of the general mix that the package carries, once and "
+        "without training; none of the sentences above is in it.[/]"
     )
+    if check is not None:
+        out.print()
+        show_check(check)
+        result["check"] = check.as_dict()
     result["searches"] = {name: [[vars(hit) for hit in hits] for hits in lists] for name, lists in found.items()}
     write_json(json_file, result)
 
@@ -70,6 +76,20 @@ def _show_hits(out: Console, found: dict[str, list[list[Hit]]]) -> None:
             others = [_rank(found[name][i], hit) for name in names[2:]]
             table.add_row(query if rank == 0 else "", hit.sentence, f"{hit.cosine:.2f}", *others)
     out.print(table)
+
+
+def _show_agreement(out: Console, found: dict[str, list[list[Hit]]]) -> None:
+    """How many of the dense model's sentences each other model finds."""
+    from aerogel.bench.demo import agreement
+
+    dense, *others = found
+    for name in others:
+        first, both, all_of = agreement(found[name], found[dense])
+        out.print(
+            f"{name}: the same first sentence as {dense} for {first} of {len(found[dense])} queries, "
+            f"{both} of its {all_of} sentences",
+            soft_wrap=True,
+        )
 
 
 def _rank(hits: list[Hit], hit: Hit) -> str:

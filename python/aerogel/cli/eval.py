@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,10 +21,7 @@ from aerogel.cli.options import (
     Threads,
     at_least_one,
 )
-from aerogel.cli.scoring import chosen_task, show, show_all
-
-if TYPE_CHECKING:
-    from aerogel.evaluate import Task
+from aerogel.cli.scoring import chosen_tasks, show, show_all
 
 
 def command(
@@ -50,7 +45,7 @@ def command(
     at_least_one(sts=sts, classify=classify, text=text, retrieval=retrieval, alike=alike)
     if alike and against is None:
         raise typer.BadParameter("--alike compares with the uncompressed model: expected --against DENSE too")
-    tasks = _tasks(sts or (), classify or (), text or (), retrieval, alike or (), context)
+    tasks = chosen_tasks(sts or (), classify or (), text or (), retrieval, alike or (), context)
     check_outputs(json_file, overwrite=overwrite, inputs=[file for task in tasks for file in task.files.values()])
     model = loaded(folder, threads, quant=quant)
     dense = None if against is None else loaded(against, threads)
@@ -67,21 +62,3 @@ def command(
         found = evaluate_all(model, tasks, dense)
     show_all(found)
     write_json(json_file, {**head, **found.as_dict()})
-
-
-def _tasks(
-    sts: Sequence[Path],
-    classify: Sequence[Path],
-    text: Sequence[Path],
-    retrieval: tuple[Path, Path, Path] | None,
-    alike: Sequence[Path],
-    context: int,
-) -> list[Task[Any]]:
-    """The data, read and checked."""
-    from aerogel.evaluate import Alike
-
-    found = [chosen_task(file, None, None) for file in sts]
-    found += [chosen_task(None, file, None) for file in classify]
-    found += [chosen_task(None, None, file, context=context) for file in text]
-    found += [chosen_task(None, None, None, retrieval)]
-    return [*(task for task in found if task is not None), *(Alike(file) for file in alike)]

@@ -97,7 +97,7 @@ AlikeFiles = Annotated[
     typer.Option(
         "--alike",
         metavar="FILE",
-        help="Texts without labels: how alike the answers are to those of --against (cosines, nearest neighbours).",
+        help="Texts without labels: how alike the answers are to the uncompressed model's (cosines, nearest neighbours).",
         rich_help_panel=DATA,
     ),
 ]
@@ -249,11 +249,3 @@ def at_least_one(**values: Any) -> None:
     """Refuses none of the options that are named by the arguments."""
     if not any(value for value in values.values()):
         raise typer.BadParameter(f"expected one or more of {', '.join(f'--{name}' for name in values)}, got none")
-
-
-def exactly_one(**values: Any) -> None:
-    """Refuses anything but one of the options that are named by the arguments."""
-    given = [f"--{name}" for name, value in values.items() if value is not None]
-    if len(given) != 1:
-        names = ", ".join(f"--{name}" for name in values)
-        raise typer.BadParameter(f"expected one of {names}, got {' and '.join(given) or 'none'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,24 @@ def chosen_task(
     if text is not None:
         return Text(text, context)
     return None if retrieval is None else Retrieval(*retrieval)
+
+
+def chosen_tasks(
+    sts: Sequence[Path],
+    classify: Sequence[Path],
+    text: Sequence[Path],
+    retrieval: tuple[Path, Path, Path] | None,
+    alike: Sequence[Path],
+    context: int,
+) -> list[Task[Any]]:
+    """The data, read and checked."""
+    from aerogel.evaluate import Alike
+
+    found = [chosen_task(file, None, None) for file in sts]
+    found += [chosen_task(None, file, None) for file in classify]
+    found += [chosen_task(None, None, file, context=context) for file in text]
+    found += [chosen_task(None, None, None, retrieval)]
+    return [*(task for task in found if task is not None), *(Alike(file) for file in alike)]
 
 
 def show(score: Score) -> None:

@@ -12,11 +12,23 @@ from rich.table import Table
 
 from aerogel._util.units import megabytes, milliseconds
 from aerogel.cli.console import console, progress_bar, results
-from aerogel.cli.options import Classify, Context, Overwrite, Retrieval, Source, Sts, TextFile, Threads, exactly_one
-from aerogel.cli.scoring import chosen_task, number
+from aerogel.cli.options import (
+    AlikeFiles,
+    ClassifyFiles,
+    Context,
+    Overwrite,
+    Retrieval,
+    Source,
+    StsFiles,
+    TextFiles,
+    Threads,
+    at_least_one,
+)
+from aerogel.cli.scoring import chosen_tasks, number
 
 if TYPE_CHECKING:
     from aerogel.sweeps import Sweep
+    from aerogel.sweeps.results import Point
 
 
 def command(
@@ -29,10 +41,11 @@ def command(
             help='Options of compress with their values: "sparsity=0.5,0.8 quant=int8,bf16 pattern=unstructured,8:64".',
         ),
     ],
-    sts: Sts = None,
-    classify: Classify = None,
-    text: TextFile = None,
+    sts: StsFiles = None,
+    classify: ClassifyFiles = None,
+    text: TextFiles = None,
     retrieval: Retrieval = None,
+    alike: AlikeFiles = None,
     context: Context = 512,
     tokens: Annotated[
         int, typer.Option("--seq", "-s", min=1, help="Encoder: tokens of the sequence that is timed.")
@@ -46,14 +59,16 @@ def command(
 ) -> None:
     """Compress a model at every point of a grid, measure each, and plot accuracy against size and time.
 
+    Of several sets the worst counts, as what is kept of the dense model; the mean stands beside it.
     An interrupted sweep continues where it stopped.
     """
-    exactly_one(sts=sts, classify=classify, text=text, retrieval=retrieval)
+    at_least_one(sts=sts, classify=classify, text=text, retrieval=retrieval, alike=alike)
+    from aerogel.evaluate import Worst
     from aerogel.report import write_report
     from aerogel.sweeps import sweep
 
-    task = chosen_task(sts, classify, text, retrieval, context)
-    assert task is not None
+    tasks = chosen_tasks(sts or (), classify or (), text or (), retrieval, alike or (), context)
+    task = tasks[0] if len(tasks) == 1 else Worst(tasks)
     with progress_bar("Sweeping") as progress:
         found = sweep(
             source,
@@ -76,7 +91,8 @@ def command(
 
 def show(found: Sweep) -> None:
     """Prints the points; a * is on the Pareto front of its column, a ~ too, but within the intervals of a cheaper one."""
-    kept = "of dense" if found.lower_is_better else "kept"
+    several = any(point.sets for point in found.points)
+    kept = "mean" if several else "of dense" if found.lower_is_better else "kept"
     heads = [
         "",
         "sparsity",
@@ -101,7 +117,7 @@ def show(found: Sweep) -> None:
             f"{megabytes(point.bytes)} {small}" if math.isfinite(point.bytes) else "",
             number(point.value) if point.score else "",
             "" if low is None or high is None else f"{number(low)} - {number(high)}",
-            f"{point.kept():.2%}" if math.isfinite(point.kept()) else "",
+            _kept(point),
             "" if cosine is None else number(cosine),
             f"{milliseconds(point.ms)} {fast}" if math.isfinite(point.ms) else "",
             f"{row['speedup']:.2f}" if row["speedup"] else "",
@@ -116,6 +132,13 @@ def show(found: Sweep) -> None:
             results().print(f"{point.name}: {text}", style="yellow", soft_wrap=True, markup=False)
     for note in found.notes:
         console.print(note, style="yellow", soft_wrap=True, markup=False)
+
+
+def _kept(point: Point) -> str:
+    """What is kept of the dense model's score; of several sets their mean, beside which the worst stands."""
+    if "mean" in point.sets:
+        return number(point.sets["mean"])
+    return f"{point.kept():.2%}" if math.isfinite(point.kept()) else ""
 
 
 def marks(found: Sweep, cost: str) -> list[str]:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from aerogel.evaluate import Estimate
 
 
-def write_card(report: CompressReport, source: str, speed: str | None = None) -> Path:
-    """Writes the card into the model's folder; `speed` is a sentence about the machine at hand."""
+def write_card(report: CompressReport, source: str, speed: str) -> Path:
+    """Writes the card into the model's folder; `speed` says how fast it is, or how that is measured."""
     return write_signed(Path(report.path), card(report, source, speed))
 
 
-def card(report: CompressReport, source: str, speed: str | None = None) -> str:
+def card(report: CompressReport, source: str, speed: str) -> str:
     """The card as Markdown."""
     recipe = report.recipe
     prune, quantize, calibration = recipe["prune"], recipe["quantize"], recipe["calibration"]
@@ -56,8 +56,7 @@ def card(report: CompressReport, source: str, speed: str | None = None) -> str:
     lines.append("")
     if report.check is not None:
         lines += _kept(report.check)
-    if speed is not None:
-        lines += ["## How fast", "", speed, ""]
+    lines += ["## How fast", "", speed, ""]
     lines += ["The whole recipe is in `config.json`, under `quantization_config`.", ""]
     return "\n".join(lines)
 

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from aerogel.calibrate import GENERAL, SELF, read_texts
-from aerogel.calibrate.aside import split
+from aerogel.calibrate import GENERAL, SELF
 from aerogel.calibrate.general import general_documents, general_texts
 from aerogel.compression.recipe import Calibration
-from aerogel.compression.texts import shares
+from aerogel.compression.texts import shares, texts_of
 from aerogel.engine.model import load
 from aerogel.errors import AerogelError
 from aerogel.evaluate import SHARES_INDEX, Alike, Estimate, Score, Text
@@ -236,7 +235,7 @@ def _kept_aside(calibration: Calibration, running: bool) -> tuple[dict[str, list
 
     for file in calibration.files:
         if file not in (GENERAL, SELF):
-            take(Path(file).name, split(read_texts(Path(file)), running)[1], True)
+            take(Path(file).name, texts_of(file, calibration, running)[1], True)
     domains = general_documents(aside=True) if running else general_texts(aside=True)
     for name, texts in domains.items():
         take(name, texts, GENERAL in parts)

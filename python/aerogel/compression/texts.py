@@ -16,6 +16,7 @@ from aerogel.budget.bits import bits_of
 from aerogel.calibrate import GENERAL, SELF, read_texts, sequences
 from aerogel.calibrate.aside import split
 from aerogel.calibrate.general import FILE, general_documents, general_texts
+from aerogel.calibrate.pieces import short
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.messages import calibration_texts
 from aerogel.compression.own_texts import own_sequences
@@ -28,6 +29,8 @@ log = logging.getLogger("aerogel")
 
 #: Fewer calibration texts than this are said to be few.
 FEW_TEXTS = 500
+#: Of a text, unless it is said.
+TOKENS = 128
 #: Tokens that are run at most unless it is said: of an encoder, of a language model.
 TOTAL, TOTAL_OF_WINDOWS = 65536, 32768
 #: Of the general mix beside files, unless it is said.
@@ -87,7 +90,7 @@ def calibration_sequences(
         return None
     running = architecture.generates
     long = running or checkpoint.messages is not None  # an instruction takes its part
-    tokens = min(wanted.tokens or (512 if long else 128), architecture.max_positions)
+    tokens = min(wanted.tokens or (512 if long else TOKENS), architecture.max_positions)
     tokens = min(tokens, checkpoint.max_tokens or tokens)
     found: list[list[int]] = []
     parts = shares(wanted)
@@ -104,12 +107,19 @@ def calibration_sequences(
             found += general_sequences(checkpoint, tokens, total, running, samples, recipe.seed)
         else:
             files = [file for file in wanted.files if file not in (GENERAL, SELF)]
-            texts = [text for file in files for text in split(read_texts(Path(file)), running)[0]]
+            texts = [text for file in files for text in texts_of(file, wanted, running)[0]]
             if not running and len(texts) < FEW_TEXTS and len(parts) == 1:
                 log.warning("calibration: %d texts are few: from about %d on results are steady", len(texts), FEW_TEXTS)
             prompts, tokenizer = calibration_texts(checkpoint, texts)
             found += sequences(prompts, tokenizer, tokens, total, running, samples, recipe.seed)
     return found
+
+
+def texts_of(file: str, calibration: Calibration, running: bool) -> tuple[list[str], list[str]]:
+    """(to calibrate on, kept aside) of a file. A model that reads one text at a time gets long ones in pieces: three words
+    are about four tokens."""
+    texts = read_texts(Path(file))
+    return split(texts if running else list(short(texts, (calibration.tokens or TOKENS) * 3 // 4 or 1)), running)
 
 
 def general_sequences(

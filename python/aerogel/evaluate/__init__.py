@@ -17,6 +17,7 @@ from aerogel.evaluate.retrieval import Retrieval, retrieval
 from aerogel.evaluate.sts import Sts, sts
 from aerogel.evaluate.task import Comparison, Score, Task
 from aerogel.evaluate.text import Text, text
+from aerogel.evaluate.worst import Worst
 
 __all__ = [
     "SHARES_INDEX",
@@ -30,6 +31,7 @@ __all__ = [
     "Sts",
     "Task",
     "Text",
+    "Worst",
     "alike",
     "classify",
     "evaluate_all",

@@ -9,13 +9,14 @@ most likely tokens.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from aerogel._util.checks import array, whole_number
 from aerogel._util.checks import texts as check_texts
+from aerogel.calibrate.pieces import short
 from aerogel.calibrate.texts import read_texts
 from aerogel.errors import DataError, UnsupportedModelError
 from aerogel.evaluate.intervals import Estimate, bootstrap, spearman
@@ -124,18 +125,9 @@ class Alike(Task[Answers]):
 
 
 def short_texts(texts: Iterable[str]) -> list[str]:
-    """Each text once, since it would be its own neighbour, and long ones in pieces of WORDS words."""
-    return list(dict.fromkeys(piece for text in texts for piece in _pieces(text)))
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """A text as it is, or one of more than WORDS words in pieces of that many: a book without line ends is many texts."""
-    words = text.split()
-    if len(words) <= WORDS:
-        yield text
-        return
-    for begin in range(0, len(words), WORDS):
-        yield " ".join(words[begin : begin + WORDS])
+    """Each text once, since it would be its own neighbour, and long ones in pieces of at most WORDS words: a book without
+    line ends is many texts."""
+    return list(dict.fromkeys(short(texts, WORDS)))
 
 
 def alike(model: Any, file: str | os.PathLike[str], against: Any) -> Score:
@@ -143,8 +135,8 @@ def alike(model: Any, file: str | os.PathLike[str], against: Any) -> Score:
 
     Args:
         model: the compressed model: one with embeddings or scores, or anything with `encode(texts)`.
-        file: texts, as `aerogel compress --calibrate` reads them, long ones in pieces of 64 words; 2,000 of them, evenly
-            spread, where there are more.
+        file: texts, as `aerogel compress --calibrate` reads them, long ones in pieces of at most 64 words; 2,000 of them,
+            evenly spread, where there are more.
         against: the dense model.
 
     Returns:

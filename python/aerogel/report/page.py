@@ -159,15 +159,18 @@ def _chart(sweep: Sweep, cost: str, xlabel: str, x: Any) -> str:
         tip = f"{p.name}: {sweep.metric} {_value(p.value)}, {p.bytes / 1e6:.2f} MB"
         tip += f", {milliseconds(p.ms)} ms" if math.isfinite(p.ms) else ""
         dots.append(Dot(p.name, x(p), y(p), low, high, front, p.dense, tip))
-    ylabel = f"{sweep.metric} kept, % of dense fp32" if kept else sweep.metric
+    several = any(p.sets for p in sweep.points)  # their figure is what is kept
+    ylabel = f"{sweep.metric}{'' if several else ' kept'}, % of dense fp32" if kept else sweep.metric
     return scatter(dots, xlabel, ylabel, lambda v: f"{v:g}", lambda v: f"{v:.6g}", sweep.lower_is_better)
 
 
 def _points(sweep: Sweep) -> str:
     timed = any(p.timing for p in sweep.points)
-    kept = any(math.isfinite(p.kept()) for p in sweep.points)
+    sets = list(dict.fromkeys(name for p in sweep.points for name in p.sets))
+    kept = not sets and any(math.isfinite(p.kept()) for p in sweep.points)
     cosine = any(row.get("cosine_mean") is not None for row in sweep.rows())
     heads = ["point", "sparsity", "size", "× smaller", sweep.metric, "95 % interval"]
+    heads += [escape(name) for name in sets]
     heads += (["of dense" if sweep.lower_is_better else "kept"] if kept else []) + (
         ["cosine to dense"] if cosine else []
     )
@@ -184,6 +187,7 @@ def _points(sweep: Sweep) -> str:
             _value(p.value),
             "" if low is None or high is None else f"{_value(low)} – {_value(high)}",
         ]
+        cells += [_value(p.sets.get(name)) for name in sets]
         if kept:
             cells.append(f"{p.kept():.2%}" if math.isfinite(p.kept()) else "–")
         if cosine:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aerogel._util.files import write_json, write_text
+from aerogel.evaluate import Worst
 from aerogel.sweeps.front import contradictions, pareto
 
 
@@ -59,6 +60,15 @@ class Point:
     def ms(self) -> float:
         """Median milliseconds; NaN if not measured."""
         return float(self.timing["median"]) if self.timing else math.nan
+
+    @property
+    def sets(self) -> dict[str, float]:
+        """Of a score that is the worst of several sets: their mean, and each set's figure by its name."""
+        if self.score is None or self.score.get("task") != Worst.name:
+            return {}
+        figures = {name: figure["value"] for name, figure in self.score["figures"].items()}
+        del figures[self.score["metric"]]
+        return {name: math.nan if value is None else float(value) for name, value in figures.items()}
 
     def kept(self, which: str = "value") -> float:
         """The score over dense fp32's, or an end of its interval ("low", "high"); NaN if unknown."""
@@ -128,6 +138,7 @@ class Sweep:
                 **{f"{self.metric}_{end}": _end(p.score, self.metric, end) for end in ("low", "high")},
                 "kept": _known(p.kept()),
                 **{f"kept_{end}": _known(p.kept(end)) for end in ("low", "high")},
+                **{f"set {name}": _known(value) for name, value in p.sets.items()},
                 **{name: figure["value"] for name, figure in _agreement(p.score).items()},
                 "ms": _known(p.ms),
                 "speedup": (p.timing or {}).get("speedup"),
