@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "check.h"
-#include "isas.h"
 #include "runtime/linear_run.h"
 
 namespace aerogel {

@@ -24,8 +24,8 @@ log = logging.getLogger("aerogel")
 #: What times formats against each other: called as `time_linears`.
 Timer = Callable[[Sequence[PackedWeight], int, int, int, float, bool], Sequence[Sequence[float]]]
 
-#: What a format takes longer in a model than in a measurement: a CPU that runs one matrix again and again foresees the ends of
-#: its lists. 16 matrices of 384x384 in turn, 50 and 80 % zeros, Zen 3: 3.4 and 1.3 % more (dense_q8 .7 and .1 %).
+#: What a format takes longer in a model than in a measurement: a CPU that runs one matrix again and again foresees where its
+#: lists end. 16 matrices of 384x384 in turn, 50 and 80 % zeros, Zen 3: 3.4 and 1.3 % more (dense_q8 .7 and .1 %).
 LEARNT: Mapping[str, float] = {"quads_q8": 1.03}
 #: Calls of each format that a glance has, after one that is not counted.
 GLANCES = 3
