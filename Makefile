@@ -10,14 +10,14 @@ export PATH := $(BIN):$(PATH)
 # What `make test FULL=1` adds: PyTorch and what exports and plots are checked with. For PyTorch's CPU build, where the index that
 # pip uses has it beside larger ones, name it: TORCH=torch==2.13.0.
 TORCH ?= torch>=2.1
-EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7" langchain-core llama-index-core haystack-ai
+EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7" langchain-core llama-index-core haystack-ai "ray[data,serve]>=2.40"
 # Another version may format otherwise, or find more.
 RUFF := ruff==0.17.6
 MYPY := mypy==2.4.1
 
 # Processes that run the Python tests.
 JOBS ?= auto --maxprocesses=4
-PYTEST = MALLOC_PERTURB_=255 $(BIN)/python -m pytest -n $(JOBS)
+PYTEST = MALLOC_PERTURB_=255 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 # Seconds for each target of `make fuzz`.
 SECONDS ?= 60

@@ -12,7 +12,7 @@ import pytest
 import aerogel
 from aerogel.errors import AerogelError
 
-PACKAGES = ("budget", "calibrate", "evaluate", "prune", "quantize", "report", "train")
+PACKAGES = ("budget", "calibrate", "evaluate", "prune", "quantize", "ray", "report", "train")
 
 
 def python(code: str) -> str:

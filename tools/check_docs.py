@@ -38,6 +38,9 @@ NOT_RUN = [
     ("README.md", "make demo", "builds first; a section of its own in .ci/run"),
     ("README.md", "make test", "builds first; the sections of .ci/run are its parts"),
     ("README.md", "aerogel distill", "takes the hour that it says; tests/cli/test_train.py distills for seconds"),
+    ("docs/compression.md", "aerogel distill path/to/model -o overnight", "takes a night; the dry run below it is run"),
+    ("docs/compression.md", "until [ -d overnight ]", "the same"),
+    ("README.md", "aerogel embed-dataset", "starts Ray; tests/ray runs it"),
     ("CONTRIBUTING.md", "make", "builds first; .ci/run runs the targets"),
     ("docs/architecture.md", "flowchart LR\n  subgraph offline", "a diagram"),
     ("docs/architecture.md", "flowchart LR\n  source[checkpoint] --> structure", "a diagram"),
@@ -46,6 +49,8 @@ NOT_RUN = [
     ("docs/file-format.md", "model/", "a list of files"),
     ("docs/file-format.md", "              byte 0", "a drawing"),
     ("docs/file-format.md", "code[n,k] =", "a formula"),
+    ("docs/scale.md", "aerogel embed-dataset", "starts Ray; tests/ray runs it"),
+    ("docs/scale.md", "import ray, aerogel", "needs a bucket; tests/ray runs it on local files"),
     ("docs/kernels.md", "              window of 16", "a drawing"),
     ("docs/kernels.md", "one step, 24 bytes", "a drawing"),
 ]
@@ -300,7 +305,7 @@ class Mentions:
                         yield f"there is no make {target}"
         options = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
         if words[:1] == ["aerogel"] and len(words) > 1:
-            if re.match(r"[a-z]+$", words[1]) and words[1] not in self.commands:
+            if re.match(r"[a-z-]+$", words[1]) and words[1] not in self.commands:
                 yield f"there is no aerogel {words[1]}"
             known = self.commands.get(words[1], set().union(*self.commands.values()))
         elif words and words[0].startswith("--"):

@@ -6,7 +6,7 @@ model.encode(["a sentence", "another one"])      # float32 [2, hidden]
 aerogel.compress("sentence-transformers/all-MiniLM-L6-v2", "packed-model", sparsity=0.8, calibrate="texts.txt")
 
 Methods and tools are in packages of their own: `aerogel.prune`, `aerogel.quantize`, `aerogel.budget`, `aerogel.calibrate`,
-`aerogel.train`, `aerogel.evaluate` and `aerogel.report`.
+`aerogel.train`, `aerogel.evaluate`, `aerogel.report` and `aerogel.ray`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import aerogel.evaluate as evaluate  # noqa: F401
     import aerogel.prune as prune  # noqa: F401
     import aerogel.quantize as quantize  # noqa: F401
+    import aerogel.ray as ray  # noqa: F401
     import aerogel.report as report  # noqa: F401
     import aerogel.train as train  # noqa: F401
     from aerogel._util.version import __version__
@@ -109,7 +110,7 @@ _LAZY = {
 }
 
 #: Packages whose functions are called by the package's name, as in aerogel.evaluate.sts(...); imported at first use too.
-_PACKAGES = ("budget", "calibrate", "evaluate", "prune", "quantize", "report", "train")
+_PACKAGES = ("budget", "calibrate", "evaluate", "prune", "quantize", "ray", "report", "train")
 
 # A library is silent unless its user asks: logging.getLogger("aerogel").
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -128,7 +128,7 @@ def test_training_computes_the_same(tmp_path: Path, family: str) -> None:
     named = {t.name: torch.from_numpy(checkpoint.array(t.name).copy()) for t in architecture.tensors()}
     batch = decoders.sequences()
     flat, lengths = torch.tensor([i for ids in batch for i in ids]), torch.tensor([len(ids) for ids in batch])
-    program = Ragged(Batch(flat, lengths, torch.arange(len(batch))), named, lambda x: x, frozenset())
+    program = Ragged(Batch(flat, lengths, torch.arange(len(batch)), lengths.numpy()), named, lambda x: x, frozenset())
     with torch.no_grad():
         architecture.build(program, RaggedParameters(named))
     expected = aerogel.load(tmp_path).forward(batch)

@@ -64,7 +64,9 @@ def training(rows, write):
     order = sorted(range(len(LENGTHS)), key=lambda s: LENGTHS[s])
     ids = np.concatenate([np.arange(OFFSETS[s], OFFSETS[s + 1]) for s in order])
     lengths = torch.tensor([LENGTHS[s] for s in order])
-    program = Ragged(Batch(torch.from_numpy(ids), lengths, torch.arange(len(order))), {}, lambda x: x, frozenset())
+    program = Ragged(
+        Batch(torch.from_numpy(ids), lengths, torch.arange(len(order)), lengths.numpy()), {}, lambda x: x, frozenset()
+    )
     y = write(program, program.embed(torch.from_numpy(rows)))
     out = np.empty(tuple(y.shape), np.float32)
     out[ids] = y.numpy()

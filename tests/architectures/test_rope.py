@@ -220,7 +220,9 @@ def test_training_turns_as_the_engine_does(tmp_path, peer):
         lengths = [3, 33, min(model.max_positions, POSITIONS + 9)]
         ids = [random_ids(tiny_models.LLAMA["vocab_size"], n, seed=n) for n in lengths]
         flat = torch.tensor([i for sequence in ids for i in sequence])
-        ragged = Ragged(Batch(flat, torch.tensor(lengths), torch.arange(3)), named, lambda x: x, frozenset())
+        ragged = Ragged(
+            Batch(flat, torch.tensor(lengths), torch.arange(3), np.array(lengths)), named, lambda x: x, frozenset()
+        )
         with torch.no_grad():
             architecture.build(ragged, RaggedParameters(named))
         np.testing.assert_allclose(ragged.outputs["logits"].numpy(), model.forward(ids), atol=1e-4)

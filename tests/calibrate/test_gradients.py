@@ -8,8 +8,8 @@ from aerogel.architectures import Role, architecture_of
 from aerogel.calibrate import moves
 from aerogel.calibrate.eager import EagerParameters
 from aerogel.calibrate.gradients import Moved, show_gradients
-from aerogel.calibrate.moves import moves_of
-from aerogel.calibrate.values import Block
+from aerogel.calibrate.moves import moves_of, squares_of
+from aerogel.calibrate.values import Block, blocks_of
 from aerogel.checkpoint import open_checkpoint
 
 from ..conftest import random_ids
@@ -132,3 +132,25 @@ def test_how_much_results_move_the_output(folder, request, monkeypatch):
     few = dict.fromkeys(list(wanted)[:1])
     monkeypatch.setattr(moves, "TOKENS", 20)
     assert set(moves_of(architecture, checkpoint, sequences, set(few))) == set(few)
+
+
+def test_squares_are_those_of_each_weight(llama_folder):
+    checkpoint = open_checkpoint(llama_folder)
+    architecture = architecture_of(checkpoint)
+    tensors = {tensor.name: tensor for tensor in architecture.tensors()}
+    wanted = {
+        name for name, tensor in tensors.items() if tensor.role is Role.LINEAR and "v_proj" in name or "down" in name
+    }
+    sequences = [random_ids(architecture.vocab_size, 9, seed=seed) for seed in range(3)]
+    found = squares_of(architecture, checkpoint, sequences, wanted, seed=5)
+    assert set(found) == wanted
+    rows, total = [np.array(sequences[i]) for i in np.random.default_rng(5).permutation(3)], {}
+
+    def see(names, x, g):
+        parts = np.split(g, np.cumsum([tensors[name].shape[0] for name in names])[:-1], axis=1)
+        for name, part in zip(names, parts, strict=True):
+            total[name] = sum(np.square(np.outer(one, row)) for one, row in zip(part, x, strict=True))
+
+    show_gradients(architecture.build, blocks_of(rows, 512), EagerParameters(checkpoint, tensors), 5, see)
+    for name in wanted:
+        np.testing.assert_allclose(found[name], total[name] / 27, rtol=1e-3, atol=1e-12)

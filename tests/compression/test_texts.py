@@ -46,6 +46,7 @@ def test_a_share_without_anything_beside_it(files, mix):
         ({"fold": {}}, True),
         ({"quantize": {"activations": "static"}}, True),
         ({"quantize": {"weights": "int4:g64"}}, False),
+        ({"quantize": {"weights": "auto:4.5bits"}}, True),
         ({"structure": {"ffn": 0.5}}, True),
         ({"structure": {"ffn": 0.5, "score": "weights", "compensate": False}}, False),
         ({}, False),

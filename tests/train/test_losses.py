@@ -37,3 +37,17 @@ def test_relation_of_a_single_sequence_is_zero_and_has_a_gradient() -> None:
     x = random(1, 4).requires_grad_()
     losses.relation(x, random(1, 4)).backward()
     assert not np.any(x.grad.numpy())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_top_of_a_distribution_and_the_rest_as_one(temperature: float) -> None:
+    s, t = random(300, 9), random(300, 9, seed=1)
+    p, q = (torch.softmax(x.double() / temperature, 1) for x in (t, s))
+    best = p.topk(3, dim=1).indices
+    some = [torch.cat([x.gather(1, best), 1 - x.gather(1, best).sum(1, keepdim=True)], 1) for x in (p, q)]
+    expected = temperature**2 * (some[0] * (some[0] / some[1]).log()).sum(1).mean()
+    top = losses.top_of(t, 3, temperature)
+    assert float(losses.top_divergence(s, top, temperature)) == pytest.approx(float(expected), rel=1e-4)
+    assert float(losses.top_divergence(t, top, temperature)) == pytest.approx(0, abs=1e-6)
+    whole = losses.top_divergence(s, losses.top_of(t, 9, temperature), temperature)
+    assert float(whole) == pytest.approx(float(losses.divergence(s, t, temperature)), rel=1e-4)

@@ -15,7 +15,10 @@ LENGTHS = [1, 3, 20]
 def ragged(lengths):
     lengths = torch.tensor(lengths)
     return Ragged(
-        Batch(torch.arange(int(lengths.sum())), lengths, torch.arange(len(lengths))), {}, lambda x: x, frozenset()
+        Batch(torch.arange(int(lengths.sum())), lengths, torch.arange(len(lengths)), lengths.numpy()),
+        {},
+        lambda x: x,
+        frozenset(),
     )
 
 

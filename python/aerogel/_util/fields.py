@@ -64,6 +64,8 @@ def _union(kinds: Sequence[Any], value: Any, where: str, error: type[AerogelErro
     if value is None and type(None) in kinds:
         return None
     some = [kind for kind in kinds if kind is not type(None)]
+    if isinstance(value, str) and str in some:
+        return value
     lists = [kind for kind in some if typing.get_origin(kind) in (tuple, Sequence)]
     return typed(lists[0] if lists and isinstance(value, (list, tuple)) else some[0], value, where, error)
 

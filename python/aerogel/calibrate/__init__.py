@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aerogel.calibrate.eager import walk
+from aerogel.calibrate.eager import MOST_OUTPUTS, walk
 from aerogel.calibrate.general import GENERAL, SELF
 from aerogel.calibrate.statistics import Moments, Statistics
 from aerogel.calibrate.texts import read_texts, sequences
@@ -10,6 +10,7 @@ from aerogel.calibrate.visitor import Inputs, Seen, Stack, Visitor
 
 __all__ = [
     "GENERAL",
+    "MOST_OUTPUTS",
     "SELF",
     "Inputs",
     "Moments",

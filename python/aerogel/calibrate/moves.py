@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TOKENS = 4096
 #: Of a linear with more results than this there is the diagonal only.
 MOST_ROWS = 2048
+#: Tokens of a sequence that are looked at where single weights are: more texts.
+PIECE = 256
 #: Tokens of a block: what all ops have made of it is in memory.
 BLOCK = 512
 
@@ -43,13 +45,7 @@ def moves_of(
         By name, float32 [N, N], or [N], its diagonal alone, where N is above MOST_ROWS. Those are missing that the output
         does not depend on.
     """
-    rows = token_sequences(sequences, architecture.max_positions)
-    chosen, taken = [], 0
-    for i in np.random.default_rng(seed).permutation(len(rows)):
-        if taken and taken + len(rows[i]) > TOKENS:
-            break
-        chosen.append(rows[i])
-        taken += len(rows[i])
+    chosen, taken = _some(architecture, sequences, TOKENS, seed)
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
     found: dict[str, np.ndarray] = {}
 
@@ -62,3 +58,53 @@ def moves_of(
 
     show_gradients(architecture.build, blocks_of(chosen, BLOCK), EagerParameters(checkpoint, tensors), seed, see)
     return {name: sum_ / np.float32(taken) for name, sum_ in found.items()}
+
+
+def squares_of(
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    sequences: Sequence[Sequence[int]],
+    wanted: Set[str],
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """By how much an error of each single weight moves what the dense model gives: mean g^2 x^2, the diagonal of Fisher's
+    information if tokens are independent. An error E of a matrix, as random as that of rounding, moves the output by about
+    sum E^2 mean g^2 x^2; half of that is the KL divergence of a language model's next-token distributions, in nats.
+
+    Args: see `moves_of`. The beginnings of sequences are run: language models do much with the first token, and little of
+        what they do changes further on.
+
+    Returns:
+        By name, float32 [N, K]: as much memory as the matrices in float32. Those are missing that the output does not
+        depend on.
+    """
+    chosen, taken = _some(architecture, [sequence[:PIECE] for sequence in sequences], TOKENS // 2, seed)
+    tensors = {tensor.name: tensor for tensor in architecture.tensors()}
+    found: dict[str, np.ndarray] = {}
+
+    def see(names: tuple[str, ...], x: np.ndarray, g: np.ndarray) -> None:
+        ends = np.cumsum([tensors[name].shape[0] for name in names])[:-1]
+        squares = np.square(x)
+        for name, part in zip(names, np.split(np.square(g), ends, axis=1), strict=True):
+            if name in wanted:
+                sum_ = part.T @ squares
+                found[name] = found[name] + sum_ if name in found else sum_
+
+    show_gradients(architecture.build, blocks_of(chosen, BLOCK), EagerParameters(checkpoint, tensors), seed, see)
+    for sum_ in found.values():
+        sum_ /= np.float32(taken)
+    return found
+
+
+def _some(
+    architecture: Architecture, sequences: Sequence[Sequence[int]], tokens: int, seed: int
+) -> tuple[list[np.ndarray], int]:
+    """Sequences from all over, at least one, of as many tokens at most, and how many tokens they have."""
+    rows = token_sequences(sequences, architecture.max_positions)
+    chosen, taken = [], 0
+    for i in np.random.default_rng(seed).permutation(len(rows)):
+        if taken and taken + len(rows[i]) > tokens:
+            break
+        chosen.append(rows[i])
+        taken += len(rows[i])
+    return chosen, taken

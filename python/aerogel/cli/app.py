@@ -13,13 +13,14 @@ from typing import Annotated
 
 import typer
 
-#: In the order of `aerogel --help`. Each is a file of this folder with a function `command`: its parameters are the
-#: arguments, its docstring the help. What takes long to import is imported when a command runs.
+#: In the order of `aerogel --help`. Each is a file of this folder (- is _ there) with a function `command`: its parameters
+#: are the arguments, its docstring the help. What takes long to import is imported when a command runs.
 COMMANDS = (
     "compress",
     "export",
     "info",
     "embed",
+    "embed-dataset",
     "generate",
     "chat",
     "bench",
@@ -39,7 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name in COMMANDS:
-    app.command(_name)(import_module(f"aerogel.cli.{_name}").command)
+    app.command(_name)(import_module(f"aerogel.cli.{_name.replace('-', '_')}").command)
 
 
 def _version(wanted: bool) -> None:

@@ -10,11 +10,14 @@ import typer
 from aerogel.cli.console import say
 from aerogel.cli.options import (
     METHOD,
+    Accumulate,
     BatchTokens,
+    Device,
     Folder,
     Minutes,
     Overwrite,
     Pattern,
+    Piece,
     Rate,
     Resume,
     Rounding,
@@ -25,7 +28,7 @@ from aerogel.cli.options import (
     TrainedFolder,
     TrainingSeed,
 )
-from aerogel.cli.training import given, show
+from aerogel.cli.training import given, rate, show
 
 
 def command(
@@ -51,9 +54,12 @@ def command(
     pattern: Pattern = None,
     steps: Steps = None,
     minutes: Minutes = None,
+    piece: Piece = None,
     lr: Rate = None,
     stages: Stages = None,
     batch_tokens: BatchTokens = None,
+    accumulate: Accumulate = None,
+    device: Device = None,
     quant: Rounding = None,
     seed: TrainingSeed = None,
     save_minutes: SaveMinutes = None,
@@ -63,16 +69,19 @@ def command(
 ) -> None:
     """Prune a model and let it learn from the dense one, on text without labels (needs PyTorch)."""
     from aerogel.train import Options, distill
-    from aerogel.train.texts import read_texts
+    from aerogel.train.texts import open_texts
 
     options = given(
         sparsity=sparsity,
         pattern=pattern,
         steps=steps,
         minutes=minutes,
-        lr=lr,
+        piece_minutes=piece,
+        lr=rate(lr),
         stages=stages,
         batch_tokens=batch_tokens,
+        accumulate=accumulate,
+        device=device,
         quant=quant,
         seed=seed,
         save_minutes=save_minutes,
@@ -81,7 +90,7 @@ def command(
     report = distill(
         source,
         out,
-        read_texts(text, mix=mix),
+        open_texts(text, mix),
         teacher,
         Options(**options),
         resume=resume,

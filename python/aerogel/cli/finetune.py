@@ -11,10 +11,13 @@ from aerogel.cli.console import say
 from aerogel.cli.options import (
     METHOD,
     TRAINING,
+    Accumulate,
     BatchTokens,
+    Device,
     Folder,
     Minutes,
     Overwrite,
+    Piece,
     Rate,
     Resume,
     Rounding,
@@ -25,7 +28,7 @@ from aerogel.cli.options import (
     TrainedFolder,
     TrainingSeed,
 )
-from aerogel.cli.training import given, show
+from aerogel.cli.training import given, rate, show
 
 
 def command(
@@ -46,6 +49,7 @@ def command(
     ] = None,
     steps: Steps = None,
     minutes: Minutes = None,
+    piece: Piece = None,
     lr: Rate = None,
     stages: Stages = None,
     dropout: Annotated[
@@ -53,6 +57,8 @@ def command(
         typer.Option(min=0, max=0.99, help="Dropout of the student's hidden states.", rich_help_panel=TRAINING),
     ] = None,
     batch_tokens: BatchTokens = None,
+    accumulate: Accumulate = None,
+    device: Device = None,
     train_embeddings: Annotated[
         bool, typer.Option("--train-embeddings", help="Train the embedding tables too.", rich_help_panel=TRAINING)
     ] = False,
@@ -72,10 +78,13 @@ def command(
         sparsity=0.0 if sparsity is None else sparsity,  # no pruning unless asked for
         steps=steps,
         minutes=minutes,
-        lr=lr,
+        piece_minutes=piece,
+        lr=rate(lr),
         stages=stages,
         dropout=dropout,
         batch_tokens=batch_tokens,
+        accumulate=accumulate,
+        device=device,
         train_embeddings=train_embeddings,
         quant=quant,
         seed=seed,

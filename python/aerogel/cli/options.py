@@ -138,8 +138,29 @@ SaveMinutes = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
-Rate = Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=TRAINING)]
-BatchTokens = Annotated[int | None, typer.Option(min=1, help="Tokens of a training step.", rich_help_panel=TRAINING)]
+Piece = Annotated[
+    float | None,
+    typer.Option(
+        "--piece",
+        metavar="MINUTES",
+        help="Stop after so much training, with a snapshot; --resume trains the next piece. The result is that of one run.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X|auto", help="Peak learning rate; auto: found by four short trials.", rich_help_panel=TRAINING
+    ),
+]
+BatchTokens = Annotated[int | None, typer.Option(min=1, help="Tokens of a batch.", rich_help_panel=TRAINING)]
+Accumulate = Annotated[
+    int | None, typer.Option(min=1, help="Batches of a training step. \\[default: 1]", rich_help_panel=TRAINING)
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to train. \\[default: auto]", rich_help_panel=TRAINING),
+]
 Stages = Annotated[
     int | None,
     typer.Option(

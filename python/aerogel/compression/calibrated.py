@@ -17,6 +17,8 @@ from aerogel.compression.limit import limit_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.prune import corrected_target
 
+#: How strongly heads are pulled towards the dense model's: they see a row a text, where layers see one a token.
+HEAD_DAMPING = 0.3
 #: Methods that read `Statistics.moves`.
 WEIGHING = ("admm",)
 
@@ -107,13 +109,13 @@ class _Compressing(Visitor):
 
     def also(self, stack: Stack, inputs: Inputs) -> None:
         if stack.names in self._folds or any(self._is_fitted(name) for name in stack.names):
-            self._again.setdefault(stack.names, _Sums()).add(inputs)
+            self._again.setdefault(stack.names, _Sums(self._dense(stack))).add(inputs)
 
     def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
-        dense = [self._checkpoint.weight(name).dense() for name in stack.names]
+        dense = self._dense(stack)
         fold = self._folds.get(stack.names)
         fitted = [name for name in stack.names if self._is_fitted(name)]
-        sums = self._again.pop(stack.names, _Sums())
+        sums = self._again.pop(stack.names, None) or _Sums(dense)
         if fitted or fold:
             sums.add(inputs)
         seen = _Seen(sums, self._has_bias(stack)) if fitted else None
@@ -122,8 +124,8 @@ class _Compressing(Visitor):
         if seen is not None and seen.differs:
             ends = np.cumsum(stack.outputs)
             targets = [
-                corrected_target(weight, seen.statistics.gram, seen.cross, seen.lacking(end - len(weight), end))
-                for weight, end in zip(dense, ends, strict=True)
+                self._target(name, weight, seen, end)
+                for name, weight, end in zip(stack.names, dense, ends, strict=True)
             ]
         s = None
         if fold is not None and statistics is not None:
@@ -157,6 +159,15 @@ class _Compressing(Visitor):
             self.found.vectors[_bias_of(name)] = changed[end - self._checkpoint.shape(name)[0] : end]
         return [bias, changed] if self.streams == 2 else [changed]
 
+    def _dense(self, stack: Stack) -> list[np.ndarray]:
+        return [self._checkpoint.weight(name).dense() for name in stack.names]
+
+    def _target(self, name: str, weight: np.ndarray, seen: _Seen, end: int) -> np.ndarray:
+        lacking = seen.lacking(end - len(weight), end)
+        if self._choices[name].refit:
+            return corrected_target(weight, seen.statistics.gram, seen.cross, lacking, HEAD_DAMPING, keep_zeros=False)
+        return corrected_target(weight, seen.statistics.gram, seen.cross, lacking)
+
     def _has_bias(self, stack: Stack) -> bool:
         return all(_bias_of(name) in self._vectors for name in stack.names)
 
@@ -182,18 +193,22 @@ class _Compressing(Visitor):
 
     def _is_fitted(self, name: str) -> bool:
         choice = self._choices[name]
-        return choice.pattern is not None or choice.compensated
+        return choice.pattern is not None or choice.compensated or choice.refit
 
 
 class _Sums:
     """What `_Seen` is made of, added up over all that a linear reads: where it is run first, and where again.
 
     Attributes:
+        weight: float32 [N, K], the dense model's, W.
         moments: of the compressed inputs p.
-        terms: sums over tokens, by name, "x" and "cross" only once p and the dense model's x have differed.
+        terms: sums over tokens, by name. Once p and the dense model's x have differed "x" and what a target needs of x p^T:
+            that itself, "cross", or where it is larger by far than the linear's results "made", W x p^T.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Sequence[np.ndarray]) -> None:
+        self.weight = np.concatenate(weights)
+        self._narrow = 2 * self.weight.shape[0] < self.weight.shape[1]
         self.moments = Moments()
         self.terms: dict[str, np.ndarray] = {}
 
@@ -202,12 +217,13 @@ class _Sums:
         for seen in inputs:
             x, p, weight = seen.x[0], seen.x[-1], seen.weight
             weighted = p if weight is None else p * weight[:, None]
-            differs = "cross" in self.terms
+            differs = "x" in self.terms
+            cross = "made" if self._narrow else "cross"
             if x is not p and not differs and self.moments.tokens:  # so far they were the same
-                self.terms["cross"] = self.moments.total
+                self.terms[cross] = self.weight @ self.moments.total if self._narrow else self.moments.total
                 self.terms["x"] = self.terms["p"]
             if x is not p or differs:
-                self._add("cross", x.T @ weighted)
+                self._add(cross, (x @ self.weight.T if self._narrow else x).T @ weighted)
                 self._add("x", _sum(x, weight))
             self.moments.add(p, weight)
             self._add("p", weighted.sum(axis=0, dtype=np.float64))
@@ -230,7 +246,7 @@ class _Seen:
     Attributes:
         statistics: of the compressed inputs p.
         differs: whether p is not the dense model's input x, or something is lacking besides.
-        cross: float32 [K, K], mean x p^T.
+        cross: float32 [K, K], mean x p^T; the gram matrix where that is not known, and `lacking` has what is missing then.
         centred: whether the means are taken off.
     """
 
@@ -250,6 +266,13 @@ class _Seen:
             self.cross = self.cross - np.outer(self._x_mean, self._p_mean)
             if self._lacking is not None and self._e_mean is not None:
                 self._lacking = self._lacking - np.outer(self._e_mean, self._p_mean)
+        made = means.get("made")
+        if made is not None:
+            if centred:
+                made -= np.outer(sums.weight @ self._x_mean, self._p_mean)
+            self.cross = self.statistics.gram
+            made -= sums.weight @ self.cross
+            self._lacking = made if self._lacking is None else made + self._lacking
 
     def lacking(self, begin: int, end: int) -> np.ndarray | None:
         """float32 [end - begin, K]: mean e p^T of some outputs, e what the residual lacks; None: nothing."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from aerogel.architectures import Role, Tensor
+from aerogel.budget.bits import AUTO, CHOICES, bits_of
 from aerogel.compression.matrix import Choice
 from aerogel.compression.recipe import Prune, Recipe
 from aerogel.errors import RecipeError
@@ -17,7 +18,7 @@ from aerogel.structure import StructureRecipe, score
 #: trained for it loses most of its quality there.
 BLIND = 0.5
 #: Schemes whose rounding is so coarse that compensation pays.
-COARSE = ("int4", "codebook")
+COARSE = ("int4", "codebook", AUTO)
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -56,7 +57,10 @@ def resolved(recipe: Recipe) -> Recipe:
         raise RecipeError(
             "quantize.activations: static needs calibration texts (calibration.files, or --calibrate FILE)"
         )
-    embeddings = quantize.embeddings or of_tables(weights)
+    automatic = bits_of(weights) is not None
+    if automatic:
+        _refuse_automatic(recipe, sparsity)
+    embeddings = quantize.embeddings or of_tables(CHOICES[0] if automatic else weights)
     return dataclasses.replace(
         recipe,
         prune=dataclasses.replace(prune, method=name, sparsity=sparsity),
@@ -64,6 +68,17 @@ def resolved(recipe: Recipe) -> Recipe:
             quantize, rounding=rounding, embeddings=embeddings, head=quantize.head or embeddings
         ),
     )
+
+
+def _refuse_automatic(recipe: Recipe, sparsity: float | None) -> None:
+    """Raises RecipeError where a budget of bits cannot be shared out."""
+    weights = recipe.quantize.weights
+    if not recipe.calibration.files:
+        raise RecipeError(
+            f"quantize.weights: {weights} needs calibration texts (calibration.files, or --calibrate FILE)"
+        )
+    if sparsity != 0 or any(recipe.prune.layers.values()):
+        raise RecipeError(f"quantize.weights: {weights} shares out the bits of a dense model, it goes with no sparsity")
 
 
 def _refuse_unseen(structure: StructureRecipe) -> None:
@@ -118,7 +133,12 @@ def _sparsity(recipe: Recipe) -> float | None:
 
 
 def choices(
-    recipe: Recipe, tensors: Sequence[Tensor], sparsities: Mapping[str, float], sparse: bool | None
+    recipe: Recipe,
+    tensors: Sequence[Tensor],
+    sparsities: Mapping[str, float],
+    sparse: bool | None,
+    schemes: Mapping[str, str],
+    refitted: Set[str] = frozenset(),
 ) -> dict[str, Choice]:
     """What becomes of every tensor but the kept ones, by name.
 
@@ -127,13 +147,15 @@ def choices(
         tensors: of the architecture.
         sparsities: of the linears, by name.
         sparse: see `Choice`.
+        schemes: of linears that have one of their own, by name.
+        refitted: heads that are fitted to what the pruned layers make.
     """
     quantize = recipe.quantize
     found = {}
     for tensor in tensors:
         if tensor.role is Role.LINEAR:
             found[tensor.name] = Choice(
-                quantize.weights,
+                schemes.get(tensor.name, quantize.weights),
                 pattern_at(recipe, sparsities[tensor.name]),
                 str(recipe.prune.method),
                 recipe.prune.steps,
@@ -142,7 +164,7 @@ def choices(
             )
         elif tensor.role in (Role.HEAD, Role.EMBEDDING):
             name = quantize.head if tensor.role is Role.HEAD else quantize.embeddings
-            found[tensor.name] = Choice(str(name), sparse=sparse)
+            found[tensor.name] = Choice(str(name), sparse=sparse, refit=tensor.name in refitted)
     return found
 
 

@@ -26,6 +26,7 @@ class Choice:
         steps: in how many steps the sparsity rises.
         compensated: rounding errors are made up for by the weights that are rounded later.
         sparse: whether the file has a mask; None: where that is smaller.
+        refit: no weight goes, but the values are fitted to what pruned layers before hand on.
     """
 
     scheme: str
@@ -34,6 +35,7 @@ class Choice:
     steps: int = 1
     compensated: bool = False
     sparse: bool | None = None
+    refit: bool = False
 
 
 def compress_matrix(weight: np.ndarray, choice: Choice, known: Any = None) -> Weight:

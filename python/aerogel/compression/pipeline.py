@@ -17,7 +17,7 @@ from aerogel._util.progress import Progress
 from aerogel._util.version import __version__
 from aerogel.architectures import Architecture, Role, Tensor, architecture_of
 from aerogel.budget import budget
-from aerogel.calibrate import Inputs, Stack, Statistics, Visitor, walk
+from aerogel.calibrate import MOST_OUTPUTS, Inputs, Stack, Statistics, Visitor, walk
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.checkpoint.checksums import write_checksums
 from aerogel.checkpoint.config import write_json
@@ -26,9 +26,11 @@ from aerogel.checkpoint.packed import SmallSafetensorsWriter, add_weight, packed
 from aerogel.checkpoint.safetensors_writer import SafetensorsWriter
 from aerogel.checkpoint.target import writing_model
 from aerogel.checkpoint.tensor_files import PACKED_FORMAT
+from aerogel.compression.bits import schemes_of
 from aerogel.compression.calibrated import Compressed, compress_calibrated
 from aerogel.compression.choices import BLIND, choices, own_sparsities, refuse_blind, resolved, without_kernel
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
+from aerogel.compression.output_step import with_output_step
 from aerogel.compression.recipe import Recipe
 from aerogel.compression.report import CompressReport, TensorReport
 from aerogel.compression.texts import FEW_TEXTS, calibration_sequences, text_hashes, with_default_texts
@@ -63,13 +65,19 @@ def pack(
         log.warning("%s", note)
     checkpoint = _structured(recipe, checkpoint, ids, threads)
     architecture = architecture_of(checkpoint)
+    fits_heads = _fits_heads(recipe, architecture, ids)
+    if fits_heads and ids is not None:
+        checkpoint = with_output_step(checkpoint, architecture, len(ids))
+        architecture = architecture_of(checkpoint)
     tensors = architecture.tensors()
     if _prunes(recipe) and not any(tensor.role is Role.LINEAR for tensor in tensors):
         raise RecipeError(f"prune: expected a model with linear layers, got {checkpoint.path}, which has none to prune")
     sparsities = _sparsities(recipe, architecture, checkpoint, ids, threads)
     if recipe.prune.threshold is not None:  # how much goes is known only now
         refuse_blind(asked, _overall(sparsities, tensors))
-    chosen = choices(recipe, tensors, sparsities, sparse)
+    refitted = {t.name for t in tensors if fits_heads and t.role is Role.HEAD and t.shape[0] <= MOST_OUTPUTS}
+    schemes = schemes_of(recipe, architecture, checkpoint, ids)
+    chosen = choices(recipe, tensors, sparsities, sparse, schemes, refitted)
     counter = _Counter(progress, len(tensors))
     sources = _sources(recipe)
     with writing_model(out, overwrite) as folder:
@@ -196,6 +204,13 @@ def _prunes(recipe: Recipe) -> bool:
     """Whether weights are to be removed from linear layers."""
     prune = recipe.prune
     return prune.threshold is not None or bool(prune.sparsity) or bool(prune.layers)
+
+
+def _fits_heads(recipe: Recipe, architecture: Architecture, ids: Sequence[Sequence[int]] | None) -> bool:
+    """Whether the linears behind the layers are fitted to what the pruned layers make."""
+    prune = recipe.prune
+    calibrated = ids is not None and METHODS[str(prune.method)].needs == "gram" and _prunes(recipe)
+    return calibrated and prune.correct and prune.fit_heads and not architecture.generates
 
 
 def _sparsities(

@@ -27,6 +27,7 @@ from aerogel._util.checks import number, shown
 from aerogel._util.fields import check_fields, typed
 from aerogel._util.reading import read_bytes
 from aerogel._util.text import decoded
+from aerogel.budget.bits import bits_of
 from aerogel.calibrate import GENERAL, SELF
 from aerogel.errors import RecipeError
 from aerogel.prune import METHODS, parse_pattern
@@ -50,14 +51,15 @@ class Calibration:
         files: see `aerogel.calibrate.read_texts`; "general": the mix that the package carries; "self": what a language
             model writes itself.
         mix: which part of the tokens is of the general mix, 0 to 1; None: half beside other texts, if files name it.
-        total: tokens that are run at most, all together; time and memory go with it.
+        total: tokens that are run at most, all together; time and memory go with it. None: 65,536, for language models
+            32,768.
         samples: sequences that are run at most; None: as many as make up the total.
         tokens: of one sequence at most; None: 128, for language models 512.
     """
 
     files: tuple[str, ...] = ()
     mix: float | None = None
-    total: int = 32768
+    total: int | None = None
     samples: int | None = None
     tokens: int | None = None
 
@@ -89,6 +91,8 @@ class Prune:
         correct: fit the results of the dense model although the layers before are already pruned (calibrated methods only).
         weigh: errors of a layer's results count by how much they move the model's output (method admm only); None: yes, but
             not for language models, where it was not measured.
+        fit_heads: the linears behind the layers, which lose no weights, are fitted to what pruned layers make; an encoder
+            with a pooling gets one for that, see `output_step.py` (with `correct`, not for language models).
         layers: sparsity of layers of their own, by a pattern of their label or name such as "layers.*.ffn.up"; the last one
             that matches counts, the budget does not touch them.
     """
@@ -101,6 +105,7 @@ class Prune:
     steps: int = 1
     correct: bool = True
     weigh: bool | None = None
+    fit_heads: bool = True
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -140,7 +145,8 @@ class Quantize:
     """In how many bits weights and activations are kept.
 
     Attributes:
-        weights: scheme of the linears inside the Transformer, see `aerogel.quantize.SCHEMES`.
+        weights: scheme of the linears inside the Transformer, see `aerogel.quantize.SCHEMES`; "auto:4.5bits": those that
+            the output is sensitive to in eight bits, the others in four, on average in so many.
         head: scheme of output layers; None: that of the embeddings, which they often share.
         embeddings: scheme of the embeddings; None: int8 where the weights have integers, else that of the weights.
         rounding: "nearest", "compensated" (GPTQ, arXiv 2210.17323; needs calibration texts); None: compensated for 4 bits
@@ -156,7 +162,7 @@ class Quantize:
 
     def __post_init__(self) -> None:
         check_fields(self, "quantize.", RecipeError)
-        for name in (self.weights, self.head, self.embeddings):
+        for name in (self.head, self.embeddings, None if bits_of(self.weights) else self.weights):
             if name is not None:
                 scheme(name)
         _one_of("quantize.rounding", self.rounding, (None, "nearest", "compensated"))

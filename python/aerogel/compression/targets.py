@@ -14,6 +14,7 @@ from aerogel._util.fields import check_fields
 from aerogel._util.partial import partial_folder
 from aerogel._util.progress import Progress
 from aerogel._util.units import megabytes
+from aerogel.budget.bits import bits_of
 from aerogel.checkpoint import Checkpoint
 from aerogel.checkpoint.target import writing_model
 from aerogel.compression.check import Checker
@@ -80,6 +81,10 @@ def pack_to(
     """
     if recipe.prune.threshold is not None:
         raise RecipeError("target: chooses a sparsity, so prune.threshold cannot be given")
+    if bits_of(recipe.quantize.weights) is not None:
+        raise RecipeError(
+            f"target: chooses a sparsity, with which quantize.weights: {recipe.quantize.weights} does not go"
+        )
     parse_pattern(recipe.prune.pattern).at(0.5)  # a shape with a sparsity of its own has nothing to choose
     out.parent.mkdir(parents=True, exist_ok=True)
     with partial_folder(out) as work:

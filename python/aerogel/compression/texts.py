@@ -12,6 +12,7 @@ import numpy as np
 
 from aerogel.architectures import Architecture
 from aerogel.budget import budget
+from aerogel.budget.bits import bits_of
 from aerogel.calibrate import GENERAL, SELF, read_texts, sequences
 from aerogel.calibrate.aside import split
 from aerogel.calibrate.general import FILE, general_documents, general_texts
@@ -27,6 +28,8 @@ log = logging.getLogger("aerogel")
 
 #: Fewer calibration texts than this are said to be few.
 FEW_TEXTS = 500
+#: Tokens that are run at most unless it is said: of an encoder, of a language model.
+TOTAL, TOTAL_OF_WINDOWS = 65536, 32768
 #: Of the general mix beside files, unless it is said.
 HALF = 0.5
 #: Of the mix that are looked at, for each token that is taken.
@@ -55,7 +58,13 @@ def _pays(recipe: Recipe) -> bool:
             return True
     structure = recipe.structure
     seen = structure is not None and (score(structure.score).needs != "nothing" or structure.compensate)
+    seen = seen or bits_of(quantize.weights) is not None
     return seen or recipe.fold is not None or quantize.rounding == "compensated" or quantize.activations == "static"
+
+
+def total_of(calibration: Calibration, running: bool) -> int:
+    """Tokens that are run at most; `running`: of a language model."""
+    return calibration.total or (TOTAL_OF_WINDOWS if running else TOTAL)
 
 
 def shares(calibration: Calibration) -> dict[str, float]:
@@ -83,7 +92,8 @@ def calibration_sequences(
     found: list[list[int]] = []
     parts = shares(wanted)
     for name, share in parts.items():
-        total, samples = max(1, round(wanted.total * share)), wanted.samples and max(1, round(wanted.samples * share))
+        total = max(1, round(total_of(wanted, running) * share))
+        samples = wanted.samples and max(1, round(wanted.samples * share))
         if name == SELF:
             if not running:
                 raise RecipeError(

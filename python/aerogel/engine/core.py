@@ -14,6 +14,7 @@ from aerogel._util.checks import flag, one_of, text, whole_number
 from aerogel.architectures import Architecture
 from aerogel.architectures.heads import label_names
 from aerogel.architectures.pooling import Pooling
+from aerogel.budget.bits import bits_of
 from aerogel.engine.sessions import Sessions
 from aerogel.engine.text_runner import TextRunner
 from aerogel.engine.token_ids import is_split, ragged
@@ -136,15 +137,15 @@ class Core:
 
     @property
     def quantization(self) -> str:
-        """How the weights of linears are stored: the scheme of `quant` or of a packed model's recipe; or else the numbers
-        that they are, such as "float32", "float16", "bf16" or "int8"; "mixed" where they differ."""
+        """How the weights of linears are stored: the scheme of `quant` or of a packed model's recipe, or its "auto:4.5bits";
+        or else the numbers that they are, such as "float32", "float16", "bf16" or "int8"; "mixed" where they differ."""
         if self._arguments.quant not in (None, "none"):
             return str(self._arguments.quant)
         packed = self.config.get("quantization_config")
         recipe = packed.get("recipe") if isinstance(packed, dict) and self._checkpoint.kind == "packed" else None
         said = recipe["quantize"].get("weights") if isinstance(recipe, dict) and "quantize" in recipe else None
         if isinstance(said, str) and said != "none":
-            return scheme(said).name
+            return said if bits_of(said) else scheme(said).name
         numbers = {str(step["numbers"]) for step in self.describe() if "numbers" in step}
         return numbers.pop() if len(numbers) == 1 else "mixed"
 

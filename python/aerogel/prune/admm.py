@@ -7,6 +7,8 @@ them together:
 
     V = (W H + rho (D - U)) (H + rho I)^-1        D = V + U where the pattern keeps |V + U|, else 0        U = U + V - D
 
+which is computed as V + U = Y + (D - Y) rho (H + rho I)^-1 with Y = W + U.
+
 With `Statistics.moves`, S, errors count as much as they move the model's output, tr(S (W - V) H (W - V)^T): rows are scaled
 so that S has a unit diagonal, too, which decides how many weights each row keeps; and at the end rows make up for each
 other's errors (`refit_rows`).
@@ -23,6 +25,7 @@ from aerogel._util.checks import whole_number
 from aerogel.calibrate.statistics import Statistics
 from aerogel.errors import RecipeError, ShapeError
 from aerogel.prune.contract import Pruned, checked_inputs, checked_pattern
+from aerogel.prune.inverse import inverse
 from aerogel.prune.obs import check_damping
 from aerogel.prune.pattern import Pattern
 from aerogel.prune.refit import refit, refit_rows
@@ -95,31 +98,31 @@ def _moves(statistics: Statistics, rows: int) -> np.ndarray:
 def _search(
     target: np.ndarray, h: np.ndarray, pattern: Pattern, zero: np.ndarray, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    product = target @ h
     mask = pattern.keep(np.abs(target)) & ~zero
     inside = np.where(mask, target, np.float32(0))  # D
-    dual = np.zeros_like(target)  # U
+    shifted = target.copy()  # W + U
     locked = zero.any()
     last = None
     for penalty in map(np.float32, PENALTIES):
-        shifted = h.copy()
-        shifted.flat[:: len(h) + 1] += penalty
-        inverse = np.linalg.inv(shifted)
-        base = product @ inverse
-        inverse *= penalty
-        if last is not None:
-            dual *= last / penalty
+        part = h.copy()
+        part.flat[:: len(h) + 1] += penalty
+        part = inverse(part)
+        part *= penalty
+        if last is not None:  # U is in units of the penalty
+            shifted -= target
+            shifted *= last / penalty
+            shifted += target
         last = penalty
         for _ in range(steps):
-            inside -= dual
-            dual += inside @ inverse
-            dual += base  # V + U
-            score = np.abs(dual)
+            inside -= shifted
+            shifted += inside @ part  # V + U
+            score = np.abs(shifted)
             if locked:
                 score[zero] = 0
             mask = pattern.keep(score)
             if locked:
                 mask &= ~zero
-            inside = np.where(mask, dual, np.float32(0))
-            dual[mask] = 0
+            inside = np.where(mask, shifted, np.float32(0))
+            shifted[mask] = 0
+            shifted += target
     return mask, inside

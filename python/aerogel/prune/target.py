@@ -16,6 +16,7 @@ import numpy as np
 from aerogel._util.checks import float32 as as_float32
 from aerogel.errors import DataError, ShapeError
 from aerogel.prune.contract import checked_weight
+from aerogel.prune.inverse import inverse
 from aerogel.prune.obs import check_damping
 from aerogel.prune.sweep import damped
 
@@ -26,6 +27,7 @@ def corrected_target(
     cross: np.ndarray,
     lacking: np.ndarray | None = None,
     damping: float = 0.01,
+    keep_zeros: bool = True,
 ) -> np.ndarray:
     """The dense weights that compensate for the errors of earlier layers.
 
@@ -38,9 +40,10 @@ def corrected_target(
         cross: float32 [K,K], mean x p^T, x the dense model's inputs of the same tokens.
         lacking: float32 [N,K], mean e p^T; None: nothing.
         damping: how strongly T is pulled towards W, as a fraction of the mean diagonal of gram.
+        keep_zeros: zeros of the weight stay zero, even where other values could compensate for more.
 
     Returns:
-        float32 [N,K]. Zeros of the weight stay zero, even where other values could compensate for more.
+        float32 [N,K].
     """
     weight = checked_weight(weight)
     check_damping(damping)
@@ -60,6 +63,7 @@ def corrected_target(
     change = weight.astype(np.float64) @ (cross.astype(np.float64) - gram)
     if lacking is not None:
         change += lacking
-    target: np.ndarray = weight + np.linalg.solve(h, change.T).T
-    target[weight == 0] = 0
+    target: np.ndarray = weight + change @ inverse(h)
+    if keep_zeros:
+        target[weight == 0] = 0
     return target.astype(np.float32)

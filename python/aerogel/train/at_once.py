@@ -17,6 +17,7 @@ from aerogel.checkpoint.messages import calibration_texts
 from aerogel.compression.calibrated import compress_calibrated
 from aerogel.compression.matrix import Choice
 from aerogel.compression.recipe import Calibration
+from aerogel.compression.texts import total_of
 from aerogel.prune import parse_pattern
 from aerogel.train.options import Options
 from aerogel.train.trainee import Trainee
@@ -41,7 +42,7 @@ def prune_at_once(checkpoint: Checkpoint, student: Trainee, texts: Sequence[str]
         prompts,
         tokenizer,
         min(limit for limit in limits if limit),
-        Calibration().total,
+        total_of(Calibration(), architecture.generates),
         architecture.generates,
         seed=options.seed,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,12 +21,18 @@ class Batch:
     Attributes:
         ids: int64 [T].
         lengths: int64 [S], descending or ascending, never 0.
-        index: int64 [S], which sequences of the data these are.
+        index: int64 [S], which sequences of the data these are; on the CPU.
+        counts: lengths once more, on the CPU, so that nobody waits for a GPU to know a shape.
     """
 
     ids: torch.Tensor
     lengths: torch.Tensor
     index: torch.Tensor
+    counts: np.ndarray
+
+    def to(self, device: torch.device) -> Batch:
+        """With the tokens and lengths there."""
+        return replace(self, ids=self.ids.to(device), lengths=self.lengths.to(device))
 
 
 class Sequences:
@@ -35,11 +41,22 @@ class Sequences:
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
         if not rows:
             raise DataError("texts: expected at least one, got none")
-        self.lengths = np.array([len(row) for row in rows], np.int64)
+        self._take(np.concatenate([np.asarray(row, np.int32) for row in rows]), np.array([len(row) for row in rows]))
+
+    @classmethod
+    def of(cls, ids: np.ndarray, lengths: np.ndarray) -> Sequences:
+        """Of all tokens end to end, int32 [tokens], which may be mapped from a file, and how many each text has."""
+        if not len(lengths):
+            raise DataError("texts: expected at least one, got none")
+        made = cls.__new__(cls)
+        made._take(ids, lengths)
+        return made
+
+    def _take(self, ids: np.ndarray, lengths: np.ndarray) -> None:
+        self.ids, self.lengths = ids, lengths.astype(np.int64)
         if not self.lengths.all():
             raise DataError(f"text {int(np.argmin(self.lengths))}: expected at least one token, got none")
         self.offsets = np.concatenate(([0], np.cumsum(self.lengths)))
-        self.ids = np.concatenate([np.asarray(row, np.int32) for row in rows])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -47,9 +64,8 @@ class Sequences:
     def batch(self, index: np.ndarray) -> Batch:
         """The sequences with these numbers."""
         ids = np.concatenate([self.ids[self.offsets[i] : self.offsets[i + 1]] for i in index])
-        return Batch(
-            torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(self.lengths[index]), torch.from_numpy(index)
-        )
+        counts = self.lengths[index]
+        return Batch(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(counts), torch.from_numpy(index), counts)
 
     def by_length(self, batch_tokens: int) -> list[np.ndarray]:
         """All sequences once, shortest first, cut into batches."""

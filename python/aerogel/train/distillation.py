@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from aerogel._util.checks import flag, function, instance
 from aerogel._util.checks import path as as_path
-from aerogel._util.checks import texts as check_texts
 from aerogel._util.version import __version__
 from aerogel.architectures import pooling_of
 from aerogel.checkpoint import Checkpoint, open_checkpoint
@@ -21,6 +22,8 @@ from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.train import losses
 from aerogel.train.at_once import prune_at_once
 from aerogel.train.batches import Batch, Sequences
+from aerogel.train.corpus import Corpus, Tokens
+from aerogel.train.device import place_of
 from aerogel.train.loop import Loop, check_snapshot, prunes_at_once, threads
 from aerogel.train.options import Options, Pruner, TrainReport
 from aerogel.train.saving import save
@@ -35,13 +38,14 @@ WINDOW = 256
 def distill(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    texts: Sequence[str],
+    texts: Iterable[Any],
     teacher: str | os.PathLike[str] | None = None,
     options: Options | None = None,
     prune: Pruner | None = None,
     resume: bool = False,
     report: Callable[[str], None] | None = None,
     overwrite: bool = False,
+    column: str = "text",
 ) -> TrainReport:
     """Prunes a model and lets it learn to give what the dense one gives; writes it as a dense folder.
 
@@ -57,7 +61,8 @@ def distill(
         source: the student: any model that aerogel reads; zeros that it has stay.
         out: the folder to write: a new or an empty one, or see `overwrite`. A snapshot of the run is kept beside it, as
             `out`.snapshot, until the run is over.
-        texts: sentences for an encoder; a language model takes them end to end.
+        texts: sentences for an encoder; a language model takes them end to end. A list, or anything that can be iterated
+            over, such as a `datasets.Dataset`: it is read once, and may be larger than memory (see `aerogel.train.corpus`).
         teacher: the dense model; `source` unless given.
         options: see Options; the budget is needed.
         prune: `(name, weight, sparsity) -> (weight, mask)`, called for every linear at every stage; with stages by
@@ -67,6 +72,7 @@ def distill(
             the bit as without the interruption, on the same machine and threads.
         report: called with a line of progress every options.log_seconds.
         overwrite: as `aerogel.compress`. A run that is resumed may replace what it might when it began.
+        column: where the texts are, if they come in mappings.
 
     Returns:
         What was done.
@@ -75,8 +81,8 @@ def distill(
         RecipeError: the options contradict each other or the snapshot, or `out` may not be overwritten.
         AerogelError: a model or text is broken or not supported.
     """
-    options, out = checked(options, out, texts, prune, resume, report, overwrite)
-    texts = list(texts)
+    options, out = checked(options, out, prune, resume, report, overwrite)
+    corpus = Corpus(texts, column, options.seed)
     Clock(options.steps, options.minutes)  # refuses a budget before work begins
     checkpoint = open_checkpoint(source)
     check_apart(checkpoint.path, out)
@@ -86,8 +92,8 @@ def distill(
         check_apart(dense.path, out)
         guide = open_trainee(dense, pooling_of(dense))
         _same_shape(student, guide)
-        sequences = tokenize(checkpoint, student, texts, options)
-        prepare(checkpoint, student, texts, options, prune, out, resume, report)
+        sequences = tokenize(checkpoint, student, corpus, options, out.parent)
+        prepare(checkpoint, student, corpus.sample, options, prune, out, resume, report)
         objective = distilling(Teacher(guide, sequences, options), options)
         recipe = {
             "task": "distill",
@@ -104,20 +110,19 @@ def distill(
 def checked(
     options: Options | None,
     out: str | os.PathLike[str],
-    texts: Sequence[str],
     prune: object,
     resume: bool,
     report: object,
     overwrite: bool,
 ) -> tuple[Options, Path]:
-    """What `distill` and `finetune` are given alike; raises RecipeError, or DataError for the texts."""
+    """What `distill` and `finetune` are given alike; raises RecipeError."""
     options = Options() if options is None else instance("options", options, Options, RecipeError)
     place = as_path("out", out, RecipeError)
-    check_texts("texts", texts)
     function("prune", prune, RecipeError)
     function("report", report, RecipeError)
     flag("resume", resume, RecipeError)
     check_target(place, overwrite or resume)
+    place_of(options)  # refuses a device that is not here before work begins
     return options, place
 
 
@@ -135,7 +140,9 @@ def distilling(teacher: Teacher, options: Options) -> Callable[[Batch, Outputs],
                 found["embedding"] = options.embedding * losses.cosine(student.embedding, target.embedding)
             if options.relation:
                 found["relation"] = options.relation * losses.relation(student.embedding, target.embedding)
-        if options.logits and student.logits is not None and target.logits is not None:
+        if options.logits and student.logits is not None and target.top is not None:
+            found["logits"] = options.logits * losses.top_divergence(student.logits, target.top, options.temperature)
+        elif options.logits and student.logits is not None and target.logits is not None:
             found["logits"] = options.logits * losses.divergence(student.logits, target.logits, options.temperature)
         if not found:
             raise RecipeError("losses: all of those that these models have outputs for have weight 0")
@@ -144,20 +151,28 @@ def distilling(teacher: Teacher, options: Options) -> Callable[[Batch, Outputs],
     return terms
 
 
-def tokenize(checkpoint: Checkpoint, model: Trainee, texts: Sequence[str], options: Options) -> Sequences:
-    """The texts as token ids: one sequence each, or for a language model windows of all of them end to end."""
-    texts = [text for text in texts if text.strip()]
-    if not texts:
-        raise DataError("texts: expected at least one that is not empty, got none")
+def tokenize(checkpoint: Checkpoint, model: Trainee, corpus: Corpus, options: Options, folder: Path) -> Sequences:
+    """The texts as token ids: one sequence each, or for a language model windows of all of them end to end, of one length.
+
+    Tokens that are too many for memory are kept in a file in `folder`.
+    """
+    tokens, tokenizer = Tokens(folder), checkpoint.tokenizer()
     most = model.architecture.max_positions
-    if model.architecture.generates:
-        window = min(options.max_tokens or WINDOW, most)
-        flat = [token for row in checkpoint.tokenizer().encode([text + "\n" for text in texts]) for token in row]
-        rows = [flat[i : i + window] for i in range(0, len(flat), window)]
-        return Sequences(rows[:-1] if len(rows) > 1 else rows)  # all of one length
+    generates = model.architecture.generates
     limits = [limit for limit in (options.max_tokens, checkpoint.max_tokens, most) if limit]
-    rows = checkpoint.tokenizer().encode(texts, min(limits))
-    return Sequences([model.architecture.scored(row) for row in rows])
+    for texts in corpus.chunks():
+        if generates:
+            tokens.add(tokenizer.encode([text + "\n" for text in texts]))
+        else:
+            tokens.add([model.architecture.scored(row) for row in tokenizer.encode(texts, min(limits))])
+    ids, lengths = tokens.arrays()
+    if not len(lengths):
+        raise DataError("texts: expected at least one that is not empty, got none")
+    if not generates:
+        return Sequences.of(ids, lengths)
+    window = min(options.max_tokens or WINDOW, most, len(ids))
+    count = len(ids) // window
+    return Sequences.of(ids[: count * window], np.full(count, window))
 
 
 def prepare(
@@ -193,9 +208,17 @@ def finish(
     config: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> TrainReport:
-    """Writes the trained model and removes the snapshot."""
+    """Writes the trained model and removes the snapshot; after a piece of a run there is only that."""
     done = TrainReport(str(out), loop.clock.step, loop.clock.elapsed, loop.tokens, loop.sparsity, loop.losses)
-    record = {"recipe": recipe, "steps": done.steps, "trained_tokens": done.tokens, "losses": done.losses}
+    if not loop.finished:
+        return replace(done, path=str(snapshot_of(out)), finished=False)
+    record = {
+        "recipe": recipe,
+        "lr": loop.rate,
+        "steps": done.steps,
+        "trained_tokens": done.tokens,
+        "losses": done.losses,
+    }
     save(checkpoint, loop.student.arrays(), out, record, config, overwrite)
     snapshot_of(out).unlink(missing_ok=True)
     return done

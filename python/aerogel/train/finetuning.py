@@ -11,12 +11,14 @@ import torch
 from torch.nn import functional as F
 
 from aerogel._util.checks import array, shown
+from aerogel._util.checks import texts as check_texts
 from aerogel._util.version import __version__
 from aerogel.architectures import family_of, pooling_of, saved_names
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.target import check_apart
 from aerogel.errors import DataError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
+from aerogel.train.corpus import Corpus
 from aerogel.train.distillation import checked, distilling, finish, prepare, snapshot_of, tokenize
 from aerogel.train.loop import Loop, threads
 from aerogel.train.options import Options, Pruner, TrainReport
@@ -64,8 +66,8 @@ def finetune(
         DataError: as many labels as texts are needed, from 0 on.
         AerogelError: as `distill`.
     """
-    options, out = checked(options, out, texts, prune, resume, report, overwrite)
-    texts = list(texts)
+    options, out = checked(options, out, prune, resume, report, overwrite)
+    texts = check_texts("texts", texts)
     classes = _classes(texts, labels)
     Clock(options.steps, options.minutes)  # refuses a budget before work begins
     checkpoint = open_checkpoint(source)
@@ -73,7 +75,7 @@ def finetune(
     with threads(options.threads):
         student, config = open_classifier(checkpoint, int(classes.max()) + 1, options.seed)
         student.dropout = options.dropout
-        sequences = tokenize(checkpoint, student, texts, options)
+        sequences = tokenize(checkpoint, student, Corpus(texts), options, out.parent)
         prepare(checkpoint, student, texts, options, prune, out, resume, report)
         from_teacher = None
         if teacher is not None:
@@ -92,7 +94,9 @@ def finetune(
             found = {} if from_teacher is None else from_teacher(batch, outputs)
             assert outputs.logits is not None
             if options.labels or not found:
-                found["labels"] = (options.labels or 1.0) * F.cross_entropy(outputs.logits, truth[batch.index])
+                found["labels"] = (options.labels or 1.0) * F.cross_entropy(
+                    outputs.logits.float(), truth[batch.index].to(outputs.logits.device)
+                )
             return found
 
         recipe: dict[str, Any] = {

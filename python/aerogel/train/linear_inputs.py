@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 
 from aerogel.train.batches import Batch
@@ -38,7 +37,7 @@ def inputs_of(model: Trainee, names: Iterable[str], batches: Iterable[Batch]) ->
         same.update(dict.fromkeys(others, first))
         x = x.float()
         if first not in sums:
-            sums[first] = [0, torch.zeros(x.shape[1], x.shape[1]), torch.zeros(x.shape[1])]
+            sums[first] = [0, x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(x.shape[1])]
         entry = sums[first]
         entry[0] += len(x)
         entry[1].addmm_(x.T, x)
@@ -48,12 +47,14 @@ def inputs_of(model: Trainee, names: Iterable[str], batches: Iterable[Batch]) ->
     model.eval()
     model.see = see
     try:
+        device = next(model.parameters()).device
         for batch in batches:
-            model(batch)
+            model(batch.to(device))
     finally:
         model.see = None
         model.train(training)
     found = {
-        name: (tokens, (gram / tokens).numpy(), np.asarray(largest)) for name, (tokens, gram, largest) in sums.items()
+        name: (tokens, (gram / tokens).cpu().numpy(), largest.cpu().numpy())
+        for name, (tokens, gram, largest) in sums.items()
     }
     return found | {name: found[other] for name, other in same.items()}

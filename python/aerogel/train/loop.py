@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,23 @@ from aerogel.errors import DataError, RecipeError
 from aerogel.prune import Unstructured, parse_pattern
 from aerogel.train import snapshot
 from aerogel.train.batches import Batch, Sequences, Stream
+from aerogel.train.device import random_state, set_random_state
 from aerogel.train.linear_inputs import inputs_of
 from aerogel.train.masks import MaskLock
 from aerogel.train.options import Options, Pruner
 from aerogel.train.pruners import by_magnitude
-from aerogel.train.quantization import fake_quantized
+from aerogel.train.rate import find_rate
 from aerogel.train.schedule import Clock, learning_rate, stages
-from aerogel.train.trainee import Outputs, Trainee
+from aerogel.train.sparse import SparseProducts
+from aerogel.train.trainee import Trainee
+from aerogel.train.updates import Objective, Updates
 
 log = logging.getLogger("aerogel")
 
-#: (what the student gave for a batch) -> the terms of the loss, weighted.
-Objective = Callable[[Batch, Outputs], dict[str, torch.Tensor]]
-
-
 #: Prunings of a run that has a pruner and does not say how often it is called.
 STAGES = 16
+#: Steps after which it is looked whether what is pruned is still 0; also before each snapshot and at the end.
+VERIFY = 64
 #: Minutes after which a run is saved for the first time, where it is not saved more often anyway.
 FIRST_SAVE = 1.0
 
@@ -51,7 +53,13 @@ def check_snapshot(file: Path, resume: bool) -> None:
 
 
 class Loop:
-    """One training run. `run` trains to the end of the budget, from the snapshot if there is one."""
+    """One training run. `run` trains to the end of the budget, or of a piece of it, from the snapshot if there is one.
+
+    Attributes:
+        student: where the options' device is.
+        rate: the highest learning rate; of "auto" None until it is found.
+        finished: whether the budget is used up.
+    """
 
     def __init__(
         self,
@@ -63,10 +71,13 @@ class Loop:
         prune: Pruner | None = None,
         file: Path | None = None,
     ) -> None:
-        self.student, self._objective, self._options = student, objective, options
+        self.student, self._options = student, options
         self._sequences, self._recipe, self._file = sequences, recipe, file
+        self._updates = Updates(student, objective, options)
         self._stream = Stream(sequences, options.batch_tokens, options.seed)
         self.clock = Clock(options.steps, options.minutes)
+        self.rate = None if isinstance(options.lr, str) else options.lr
+        self.finished = False
         self._pruned_before = prunes_at_once(options, prune)
         self._prunable = student.by_role(Role.LINEAR)
         self._own_names = {id(p): name for name, p in student.named_parameters()}
@@ -78,25 +89,9 @@ class Loop:
         final = max(pattern.sparsity, initial)
         count = options.stages or (STAGES if prune is not None else 0)
         self._stages = stages(count, initial, final, options.prune_until) if count and pattern.sparsity > 0 else []
+        if self.rate is None and self._stages:
+            raise RecipeError("lr: auto is found for a student that is pruned before it learns, not with stages")
         self._stage = 0
-        frozen = () if options.train_embeddings else (Role.EMBEDDING,)
-        for role in Role:
-            for parameter in student.by_role(role).values():
-                parameter.requires_grad_(role not in frozen)
-        trained = [p for p in student.parameters() if p.requires_grad]
-        self._trained = trained
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
-                {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=options.lr,
-            betas=(0.9, 0.98),
-            fused=all(p.device.type == "cpu" for p in trained),
-        )
-        # heads and trained embeddings are stored in the scheme too
-        roles = (Role.LINEAR, Role.HEAD, Role.EMBEDDING) if options.train_embeddings else (Role.LINEAR, Role.HEAD)
-        self._quantized = list(student.by_role(*roles).values())
         self.tokens = 0
         self._recent: deque[dict[str, float]] = deque(maxlen=200)
 
@@ -113,13 +108,39 @@ class Loop:
         return sum(int((p == 0).sum()) for p in self._prunable.values()) / size
 
     def run(self, resume: bool = False, report: Callable[[str], None] | None = None) -> None:
-        """Trains to the end of the budget.
+        """Trains to the end of the budget, or for options.piece_minutes: then there is a snapshot.
 
         Raises:
             PrunedWeightError: a pruned weight came back, which nothing here does.
             DataError: the loss is not finite.
             RecipeError: the budget was over before the first step.
         """
+        options = self._options
+        self._start(resume)
+        # no gradient, no momentum: the optimizer leaves pruned weights at 0, and verify() looks
+        with self.lock.attached():
+            if self.rate is None:
+                self.rate = find_rate(self._updates, self._stream, options, report)
+            self.clock.begin()
+            self._train(report)
+            if self.clock.step == 0:
+                kept = "" if self._file is None or not self._file.exists() else f"; {self._file} has the pruned model"
+                raise RecipeError(
+                    f"minutes: {options.minutes:g} were over before the first step: nothing was trained{kept}"
+                )
+            self.finished = self.clock.progress >= 1
+            if self.finished:
+                for stage in self._stages[self._stage :]:  # a budget so small that it ended between two stages
+                    self._prune_to(stage.sparsity)
+                self._stage = len(self._stages)
+                self.lock.verify()
+            elif self._file is not None:
+                with self.clock.stopped():
+                    self.save()
+        self.student.products = None
+        self.student.eval()
+
+    def _start(self, resume: bool) -> None:
         options = self._options
         if resume:
             assert self._file is not None
@@ -131,95 +152,86 @@ class Loop:
             if self._file is not None and options.save_minutes and self._pruned_before:
                 self.save()  # the pruning may have taken longer than all that follows
         self.student.train()
-        self.clock.begin()
+        self._use_zeros()
+
+    def _train(self, report: Callable[[str], None] | None) -> None:
+        options, clock = self._options, self.clock
         said = saved = time.monotonic()
         wait = 60 * min(options.save_minutes, FIRST_SAVE)
-        said_step, said_tokens = self.clock.step, self.tokens
-        with (
-            self.lock.attached()
-        ):  # no gradient, no momentum: the optimizer leaves pruned weights at 0, and verify() looks
-            while (progress := self.clock.progress) < 1:
-                while self._stage < len(self._stages) and self._stages[self._stage].begin <= progress:
-                    with self.clock.stopped():
-                        self._prune_to(self._stages[self._stage].sparsity)
-                    self._stage += 1
-                self._step(next(self._stream), progress)
-                now = time.monotonic()
-                if now - said >= options.log_seconds:
-                    line = self._line(
-                        (self.clock.step - said_step) / (now - said), (self.tokens - said_tokens) / (now - said)
-                    )
-                    log.info("%s", line)
-                    if report is not None:
-                        report(line)
-                    said, said_step, said_tokens = now, self.clock.step, self.tokens
-                if self._file is not None and options.save_minutes and now - saved >= wait:
-                    with self.clock.stopped():
-                        self.save()
-                    saved, wait = time.monotonic(), 60 * options.save_minutes
-            if self.clock.step == 0:
-                kept = "" if self._file is None or not self._file.exists() else f"; {self._file} has the pruned model"
-                raise RecipeError(
-                    f"minutes: {options.minutes:g} were over before the first step: nothing was trained{kept}"
-                )
-            for stage in self._stages[self._stage :]:  # a budget so small that it ended between two stages
-                self._prune_to(stage.sparsity)
-            self._stage = len(self._stages)
-            self.lock.verify()
-        self.student.eval()
+        said_step, said_tokens = clock.step, self.tokens
+        until = math.inf if options.piece_minutes is None else clock.elapsed + 60 * options.piece_minutes
+        while (progress := clock.progress) < 1:
+            while self._stage < len(self._stages) and self._stages[self._stage].begin <= progress:
+                with clock.stopped():
+                    self._prune_to(self._stages[self._stage].sparsity)
+                self._stage += 1
+            self._step([next(self._stream) for _ in range(options.accumulate)], progress)
+            now = time.monotonic()
+            if now - said >= options.log_seconds:
+                line = self._line((clock.step - said_step) / (now - said), (self.tokens - said_tokens) / (now - said))
+                log.info("%s", line)
+                if report is not None:
+                    report(line)
+                said, said_step, said_tokens = now, clock.step, self.tokens
+            if self._file is not None and options.save_minutes and now - saved >= wait:
+                with clock.stopped():
+                    self.save()
+                saved, wait = time.monotonic(), 60 * options.save_minutes
+            if clock.elapsed >= until:  # after a step, so that every piece has one
+                break
+
+    def _use_zeros(self) -> None:
+        """From here on the student multiplies by what its masks keep alone, where that is faster."""
+        on_cpu = self._updates.device.type == "cpu"
+        self.student.products = SparseProducts(self.lock.masks, torch.get_num_threads()) if on_cpu else None
 
     def save(self) -> None:
         """Writes a snapshot."""
         assert self._file is not None
+        self.lock.verify()
         state = {
             "step": self.clock.step,
             "elapsed": self.clock.elapsed,
             "tokens": self.tokens,
             "stage": self._stage,
+            "rate": self.rate,
             "position": list(self._stream.position),
-            "random": torch.get_rng_state(),
-            "parameters": {self._own_names[id(p)]: p.detach() for p in self._trained},
+            "random": random_state(self._updates.device),
+            "parameters": {self._own_names[id(p)]: p.detach().cpu() for p in self._updates.trained},
             "masks": self.lock.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._updates.optimizer.state_dict(),
             "recent": list(self._recent),
         }
         snapshot.write(self._file, self._recipe, state)
 
     def _load(self, state: dict[str, Any]) -> None:
+        """Takes over a snapshot, of a run on this device or on another one."""
         with torch.no_grad():
             for name, values in state["parameters"].items():
                 self.student.get_parameter(name).copy_(values)
         self.lock.load_state_dict(state["masks"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._updates.load(state["optimizer"])
         self.clock.resume(state["step"], state["elapsed"])
-        self.tokens, self._stage = state["tokens"], state["stage"]
+        self.tokens, self._stage, self.rate = state["tokens"], state["stage"], state["rate"]
         self._stream.position = (state["position"][0], state["position"][1])
-        torch.set_rng_state(state["random"])
+        set_random_state(self._updates.device, state["random"])
         self._recent.extend(state["recent"])
 
-    def _step(self, batch: Batch, progress: float) -> None:
+    def _step(self, batches: Sequence[Batch], progress: float) -> None:
+        """One update, and what is remembered of it."""
         options = self._options
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(progress, options.lr, options.warmup)
-        self._optimizer.zero_grad(set_to_none=True)
-        with fake_quantized(self._quantized, options.quant if progress >= options.quant_from else None):
-            terms = self._objective(
-                batch, self.student(batch, attention=True) if options.attention else self.student(batch)
-            )
-            loss = torch.stack(list(terms.values())).sum()
-            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
-        values = {name: float(term.detach()) for name, term in terms.items()}
+        assert self.rate is not None
+        rate = learning_rate(progress, self.rate, options.warmup)
+        values = self._updates.update(batches, rate, options.quant if progress >= options.quant_from else None)
         if not np.isfinite(list(values.values())).all():
             raise DataError(
-                f"step {self.clock.step}: the loss is not finite: {values}; try a lower lr than {options.lr}"
+                f"step {self.clock.step}: the loss is not finite: {values}; try a lower lr than {self.rate}"
             )
-        if options.clip:
-            torch.nn.utils.clip_grad_norm_(self._trained, options.clip)
-        self._optimizer.step()
-        self.lock.verify()
         self._recent.append(values)
         self.clock.step += 1
-        self.tokens += len(batch.ids)
+        self.tokens += sum(len(batch.ids) for batch in batches)
+        if self.clock.step % VERIFY == 0:
+            self.lock.verify()
 
     def _prune_to(self, sparsity: float) -> None:
         prepare = getattr(self._prune, "prepare", None)
@@ -227,12 +239,13 @@ class Loop:
             prepare(self._inputs)
         with torch.no_grad():
             for name, parameter in self._prunable.items():
-                weight = parameter.detach().numpy().copy()
+                weight = parameter.detach().cpu().numpy().copy()
                 new, mask = self._prune(name, weight, sparsity)
                 mask = np.asarray(mask, bool)
                 self.lock.update(self._own(name), mask, regrow=self._options.regrow)
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(new, np.float32)))
-        self.lock.apply(self._optimizer)
+        self.lock.apply(self._updates.optimizer)
+        self._use_zeros()
         log.info("step %d: pruned to %.1f %%", self.clock.step, 100 * self.sparsity)
 
     def _inputs(self, tokens: int) -> dict[str, tuple[int, Any, Any]]:

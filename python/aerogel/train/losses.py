@@ -4,13 +4,15 @@ hidden     mean over layers of |h - h'|^2 / |h' - mean h'|^2     hidden states o
 attention  the same of what attention gives                      (encoders)
 embedding  1 - cos(e, e')                                        pooled embeddings
 relation   mean of (cos(e_i, e_j) - cos(e'_i, e'_j))^2 over the variance of the teacher's
-logits     KL(teacher || student) at a temperature T, times T^2  (Hinton et al., arXiv 1503.02531)
+logits     KL(teacher || student) at a temperature T, times T^2  (Hinton et al., arXiv 1503.02531);
+           of a language model that of the teacher's k most likely tokens, and of all others as one
 labels     cross entropy
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -18,11 +20,50 @@ from torch.nn import functional as F
 #: Rows of logits that are worked on at once: a vocabulary is wide.
 _ROWS = 256
 
+#: The least probability of all tokens but the most likely ones: below it float32 cannot tell 1 - p from 1.
+_LEAST = 1e-6
+
+
+@dataclass
+class Top:
+    """The most likely of V outcomes, in each of R rows.
+
+    Attributes:
+        index: int64 [R, k].
+        log: float32 [R, k], the logarithms of their probabilities.
+    """
+
+    index: torch.Tensor
+    log: torch.Tensor
+
+
+def top_of(logits: torch.Tensor, count: int, temperature: float) -> Top:
+    """The `count` most likely outcomes of rows of logits [R, V] at a temperature."""
+    parts = []
+    for begin in range(0, len(logits), _ROWS):
+        values, index = F.log_softmax(logits[begin : begin + _ROWS].float() / temperature, dim=1).topk(count, dim=1)
+        parts.append((index, values))
+    return Top(torch.cat([index for index, _ in parts]), torch.cat([values for _, values in parts]))
+
+
+def top_divergence(student: torch.Tensor, teacher: Top, temperature: float) -> torch.Tensor:
+    """KL of what the teacher's rows say of their most likely outcomes, and of all others as one; mean over rows."""
+    total = torch.zeros((), device=student.device)
+    for begin in range(0, len(student), _ROWS):
+        logits = student[begin : begin + _ROWS].float() / temperature
+        index, theirs = teacher.index[begin : begin + _ROWS], teacher.log[begin : begin + _ROWS]
+        ours = logits.gather(1, index) - torch.logsumexp(logits, dim=1, keepdim=True)
+        total = total + (theirs.exp() * (theirs - ours)).sum()
+        rest, our_rest = ((1 - log.exp().sum(1)).clamp_min(_LEAST) for log in (theirs, ours))
+        total = total + (rest * (rest.log() - our_rest.log())).sum()
+    return total * temperature**2 / len(student)
+
 
 def match(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor]) -> torch.Tensor:
     """Mean over layers of the squared distance of [T, H], over the teacher's variance."""
     terms = []
     for s, t in zip(student, teacher, strict=True):
+        s, t = s.float(), t.float()
         spread = (t - t.mean(0)).square().mean().clamp_min(1e-12)
         terms.append(F.mse_loss(s, t) / spread)
     return torch.stack(terms).mean()
@@ -30,24 +71,26 @@ def match(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor]) -> t
 
 def cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """1 - the mean cosine of [S, H]."""
-    return 1 - F.cosine_similarity(student, teacher, dim=1).mean()
+    return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=1).mean()
 
 
 def relation(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """How far the cosines between the sequences of a batch [S, H] are off, over the teacher's variance; 0 for one."""
     if len(student) < 2:
         return student.sum() * 0
-    s, t = F.normalize(student, dim=1), F.normalize(teacher, dim=1)
-    off = ~torch.eye(len(s), dtype=torch.bool)
-    theirs = (t @ t.T)[off]
-    return F.mse_loss((s @ s.T)[off], theirs) / theirs.var(unbiased=False).clamp_min(1e-6)
+    s, t = F.normalize(student.float(), dim=1), F.normalize(teacher.float(), dim=1)
+    count = len(s) * (len(s) - 1)
+    off = 1 - torch.eye(len(s), device=s.device)
+    theirs = t @ t.T
+    spread = ((theirs - (theirs * off).sum() / count) * off).square().sum() / count
+    return ((s @ s.T - theirs) * off).square().sum() / count / spread.clamp_min(1e-6)
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
     """KL of rows of logits [R, V], mean over rows."""
-    total = student.new_zeros(())
+    total = torch.zeros((), device=student.device)
     for begin in range(0, len(student), _ROWS):
-        s = F.log_softmax(student[begin : begin + _ROWS] / temperature, dim=1)
-        t = F.log_softmax(teacher[begin : begin + _ROWS] / temperature, dim=1)
+        s = F.log_softmax(student[begin : begin + _ROWS].float() / temperature, dim=1)
+        t = F.log_softmax(teacher[begin : begin + _ROWS].float() / temperature, dim=1)
         total = total + F.kl_div(s, t, reduction="sum", log_target=True)
     return total * temperature**2 / len(student)

@@ -21,6 +21,9 @@ from aerogel.train.batches import Batch
 #: A linear of a program: the names of its parts, stacked along N.
 Parts = tuple[str, ...]
 
+#: (names of a linear's parts, x [rows, K], their weights) -> x W^T, or None.
+Products = Callable[[Parts, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor | None]
+
 _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -60,7 +63,10 @@ class RaggedParameters:
         return self._named[name]
 
     def vectors(self, *names: str | int) -> torch.Tensor:
-        return torch.cat([self._named[name] if isinstance(name, str) else torch.zeros(name) for name in names])
+        device = next(iter(self._named.values())).device
+        return torch.cat(
+            [self._named[name] if isinstance(name, str) else torch.zeros(name, device=device) for name in names]
+        )
 
     def product(self, rows: torch.Tensor, *names: str) -> torch.Tensor:
         return F.linear(rows, torch.cat([self._named[name] for name in names]))
@@ -75,6 +81,7 @@ class Ragged:
         drop: dropout, of what is added to the hidden states and of what a head reads.
         heads: the linears that are a head.
         see: called with the names of a linear's parts and its input [rows, K] before each linear.
+        products: gives x W^T of the parts of a linear, or None, where PyTorch shall compute it.
 
     Attributes:
         outputs: what was named so, by name.
@@ -88,15 +95,18 @@ class Ragged:
         drop: Callable[[torch.Tensor], torch.Tensor],
         heads: frozenset[str],
         see: Callable[[Parts, torch.Tensor], None] | None = None,
+        products: Products | None = None,
     ) -> None:
         self.outputs: dict[str, torch.Tensor] = {}
         self.attention_outputs: list[torch.Tensor] = []
         self._batch, self._named, self._drop, self._heads, self._see = batch, named, drop, heads, see
+        self._products = products
         lengths = batch.lengths
-        self._sequences, self._longest = len(lengths), int(lengths.max())
+        self._sequences, self._longest = len(lengths), int(batch.counts.max())
         self._starts = torch.cumsum(lengths, 0) - lengths  # [S]
         device = batch.ids.device
-        self._row = torch.repeat_interleave(torch.arange(self._sequences, device=device), lengths)  # [T], its sequence
+        row = torch.arange(self._sequences, device=device)
+        self._row = torch.repeat_interleave(row, lengths, output_size=len(batch.ids))  # [T], its sequence
         self._positions = torch.arange(len(batch.ids), device=device) - self._starts[self._row]  # [T]
         self._place = self._row * self._longest + self._positions  # [T], where a token is in the padded form
         self._padded = len(batch.ids) != self._sequences * self._longest
@@ -130,7 +140,10 @@ class Ragged:
             self._see(weight, x)
         if not self._heads.isdisjoint(weight):
             x = self._drop(x)
-        stacked = self._named[weight[0]] if len(weight) == 1 else torch.cat([self._named[part] for part in weight])
+        parts = [self._named[part] for part in weight]
+        if self._products is not None and (product := self._products(weight, x, parts)) is not None:
+            return product if bias is None else product + _tensor(bias, x)
+        stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
         return F.linear(x, stacked, None if bias is None else _tensor(bias, x))
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -180,7 +193,7 @@ class Ragged:
     def _turns_of(self, rotary: Rotary, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin of all tokens, where `like` is: one pair of tables for all layers that turn alike."""
         if self._turns is None or self._turns[0] is not rotary:
-            offsets = torch.cat([self._starts, self._starts[-1:] + self._batch.lengths[-1:]]).cpu().numpy()
+            offsets = np.concatenate(([0], np.cumsum(self._batch.counts)))
             cos, sin = (torch.from_numpy(table).to(like.device)[:, None, :] for table in rotary.turns(offsets))
             self._turns = rotary, cos, sin
         return self._turns[1:]

@@ -12,7 +12,7 @@ import torch
 from aerogel._util.files import writing
 from aerogel.errors import CheckpointError, RecipeError
 
-_VERSION = 1
+_VERSION = 2
 
 
 def write(path: Path, recipe: dict[str, Any], state: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from aerogel.train.batches import Batch, Sequences
+from aerogel.train.device import place_of
+from aerogel.train.losses import Top, top_of
 from aerogel.train.options import Options
 from aerogel.train.trainee import Outputs, Trainee
 
@@ -16,19 +18,27 @@ log = logging.getLogger("aerogel")
 
 #: A training step costs about four forward passes: the teacher's, and the student's with its backward pass.
 _STEP = 4
+#: Bytes that a kept token of the distribution takes: its number and its probability.
+_TOP_BYTES = 6
 
 
 class Teacher:
-    """Gives the teacher's Outputs of a batch; hidden states are those after each layer, without the embeddings'.
+    """Gives the teacher's Outputs of a batch; hidden states are those after each layer, without the embeddings'. Of a
+    language model's logits the most likely tokens are left, as options.top_logits says.
 
-    Kept hidden states are float16, which loses 2^-11 of a target. They are computed in an order that depends on the data
-    alone, so that a resumed run sees the same.
+    What is kept of hidden states and probabilities is float16, which loses 2^-11 of a target. It is computed in an order
+    that depends on the data alone, so that a resumed run sees the same.
     """
 
     def __init__(self, model: Trainee, sequences: Sequences, options: Options) -> None:
-        self._model = model.eval().requires_grad_(False)
+        self._place = place_of(options)
+        self._model = model.to(self._place.device).eval().requires_grad_(False)
         self._sequences = sequences
         self._hidden, self._attention = options.hidden > 0, options.attention > 0
+        generates = "logits" in model.architecture.outputs
+        self._top = min(options.top_logits, model.architecture.vocab_size) if generates and options.logits else 0
+        self._whole = generates and options.logits > 0 and not self._top  # logits, as wide as the vocabulary
+        self._temperature = options.temperature
         self._embedding: torch.Tensor | None = None
         self._logits: torch.Tensor | None = None
         self._kept: dict[str, list[np.ndarray]] = {}
@@ -37,43 +47,58 @@ class Teacher:
             self._fill(options.batch_tokens)
 
     def __call__(self, batch: Batch) -> Outputs:
+        """What the teacher gives for a batch, on the student's device."""
         if not self.cached:
             return self._run(batch)
-        offsets, outputs = self._sequences.offsets, Outputs()
+        offsets, outputs, device = self._sequences.offsets, Outputs(), self._place.device
         rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in batch.index.numpy()])
-        for name, layers in self._kept.items():
-            setattr(outputs, name, [torch.from_numpy(layer[rows]).float() for layer in layers])
-        outputs.embedding = None if self._embedding is None else self._embedding[batch.index]
-        outputs.logits = None if self._logits is None else self._logits[batch.index]
+        kept = {name: [torch.from_numpy(part[rows]).to(device) for part in parts] for name, parts in self._kept.items()}
+        if "top" in kept:
+            index, probabilities = kept.pop("top")
+            outputs.top = Top(index.long(), probabilities.float())
+        for name, layers in kept.items():
+            setattr(outputs, name, [layer.float() for layer in layers])
+        outputs.embedding = None if self._embedding is None else self._embedding[batch.index].to(device)
+        outputs.logits = None if self._logits is None else self._logits[batch.index].to(device)
         return outputs
 
     def _run(self, batch: Batch) -> Outputs:
-        with torch.no_grad():
+        batch = batch.to(self._place.device)
+        with torch.no_grad(), self._place.autocast():
             outputs: Outputs = self._model(batch, attention=self._attention) if self._attention else self._model(batch)
         outputs.hidden = outputs.hidden[1:] if self._hidden else []
+        if self._top and outputs.logits is not None:
+            outputs.top, outputs.logits = top_of(outputs.logits, self._top, self._temperature), None
         return outputs
 
     def _fits(self, options: Options) -> bool:
-        architecture = self._model.architecture
-        if "logits" in architecture.outputs:  # as wide as the vocabulary
+        if self._whole:
             return False
+        architecture = self._model.architecture
         layers = getattr(architecture, "layers", 0) * (int(self._hidden) + int(self._attention))
-        return 2 * len(self._sequences.ids) * layers * architecture.hidden_size <= options.cache_bytes
+        token = 2 * layers * architecture.hidden_size + _TOP_BYTES * self._top
+        return len(self._sequences.ids) * token <= options.cache_bytes
 
     def _pays(self, options: Options) -> bool:
         """Whether the run will see each text at least once."""
-        tokens = len(self._sequences.ids)
-        if options.steps is not None and options.steps * options.batch_tokens < tokens:
+        tokens, step_tokens = len(self._sequences.ids), options.batch_tokens * options.accumulate
+        if options.steps is not None and options.steps * step_tokens < tokens:
             return False
         if options.minutes is None:
             return True
         batches = self._sequences.by_length(options.batch_tokens)
         batch = self._sequences.batch(batches[len(batches) // 2])
-        self._run(batch)
-        start = time.perf_counter()
-        self._run(batch)
-        pass_seconds = (time.perf_counter() - start) * tokens / len(batch.ids)
+        self._seconds(batch)
+        pass_seconds = self._seconds(batch) * tokens / len(batch.ids)
         return 60 * options.minutes >= _STEP * pass_seconds
+
+    def _seconds(self, batch: Batch) -> float:
+        start = time.perf_counter()
+        outputs = self._run(batch)
+        for value in (*outputs.hidden, outputs.embedding, outputs.logits):
+            if value is not None:
+                value[:1].cpu()  # what a GPU was told to do is done
+        return time.perf_counter() - start
 
     def _fill(self, batch_tokens: int) -> None:
         start, tokens = time.perf_counter(), len(self._sequences.ids)
@@ -81,17 +106,22 @@ class Teacher:
         for index in self._sequences.by_length(batch_tokens):
             outputs = self._run(self._sequences.batch(index))
             rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in index])
-            for name in ("hidden", "attention"):
-                layers = getattr(outputs, name)
-                if layers and name not in self._kept:
-                    self._kept[name] = [np.empty((tokens, layer.shape[1]), np.float16) for layer in layers]
-                for kept, layer in zip(self._kept.get(name, ()), layers, strict=True):
-                    kept[rows] = layer.numpy()
+            self._keep("hidden", [layer.half() for layer in outputs.hidden], rows, tokens)
+            self._keep("attention", [layer.half() for layer in outputs.attention], rows, tokens)
+            if outputs.top is not None:
+                self._keep("top", [outputs.top.index.int(), outputs.top.log.half()], rows, tokens)
             for name in ("embedding", "logits"):
                 value = getattr(outputs, name)
-                if value is None:
+                if value is None or (name == "logits" and "logits" in self._model.architecture.outputs):
                     continue
                 if getattr(self, "_" + name) is None:
                     setattr(self, "_" + name, torch.empty(len(self._sequences), value.shape[1]))
-                getattr(self, "_" + name)[torch.from_numpy(index)] = value
+                getattr(self, "_" + name)[torch.from_numpy(index)] = value.float().cpu()
         log.info("the teacher's outputs of %d tokens are kept (%.0f s)", tokens, time.perf_counter() - start)
+
+    def _keep(self, name: str, parts: list[torch.Tensor], rows: np.ndarray, tokens: int) -> None:
+        arrays = [part.cpu().numpy() for part in parts]
+        if arrays and name not in self._kept:
+            self._kept[name] = [np.empty((tokens, part.shape[1]), part.dtype) for part in arrays]
+        for kept, part in zip(self._kept.get(name, ()), arrays, strict=True):
+            kept[rows] = part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from aerogel._util.checks import number
@@ -15,6 +15,8 @@ from aerogel.errors import DataError
 
 #: A longer line is a document: it is cut into its sentences.
 LONGEST = 400
+#: Bytes of files that are read whole, each text once.
+WHOLE = 256 << 20
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -33,9 +35,37 @@ def read_texts(files: Iterable[Path], sentences: bool = True, mix: float | None 
     texts: dict[str, None] = {}
     for file in own:
         for line in _lines(file):
-            parts = _SENTENCE_END.split(line) if sentences and len(line) > LONGEST else [line]
+            parts = _parts(line) if sentences else [line]
             texts.update(dict.fromkeys(part.strip() for part in parts if part.strip()))
     return with_general(list(texts), number("mix", mix, 0, 1, DataError)) if mix else list(texts)
+
+
+def open_texts(files: Iterable[Path], mix: float | None = None) -> Iterable[str]:
+    """`read_texts`; but files of more than WHOLE bytes are read as they are needed, repeated texts too, and not mixed."""
+    files = list(files)
+    if sum(file.stat().st_size for file in files if file.is_file()) <= WHOLE:
+        return read_texts(files, mix=mix)
+    if mix is not None or any(str(file) == GENERAL for file in files):
+        raise DataError(
+            f"texts: files of more than {WHOLE >> 20} MB are not mixed with the general mix: mix them before"
+        )
+    return _lines_of(files)
+
+
+def _lines_of(files: Iterable[Path]) -> Iterator[str]:
+    for file in files:
+        try:
+            with open(file, encoding="utf-8-sig") as lines:
+                for line in lines:
+                    yield from (part.strip() for part in _parts(line) if part.strip())
+        except UnicodeDecodeError as error:
+            raise DataError(not_utf8(file, error)) from error
+        except OSError as error:
+            raise DataError(f"{file}: texts: {error}") from error
+
+
+def _parts(line: str) -> list[str]:
+    return _SENTENCE_END.split(line) if len(line) > LONGEST else [line]
 
 
 def read_labelled(file: Path) -> tuple[list[str], list[int]]:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from aerogel.architectures import Architecture, Pooling, Role, Tensor, architecture_of
 from aerogel.checkpoint import Checkpoint
 from aerogel.train.batches import Batch
-from aerogel.train.program import Parts, Ragged, RaggedParameters
+from aerogel.train.losses import Top
+from aerogel.train.program import Parts, Products, Ragged, RaggedParameters
 
 
 @dataclass
@@ -26,12 +27,14 @@ class Outputs:
         attention: [T, heads d] what attention gives before its output projection, of every layer, if asked for.
         embedding: [S, H], pooled and not normalised, of a model with a pooling.
         logits: [S, labels] of a classifier, [T, V] of a language model.
+        top: of a language model that is a teacher, what is left of the logits.
     """
 
     hidden: list[torch.Tensor] = field(default_factory=list)
     attention: list[torch.Tensor] = field(default_factory=list)
     embedding: torch.Tensor | None = None
     logits: torch.Tensor | None = None
+    top: Top | None = None
 
 
 class Trainee(nn.Module):
@@ -41,6 +44,7 @@ class Trainee(nn.Module):
         architecture: says what is computed.
         dropout: the part of hidden states that is dropped in training.
         see: called with the names of a linear's parts and its input before each linear, if set.
+        products: computes linears in PyTorch's place, where it can, if set.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -48,6 +52,7 @@ class Trainee(nn.Module):
         self.architecture = architecture
         self.dropout = 0.0
         self.see: Callable[[Parts, torch.Tensor], None] | None = None
+        self.products: Products | None = None
         architecture.trace = True  # hidden states of every layer
         for tensor in architecture.tensors():
             self._add(tensor.name, tensor.shape)
@@ -56,7 +61,7 @@ class Trainee(nn.Module):
     def forward(self, batch: Batch, attention: bool = False) -> Outputs:
         """Runs a ragged batch."""
         named = self.named()
-        program = Ragged(batch, named, self._drop, self._heads, self.see)
+        program = Ragged(batch, named, self._drop, self._heads, self.see, self.products)
         self.architecture.build(program, RaggedParameters(named))
         found = program.outputs
         hidden = [found[f"residual.{i}"] for i in range(self.architecture.layers)] + [found["hidden"]]

@@ -1,0 +1,115 @@
+"""Products with pruned weights on the CPU, forward and backward, by the engine's float32 kernel for sparse rows.
+
+Where the zeros are is known and stays, only the values change at every step. So the index of the kept weights is made once,
+for a weight and for its transpose, and a step gathers and packs values: about 12 ns each. The weight's own gradient is a
+dense product. One Zen 3 core, 768 rows, [1152, 384], shortest of 12: 3.7 ms with the packing at 80 %, 2.0 at 90 %, where
+PyTorch needs 7.2 when it has the core for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aerogel._core import PackedWeight, linear, pack_csr
+
+#: Denser weights, and fewer rows, are PyTorch's: packing would cost more than the zeros save.
+DENSEST, FEWEST_ROWS = 0.35, 256
+
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """The kept weights of parts stacked along N, of the stack [N, K] or of its transpose.
+
+    Attributes:
+        columns: the stack's K, or its N.
+        rows: int32 [N + 1 or K + 1], where each row of it begins.
+        column: int32 [kept].
+        order: int64 [kept], which of the kept weights in row-major order of the stack come one after the other; None: these.
+    """
+
+    columns: int
+    rows: NDArray[np.int32]
+    column: NDArray[np.int32]
+    order: torch.Tensor | None
+
+    def pack(self, values: torch.Tensor) -> PackedWeight:
+        chosen = values if self.order is None else values.index_select(0, self.order)
+        return pack_csr(self.columns, self.rows, self.column, chosen.numpy())
+
+
+class _Stack:
+    """What is known of the zeros of parts that one product multiplies by, masks bool [N_i, K], True: kept."""
+
+    def __init__(self, masks: Sequence[torch.Tensor]) -> None:
+        kept = np.concatenate([mask.numpy() for mask in masks])
+        self.heights = [len(mask) for mask in masks]
+        self.places = [mask.reshape(-1).nonzero().reshape(-1) for mask in masks]
+        row, column = kept.nonzero()
+        self.along = _Index(kept.shape[1], _begins(kept), column.astype(np.int32), None)
+        order = np.argsort(column, kind="stable")
+        self.across = _Index(kept.shape[0], _begins(kept.T), row[order].astype(np.int32), torch.from_numpy(order))
+
+    def values(self, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+        """float32 [kept], in row-major order of the stack."""
+        found = [w.detach().reshape(-1).index_select(0, at) for w, at in zip(weights, self.places, strict=True)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+
+class SparseProducts:
+    """x W^T with pruned W, for the parameters whose masks it has.
+
+    Args:
+        masks: parameter's name -> bool [N, K] on the CPU, True: kept; what else a parameter holds must be 0.
+        threads: of the kernel.
+    """
+
+    def __init__(self, masks: Mapping[str, torch.Tensor], threads: int) -> None:
+        self._masks = {n: m for n, m in masks.items() if m.ndim == 2 and float(m.float().mean()) <= DENSEST}
+        self._threads = threads
+        self._stacks: dict[Parts, _Stack] = {}
+
+    def __call__(self, parts: Parts, x: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """float32 [rows, N] of x [rows, K]; None where a dense product is as fast, or float32 is not what is asked for."""
+        plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if not plain or len(x) < FEWEST_ROWS or any(part not in self._masks for part in parts):
+            return None
+        if parts not in self._stacks:
+            self._stacks[parts] = _Stack([self._masks[part] for part in parts])
+        apply: Callable[..., torch.Tensor] = _Product.apply
+        return apply(x, self._stacks[parts], self._threads, *weights)
+
+
+class _Product(torch.autograd.Function):
+    """x [rows, K], weights [N_i, K] -> [rows, N]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, stack: _Stack, threads: int, *weights: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        values = stack.values(weights)
+        ctx.stack, ctx.threads = stack, threads
+        ctx.across = (
+            stack.across.pack(values) if ctx.needs_input_grad[0] else None
+        )  # as they are now: they may be rounded
+        return _multiply(stack.along.pack(values), x, threads)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,), (x,) = gradients, ctx.saved_tensors
+        below = None if ctx.across is None else _multiply(ctx.across, gradient, ctx.threads)
+        return below, None, None, *torch.split(gradient.T @ x, ctx.stack.heights)
+
+
+def _multiply(weight: PackedWeight, x: torch.Tensor, threads: int) -> torch.Tensor:
+    return torch.from_numpy(linear(weight, x.detach().contiguous().numpy(), threads=threads))
+
+
+def _begins(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+    return np.concatenate(([0], np.cumsum(kept.sum(1)))).astype(np.int32)

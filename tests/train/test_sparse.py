@@ -1,0 +1,47 @@
+"""Products that skip what is pruned: the dense ones, forward and backward."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
+
+from torch.nn import functional as F  # noqa: E402
+
+from aerogel.train.sparse import FEWEST_ROWS, SparseProducts  # noqa: E402
+
+
+@pytest.mark.parametrize("shapes", [[(48, 40)], [(24, 33), (8, 33), (7, 33)], [(1, 7)], [(70, 1)]])
+def test_the_dense_product_and_its_gradients(shapes: list[tuple[int, int]]) -> None:
+    torch.manual_seed(0)
+    names = tuple(f"w{i}" for i in range(len(shapes)))
+    masks = {name: torch.rand(shape) < 0.2 for name, shape in zip(names, shapes, strict=True)}
+    masks["w0"][0] = False  # a row of nothing
+    weights = [torch.nn.Parameter(torch.randn(mask.shape) * mask) for mask in masks.values()]
+    x = torch.randn(FEWEST_ROWS + 3, shapes[0][1], requires_grad=True)
+    towards = torch.randn(len(x), sum(n for n, _ in shapes))
+    products = SparseProducts(masks, threads=1)
+    y = products(names, x, weights)
+    assert y is not None
+    found = torch.autograd.grad((y * towards).sum(), [x, *weights])
+    dense = F.linear(x, torch.cat(weights))
+    expected = torch.autograd.grad((dense * towards).sum(), [x, *weights])
+    for got, wanted in zip([y, *found], [dense, *expected], strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-5)
+    with torch.no_grad():  # values that change at places that stay
+        weights[0] *= 2
+    again = products(names, x.detach(), weights)
+    torch.testing.assert_close(again, F.linear(x, torch.cat(weights)), atol=1e-4, rtol=1e-5)
+
+
+def test_what_is_dense_few_or_in_another_precision_is_pytorchs() -> None:
+    weight, x = torch.zeros(8, 8), torch.randn(FEWEST_ROWS, 8)
+    weight[0] = 1
+    products = SparseProducts({"sparse": weight != 0, "dense": weight == 0}, threads=1)
+    assert products(("sparse",), x, [weight]) is not None
+    assert products(("sparse",), x[1:], [weight]) is None
+    assert products(("sparse",), x.double(), [weight]) is None
+    assert products(("dense",), x, [weight]) is None and products(("other",), x, [weight]) is None
+    assert products(("sparse", "dense"), x, [weight, weight]) is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert products(("sparse",), x, [weight]) is None
