@@ -58,10 +58,11 @@ void bind_isa(py::module_& module) {
       py::dict row;
       row["format"] = kernel.format;
       row["isa"] = isa_name(chosen->isa);
+      row["tile"] = chosen->tile;
       rows.append(std::move(row));
     }
     return rows;
-  }, "Every weight format, and the instruction set of the kernel that would run it now.");
+  }, "Every weight format, the instruction set of the kernel that would run it now, and the tokens that it takes together.");
 }
 
 }  // namespace aerogel

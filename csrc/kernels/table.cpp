@@ -8,7 +8,7 @@
 namespace aerogel {
 
 // Declarations of linear kernels.
-#define LINEAR(format, isa, features, x)                                     \
+#define LINEAR(format, isa, features, x, tile)                               \
   std::unique_ptr<Weight> pack_##format##_##isa(const WeightSource& source); \
   void run_##format##_##isa(const LinearTask& task);
 #include "kernels/kernels.inc"
@@ -96,7 +96,7 @@ bool kernel_available(Isa isa, std::uint32_t features) {
 
 const std::vector<LinearKernel>& linear_kernels() {
   static const std::vector<LinearKernel> kernels = {
-#define LINEAR(format, isa, features, x) {#format, Isa::isa, features, x, pack_##format##_##isa, run_##format##_##isa},
+#define LINEAR(format, isa, features, x, tile) {#format, Isa::isa, features, x, tile, pack_##format##_##isa, run_##format##_##isa},
 #include "kernels/kernels.inc"
 #undef LINEAR
   };

@@ -17,6 +17,7 @@ struct LinearKernel {
   Isa isa;
   std::uint32_t features;  // Feature bits needed beyond the ISA
   bool quantized_x;        // takes q8 activations
+  int tile;                // tokens that cost as much where there are fewer: see PackedLinear::whole; 1 where that is little
   LinearPack pack;
   LinearRun run;
 };

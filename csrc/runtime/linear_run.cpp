@@ -38,44 +38,65 @@ std::int64_t cut(const Weight& weight, std::int64_t share, std::int64_t shares) 
   return low;
 }
 
+// Rows [first, end) of a call, in parts for `threads`: each some rows of x and some units of the weights.
+struct Span {
+  const LinearForm* form;
+  std::int64_t first, end, token_parts, unit_parts;
+
+  Span(const LinearForm& form, std::int64_t first, std::int64_t end, int threads) : form(&form), first(first), end(end) {
+    const Weight& weight = *form.weight;
+    const std::int64_t m = end - first, work = std::max<std::int64_t>(weight.nonzeros(), weight.n()) * m;
+    const std::int64_t least_parts = std::min(work / kMostPartWork + 1, (m + kTokenGroup - 1) / kTokenGroup);
+    token_parts = least_parts;
+    unit_parts = 1;
+    if (threads == 1) return;
+    const std::int64_t most = threads * kPartsPerThread;
+    std::int64_t parts = std::clamp<std::int64_t>(work / kPartWork, 1, most);
+    if (parts > threads) parts = parts / threads * threads;
+    // Tokens are shared out first: kernels prepare the tokens of a call, and what is shared out twice is prepared twice.
+    token_parts = std::max(least_parts, std::clamp<std::int64_t>(m / kPartTokens, 1, parts));
+    unit_parts = std::min(token_parts >= 2 * threads ? 1 : (parts + token_parts - 1) / token_parts, weight.units());
+  }
+
+  std::int64_t parts() const { return token_parts * unit_parts; }
+
+  // task, of the whole call, cut to a part.
+  LinearTask part(LinearTask task, std::int64_t part, std::size_t x_bytes) const {
+    const std::int64_t unit_part = part / token_parts, token_part = part % token_parts;
+    // Whole groups of tokens, so that only the last part has an odd number.
+    const std::int64_t groups = (end - first + kTokenGroup - 1) / kTokenGroup;
+    const std::int64_t from = first + groups * token_part / token_parts * kTokenGroup;
+    const std::int64_t to = std::min(first + groups * (token_part + 1) / token_parts * kTokenGroup, end);
+    task.weight = form->weight->view();
+    task.x = static_cast<const char*>(task.x) + static_cast<std::size_t>(from * task.ldx) * x_bytes;
+    if (task.x_scale != nullptr) task.x_scale += from;
+    task.m = to - from;
+    task.unit_begin = cut(*form->weight, unit_part, unit_parts);
+    task.unit_end = cut(*form->weight, unit_part + 1, unit_parts);
+    task.y += from * task.ldy;
+    return task;
+  }
+};
+
 }  // namespace
 
 void run_linear(const PackedLinear& linear, const void* x, const float* x_scale, std::int64_t ldx, std::int64_t m,
                 const float* bias, float* y, const Crew& crew, ScratchPool& scratch) {
-  const LinearForm& form = linear.form(m);
-  const Weight& weight = *form.weight;
-  const std::int64_t work = std::max<std::int64_t>(weight.nonzeros(), weight.n()) * m;
-  const std::int64_t least_parts = std::min(work / kMostPartWork + 1, (m + kTokenGroup - 1) / kTokenGroup);
-  std::int64_t token_parts = least_parts, unit_parts = 1;
-  if (crew.size() > 1) {
-    const std::int64_t most = crew.size() * kPartsPerThread;
-    std::int64_t parts = std::clamp<std::int64_t>(work / kPartWork, 1, most);
-    if (parts > crew.size()) parts = parts / crew.size() * crew.size();
-    // Tokens are shared out first: kernels prepare the tokens of a call, and what is shared out twice is prepared twice.
-    token_parts = std::max(least_parts, std::clamp<std::int64_t>(m / kPartTokens, 1, parts));
-    unit_parts = std::min(token_parts >= 2 * crew.size() ? 1 : (parts + token_parts - 1) / token_parts, weight.units());
-  }
+  const std::int64_t whole = linear.whole(m);
+  const Span most(linear.form(m), 0, whole, crew.size()), rest(linear.form(m - whole), whole, m, crew.size());
+  LinearTask call{};
+  call.x = x;
+  call.x_scale = x_scale;
+  call.ldx = ldx;
+  call.bias = bias;
+  call.ldy = linear.n();
+  call.y = y;
   const std::size_t x_bytes = linear.quantized_x() ? 1 : sizeof(float);
-  const LinearRun run = form.kernel->run;
-  crew.run(token_parts * unit_parts, [&](std::int64_t part, int thread) noexcept {
-    const std::int64_t unit_part = part / token_parts, token_part = part % token_parts;
-    // Whole groups of tokens, so that only the last part has an odd number.
-    const std::int64_t groups = (m + kTokenGroup - 1) / kTokenGroup;
-    const std::int64_t first = groups * token_part / token_parts * kTokenGroup;
-    const std::int64_t end = std::min(groups * (token_part + 1) / token_parts * kTokenGroup, m);
-    LinearTask task{};
-    task.weight = weight.view();
-    task.x = static_cast<const char*>(x) + static_cast<std::size_t>(first * ldx) * x_bytes;
-    task.x_scale = x_scale == nullptr ? nullptr : x_scale + first;
-    task.ldx = ldx;
-    task.m = end - first;
-    task.unit_begin = cut(weight, unit_part, unit_parts);
-    task.unit_end = cut(weight, unit_part + 1, unit_parts);
-    task.bias = bias;
-    task.ldy = weight.n();
-    task.y = y + first * task.ldy;
+  crew.run(most.parts() + (whole < m ? rest.parts() : 0), [&](std::int64_t part, int thread) noexcept {
+    const Span& span = part < most.parts() ? most : rest;
+    LinearTask task = span.part(call, part < most.parts() ? part : part - most.parts(), x_bytes);
     task.scratch = scratch.of(thread);
-    if (task.unit_begin < task.unit_end && task.m > 0) run(task);
+    if (task.unit_begin < task.unit_end && task.m > 0) span.form->kernel->run(task);
   });
 }
 

@@ -48,7 +48,8 @@ struct Crew {
   }
 };
 
-// Splits `linear` into parts of equal cost, and of some milliseconds at most, and runs them. x, x_scale, ldx as in LinearTask.
+// Splits `linear` into parts of equal cost, and of some milliseconds at most, and runs them; the last few rows in the form that serves
+// few, see PackedLinear::whole. x, x_scale, ldx as in LinearTask.
 void run_linear(const PackedLinear& linear, const void* x, const float* x_scale, std::int64_t ldx, std::int64_t m,
                 const float* bias, float* y, const Crew& crew, ScratchPool& scratch);
 

@@ -43,6 +43,13 @@ class PackedLinear {
     while (i + 1 < forms_.size() && rows > forms_[i].max_rows) ++i;
     return forms_[i];
   }
+  // How many of a call's rows its form runs: those of whole tiles, where the few behind them are better run by the form that serves
+  // so few: at 40 % zeros quads_q8, in tiles of 32, takes 33 tokens in 1.15 times as long as dense, and 32 in .76 (Zen 3).
+  std::int64_t whole(std::int64_t rows) const {
+    const LinearForm& many = form(rows);
+    const std::int64_t rest = rows % many.kernel->tile;
+    return rest == 0 || &form(rest) == &many || &form(rows - rest) != &many ? rows : rows - rest;
+  }
 
   std::int64_t n() const { return forms_[0].weight->n(); }
   std::int64_t k() const { return forms_[0].weight->k(); }

@@ -55,7 +55,7 @@ def test_curves_of_patterns_are_measured_once(monkeypatch, tmp_path):
     monkeypatch.setattr("aerogel.tuning.curves.ENOUGH", 2)
     measured = []
 
-    def made_up(source, layer):
+    def made_up(source, layer, timer):
         measured.append((layer.pattern, layer.sparsity, source.n))
         return Times({f: dict.fromkeys(ROWS, 1.0) for f in tuning.formats_of(layer)}, dict.fromkeys(FORMATS, 1))
 

@@ -1,5 +1,6 @@
 """The measured choice of kernel formats: the choice itself on made-up times, then real measuring on small layers."""
 
+import dataclasses
 import json
 import logging
 
@@ -16,12 +17,13 @@ from aerogel.tuning.measure import part_rows
 EVEN = dict.fromkeys(ROWS, 1.0)
 
 
-def times(**formats):
-    """format=(seconds at each of ROWS, bytes)."""
-    return Times(
-        {f: dict(zip(ROWS, seconds, strict=True)) for f, (seconds, _) in formats.items()},
-        {f: nbytes for f, (_, nbytes) in formats.items()},
-    )
+def times(tiles=(), **formats):
+    """format=(seconds at 1, 4, 16, 32 and 128 rows, bytes); what lies between follows."""
+    made = {}
+    for format, (seconds, _) in formats.items():
+        few = Times({format: dict(zip((1, 4, 16, 32, 128), seconds, strict=True))})
+        made[format] = {rows: few.at(format, rows) for rows in ROWS}
+    return Times(made, {f: nbytes for f, (_, nbytes) in formats.items()}, dict(tiles))
 
 
 DENSE = ([1, 4, 16, 32, 128], 100)
@@ -66,9 +68,28 @@ def test_never_slower_than_dense_at_a_measured_row_count():
 
 def test_times_are_interpolated():
     measured = times(dense=DENSE)
-    assert measured.at("dense", 1) == 1 and measured.at("dense", 256) == 256
+    assert measured.at("dense", 1) == 1 and measured.at("dense", 256) == pytest.approx(256)
     assert 4 < measured.at("dense", 8) < 16
     assert measured.of([("dense", None)], 32) == pytest.approx(32)
+
+
+def test_rows_behind_whole_tiles_are_the_others():
+    measured = times({"many": 32}, dense=DENSE, few=([0.5, 2, 8, 30, 150], 10), many=([9, 9, 9, 9, 36], 10))
+    forms = [("few", 16), ("many", None)]
+    assert measured.shared(forms, 33) == [("many", 32), ("few", 1)] and measured.of(forms, 33) == pytest.approx(9.5)
+    for rows in (16, 17, 32, 56, 64):  # few, a tile begun, whole tiles, and a rest that is as well off there
+        assert len(measured.shared(forms, rows)) == 1
+    assert measured.at("many", 33) == pytest.approx(18) and measured.at("dense", 33) == pytest.approx(33)
+
+
+def test_never_slower_than_dense_just_above_a_tile():
+    # Dense takes 33 tokens in little more than 32, and `many` wins at each measured number of rows, but not there.
+    slow = ([8, 10, 20, 32, 128], 100)
+    measured = times({"many": 32}, dense=slow, many=([7.9, 9.9, 19.8, 31.5, 126], 50))
+    assert all(measured.seconds["many"][r] < measured.seconds["dense"][r] for r in ROWS)
+    assert measured.at("many", 33) > 1.1 * measured.at("dense", 33)
+    assert choose(measured, EVEN, "dense")[-1] == ("dense", None)
+    assert choose(dataclasses.replace(measured, tiles={}), EVEN, "dense") == [("many", None)]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +355,7 @@ def test_forms_do_not_change_the_answer(tuned):
     formats = tuning.candidates("int8")
     source, alive = tuning.random_source("int8", 80, 130, 0.8)
     pairs = [[(a, 7), (b, None)] for a in formats for b in formats if a != b]
-    for rows in (1, 7, 8, 40):
+    for rows in (1, 7, 8, 37, 40):
         x = rng.standard_normal((rows, 130)).astype(np.float32)
         np.testing.assert_array_equal(layer(x), aerogel.Linear(w, format="dense_q8")(x))
         expected = _core.linear(_core.pack(source, "dense_q8"), x)

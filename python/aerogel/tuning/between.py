@@ -39,6 +39,7 @@ def between(layer: Layer, known: Callable[[Layer], Times | None]) -> Times | Non
     times = Times(
         {f: {r: mixed(denser.seconds[f][r], sparser.seconds[f][r]) for r in ROWS} for f in formats},
         {f: round(mixed(denser.nbytes[f], sparser.nbytes[f])) for f in formats},
+        denser.tiles,
     )
     return times if _decided(times, dense_format(layer.numbers)) else None
 

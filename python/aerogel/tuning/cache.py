@@ -8,7 +8,6 @@ import math
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from aerogel._util.cache import cache_folder
 from aerogel._util.files import write_text
 from aerogel.errors import AerogelError
 from aerogel.tuning.choice import ROWS, Times
-from aerogel.tuning.layers import Layer, formats_of
+from aerogel.tuning.layers import Layer, formats_of, tiles
 
 log = logging.getLogger("aerogel")
 
@@ -72,7 +71,7 @@ class Cache:
             "aerogel": __version__,
             "cpu": cpu_name(),
             "isa": active_isa(),
-            "layers": {name: asdict(times) for name, times in self._times.items()},
+            "layers": {name: {"seconds": t.seconds, "nbytes": t.nbytes} for name, t in self._times.items()},
         }
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ def _times_of(values: Mapping[str, Any]) -> Times:
         raise ValueError("times are missing")
     if not all(0 < s < math.inf for by_rows in seconds.values() for s in by_rows.values()) or min(nbytes.values()) <= 0:
         raise ValueError("times or bytes are not positive numbers")
-    return Times(seconds, nbytes)
+    return Times(seconds, nbytes, tiles())
 
 
 def _fingerprint() -> str:

@@ -71,6 +71,11 @@ def candidates(numbers: str) -> list[str]:
     return [format for format in FORMATS[numbers] if isas[format] != "scalar" or isas[dense] == "scalar"]
 
 
+def tiles() -> dict[str, int]:
+    """Rows that the kernel of a format takes together here, where that is not 1."""
+    return {row["format"]: row["tile"] for row in linear_formats() if row["tile"] > 1}
+
+
 def formats_of(layer: Layer) -> list[str]:
     """The formats that are measured for a kind of layer."""
     formats = candidates(layer.numbers)
