@@ -169,7 +169,6 @@ def stand_ins(folder: Path) -> None:
 
 def write_shallow(model: Path, target: Path, layers: int = 1) -> None:
     """A real BERT with its first layers only."""
-    from safetensors.numpy import load_file, save_file
 
     shutil.copytree(model, target)
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
