@@ -329,7 +329,7 @@ class Mentions:
                         yield f"there is no make {target}"
         options = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
         if words[:1] == ["aerogel"] and len(words) > 1:
-            if re.match(r"[a-z-]+$", words[1]) and words[1] not in self.commands:
+            if re.match(r"[a-z][a-z-]*$", words[1]) and words[1] not in self.commands:
                 yield f"there is no aerogel {words[1]}"
             known = self.commands.get(words[1], set().union(*self.commands.values()))
         elif words and words[0].startswith("--"):
