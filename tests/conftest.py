@@ -12,10 +12,13 @@ AEROGEL_STRICT_SKIPS=1 makes every skip a failure that allowed_skips.txt does no
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from aerogel.compression import texts as calibration
 
 from . import skips, tiny_models
 
@@ -29,6 +32,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def random_ids(vocab_size: int, length: int, seed: int = 0) -> list[int]:
     """Token ids without the specials of the tiny tokenizers."""
     return np.random.default_rng(seed).integers(5, vocab_size, length).tolist()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_calibration_tokens() -> Iterator[None]:
+    """The general mix shows a tiny model what it has to show in a sixteenth of the tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "TOTAL", 4096)
+        patch.setattr(calibration, "TOTAL_OF_WINDOWS", 4096)
+        yield
 
 
 @pytest.fixture(scope="session")
