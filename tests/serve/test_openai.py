@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aerogel.engine.scheduling import SchedulerOptions
+from aerogel.engine.scheduling.worker import Worker
 
 from .client import ask, get, post
 
@@ -147,8 +148,15 @@ def test_errors(app, path, body, status, param):
     assert found.json["error"]["type"] == "invalid_request_error" and found.json["error"]["message"]
 
 
-def test_who_goes_is_not_written_for(make):
+def test_who_goes_is_not_written_for(make, monkeypatch):
     app = make(["writer"])
+    step = Worker.step
+
+    def slow(worker):  # so that nothing is written before its client has gone
+        time.sleep(0.005)
+        return step(worker)
+
+    monkeypatch.setattr(Worker, "step", slow)
 
     async def run():
         said = {"prompt": "a", "max_tokens": 200, "logit_bias": {"1": -1000}}
