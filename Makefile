@@ -9,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 
 # What `make test FULL=1` adds: PyTorch and what exports and plots are checked with. For PyTorch's CPU build, where the index that
 # pip uses has it beside larger ones, name it: TORCH=torch==2.13.0.
-TORCH ?= torch>=2.1
+TORCH ?= torch>=2.6
 EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7" langchain-core llama-index-core haystack-ai "ray[data,serve]>=2.40" \
   starlette uvicorn msgspec orjson prometheus-client openai langchain-openai
 # Another version may format otherwise, or find more.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,18 +46,12 @@ def moves_of(
         does not depend on.
     """
     chosen, taken = _some(architecture, sequences, TOKENS, seed)
-    tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    found: dict[str, np.ndarray] = {}
 
-    def see(names: tuple[str, ...], x: np.ndarray, g: np.ndarray) -> None:
-        ends = np.cumsum([tensors[name].shape[0] for name in names])[:-1]
-        for name, part in zip(names, np.split(g, ends, axis=1), strict=True):
-            if name in wanted:
-                sum_ = np.square(part).sum(axis=0) if part.shape[1] > MOST_ROWS else part.T @ part
-                found[name] = found[name] + sum_ if name in found else sum_
+    def term(x: np.ndarray, g: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.square(g).sum(axis=0) if g.shape[1] > MOST_ROWS else g.T @ g
+        return found
 
-    show_gradients(architecture.build, blocks_of(chosen, BLOCK), EagerParameters(checkpoint, tensors), seed, see)
-    return {name: sum_ / np.float32(taken) for name, sum_ in found.items()}
+    return _means(architecture, checkpoint, chosen, taken, wanted, seed, term)
 
 
 def squares_of(
@@ -79,15 +73,32 @@ def squares_of(
         depend on.
     """
     chosen, taken = _some(architecture, [sequence[:PIECE] for sequence in sequences], TOKENS // 2, seed)
+
+    def term(x: np.ndarray, g: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.square(g).T @ np.square(x)
+        return found
+
+    return _means(architecture, checkpoint, chosen, taken, wanted, seed, term)
+
+
+def _means(
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    chosen: Sequence[np.ndarray],
+    taken: int,
+    wanted: Set[str],
+    seed: int,
+    term: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> dict[str, np.ndarray]:
+    """The mean over `taken` tokens of the term of each wanted matrix's inputs and of the gradients of its results."""
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
     found: dict[str, np.ndarray] = {}
 
     def see(names: tuple[str, ...], x: np.ndarray, g: np.ndarray) -> None:
         ends = np.cumsum([tensors[name].shape[0] for name in names])[:-1]
-        squares = np.square(x)
-        for name, part in zip(names, np.split(np.square(g), ends, axis=1), strict=True):
+        for name, part in zip(names, np.split(g, ends, axis=1), strict=True):
             if name in wanted:
-                sum_ = part.T @ squares
+                sum_ = term(x, part)
                 found[name] = found[name] + sum_ if name in found else sum_
 
     show_gradients(architecture.build, blocks_of(chosen, BLOCK), EagerParameters(checkpoint, tensors), seed, see)
