@@ -51,7 +51,7 @@ class Seeing(Visitor):
 def calibration(rows, write):
     ids = np.arange(len(rows))
     blocks = blocks_of([ids[begin:end].tolist() for begin, end in zip(OFFSETS, OFFSETS[1:])])
-    eager = Eager(None, blocks, Seeing(), {}, 2)
+    eager = Eager(None, blocks, Seeing(), {})
     eager.output("y", write(eager, eager.embed(_core.Table("rows", rows))))
     return eager.outputs["y"].whole()[0]
 

@@ -1,4 +1,4 @@
-"""Attention for calibration: the portable reference of the engine is too slow for it, the fast ones differ by CPU."""
+"""Attention and its gradient, for `gradients.py`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ value is the value itself, over all calibration texts. So calibration needs no c
 is compressed passes its own results on to the next.
 
 A linear is visited when the op that reads it is written down; values are computed in blocks of texts when a visitor reads
-them, see `values.py`. Ops other than linears and attention run in the engine, each as a program of one op.
+them, see `values.py`. Ops other than linears run in the engine, each as a program of one op; so do linears with many zeros,
+in its kernel of single-precision numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from aerogel._core import Plan, Program, Rotary, Session, Table
+from aerogel._core import Plan, Program, Rotary, Session, Table, WeightSource, pack, supported_isas
+from aerogel._core import linear as sparse_product
 from aerogel._util.checks import thread_count
-from aerogel.calibrate.attention import Positions, Scores, attention
+from aerogel._util.workers import workers
 from aerogel.calibrate.texts import token_sequences
-from aerogel.calibrate.values import Block, Streams, Value, blocks_of
+from aerogel.calibrate.values import Block, Value, blocks_of
 from aerogel.calibrate.visitor import Inputs, Stack, Visitor
 from aerogel.checkpoint.weight import dense_product
 
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     from aerogel.architectures import Architecture, Tensor
     from aerogel.checkpoint import Checkpoint
 
-#: Ops run as the portable reference does them, so that what is made of the statistics does not depend on AEROGEL_ISA.
-ISA = "scalar"
+#: Ops run as this CPU does them best, so that what is made of the statistics does not depend on AEROGEL_ISA; their last bits
+#: depend on the CPU as those of NumPy's products do.
+ISA = supported_isas()[0]
+#: Matrices that are denser are multiplied by BLAS, and those that are smaller: packing costs more than zeros save.
+DENSEST, SMALLEST = 0.35, 1 << 14
 #: A linear with more outputs than this is seen, not computed: scores over a vocabulary take more memory than the model.
 MOST_OUTPUTS = 16384
 
@@ -44,6 +49,10 @@ class _Linear:
     x: Value | None
     bias: np.ndarray | None
     value: Value | None = None
+
+
+#: x [rows, K] -> x W^T + b [rows, N], float32.
+Product: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 class _Visited(NamedTuple):
@@ -95,7 +104,6 @@ class Eager:
         blocks: the calibration texts.
         visitor: sees the linears.
         tensors: the architecture's, by name.
-        threads: of the engine.
         shared: the linears that are run more than once. The visitor sees such a one where it is run first, and what it
             returns is gone on with everywhere.
     """
@@ -106,14 +114,12 @@ class Eager:
         blocks: Sequence[Block],
         visitor: Visitor,
         tensors: Mapping[str, Tensor],
-        threads: int,
         shared: Set[tuple[str, ...]] = frozenset(),
     ) -> None:
         self._checkpoint = checkpoint
         self._blocks = blocks
         self._visitor = visitor
         self._tensors = tensors
-        self._threads = threads
         self._rows = visitor.streams * sum(len(block.tokens) for block in blocks)
         self._model = sum(math.prod(tensor.shape) for tensor in tensors.values())
         self.outputs: dict[str, Value | None] = {}
@@ -128,10 +134,11 @@ class Eager:
     ) -> Value:
         program = Program()
         program.output("y", program.embed(tokens, positions, types, position_offset))
-        session = Session(Plan(program, self._threads, ISA))
+        plan = Plan(program, 1, ISA)
 
-        def look_up(block: Block) -> Streams:
-            return [session.run(block.tokens, block.offsets, "y")] * self._visitor.streams
+        def look_up(i: int, _: int) -> np.ndarray:
+            block = self._blocks[i]
+            return Session(plan).run(block.tokens, block.offsets, "y")
 
         return self._made(look_up, keep=True)
 
@@ -153,7 +160,7 @@ class Eager:
         rows = self._run_linear(y, other) if isinstance(y, _Linear) else self._value(y)
         if other is None or rows is None:
             return None
-        return self._made(lambda _, a, b: _each(np.add, a, b), other, rows, keep=True)
+        return self._made(lambda i, s: other.rows(i, s) + rows.rows(i, s), other, rows, keep=True)
 
     def _value(self, x: Written) -> Value | None:
         return self._run_linear(x, None) if isinstance(x, _Linear) else x
@@ -162,15 +169,38 @@ class Eager:
         if linear.value is None and linear.x is not None:
             stack, x, bias = linear.stack, linear.x, linear.bias
             linear.x = None  # the inputs are not needed any more, whoever still holds the result
-            visited = self._shared.get(stack.names) or self._visit(stack, x, bias, residual)
+            dense = self._dense(stack, x)
+            visited = self._shared.get(stack.names) or self._visit(stack, x, bias, residual, dense)
             if stack.names in self._shared:
                 self._shared[stack.names] = visited
             if sum(stack.outputs) <= MOST_OUTPUTS:
-                linear.value = self._made(lambda _, rows: [_product(*of) for of in zip(rows, *visited, strict=True)], x)
+                linear.value = self._results(visited, x, dense)
         return linear.value
 
-    def _visit(self, stack: Stack, x: Value, bias: np.ndarray | None, residual: Value | None) -> _Visited:
-        parts = self._visitor.visit(stack, Inputs(x, residual, 0.0 if residual is None else self._gain(stack)))
+    def _dense(self, stack: Stack, x: Value) -> Value | None:
+        """What the dense model's linear makes of the first stream, without its bias; None: larger than what it is made of."""
+        if self._visitor.streams == 1 or sum(stack.outputs) > self._tensors[stack.names[0]].shape[1]:
+            return None
+        weights = [self._checkpoint.weight(name).dense() for name in stack.names]
+        return Value(self._blocks, lambda i, _: _product(x.rows(i, 0), weights, None), 1, False, True, x.pooled)
+
+    def _results(self, visited: _Visited, x: Value, dense: Value | None) -> Value:
+        products = [_multiplying(parts, bias) for parts, bias in zip(visited.parts, visited.biases, strict=True)]
+        first = visited.biases[0]
+        known = dense if dense is not None and dense.begun else None
+
+        def make(i: int, stream: int) -> np.ndarray:
+            if stream or known is None:
+                return products[stream](x.rows(i, stream))
+            return known.rows(i, 0) if first is None else known.rows(i, 0) + first
+
+        return self._made(make, x, differs=True)
+
+    def _visit(
+        self, stack: Stack, x: Value, bias: np.ndarray | None, residual: Value | None, dense: Value | None
+    ) -> _Visited:
+        inputs = Inputs(x, residual, 0.0 if residual is None else self._gain(stack), dense)
+        parts = self._visitor.visit(stack, inputs)
         biases = [None] * self._visitor.streams if bias is None else self._visitor.bias(stack, bias)
         return _Visited(parts, biases)
 
@@ -227,18 +257,10 @@ class Eager:
         bias: np.ndarray | None = None,
         slopes: np.ndarray | None = None,
     ) -> Value | None:
-        value = self._value(x)
-        if value is None:
-            return None
-        factor = 1 / math.sqrt(head_dim) if scale is None else scale
-        scores = Scores(factor, causal, window, softcap, bias, slopes)
-        return self._made(
-            lambda block, rows: _each(
-                lambda qkv: attention(qkv, block.offsets, heads, kv_heads, head_dim, scores), rows
-            ),
-            value,
-            keep=True,
-        )
+        def write(p: Program, v: int) -> int:
+            return p.attention(name, v, heads, kv_heads, head_dim, causal, scale, window, softcap, bias, slopes)
+
+        return self._op(x, write, keep=True)
 
     def disentangled_attention(
         self,
@@ -251,18 +273,12 @@ class Eager:
         position_keys: np.ndarray | None = None,
         position_queries: np.ndarray | None = None,
     ) -> Value | None:
-        value = self._value(x)
-        if value is None:
-            return None
-        positions = Positions(rows, position_keys, position_queries)
-        return self._made(
-            lambda block, values: _each(
-                lambda qkv: attention(qkv, block.offsets, heads, heads, head_dim, Scores(scale, positions=positions)),
-                values,
-            ),
-            value,
-            keep=True,
-        )
+        def write(p: Program, v: int) -> int:
+            return p.disentangled_attention(
+                name, v, heads, head_dim, scale, rows, position_keys, position_queries
+            )
+
+        return self._op(x, write, keep=True)
 
     def short_conv(self, name: str, x: Written, kernel: np.ndarray, bias: np.ndarray | None = None) -> Value | None:
         return self._op(x, lambda p, v: p.short_conv(name, v, kernel, bias), keep=True)
@@ -273,10 +289,12 @@ class Eager:
         if len(known) < len(values):
             return None
 
-        def side_by_side(block: Block, *rows: np.ndarray) -> np.ndarray:
-            return np.concatenate([shifted(x, block.offsets, by) for x, by in zip(rows, shifts, strict=True)], axis=1)
+        def joined(i: int, stream: int) -> np.ndarray:
+            offsets = self._blocks[i].offsets
+            moved = [shifted(x.rows(i, stream), offsets, by) for x, by in zip(known, shifts, strict=True)]
+            return np.concatenate(moved, axis=1)
 
-        return self._made(lambda block, *rows: _each(lambda *x: side_by_side(block, *x), *rows), *known)
+        return self._made(joined, *known)
 
     def select_last(self, x: Written) -> Written:
         return x
@@ -305,26 +323,28 @@ class Eager:
         if value is None:
             return None
 
-        def compute(block: Block, rows: np.ndarray) -> np.ndarray:
-            offsets = np.arange(len(rows) + 1, dtype=np.int64) if value.pooled else block.offsets
+        def compute(i: int, stream: int) -> np.ndarray:
+            rows = value.rows(i, stream)
+            offsets = np.arange(len(rows) + 1, dtype=np.int64) if value.pooled else self._blocks[i].offsets
             program = Program()
             program.output("y", write(program, program.embed(Table("input", rows))))
-            session = Session(Plan(program, self._threads, ISA))
+            session = Session(Plan(program, 1, ISA))
             return session.run(np.arange(len(rows), dtype=np.int32), offsets, "y")
 
-        return self._made(lambda block, rows: _each(lambda x: compute(block, x), rows), value, keep=keep, pooled=pooled)
+        return self._made(compute, value, keep=keep, pooled=pooled)
 
-    def _made(self, make: Callable[..., Streams], *inputs: Value, keep: bool = False, pooled: bool = False) -> Value:
-        return Value(self._blocks, make, inputs, keep, pooled)
-
-
-def _each(function: Callable[..., np.ndarray], *inputs: Streams) -> Streams:
-    """Of every stream; once, while they do not differ."""
-    results: Streams = []
-    for arguments in zip(*inputs, strict=True):
-        same = bool(results) and all(x is first for x, first in zip(arguments, (s[0] for s in inputs), strict=True))
-        results.append(results[0] if same else function(*arguments))
-    return results
+    def _made(
+        self,
+        make: Callable[[int, int], np.ndarray],
+        *inputs: Value,
+        keep: bool = False,
+        pooled: bool = False,
+        differs: bool = False,
+    ) -> Value:
+        streams = self._visitor.streams
+        differs = streams > 1 and (differs or any(value.differs for value in inputs))
+        pooled = pooled or any(value.pooled for value in inputs)
+        return Value(self._blocks, make, streams, differs, keep, pooled)
 
 
 def shifted(x: np.ndarray, offsets: np.ndarray, by: int) -> np.ndarray:
@@ -348,6 +368,18 @@ def _product(x: np.ndarray, parts: Sequence[np.ndarray], bias: np.ndarray | None
     return y
 
 
+def _multiplying(parts: Sequence[np.ndarray], bias: np.ndarray | None) -> Product:
+    """The product with a linear, by BLAS or by the engine's kernel for sparse rows."""
+    kept, size = sum(map(np.count_nonzero, parts)), sum(part.size for part in parts)
+    if size < SMALLEST or kept > DENSEST * size:
+        return lambda x: _product(x, parts, bias)
+    stacked = np.concatenate(parts)
+    source = WeightSource(stacked.shape[1])
+    source.add_dense("linear", stacked)
+    packed = pack(source, "csr_f32", ISA)
+    return lambda x: sparse_product(packed, x, bias)
+
+
 def walk(
     architecture: Architecture,
     checkpoint: Checkpoint,
@@ -366,15 +398,16 @@ def walk(
     Raises:
         DataError: a token is outside the vocabulary, or a sequence is empty or longer than the model's positions.
     """
-    workers = thread_count(threads)
+    count = thread_count(threads)
     rows = token_sequences(sequences, architecture.max_positions)
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
     shared = {stack for stack, uses in Counter(architecture.stacks()).items() if uses > 1}
     blocks, parameters = blocks_of(rows), EagerParameters(checkpoint, tensors)
-    if shared and visitor.sees_again:
-        architecture.build(Eager(checkpoint, blocks, _Again(checkpoint, visitor), tensors, workers), parameters)
-    eager = Eager(checkpoint, blocks, visitor, tensors, workers, shared)
-    architecture.build(eager, parameters)
+    with workers(count):
+        if shared and visitor.sees_again:
+            architecture.build(Eager(checkpoint, blocks, _Again(checkpoint, visitor), tensors), parameters)
+        eager = Eager(checkpoint, blocks, visitor, tensors, shared)
+        architecture.build(eager, parameters)
     return eager.outputs
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from aerogel._util.checks import float32, instance, whole_number
 from aerogel.errors import DataError, ShapeError
 
 if TYPE_CHECKING:
-    from aerogel.calibrate.visitor import Seen
+    from aerogel.calibrate.visitor import Inputs
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,11 @@ class Statistics:
         return moments.statistics()
 
     @staticmethod
-    def over(inputs: Iterable[Seen], stream: int = 0) -> Statistics:
+    def over(inputs: Inputs, stream: int = 0) -> Statistics:
         """The statistics of one stream of inputs."""
         moments = Moments()
-        for seen in inputs:
-            moments.add(seen.x[stream], seen.weight)
+        for part in inputs.each(lambda seen: Moments.of(seen.x[stream], seen.weight)):
+            moments.join(part)
         return moments.statistics()
 
 
@@ -109,16 +108,28 @@ class Moments:
             weight = float32("weight", weight)
             if weight.shape != (len(x),) or not weight.min(initial=0) >= 0:
                 raise ShapeError(f"weight: expected one number for each of {len(x)} tokens, none of them negative")
-        largest = np.maximum(x.max(axis=0), -x.min(axis=0))
         rows = x if weight is None else x * np.sqrt(weight)[:, None]
-        gram = rows.T @ rows
+        part = Moments()
+        part._gram, part._largest = rows.T @ rows, np.maximum(x.max(axis=0), -x.min(axis=0))
+        part.tokens, part.weight = len(x), len(x) if weight is None else float(weight.sum(dtype=np.float64))
+        self.join(part)
+
+    @staticmethod
+    def of(x: np.ndarray, weight: np.ndarray | None = None) -> Moments:
+        """Those of one block."""
+        moments = Moments()
+        moments.add(x, weight)
+        return moments
+
+    def join(self, other: Moments) -> None:
+        """Adds what another has, of as many inputs; the other one is not used any more."""
         if self.tokens:
-            self._gram += gram
-            np.maximum(self._largest, largest, out=self._largest)
+            self._gram += other._gram
+            np.maximum(self._largest, other._largest, out=self._largest)
         else:
-            self._gram, self._largest = gram, largest
-        self.tokens += len(x)
-        self.weight += len(x) if weight is None else float(weight.sum(dtype=np.float64))
+            self._gram, self._largest = other._gram, other._largest
+        self.tokens += other.tokens
+        self.weight += other.weight
 
     @property
     def total(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from when it is first read until nobody refers to it any more. Everything else i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -53,12 +54,14 @@ def blocks_of(sequences: Sequence[np.ndarray], tokens: int | None = None) -> lis
 
 
 class Value:
-    """float32 [rows, width] for each stream, a row for every token or for every sequence.
+    """float32 [rows, width] for each stream, a row for every token or for every sequence. Blocks may be read by several
+    threads at a time, no block by two.
 
     Args:
         texts: the blocks.
-        make: (a block, what each of `inputs` has for it) -> what this has for it.
-        inputs: the values that it is made of.
+        make: (block's number, stream) -> what this has for it.
+        streams: how many streams there are.
+        differs: whether they are not one and the same.
         keep: whether it is kept.
         pooled: there is a row for every sequence, not for every token.
     """
@@ -66,48 +69,58 @@ class Value:
     def __init__(
         self,
         texts: Sequence[Block],
-        make: Callable[..., Streams],
-        inputs: Sequence[Value],
+        make: Callable[[int, int], np.ndarray],
+        streams: int,
+        differs: bool,
         keep: bool,
         pooled: bool = False,
     ) -> None:
-        self.pooled: bool = pooled or any(value.pooled for value in inputs)
+        self.pooled = pooled
         self.blocks = len(texts)
+        self.differs = differs
+        self._streams = streams
         self._texts = texts
-        self._make: Callable[..., Streams] | None = make
-        self._inputs = inputs
+        self._make: Callable[[int, int], np.ndarray] | None = make
         self._keep = keep
-        self._kept: dict[int, Streams] = {}
-        self._rows: Streams = []  # where it is kept: one large array a stream, which the system gets back once it is dropped
+        self._kept: dict[tuple[int, int], np.ndarray] = {}
+        self._whole: dict[int, np.ndarray] = {}  # one large array a stream, which the system gets back once it is dropped
+        self._lock = threading.Lock()
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of it is kept."""
+        return bool(self._kept)
+
+    def rows(self, i: int, stream: int) -> np.ndarray:
+        """Those of block i; not to be written to."""
+        if not self.differs:
+            stream = 0
+        found = self._kept.get((i, stream))
+        if found is not None:
+            return found
+        assert self._make is not None
+        made = self._make(i, stream)
+        return self._copied(i, stream, made) if self._keep else made
 
     def block(self, i: int) -> Streams:
-        """The rows of block i; not to be written to."""
-        if i in self._kept:
-            return self._kept[i]
-        assert self._make is not None
-        streams = self._make(self._texts[i], *(value.block(i) for value in self._inputs))
-        if not self._keep:
-            return streams
-        self._kept[i] = self._copied(i, streams)
-        if len(self._kept) == self.blocks:  # what it was made of is not needed any more
-            self._make, self._inputs = None, ()
-        return self._kept[i]
+        """The rows of block i of each stream, one and the same array while they do not differ."""
+        first = self.rows(i, 0)
+        return [first] + [self.rows(i, s) if self.differs else first for s in range(1, self._streams)]
 
-    def _copied(self, i: int, streams: Streams) -> Streams:
-        """In the large arrays; what was one array is one again."""
+    def _copied(self, i: int, stream: int, rows: np.ndarray) -> np.ndarray:
+        """In the large array."""
         lengths = [len(text.offsets) - 1 if self.pooled else len(text.tokens) for text in self._texts]
         first = sum(lengths[:i])
-        views: Streams = []
-        for stream, rows in enumerate(streams):
-            if stream and rows is streams[0]:
-                views.append(views[0])
-                continue
-            if stream == len(self._rows):
-                self._rows.append(np.empty((sum(lengths), rows.shape[1]), np.float32))
-            view = self._rows[stream][first : first + len(rows)]
-            view[:] = rows
-            views.append(view)
-        return views
+        with self._lock:
+            if stream not in self._whole:
+                self._whole[stream] = np.empty((sum(lengths), rows.shape[1]), np.float32)
+        view = self._whole[stream][first : first + len(rows)]
+        view[:] = rows
+        with self._lock:
+            self._kept[i, stream] = view
+            if len(self._kept) == self.blocks * (self._streams if self.differs else 1):
+                self._make = None  # and with it what it was made of
+        return view
 
     def whole(self) -> Streams:
         """All rows of each stream."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from aerogel._util.workers import side_by_side
 from aerogel.calibrate.values import Streams, Value
+
+Result = TypeVar("Result")
 
 #: A mean square that is smaller is no result: the row does not count.
 SMALLEST = 1e-20
@@ -38,11 +42,15 @@ class Seen:
         weight: float32 [rows], not negative: how much an error of each row's result counts, see `Inputs`; None: all alike.
         lacking: float32 [rows, N] if the result is added to a residual that differs between two streams: what the second
             one lacks of the first; or None.
+        made: what the dense model's linear makes of the first stream without its bias, float32 [rows, N]; whoever asks for
+            it returns the dense weights for that stream, which then has these results and is not computed again. None: it is
+            wider than x, or there is one stream only.
     """
 
     x: Streams
     weight: np.ndarray | None
     lacking: np.ndarray | None
+    made: Callable[[], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,28 @@ class Inputs:
     _x: Value
     _residual: Value | None = None
     _gain: float = 0.0
+    _dense: Value | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the streams are not one and the same."""
+        return self._x.differs
 
     def __iter__(self) -> Iterator[Seen]:
-        for i in range(self._x.blocks):
-            x, weight, lacking = self._x.block(i), None, None
-            if self._residual is not None:
-                residual = self._residual.block(i)
-                lacking = None if residual[0] is residual[-1] else residual[0] - residual[-1]
-                size = _mean_square(residual[0]) + np.float32(self._gain) * _mean_square(x[0])
-                weight = np.divide(1, size, out=np.zeros_like(size), where=size > SMALLEST)
-            yield Seen(x, weight, lacking)
+        return map(self._seen, range(self._x.blocks))
+
+    def each(self, function: Callable[[Seen], Result]) -> Iterator[Result]:
+        """What `function` makes of each block, several at a time where there are `workers`."""
+        return side_by_side(lambda i: function(self._seen(i)), range(self._x.blocks))
+
+    def _seen(self, i: int) -> Seen:
+        x, weight, lacking, dense = self._x.block(i), None, None, self._dense
+        if self._residual is not None:
+            residual = self._residual.block(i)
+            lacking = None if residual[0] is residual[-1] else residual[0] - residual[-1]
+            size = _mean_square(residual[0]) + np.float32(self._gain) * _mean_square(x[0])
+            weight = np.divide(1, size, out=np.zeros_like(size), where=size > SMALLEST)
+        return Seen(x, weight, lacking, None if dense is None else lambda: dense.rows(i, 0))
 
 
 def _mean_square(x: np.ndarray) -> np.ndarray:

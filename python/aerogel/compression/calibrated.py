@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aerogel.architectures import Architecture, Fold, Role
-from aerogel.calibrate import Inputs, Moments, Stack, Statistics, Visitor, walk
+from aerogel.calibrate import Inputs, Moments, Seen, Stack, Statistics, Visitor, walk
 from aerogel.calibrate.moves import moves_of
 from aerogel.checkpoint import Checkpoint, Weight
 from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
@@ -203,36 +203,48 @@ class _Sums:
         weight: float32 [N, K], the dense model's, W.
         moments: of the compressed inputs p.
         terms: sums over tokens, by name. Once p and the dense model's x have differed "x" and what a target needs of x p^T:
-            that itself, "cross", or where it is larger by far than the linear's results "made", W x p^T.
+            that itself, "cross", or where the linear's results are no wider than x "made", (W x + e) p^T, which needs no
+            product more than the dense model does. "lacking cross" is e p^T where it is not in there, e what is lacking.
     """
 
     def __init__(self, weights: Sequence[np.ndarray]) -> None:
         self.weight = np.concatenate(weights)
-        self._narrow = 2 * self.weight.shape[0] < self.weight.shape[1]
+        self._narrow = self.weight.shape[0] <= self.weight.shape[1]
         self.moments = Moments()
         self.terms: dict[str, np.ndarray] = {}
 
     def add(self, inputs: Inputs) -> None:
         """Adds what a linear reads."""
-        for seen in inputs:
-            x, p, weight = seen.x[0], seen.x[-1], seen.weight
-            weighted = p if weight is None else p * weight[:, None]
-            differs = "x" in self.terms
-            cross = "made" if self._narrow else "cross"
-            if x is not p and not differs and self.moments.tokens:  # so far they were the same
-                self.terms[cross] = self.weight @ self.moments.total if self._narrow else self.moments.total
+        differs = "x" in self.terms
+        if inputs.differs and not differs:
+            differs = True
+            if self.moments.tokens:  # so far they were the same
+                total = self.moments.total
+                self.terms["made" if self._narrow else "cross"] = self.weight @ total if self._narrow else total
                 self.terms["x"] = self.terms["p"]
-            if x is not p or differs:
-                self._add(cross, (x @ self.weight.T if self._narrow else x).T @ weighted)
-                self._add("x", _sum(x, weight))
-            self.moments.add(p, weight)
-            self._add("p", weighted.sum(axis=0, dtype=np.float64))
-            if seen.lacking is not None:
-                self._add("lacking cross", seen.lacking.T @ weighted)
-                self._add("lacking", _sum(seen.lacking, weight))
+        for moments, terms in inputs.each(lambda seen: self._of(seen, differs)):
+            self.moments.join(moments)
+            for name, term in terms.items():
+                self.terms[name] = self.terms[name] + term if name in self.terms else term
 
-    def _add(self, name: str, term: np.ndarray) -> None:
-        self.terms[name] = self.terms[name] + term if name in self.terms else term
+    def _of(self, seen: Seen, differs: bool) -> tuple[Moments, dict[str, np.ndarray]]:
+        """The terms of one block."""
+        x, p, weight, lacking = seen.x[0], seen.x[-1], seen.weight, seen.lacking
+        weighted = p if weight is None else p * weight[:, None]
+        terms = {"p": weighted.sum(axis=0, dtype=np.float64)}
+        if lacking is not None:
+            terms["lacking"] = _sum(lacking, weight)
+        if differs:
+            terms["x"] = _sum(x, weight)
+        if differs and self._narrow:
+            made = x @ self.weight.T if seen.made is None else seen.made()
+            terms["made"] = (made if lacking is None else made + lacking).T @ weighted
+        else:
+            if differs:
+                terms["cross"] = x.T @ weighted
+            if lacking is not None:
+                terms["lacking cross"] = lacking.T @ weighted
+        return Moments.of(p, weight), terms
 
     @property
     def means(self) -> dict[str, np.ndarray]:
@@ -254,25 +266,29 @@ class _Seen:
         means = sums.means
         self.statistics = sums.moments.statistics()
         self.centred = centred
-        self.differs = len(means) > 1
-        self.cross = means.get("cross", self.statistics.gram)
+        self.differs = "x" in means or "lacking" in means
         self._p_mean, self._e_mean = means["p"], means.get("lacking")
         self._x_mean = means.get("x", self._p_mean)
-        self._lacking = means.get("lacking cross")  # [N, K]
+        made, lacking = means.get("made"), means.get("lacking cross")  # [N, K]
         if centred:
             gram = self.statistics.gram - np.outer(self._p_mean, self._p_mean)
             np.fill_diagonal(gram, np.maximum(gram.diagonal(), 0))  # rounding
             self.statistics = Statistics(self.statistics.tokens, gram, self.statistics.largest)
-            self.cross = self.cross - np.outer(self._x_mean, self._p_mean)
-            if self._lacking is not None and self._e_mean is not None:
-                self._lacking = self._lacking - np.outer(self._e_mean, self._p_mean)
-        made = means.get("made")
         if made is not None:
-            if centred:
-                made -= np.outer(sums.weight @ self._x_mean, self._p_mean)
             self.cross = self.statistics.gram
-            made -= sums.weight @ self.cross
-            self._lacking = made if self._lacking is None else made + self._lacking
+            self._lacking: np.ndarray | None = made if lacking is None else made + lacking
+            if centred:
+                self._lacking -= np.outer(self._plus_lacking(sums.weight @ self._x_mean), self._p_mean)
+            self._lacking -= sums.weight @ self.cross
+            return
+        self.cross, self._lacking = means.get("cross", self.statistics.gram), lacking
+        if centred and "cross" in means:
+            self.cross = self.cross - np.outer(self._x_mean, self._p_mean)
+        if centred and lacking is not None and self._e_mean is not None:
+            self._lacking = lacking - np.outer(self._e_mean, self._p_mean)
+
+    def _plus_lacking(self, means: np.ndarray) -> np.ndarray:
+        return means if self._e_mean is None else means + self._e_mean
 
     def lacking(self, begin: int, end: int) -> np.ndarray | None:
         """float32 [end - begin, K]: mean e p^T of some outputs, e what the residual lacks; None: nothing."""
@@ -281,7 +297,7 @@ class _Seen:
     def bias_change(self, dense: Sequence[np.ndarray], used: Sequence[np.ndarray]) -> np.ndarray:
         """float32 [N]: W mean(x) + mean(e) - V mean(p)."""
         change = np.concatenate([w @ self._x_mean - v @ self._p_mean for w, v in zip(dense, used, strict=True)])
-        return change if self._e_mean is None else change + self._e_mean
+        return self._plus_lacking(change)
 
 
 def _sum(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
