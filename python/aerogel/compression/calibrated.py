@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from aerogel._util.workers import side_by_side, workers
 from aerogel.architectures import Architecture, Fold, Role
 from aerogel.calibrate import Inputs, Moments, Seen, Stack, Statistics, Visitor, walk
 from aerogel.calibrate.moves import moves_of
@@ -16,6 +17,7 @@ from aerogel.compression.fold import divided_inputs, divided_rows, scale_of
 from aerogel.compression.limit import limit_of
 from aerogel.compression.matrix import Choice, compress_matrix, error_of
 from aerogel.prune import corrected_target
+from aerogel.prune.products import product
 
 #: How strongly heads are pulled towards the dense model's: they see a row a text, where layers see one a token.
 HEAD_DAMPING = 0.3
@@ -73,9 +75,10 @@ def compress_calibrated(
     vectors = {tensor.name for tensor in architecture.tensors() if tensor.role is Role.KEPT}
     weighing = {name for name, choice in choices.items() if choice.pattern is not None and choice.method in WEIGHING}
     weigh = not architecture.generates if weigh is None else weigh
-    moves = moves_of(architecture, checkpoint, sequences, weighing, seed) if weigh and weighing else {}
-    visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done, moves)
-    walk(architecture, checkpoint, sequences, visitor, threads)
+    with workers(threads):
+        moves = moves_of(architecture, checkpoint, sequences, weighing, seed) if weigh and weighing else {}
+        visitor = _Compressing(checkpoint, choices, vectors, correct, folds, alpha or 0.0, static, done, moves)
+        walk(architecture, checkpoint, sequences, visitor, threads)
     return visitor.found
 
 
@@ -122,22 +125,23 @@ class _Compressing(Visitor):
         statistics = seen.statistics if seen else sums.moments.statistics() if fold else None
         targets = dense
         if seen is not None and seen.differs:
-            ends = np.cumsum(stack.outputs)
-            targets = [
-                self._target(name, weight, seen, end)
-                for name, weight, end in zip(stack.names, dense, ends, strict=True)
-            ]
+            targets = self._targets(stack, dense, seen)
         s = None
         if fold is not None and statistics is not None:
             s = self._fold(fold, targets, statistics)
             statistics = divided_inputs(statistics, s)
             targets = [target * s for target in targets]
         used = []
-        for name, weight, target in zip(stack.names, dense, targets, strict=True):
+
+        def compressed(part: tuple[str, np.ndarray]) -> Weight:
+            name, target = part
             known = statistics if name in fitted else None
             if known is not None and name in self._moves:
                 known = dataclasses.replace(known, moves=self._moves[name])
-            stored = compress_matrix(target, self._choices[name], known)
+            return compress_matrix(target, self._choices[name], known)
+
+        made = side_by_side(compressed, zip(stack.names, targets, strict=True))
+        for name, weight, target, stored in zip(stack.names, dense, targets, made, strict=True):
             kept = stored.dense()
             used.append(kept if s is None else kept / s)
             if name not in self.found.matrices:  # a head may be tied to the embeddings, or used twice
@@ -162,11 +166,14 @@ class _Compressing(Visitor):
     def _dense(self, stack: Stack) -> list[np.ndarray]:
         return [self._checkpoint.weight(name).dense() for name in stack.names]
 
-    def _target(self, name: str, weight: np.ndarray, seen: _Seen, end: int) -> np.ndarray:
-        lacking = seen.lacking(end - len(weight), end)
-        if self._choices[name].refit:
-            return corrected_target(weight, seen.statistics.gram, seen.cross, lacking, HEAD_DAMPING, keep_zeros=False)
-        return corrected_target(weight, seen.statistics.gram, seen.cross, lacking)
+    def _targets(self, stack: Stack, dense: Sequence[np.ndarray], seen: _Seen) -> Sequence[np.ndarray]:
+        """One for each part; all parts together, which share what is solved for."""
+        weight, gram = np.concatenate(dense), seen.statistics.gram
+        if all(self._choices[name].refit for name in stack.names):
+            target = corrected_target(weight, gram, seen.cross, seen.lacking, HEAD_DAMPING, keep_zeros=False)
+        else:
+            target = corrected_target(weight, gram, seen.cross, seen.lacking)
+        return np.split(target, np.cumsum(stack.outputs)[:-1])
 
     def _has_bias(self, stack: Stack) -> bool:
         return all(_bias_of(name) in self._vectors for name in stack.names)
@@ -259,8 +266,11 @@ class _Seen:
         statistics: of the compressed inputs p.
         differs: whether p is not the dense model's input x, or something is lacking besides.
         cross: float32 [K, K], mean x p^T; the gram matrix where that is not known, and `lacking` has what is missing then.
+        lacking: float32 [N, K], mean e p^T, e what the residual lacks; None: nothing.
         centred: whether the means are taken off.
     """
+
+    lacking: np.ndarray | None
 
     def __init__(self, sums: _Sums, centred: bool) -> None:
         means = sums.means
@@ -276,23 +286,19 @@ class _Seen:
             self.statistics = Statistics(self.statistics.tokens, gram, self.statistics.largest)
         if made is not None:
             self.cross = self.statistics.gram
-            self._lacking: np.ndarray | None = made if lacking is None else made + lacking
+            made = made if lacking is None else made + lacking
             if centred:
-                self._lacking -= np.outer(self._plus_lacking(sums.weight @ self._x_mean), self._p_mean)
-            self._lacking -= sums.weight @ self.cross
+                made -= np.outer(self._plus_lacking(sums.weight @ self._x_mean), self._p_mean)
+            self.lacking = made - product(sums.weight, self.cross)
             return
-        self.cross, self._lacking = means.get("cross", self.statistics.gram), lacking
+        self.cross, self.lacking = means.get("cross", self.statistics.gram), lacking
         if centred and "cross" in means:
             self.cross = self.cross - np.outer(self._x_mean, self._p_mean)
         if centred and lacking is not None and self._e_mean is not None:
-            self._lacking = lacking - np.outer(self._e_mean, self._p_mean)
+            self.lacking = lacking - np.outer(self._e_mean, self._p_mean)
 
     def _plus_lacking(self, means: np.ndarray) -> np.ndarray:
         return means if self._e_mean is None else means + self._e_mean
-
-    def lacking(self, begin: int, end: int) -> np.ndarray | None:
-        """float32 [end - begin, K]: mean e p^T of some outputs, e what the residual lacks; None: nothing."""
-        return None if self._lacking is None else self._lacking[begin:end]
 
     def bias_change(self, dense: Sequence[np.ndarray], used: Sequence[np.ndarray]) -> np.ndarray:
         """float32 [N]: W mean(x) + mean(e) - V mean(p)."""
@@ -312,6 +318,6 @@ def _bias_of(weight: str) -> str:
 def output_error_of(target: np.ndarray, stored: np.ndarray, statistics: Statistics) -> float:
     """|x target - x stored| / |x target| over the calibration texts."""
     lost = target - stored
-    whole = float(np.einsum("nk,nk->", target @ statistics.gram, target, dtype=np.float64))
-    gone = float(np.einsum("nk,nk->", lost @ statistics.gram, lost, dtype=np.float64))
+    whole = float(np.einsum("nk,nk->", product(target, statistics.gram), target, dtype=np.float64))
+    gone = float(np.einsum("nk,nk->", product(lost, statistics.gram), lost, dtype=np.float64))
     return float(np.sqrt(max(gone, 0.0) / whole)) if whole > 0 else 0.0

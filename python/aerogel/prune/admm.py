@@ -19,15 +19,19 @@ solved for again on the mask alone (`refit`). What one step costs is one product
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from aerogel._util.checks import whole_number
+from aerogel._util.workers import side_by_side
 from aerogel.calibrate.statistics import Statistics
 from aerogel.errors import RecipeError, ShapeError
 from aerogel.prune.contract import Pruned, checked_inputs, checked_pattern
 from aerogel.prune.inverse import inverse
 from aerogel.prune.obs import check_damping
 from aerogel.prune.pattern import Pattern
+from aerogel.prune.products import product
 from aerogel.prune.refit import refit, refit_rows
 from aerogel.prune.sweep import damped
 
@@ -36,6 +40,8 @@ PENALTIES = tuple(0.1 * 2**i for i in range(6))
 STEPS = 5
 #: The part of the identity in how errors of rows count: gradients of a few thousand tokens are an estimate.
 SHRINK = 0.1
+#: Inverses for all penalties are made side by side if they are not larger together.
+MOST_BYTES = 1 << 28
 
 
 def admm(
@@ -103,11 +109,8 @@ def _search(
     shifted = target.copy()  # W + U
     locked = zero.any()
     last = None
-    for penalty in map(np.float32, PENALTIES):
-        part = h.copy()
-        part.flat[:: len(h) + 1] += penalty
-        part = inverse(part)
-        part *= penalty
+    moved, score = np.empty_like(target), np.empty_like(target)
+    for penalty, part in zip(map(np.float32, PENALTIES), _parts(h), strict=True):
         if last is not None:  # U is in units of the penalty
             shifted -= target
             shifted *= last / penalty
@@ -115,14 +118,30 @@ def _search(
         last = penalty
         for _ in range(steps):
             inside -= shifted
-            shifted += inside @ part  # V + U
-            score = np.abs(shifted)
+            shifted += product(inside, part, moved)  # V + U
+            np.abs(shifted, out=score)
             if locked:
                 score[zero] = 0
             mask = pattern.keep(score)
             if locked:
                 mask &= ~zero
-            inside = np.where(mask, shifted, np.float32(0))
-            shifted[mask] = 0
+            np.multiply(shifted, mask, out=inside)
+            shifted -= inside
             shifted += target
     return mask, inside
+
+
+def _parts(h: np.ndarray) -> Iterator[np.ndarray]:
+    """rho (H + rho I)^-1 for each penalty."""
+
+    def part(penalty: np.float32) -> np.ndarray:
+        found = h.copy()
+        found.flat[:: len(h) + 1] += penalty
+        found = inverse(found)
+        found *= penalty
+        return found
+
+    penalties = [np.float32(penalty) for penalty in PENALTIES]
+    if h.nbytes * len(penalties) > MOST_BYTES:
+        return map(part, penalties)
+    return iter(list(side_by_side(part, penalties)))

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aerogel.prune.products import product as product_of
+
 #: Rows whose gradient is this small beside their first are done.
 TOLERANCE = 1e-4
 
@@ -31,7 +33,8 @@ def refit(
     """
     inverse = (1 / h.diagonal()).astype(np.float32)
     value = np.where(mask, weight if start is None else start, np.float32(0))
-    residual = np.where(mask, (weight - value) @ h, np.float32(0))
+    residual = product_of(weight - value, h)
+    residual *= mask
     direction = residual * inverse
     inner = np.einsum("nk,nk->n", residual, direction)
     enough = inner * np.float32(TOLERANCE) ** 2
@@ -39,13 +42,13 @@ def refit(
         active = (inner > enough).astype(np.float32)
         if not active.any():
             break
-        product = direction @ h
+        product = product_of(direction, h)
         curve = np.einsum("nk,nk->n", direction, product)
         length = np.divide(inner, curve, out=np.zeros_like(inner), where=curve > 0) * active
         value += length[:, None] * direction
         product *= length[:, None]
+        product *= mask
         residual -= product
-        residual[~mask] = 0
         scaled = residual * inverse
         new = np.einsum("nk,nk->n", residual, scaled)
         direction *= np.divide(new, inner, out=np.zeros_like(inner), where=inner > 0)[:, None]
@@ -72,21 +75,22 @@ def refit_rows(
     """
     inverse = (1 / np.outer(moves.diagonal(), h.diagonal())).astype(np.float32)
     value: np.ndarray = start.copy()
-    residual = np.where(mask, moves @ ((weight - value) @ h), np.float32(0))
+    residual = product_of(moves, product_of(weight - value, h))
+    residual *= mask
     direction = residual * inverse
     inner = first = float(np.vdot(residual, direction))
     for _ in range(steps):
         if not inner > first * TOLERANCE**2:
             break
-        product = moves @ (direction @ h)
+        product = product_of(moves, product_of(direction, h))
         curve = float(np.vdot(direction, product))
         if not curve > 0:
             break
         length = np.float32(inner / curve)
         value += length * direction
         product *= length
+        product *= mask
         residual -= product
-        residual[~mask] = 0
         scaled = residual * inverse
         new = float(np.vdot(residual, scaled))
         direction *= np.float32(new / inner)

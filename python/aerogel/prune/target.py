@@ -16,8 +16,9 @@ import numpy as np
 from aerogel._util.checks import float32 as as_float32
 from aerogel.errors import DataError, ShapeError
 from aerogel.prune.contract import checked_weight
-from aerogel.prune.inverse import inverse
+from aerogel.prune.inverse import divided
 from aerogel.prune.obs import check_damping
+from aerogel.prune.products import product
 from aerogel.prune.sweep import damped
 
 
@@ -60,10 +61,12 @@ def corrected_target(
     gram, cross, lacking = arrays["gram"], arrays["cross"], arrays.get("lacking")
     h = damped(gram, damping)
     # as a change of W, which is 0 if nothing has changed: W C + E - W G = (T - W) (G + lambda I)
-    change = weight.astype(np.float64) @ (cross.astype(np.float64) - gram)
+    change = np.zeros((n, k))
+    if cross is not gram:
+        product(weight.astype(np.float64), cross.astype(np.float64) - gram, change)
     if lacking is not None:
         change += lacking
-    target: np.ndarray = weight + change @ inverse(h)
+    target: np.ndarray = weight + divided(change, h)
     if keep_zeros:
         target[weight == 0] = 0
     return target.astype(np.float32)
