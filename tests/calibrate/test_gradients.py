@@ -79,7 +79,7 @@ def test_gradients_of_a_model(folder, request):
     def see(names, x, g):
         found[names] = x, g
 
-    show_gradients(architecture.build, [BLOCK], EagerParameters(checkpoint, tensors), 3, see)
+    show_gradients(architecture.build, BLOCK, EagerParameters(checkpoint, tensors), [3], see)
     assert set(found) == {names for names in architecture.stacks() if tensors[names[0]].role is Role.LINEAR}
     names = architecture.stacks()[0]
     x, g = found[names]
@@ -97,7 +97,7 @@ def test_gradients_of_a_model(folder, request):
     for step in map(np.float32, (2e-3, 0, -2e-3)):
         program = Moved(BLOCK, Changed(checkpoint, tensors))
         architecture.build(program, Changed(checkpoint, tensors))
-        rng = np.random.default_rng(3)
+        rng = np.random.default_rng([3])
         if program._vocabulary is None:  # r times the embeddings
             value = program._outputs["embedding"].value
             gains.append((value * rng.standard_normal(value.shape, np.float32)).sum(dtype=np.float64))
@@ -151,6 +151,6 @@ def test_squares_are_those_of_each_weight(llama_folder):
         for name, part in zip(names, parts, strict=True):
             total[name] = sum(np.square(np.outer(one, row)) for one, row in zip(part, x, strict=True))
 
-    show_gradients(architecture.build, blocks_of(rows, 512), EagerParameters(checkpoint, tensors), 5, see)
+    show_gradients(architecture.build, *blocks_of(rows, 512), EagerParameters(checkpoint, tensors), (5, 0), see)
     for name in wanted:
         np.testing.assert_allclose(found[name], total[name] / 27, rtol=1e-3, atol=1e-12)

@@ -1,9 +1,9 @@
 """Independent pieces of NumPy work side by side, a thread each.
 
-BLAS libraries can share one product among threads, but in the products of calibration, many and not large, they wait for each
-other: on two cores OpenBLAS takes half as much CPU time again with two threads as with one. So every worker multiplies alone,
-and BLAS is told so by threadpoolctl while workers are there (NumPy itself cannot). Then sums do not depend on the number of
-threads either: pieces are cut the same on any number, and come back in their order.
+BLAS libraries can share one product among threads, but in the products of calibration, many and not large, threads wait for
+each other: on two cores OpenBLAS takes half as much CPU time again with two threads as with one. So every worker multiplies
+alone, and BLAS is told so by threadpoolctl while workers are there (NumPy itself cannot). Then sums do not depend on the number
+of threads either: pieces are cut the same on any number, and come back in their order.
 
 Where BLAS takes no orders (Apple's Accelerate), everything works, with as many threads as that likes.
 """
@@ -43,7 +43,7 @@ _limits: threadpool_limits | None = None
 
 @contextmanager
 def workers(threads: int) -> Iterator[None]:
-    """Has so many threads for `side_by_side`, and BLAS on one thread in the whole process. Inside another one: does nothing."""
+    """So many threads for `side_by_side`, and BLAS on one thread in the whole process. Inside another one: does nothing."""
     if _team.get() is not None:
         yield
         return

@@ -178,7 +178,7 @@ class Eager:
         return linear.value
 
     def _dense(self, stack: Stack, x: Value) -> Value | None:
-        """What the dense model's linear makes of the first stream, without its bias; None: larger than what it is made of."""
+        """What the dense model's linear makes of the first stream, without its bias; None: wider than what it is made of."""
         if self._visitor.streams == 1 or sum(stack.outputs) > self._tensors[stack.names[0]].shape[1]:
             return None
         weights = [self._checkpoint.weight(name).dense() for name in stack.names]
@@ -274,9 +274,7 @@ class Eager:
         position_queries: np.ndarray | None = None,
     ) -> Value | None:
         def write(p: Program, v: int) -> int:
-            return p.disentangled_attention(
-                name, v, heads, head_dim, scale, rows, position_keys, position_queries
-            )
+            return p.disentangled_attention(name, v, heads, head_dim, scale, rows, position_keys, position_queries)
 
         return self._op(x, write, keep=True)
 

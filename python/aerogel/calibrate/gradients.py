@@ -12,7 +12,7 @@ Martens and Grosse, arXiv 1503.05671).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -340,14 +340,12 @@ class Moved:
 
 def show_gradients(
     build: Callable[[Moved, EagerParameters], object],
-    blocks: Iterable[Block],
+    block: Block,
     weights: EagerParameters,
-    seed: int,
+    seed: Sequence[int],
     see: See,
 ) -> None:
-    """Runs blocks of texts through a dense model, forward and back."""
-    rng = np.random.default_rng(seed)
-    for block in blocks:
-        program = Moved(block, weights)
-        build(program, weights)
-        program._back(rng, see)
+    """Runs a block of texts through a dense model, forward and back."""
+    program = Moved(block, weights)
+    build(program, weights)
+    program._back(np.random.default_rng(seed), see)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aerogel._util.workers import side_by_side
 from aerogel.calibrate.eager import EagerParameters
 from aerogel.calibrate.gradients import show_gradients
 from aerogel.calibrate.texts import token_sequences
-from aerogel.calibrate.values import blocks_of
+from aerogel.calibrate.values import Block, blocks_of
 
 if TYPE_CHECKING:
     from aerogel.architectures import Architecture
@@ -92,16 +93,28 @@ def _means(
 ) -> dict[str, np.ndarray]:
     """The mean over `taken` tokens of the term of each wanted matrix's inputs and of the gradients of its results."""
     tensors = {tensor.name: tensor for tensor in architecture.tensors()}
+    weights = EagerParameters(checkpoint, tensors)
+
+    def of_block(numbered: tuple[int, Block]) -> list[tuple[str, np.ndarray]]:
+        terms: list[tuple[str, np.ndarray]] = []
+
+        def see(names: tuple[str, ...], x: np.ndarray, g: np.ndarray) -> None:
+            ends = np.cumsum([tensors[name].shape[0] for name in names])[:-1]
+            for name, part in zip(names, np.split(g, ends, axis=1), strict=True):
+                if name in wanted:
+                    terms.append((name, term(x, part)))
+
+        number, block = numbered
+        show_gradients(architecture.build, block, weights, (seed, number), see)
+        return terms
+
     found: dict[str, np.ndarray] = {}
-
-    def see(names: tuple[str, ...], x: np.ndarray, g: np.ndarray) -> None:
-        ends = np.cumsum([tensors[name].shape[0] for name in names])[:-1]
-        for name, part in zip(names, np.split(g, ends, axis=1), strict=True):
-            if name in wanted:
-                sum_ = term(x, part)
-                found[name] = found[name] + sum_ if name in found else sum_
-
-    show_gradients(architecture.build, blocks_of(chosen, BLOCK), EagerParameters(checkpoint, tensors), seed, see)
+    for terms in side_by_side(of_block, enumerate(blocks_of(chosen, BLOCK))):
+        for name, term_ in terms:
+            if name in found:
+                found[name] += term_
+            else:
+                found[name] = term_
     for sum_ in found.values():
         sum_ /= np.float32(taken)
     return found

@@ -123,7 +123,7 @@ class _Compressing(Visitor):
             sums.add(inputs)
         seen = _Seen(sums, self._has_bias(stack)) if fitted else None
         statistics = seen.statistics if seen else sums.moments.statistics() if fold else None
-        targets = dense
+        targets: Sequence[np.ndarray] = dense
         if seen is not None and seen.differs:
             targets = self._targets(stack, dense, seen)
         s = None

@@ -36,7 +36,7 @@ class MethodEntry:
     Attributes:
         function: (weight [N,K], what it needs, pattern) -> Pruned. Pure: its input is not changed, and the same input
             gives the same bytes. Those that solve for weights multiply with NumPy's BLAS, whose last bits depend on the CPU
-            and on its number of threads: there the same bytes need the same of both.
+            and, outside of `workers`, on its number of threads: there the same bytes need the same of both.
         score: (weight, what it needs) -> float32 [N,K] that is not negative, if one score of the dense weights decides;
             then thresholds over a whole model have a meaning. None where scores change while weights are removed.
         needs: one of NEEDS.
