@@ -240,3 +240,42 @@ def test_wide_values_are_not_held(bert_folder, monkeypatch):
         made.clear()
         walk(architecture, checkpoint, ids, Reading(checkpoint))
         assert made and (len({id(array) for array in made}) < len(made) / 2) == held
+
+
+class Summing(Seeing):
+    """Reads blocks as many at a time as there are workers, and what the dense model's linears make of them."""
+
+    def visit(self, stack, inputs):
+        def look(seen):
+            return seen.x[-1].sum(axis=0), None if seen.made is None else seen.made().sum(axis=0)
+
+        self.lacking.append([part for found in inputs.each(look) for part in found if part is not None])
+        return super().visit(stack, inputs)
+
+
+@pytest.mark.parametrize("folder", ["bert_folder", "llama_folder"])
+def test_several_threads_and_sparse_products(folder, request, monkeypatch):
+    monkeypatch.setattr("aerogel.calibrate.values.TOKENS", 8)
+    monkeypatch.setattr("aerogel.calibrate.eager.SMALLEST", 0)
+    checkpoint = open_checkpoint(request.getfixturevalue(folder))
+    architecture = architecture_of(checkpoint)
+    ids = batch(architecture, (7, 1, 5, 8, 3, 2))
+
+    def sparse(name, weight):
+        return np.where(np.abs(weight) >= np.quantile(np.abs(weight), 0.8), weight, np.float32(0))
+
+    found = []
+    for threads in (1, 3):
+        visitor = Summing(checkpoint, 2, sparse)
+        outputs = walk(architecture, checkpoint, ids, visitor, threads)
+        found.append([part for of in visitor.lacking[::2] for part in of] + [x for _, pair in visitor.seen for x in pair])
+        made = [len(of) > 5 for of in visitor.lacking[::2]]
+        assert any(made) and not all(made)  # of those that are no wider than what they read
+    assert all(np.array_equal(a, b) for a, b in zip(*found))
+    dense, pruned = outputs["hidden"].whole()
+    assert np.array_equal(dense, walk(architecture, checkpoint, ids, Seeing(checkpoint))["hidden"].whole()[0])
+    monkeypatch.setattr("aerogel.calibrate.eager.DENSEST", -1)
+    plain = walk(architecture, checkpoint, ids, Seeing(checkpoint, 2, sparse))["hidden"].whole()
+    np.testing.assert_array_equal(dense, plain[0])
+    assert not np.array_equal(pruned, plain[1])  # another kernel
+    np.testing.assert_allclose(pruned, plain[1], rtol=1e-3, atol=1e-4)
