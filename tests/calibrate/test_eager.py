@@ -268,7 +268,9 @@ def test_several_threads_and_sparse_products(folder, request, monkeypatch):
     for threads in (1, 3):
         visitor = Summing(checkpoint, 2, sparse)
         outputs = walk(architecture, checkpoint, ids, visitor, threads)
-        found.append([part for of in visitor.lacking[::2] for part in of] + [x for _, pair in visitor.seen for x in pair])
+        found.append(
+            [part for of in visitor.lacking[::2] for part in of] + [x for _, pair in visitor.seen for x in pair]
+        )
         made = [len(of) > 5 for of in visitor.lacking[::2]]
         assert any(made) and not all(made)  # of those that are no wider than what they read
     assert all(np.array_equal(a, b) for a, b in zip(*found))

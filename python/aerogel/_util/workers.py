@@ -2,8 +2,8 @@
 
 BLAS libraries can share one product among threads, but in the products of calibration, many and not large, threads wait for
 each other: on two cores OpenBLAS takes half as much CPU time again with two threads as with one. So every worker multiplies
-alone, and BLAS is told so by threadpoolctl while workers are there (NumPy itself cannot). Then sums do not depend on how many
-there are either: pieces are cut the same on any number, and come back in their order.
+alone, and BLAS is told so by threadpoolctl while workers are there (NumPy itself cannot). Then sums do not depend on how
+many there are either: pieces are cut the same on any number, and come back in their order.
 
 Where BLAS takes no orders (Apple's Accelerate), everything works, with as many threads as that likes.
 """
