@@ -74,7 +74,7 @@ def refit_rows(
         float32 [N,K], 0 outside the mask.
     """
     inverse = (1 / np.outer(moves.diagonal(), h.diagonal())).astype(np.float32)
-    value: np.ndarray = start.copy()
+    value: np.ndarray = np.where(mask, start, np.float32(0))
     residual = product_of(moves, product_of(weight - value, h))
     residual *= mask
     direction = residual * inverse
