@@ -229,6 +229,8 @@ async def bad_headers(port: int) -> str:
                 connection.writer.write(b"GET /health HTTP/1.1\r\nX: " + b"x" * 300_000)
             else:
                 for byte in b"GET /health HTTP/1.1":
+                    if connection.reader.at_eof():
+                        break
                     connection.writer.write(bytes([byte]))
                     await asyncio.sleep(0.7)  # 14 seconds for the first line
             found = await connection.reader.read(100)

@@ -107,6 +107,11 @@ class Page:
         elif method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
             self.complaints.append(f"{said['entry']['text']} {said['entry'].get('url')}")
 
+    def go(self, address):
+        """Opens an address, and waits until its page is there."""
+        self.call("Page.navigate", url=address)
+        self.until(f"location.href.startsWith({json.dumps(address)}) && document.readyState === 'complete'")
+
     def value(self, script):
         """What a script gives; it may be a promise."""
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)

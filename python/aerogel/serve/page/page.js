@@ -211,13 +211,14 @@ async function measure() {
   curve($("speed"), speeds.length ? speeds : [0]);
   curve($("queue"), past.slice(-60).map((one) => one.te_queue_size || 0));
   const mean = (name) => (now[name + "_count"] ? now[name + "_sum"] / now[name + "_count"] : 0);
+  const time = (seconds) => (seconds < 1 ? (1e3 * seconds).toFixed(1) + " ms" : seconds.toFixed(2) + " s");
   const rows = [
     ["Requests answered", now.te_request_success || 0],
     ["Requests not answered", now.te_request_failure || 0],
-    ["Mean time of a request", (1e3 * mean("te_request_duration")).toFixed(1) + " ms"],
-    ["Of that, waiting", (1e3 * mean("te_request_queue_duration")).toFixed(1) + " ms"],
+    ["Mean time of a request", time(mean("te_request_duration"))],
+    ["Of that, waiting", time(mean("te_request_queue_duration"))],
     ["Tokens a step", mean("te_batch_next_tokens").toFixed(1)],
-    ["Time of a step", (1e3 * mean("aerogel_step_seconds")).toFixed(2) + " ms"],
+    ["Time of a step", time(mean("aerogel_step_seconds"))],
     ["Tokens a second now", (speeds.at(-1) || 0).toFixed(0)],
     ["Weights in memory", ((now.aerogel_model_bytes || 0) / 1e6).toFixed(1) + " MB"],
     ["Keys and values", ((now.aerogel_kv_bytes || 0) / 1e6).toFixed(1) + " MB"],
