@@ -67,7 +67,7 @@ def test_all_of_it(page, address):
     page.value("document.querySelector('[data-tab=metrics]').click()")
     answered = "Number(document.querySelector('#figures dd')?.textContent)"
     assert page.until(answered) >= 3
-    page.value("document.querySelector('#search-form').requestSubmit()")
+    page.value("ask('/embed', {inputs: 'a', model: 'embedder'}).then((answer) => answer.status)")
     page.until("document.querySelectorAll('#speed polyline').length && past.length >= 2")
 
     # Explain: the shares are a whole.
