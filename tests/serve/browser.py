@@ -42,7 +42,12 @@ class Page:
         self._from, back = _high(os.pipe())
         flags = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run"]
         # What the browser itself would ask the network for.
-        flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"]
+        flags += [
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-extensions",
+        ]
         flags += [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "--disable-dev-shm-usage"]
         # The protocol is spoken on 3 and 4, whatever numbers the pipes have here.
         script = f'exec "$@" 3<&{to} 4>&{back}'

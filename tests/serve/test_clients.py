@@ -106,7 +106,9 @@ def test_haystack(address, loaded):
     expected = loaded["embedder"].encode(TEXTS, normalize=True)
     found = OpenAITextEmbedder(model="embedder", **common).run(TEXTS[0])["embedding"]
     np.testing.assert_allclose(found, expected[0], atol=1e-6)
-    documents = OpenAIDocumentEmbedder(model="embedder", progress_bar=False, **common).run([Document(content=t) for t in TEXTS])
+    documents = OpenAIDocumentEmbedder(model="embedder", progress_bar=False, **common).run(
+        [Document(content=t) for t in TEXTS]
+    )
     np.testing.assert_allclose([one.embedding for one in documents["documents"]], expected, atol=1e-6)
     options = {"max_completion_tokens": 6, "temperature": 0}
     chat = OpenAIChatGenerator(model="writer", generation_kwargs=options, **common)

@@ -37,7 +37,10 @@ def page(tmp_path):
 def test_all_of_it(page, address):
     page.go(f"{address}/")
     page.until("document.querySelector('#model').options.length")
-    assert page.value("[...document.querySelector('#model').options].map((one) => one.value)") == ["embedder", "reranker"]
+    assert page.value("[...document.querySelector('#model').options].map((one) => one.value)") == [
+        "embedder",
+        "reranker",
+    ]
 
     # Search: all texts, the most alike first; with a model that embeds, and with one that ranks.
     page.value("document.querySelector('#texts').value = 'the cat\\n<b>a dog</b>\\n\\nthe mat'")
@@ -47,7 +50,9 @@ def test_all_of_it(page, address):
     found = page.until(f"{rows}.length && {rows}")
     assert found[0] == "the cat" and sorted(found) == ["<b>a dog</b>", "the cat", "the mat"]
     assert page.value("document.querySelector('#found code').textContent") == "1.000"
-    page.value("document.querySelector('#model').value = 'reranker'; document.querySelector('#found').replaceChildren()")
+    page.value(
+        "document.querySelector('#model').value = 'reranker'; document.querySelector('#found').replaceChildren()"
+    )
     page.value("document.querySelector('#search-form').requestSubmit()")
     assert sorted(page.until(f"{rows}.length && {rows}")) == sorted(found)
 
@@ -60,7 +65,9 @@ def test_all_of_it(page, address):
             .observe(document.querySelector('#talk'), {childList: true, subtree: true, characterData: true});
         document.querySelector('#chat-form').requestSubmit()
     """)
-    page.until("document.querySelector('#chat-time').textContent.includes(' tokens') && document.querySelector('#stop').disabled")
+    page.until(
+        "document.querySelector('#chat-time').textContent.includes(' tokens') && document.querySelector('#stop').disabled"
+    )
     assert page.value("document.querySelector('#talk .user').textContent") == "hi" and page.value("seen.size") > 1
 
     # Metrics: what was asked has been counted, and the curves move.
@@ -73,7 +80,9 @@ def test_all_of_it(page, address):
     # Explain: the shares are a whole.
     page.value("document.querySelector('[data-tab=explain]').click()")
     page.until("document.querySelectorAll('#layers rect').length > 3")
-    shares = page.value("[...document.querySelectorAll('#parts td:nth-child(3)')].map((one) => parseFloat(one.textContent))")
+    shares = page.value(
+        "[...document.querySelectorAll('#parts td:nth-child(3)')].map((one) => parseFloat(one.textContent))"
+    )
     assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
 
     page.go(f"{address}/docs")

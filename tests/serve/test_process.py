@@ -126,7 +126,9 @@ def test_those_who_do_not_read_are_sent_away(make):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         client.settimeout(60)
         client.connect(("127.0.0.1", int(address.rpartition(":")[2])))
-        head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
         client.sendall(head.encode() + body)
         found = client.recv(1000)
         time.sleep(1)  # longer than the server waits for somebody to read on

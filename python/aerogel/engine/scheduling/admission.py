@@ -41,7 +41,9 @@ class Admission:
                 self._metrics.refused += 1
                 if self.closing:
                     raise OverloadedError(_CLOSING, 1.0)
-                raise OverloadedError(f"overloaded: expected at most {most} requests, got {have} and 1 more", self.wait())
+                raise OverloadedError(
+                    f"overloaded: expected at most {most} requests, got {have} and 1 more", self.wait()
+                )
 
     def enter(self, request: Request) -> None:
         """Lets a request in, and gives it its number.
