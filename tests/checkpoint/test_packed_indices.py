@@ -282,5 +282,5 @@ def test_any_byte_changed_is_an_error_or_a_model(tmp_path: Path) -> None:
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AerogelError, match="format_version: expected at most 3, got 4"):
-        open_checkpoint(write(tmp_path / "m", arrays()[0], version=4))
+    with pytest.raises(AerogelError, match="format_version: expected at most 4, got 5"):
+        open_checkpoint(write(tmp_path / "m", arrays()[0], version=5))
