@@ -58,7 +58,7 @@ def test_names_say_what_they_are(name):
 
 
 def test_short_names():
-    assert scheme("int4").name == "int4:g64" and scheme("int4:asym").name == "int4:g64:asym"
+    assert scheme("int4").name == "int4:g32:asym" and scheme("int4:asym").name == "int4:g64:asym"
     assert scheme("codebook").name == "codebook:16"
 
 

@@ -4,7 +4,7 @@
 
 An offset need not be a multiple of the step, as a zero point is. So a model that had 16 values a group already, as one from
 a GGUF file has, keeps them but for the rounding of the multiplier to a whole number: of SmolLM2's Q4_1 the mean squared
-error is a sixth of what zero points leave. A group in which a weight is 0 has 0 among its values.
+error is a seventh of what zero points leave. A group in which a weight is 0, or of a sparse row, has 0 among its values.
 
 The fit: the best step of each group as if it could be any number; then, for a few scales of the row, the whole multipliers
 on both sides of it with the offset that centres them, by what error they really make; last the offset that is best for the
@@ -21,6 +21,8 @@ from aerogel.numbers.int8 import LARGEST
 _SHRINK = (0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 1.0)
 #: Scales of a row that are tried, as a part of the one at which its largest weight has the largest code.
 _SCALES = (1.0, 1.03, 1.06, 1.09, 1.13, 1.17, 1.22, 1.28, 1.36)
+#: A row with more zeros than this part is run behind a mask, which is filled with the index of 0 in all its groups.
+_FEW = 1 / 8
 #: Codes of a group, from the first to the last.
 _CODES = 15
 #: The largest multiplier: 15 steps of it are codes still; and where 0 is among them.
@@ -57,7 +59,9 @@ class _Groups:
         self._w = w
         self._counts = counts
         low, high = w.min(axis=-1), w.max(axis=-1)
-        self.zeros = (w == 0).any(axis=-1)  # [N,G]: 0 has to be a value
+        zeros = w == 0
+        sparse = zeros.mean(axis=(1, 2)) > _FEW
+        self.zeros = zeros.any(axis=-1) | sparse[:, None]  # [N,G]: 0 has to be a value
         self.most = np.where(self.zeros, np.float32(_MOST_WITH_ZERO), np.float32(_MOST))
         self._middle, self._range = (low + high) / 2, high - low
 
@@ -104,7 +108,8 @@ class _Groups:
         inverse = np.divide(1, step, out=np.zeros(step.shape, np.float32), where=step > 0)
         nearest = self._w - first[..., None]
         nearest *= inverse[..., None]
-        return np.clip(np.rint(nearest, out=nearest), 0, _CODES, out=nearest)
+        np.rint(nearest, out=nearest)
+        return np.clip(nearest, 0, _CODES, out=nearest)
 
     def refined(self, scale: np.ndarray, multiplier: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """Offsets that are best for the codes that weights have, where that makes the error smaller."""
