@@ -63,7 +63,7 @@ class Int4Grid(Grid):
         columns = weight.shape[1]
         multiplier = per_column(self.multiplier, self.group, columns, begin).astype(np.float32)
         step = self.scale[:, None] * multiplier
-        steps = np.divide(weight, step, out=np.zeros(weight.shape, np.float32), where=step > 0)
+        steps: np.ndarray = np.divide(weight, step, out=np.zeros(weight.shape, np.float32), where=step > 0)
         if self.offset is None:
             np.clip(np.rint(steps, out=steps), -7, 7, out=steps)
             steps *= multiplier

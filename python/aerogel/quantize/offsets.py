@@ -21,6 +21,8 @@ from aerogel.numbers.int8 import LARGEST
 _SHRINK = (0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 1.0)
 #: Scales of a row that are tried, as a part of the one at which its largest weight has the largest code.
 _SCALES = (1.0, 1.03, 1.06, 1.09, 1.13, 1.17, 1.22, 1.28, 1.36)
+#: And where 0 is among the values: a group to one side of it has multipliers up to 8 only.
+_COARSER = (1.5, 1.65, 1.8, 2.0, 2.2, 2.5, 2.9)
 #: A row with more zeros than this part is run behind a mask, which is filled with the index of 0 in all its groups.
 _FEW = 1 / 8
 #: Codes of a group, from the first to the last.
@@ -39,12 +41,13 @@ def fitted_offsets(w: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray
     n, g = step.shape
     least = np.full(n, np.inf, np.float32)
     scale, multiplier, offset = np.zeros(n, np.float32), np.ones((n, g), np.float32), np.zeros((n, g), np.float32)
-    for factor in _SCALES:
+    coarser = groups.zeros.any(axis=1)
+    for factor in (*_SCALES, *(_COARSER if coarser.any() else ())):
         tried = np.float32(factor / LARGEST)
         lower = np.clip(np.floor(step / tried), 1, groups.most)
         found = _Found.best(groups, tried, (lower, np.minimum(lower + 1, groups.most)))
         error = found.error.sum(axis=1)
-        better = error < least
+        better = (error < least) & (coarser | (factor <= _SCALES[-1]))
         least[better], scale[better] = error[better], tried
         multiplier[better], offset[better] = found.multiplier[better], found.offset[better]
     used = np.abs(w).max(axis=(1, 2), initial=0) > 0
@@ -106,10 +109,11 @@ class _Groups:
     def rounded(self, step: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Which of the 16 values is nearest, float32 [N,G,group]."""
         inverse = np.divide(1, step, out=np.zeros(step.shape, np.float32), where=step > 0)
-        nearest = self._w - first[..., None]
+        nearest: np.ndarray = self._w - first[..., None]
         nearest *= inverse[..., None]
         np.rint(nearest, out=nearest)
-        return np.clip(nearest, 0, _CODES, out=nearest)
+        np.clip(nearest, 0, _CODES, out=nearest)
+        return nearest
 
     def refined(self, scale: np.ndarray, multiplier: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """Offsets that are best for the codes that weights have, where that makes the error smaller."""
