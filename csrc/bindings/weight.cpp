@@ -8,6 +8,7 @@
 #include "linear/source_q4.h"
 #include "runtime/linear_run.h"
 #include "runtime/linear_time.h"
+#include "runtime/sampled_run.h"
 
 namespace aerogel {
 namespace {
@@ -296,6 +297,21 @@ void bind_weight(py::module_& module) {
     return y;
   }, py::arg("weight"), py::arg("x"), py::arg("bias") = py::none(), py::arg("threads") = 1,
      "y [M, N] = x [M, K] w^T + bias, float32. int8 weights quantize x per row.");
+
+  module.def("sampled_product", [](const py::array& y, const py::array& x, const py::array& indptr, const py::array& indices, int threads) {
+    const Array<float> left(y, "y", 2), right(x, "x", 2);
+    const Array<std::int32_t> rows(indptr, "indptr", 1), columns(indices, "indices", 1);
+    const std::int64_t n = left.size(1), k = right.size(1);
+    right.expect(0, left.size(0), "x");
+    rows.expect(0, n + 1, "indptr");
+    py::array_t<float> product({n, k});
+    float* out = product.mutable_data();
+    without_gil([&] {
+      sampled_once({n, k, rows.data(), columns.data(), columns.size()}, right.data(), left.data(), left.size(0), out, threads);
+    });
+    return product;
+  }, py::arg("y"), py::arg("x"), py::arg("indptr"), py::arg("indices"), py::arg("threads") = 1,
+     "float32 [N, K]: y [M, N] ^T x [M, K] at the places of a compressed-sparse-row pattern (int32), 0 elsewhere.");
 }
 
 }  // namespace aerogel

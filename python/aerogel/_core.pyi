@@ -97,6 +97,13 @@ def pack_csr(k: int, indptr: NDArray[Any], indices: NDArray[Any], data: NDArray[
 def linear(
     weight: PackedWeight, x: NDArray[np.float32], bias: NDArray[np.float32] | None = None, threads: int = 1
 ) -> NDArray[np.float32]: ...
+def sampled_product(
+    y: NDArray[np.float32],
+    x: NDArray[np.float32],
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    threads: int = 1,
+) -> NDArray[np.float32]: ...
 def time_linears(
     weights: Sequence[PackedWeight],
     rows: int,
