@@ -8,6 +8,7 @@
 #include "linear/source_q4.h"
 #include "runtime/linear_run.h"
 #include "runtime/linear_time.h"
+#include "runtime/sampled_run.h"
 
 namespace aerogel {
 namespace {
@@ -74,7 +75,7 @@ void add_dense(WeightSource& source, const std::string& name, const py::array& v
 
 void add_indexed(WeightSource& source, const std::string& name, std::int64_t rows, const py::array& index, int bits,
                  const py::array& levels, const py::array& scale, const py::object& mask, const py::object& multiplier,
-                 const py::object& zero, std::int64_t group) {
+                 const py::object& zero, std::int64_t group, const py::object& offset) {
   const Array<std::uint8_t> indices(index, name + " indices", mask.is_none() ? 2 : 1);
   const Array<std::int8_t> table(levels, name + " levels", 1);
   WeightSource::Part part;
@@ -86,6 +87,7 @@ void add_indexed(WeightSource& source, const std::string& name, std::int64_t row
   part.scale = per_group<float>(source, part, name + " scale", scale, false);
   part.multiplier = per_group<std::uint8_t>(source, part, name + " multiplier", multiplier, true);
   part.zero = per_group<std::int8_t>(source, part, name + " zero", zero, true);
+  part.offset = per_group<std::int8_t>(source, part, name + " offset", offset, true);
   if (!mask.is_none()) part.mask = mask_of(source, name, rows, py::cast<py::array>(mask));
   else indices.expect(0, rows, name + " indices");
   const auto count = static_cast<std::int64_t>(index.size());
@@ -194,11 +196,11 @@ void bind_weight(py::module_& module) {
            "int8, [N, ceil(K/group)] where there are groups.")
       .def("add_indexed", &add_indexed, py::arg("name"), py::arg("rows"), py::arg("index"), py::arg("bits"), py::arg("levels"),
            py::arg("scale"), py::arg("mask") = py::none(), py::arg("multiplier") = py::none(), py::arg("zero") = py::none(),
-           py::arg("group") = 0, py::keep_alive<1, 4>(), py::keep_alive<1, 7>(), py::keep_alive<1, 8>(), py::keep_alive<1, 9>(),
-           py::keep_alive<1, 10>(),
-           "w = (levels[index] - zero) * multiplier * scale. index uint8: `bits` an index, least significant first, [N, ceil(K*bits/8)] or, "
-           "behind a mask, a vector without gaps; levels int8 [up to 2^bits], scale float32 [N], mask as above, multiplier uint8 and zero "
-           "int8 [N, ceil(K/group)]; group 0: a row is one.")
+           py::arg("group") = 0, py::arg("offset") = py::none(), py::keep_alive<1, 4>(), py::keep_alive<1, 7>(),
+           py::keep_alive<1, 8>(), py::keep_alive<1, 9>(), py::keep_alive<1, 10>(), py::keep_alive<1, 12>(),
+           "w = ((levels[index] - zero) * multiplier + offset) * scale. index uint8: `bits` an index, least significant first, [N, ceil(K*bits/8)] or, "
+           "behind a mask, a vector without gaps; levels int8 [up to 2^bits], scale float32 [N], mask as above, multiplier uint8, zero and "
+           "offset int8 [N, ceil(K/group)]; group 0: a row is one.")
       .def("add_blocks", &add_blocks, py::arg("name"), py::arg("blocks"), py::arg("type"), py::keep_alive<1, 3>(),
            "uint8 [N, bytes of a row], blocks of a type as GGUF files have them, \"Q4_K\".")
       .def("spread", [](const WeightSource& self, std::int64_t rows, std::int64_t run) {
@@ -295,6 +297,21 @@ void bind_weight(py::module_& module) {
     return y;
   }, py::arg("weight"), py::arg("x"), py::arg("bias") = py::none(), py::arg("threads") = 1,
      "y [M, N] = x [M, K] w^T + bias, float32. int8 weights quantize x per row.");
+
+  module.def("sampled_product", [](const py::array& y, const py::array& x, const py::array& indptr, const py::array& indices, int threads) {
+    const Array<float> left(y, "y", 2), right(x, "x", 2);
+    const Array<std::int32_t> rows(indptr, "indptr", 1), columns(indices, "indices", 1);
+    const std::int64_t n = left.size(1), k = right.size(1);
+    right.expect(0, left.size(0), "x");
+    rows.expect(0, n + 1, "indptr");
+    py::array_t<float> product({n, k});
+    float* out = product.mutable_data();
+    without_gil([&] {
+      sampled_once({n, k, rows.data(), columns.data(), columns.size()}, right.data(), left.data(), left.size(0), out, threads);
+    });
+    return product;
+  }, py::arg("y"), py::arg("x"), py::arg("indptr"), py::arg("indices"), py::arg("threads") = 1,
+     "float32 [N, K]: y [M, N] ^T x [M, K] at the places of a compressed-sparse-row pattern (int32), 0 elsewhere.");
 }
 
 }  // namespace aerogel

@@ -312,4 +312,28 @@ struct NormalizeTask {
   float* y;                        // [rows, width]
 };
 
+// sampled_product: out[i] = sum_t y[t, n] * x[t, k]     where the i-th kept place of a pattern is in row n and column k
+// A product of y^T [rows, tokens] and x [tokens, k] of which most is not wanted: the gradient of a weight of whose places few are kept.
+// The sums are in float32, in an order that the instruction set decides; a NaN or an infinity reaches the places of its row or column.
+struct SampledTask {
+  const float* x;                  // [tokens, ldx]
+  std::int64_t ldx;
+  const float* y;                  // [tokens, ldy]
+  std::int64_t ldy;
+  std::int64_t tokens, k;
+  std::int64_t rows;
+  const std::int32_t* row_begin;   // [rows + 1]: the places of row n are row_begin[n] to row_begin[n + 1]
+  const std::int32_t* column;      // of a place, in [0, k); fastest where those of a row ascend
+  float* out;                      // at row_begin[0] to row_begin[rows], written
+  void* scratch;                   // sampled_scratch() bytes, 64-byte aligned
+};
+
+// The most tokens that a kernel takes together, and the fewest columns.
+constexpr std::int64_t kMostSampledTokens = 128, kFewestSampledColumns = 96;
+
+static constexpr std::size_t sampled_scratch(std::int64_t k, std::int64_t rows) {
+  const std::int64_t floats = (k + rows) * kMostSampledTokens, begins = (k / kFewestSampledColumns + 2) * rows;
+  return static_cast<std::size_t>(floats * 4 + begins * 4);
+}
+
 }  // namespace aerogel

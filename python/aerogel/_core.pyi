@@ -57,6 +57,7 @@ class WeightSource:
         multiplier: NDArray[np.uint8] | None = None,
         zero: NDArray[np.int8] | None = None,
         group: int = 0,
+        offset: NDArray[np.int8] | None = None,
     ) -> None: ...
     def spread(self, rows: int, run: int = 64) -> WeightSource: ...
     @property
@@ -95,6 +96,13 @@ def pack(source: WeightSource, formats: Sequence[tuple[str, int | None]]) -> Pac
 def pack_csr(k: int, indptr: NDArray[Any], indices: NDArray[Any], data: NDArray[np.float32]) -> PackedWeight: ...
 def linear(
     weight: PackedWeight, x: NDArray[np.float32], bias: NDArray[np.float32] | None = None, threads: int = 1
+) -> NDArray[np.float32]: ...
+def sampled_product(
+    y: NDArray[np.float32],
+    x: NDArray[np.float32],
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    threads: int = 1,
 ) -> NDArray[np.float32]: ...
 def time_linears(
     weights: Sequence[PackedWeight],

@@ -40,7 +40,7 @@ def test_distill_in_stages(bert_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
     (tmp_path / "a.txt").write_text("\n".join(tiny_models.WORDS))
     args = ("-o", tmp_path / "out", "--text", tmp_path / "a.txt", "--steps", 3, "--sparsity", 0.5, "--stages", 2)
-    said = run("distill", bert_folder, *args, "-t", 1)
+    said = run("distill", bert_folder, *args, "--augment", 0.5, "-t", 1)
     assert "50.0% of the linear weights are zero" in said.stderr and "fitted" not in said.stderr
 
 

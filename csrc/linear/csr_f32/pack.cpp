@@ -40,6 +40,17 @@ class CsrF32 final : public Weight {
       columns32_[at] = static_cast<std::uint32_t>(column);
   }
 
+  // All nonzeros of the row being built.
+  template <class Index>
+  void append_row(std::int64_t count, const Index* columns, const float* values) {
+    std::copy(values, values + count, values_.data() + next_);
+    if (columns16_.data() != nullptr)
+      std::transform(columns, columns + count, columns16_.data() + next_, [](Index column) { return static_cast<std::uint16_t>(column); });
+    else
+      std::transform(columns, columns + count, columns32_.data() + next_, [](Index column) { return static_cast<std::uint32_t>(column); });
+    next_ += count;
+  }
+
   void end_row() {
     while (next_ % kStep != 0) append(k(), 0.0f);
     row_begin_[static_cast<std::size_t>(++row_)] = next_;
@@ -117,7 +128,6 @@ std::unique_ptr<Weight> pack_csr_f32(const WeightSource& source) {
 template <class Index>
 void read_row(const std::string& name, std::int64_t r, std::int64_t k, std::int64_t begin, std::int64_t end,
               const Index* indices, const float* data, std::vector<std::pair<std::int64_t, float>>& row) {
-  if (r % 64 == 0) stop_if_requested();
   row.clear();
   bool ascending = true;
   for (std::int64_t i = begin; i < end; ++i) {
@@ -146,6 +156,21 @@ void read_row(const std::string& name, std::int64_t r, std::int64_t k, std::int6
   row.erase(std::remove_if(row.begin(), row.end(), [](const auto& each) { return each.second == 0.0f; }), row.end());
 }
 
+// Whether a row can be taken as it is: columns ascend, values are finite and none is 0.
+template <class Index>
+bool plain_row(std::int64_t k, std::int64_t begin, std::int64_t end, const Index* indices, const float* data) {
+  bool plain = true;
+  std::int64_t before = -1;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const auto column = static_cast<std::int64_t>(indices[i]);
+    plain &= column > before;
+    plain &= std::fabs(data[i]) <= std::numeric_limits<float>::max();
+    plain &= data[i] != 0.0f;
+    before = column;
+  }
+  return plain && before < k;
+}
+
 }  // namespace
 
 template <class Index>
@@ -165,16 +190,28 @@ std::unique_ptr<Weight> csr_f32_from_arrays(const std::string& name, std::int64_
 
   // Once to check and count, once to fill: the arrays are exactly as long as they must be.
   std::vector<std::pair<std::int64_t, float>> row;
+  std::vector<bool> plain(static_cast<std::size_t>(n));
   std::int64_t nonzeros = 0, total = 0;
   for (std::int64_t r = 0; r < n; ++r) {
-    read_row(name, r, k, indptr[r], indptr[r + 1], indices, data, row);
-    nonzeros += static_cast<std::int64_t>(row.size());
-    total += padded(static_cast<std::int64_t>(row.size()));
+    if (r % 64 == 0) stop_if_requested();
+    std::int64_t count = indptr[r + 1] - indptr[r];
+    if (plain_row(k, indptr[r], indptr[r + 1], indices, data)) {
+      plain[static_cast<std::size_t>(r)] = true;
+    } else {
+      read_row(name, r, k, indptr[r], indptr[r + 1], indices, data, row);
+      count = static_cast<std::int64_t>(row.size());
+    }
+    nonzeros += count;
+    total += padded(count);
   }
   auto weight = std::make_unique<CsrF32>(n, k, nonzeros, total);
   for (std::int64_t r = 0; r < n; ++r) {
-    read_row(name, r, k, indptr[r], indptr[r + 1], indices, data, row);
-    for (const auto& [column, value] : row) weight->append(column, value);
+    if (plain[static_cast<std::size_t>(r)]) {
+      weight->append_row(indptr[r + 1] - indptr[r], indices + indptr[r], data + indptr[r]);
+    } else {
+      read_row(name, r, k, indptr[r], indptr[r + 1], indices, data, row);
+      for (const auto& [column, value] : row) weight->append(column, value);
+    }
     weight->end_row();
   }
   weight->finish();

@@ -146,6 +146,21 @@ class Tokenizer:
         return frozenset(self._prefix + self._suffix)
 
     @property
+    def before(self) -> int:
+        """How many tokens `encode` puts before a text."""
+        return len(self._prefix)
+
+    @property
+    def after(self) -> int:
+        """How many it puts behind one."""
+        return len(self._suffix)
+
+    def ordinary_ids(self) -> list[int]:
+        """The tokens that text is made of: all but those that were added to the vocabulary, special ones among them."""
+        apart = self.around | self._backend.get_added_tokens_decoder().keys()
+        return [token for token in range(self.vocab_size) if token not in apart]
+
+    @property
     def marks_parts(self) -> bool:
         """Whether the vocabulary tells tokens inside a word from those that begin one."""
         return bool(getattr(self._backend.model, "continuing_subword_prefix", None))

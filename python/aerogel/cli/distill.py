@@ -10,6 +10,7 @@ import typer
 from aerogel.cli.console import say
 from aerogel.cli.options import (
     METHOD,
+    TRAINING,
     Accumulate,
     BatchTokens,
     Device,
@@ -35,11 +36,13 @@ def command(
     source: Folder,
     out: TrainedFolder,
     text: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
-            metavar="FILE", help="Texts, one a line; may be given several times; general: the mix that aerogel carries."
+            metavar="FILE",
+            help="Texts, one a line; may be given several times; general: the mix that aerogel carries. "
+            "\\[default: general]",
         ),
-    ],
+    ] = None,
     mix: Annotated[
         float | None,
         typer.Option(
@@ -59,6 +62,17 @@ def command(
     stages: Stages = None,
     batch_tokens: BatchTokens = None,
     accumulate: Accumulate = None,
+    augment: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0,
+            max=1,
+            help="Which part of the texts is replaced in every epoch by parts of themselves, garbled, or by random words. "
+            "\\[default: 0.75 for embeddings, else 0]",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     device: Device = None,
     quant: Rounding = None,
     seed: TrainingSeed = None,
@@ -68,6 +82,7 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Prune a model and let it learn from the dense one, on text without labels (needs PyTorch)."""
+    from aerogel.calibrate import GENERAL
     from aerogel.train import Options, distill
     from aerogel.train.texts import open_texts
 
@@ -81,6 +96,7 @@ def command(
         stages=stages,
         batch_tokens=batch_tokens,
         accumulate=accumulate,
+        augment=augment,
         device=device,
         quant=quant,
         seed=seed,
@@ -90,7 +106,7 @@ def command(
     report = distill(
         source,
         out,
-        open_texts(text, mix),
+        open_texts(text or [Path(GENERAL)], mix),
         teacher,
         Options(**options),
         resume=resume,

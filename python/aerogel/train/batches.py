@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ class Batch:
     Attributes:
         ids: int64 [T].
         lengths: int64 [S], descending or ascending, never 0.
-        index: int64 [S], which sequences of the data these are; on the CPU.
+        index: int64 [S], which sequences of the data these are, or were made of; on the CPU.
         counts: lengths once more, on the CPU, so that nobody waits for a GPU to know a shape.
     """
 
@@ -94,11 +94,18 @@ class Sequences:
         return batches
 
 
-class Stream:
-    """Batches without end, epoch after epoch; `position` says how far it has come and can be set."""
+#: (batch, random numbers that belong to its place in the run) -> the batch that is trained on.
+Alter = Callable[[Batch, np.random.Generator], Batch]
 
-    def __init__(self, sequences: Sequences, batch_tokens: int, seed: int) -> None:
-        self._sequences, self._tokens, self._seed = sequences, batch_tokens, seed
+
+class Stream:
+    """Batches without end, epoch after epoch; `position` says how far it has come and can be set.
+
+    With `alter`, each goes through that; the same at the same position.
+    """
+
+    def __init__(self, sequences: Sequences, batch_tokens: int, seed: int, alter: Alter | None = None) -> None:
+        self._sequences, self._tokens, self._seed, self._alter = sequences, batch_tokens, seed, alter
         self.position = (0, 0)  # epoch, batch
         self._epoch: tuple[int, list[np.ndarray]] | None = None
 
@@ -111,4 +118,5 @@ class Stream:
             self._epoch = (epoch, self._sequences.epoch(epoch, self._tokens, self._seed))
         index = self._epoch[1][number]
         self.position = (epoch, number + 1) if number + 1 < len(self._epoch[1]) else (epoch + 1, 0)
-        return self._sequences.batch(index)
+        batch = self._sequences.batch(index)
+        return batch if self._alter is None else self._alter(batch, np.random.default_rng((self._seed, epoch, number)))

@@ -21,6 +21,7 @@ from aerogel.checkpoint.target import check_apart, check_target
 from aerogel.errors import DataError, RecipeError, ShapeError
 from aerogel.train import losses
 from aerogel.train.at_once import prune_at_once
+from aerogel.train.augment import Augmentation
 from aerogel.train.batches import Batch, Sequences
 from aerogel.train.corpus import Corpus, Tokens
 from aerogel.train.device import place_of
@@ -33,6 +34,8 @@ from aerogel.train.trainee import Outputs, Trainee, open_trainee
 
 #: Tokens of a language model's training sequence.
 WINDOW = 256
+#: The part of an encoder's texts that are replaced by others made of them.
+AUGMENT = 0.75
 
 
 def distill(
@@ -92,6 +95,7 @@ def distill(
         check_apart(dense.path, out)
         guide = open_trainee(dense, pooling_of(dense))
         _same_shape(student, guide)
+        options, alter = _augmentation(checkpoint, student, options)
         sequences = tokenize(checkpoint, student, corpus, options, out.parent)
         prepare(checkpoint, student, corpus.sample, options, prune, out, resume, report)
         objective = distilling(Teacher(guide, sequences, options), options)
@@ -102,7 +106,7 @@ def distill(
             "tokens": len(sequences.ids),
             **options.recipe(),
         }
-        loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out))
+        loop = Loop(student, sequences, objective, options, recipe, prune, snapshot_of(out), alter)
         loop.run(resume, report)
     return finish(checkpoint, loop, out, recipe, overwrite=overwrite or resume)
 
@@ -157,22 +161,39 @@ def tokenize(checkpoint: Checkpoint, model: Trainee, corpus: Corpus, options: Op
     Tokens that are too many for memory are kept in a file in `folder`.
     """
     tokens, tokenizer = Tokens(folder), checkpoint.tokenizer()
-    most = model.architecture.max_positions
     generates = model.architecture.generates
-    limits = [limit for limit in (options.max_tokens, checkpoint.max_tokens, most) if limit]
+    limit = _limit(checkpoint, model, options)
     for texts in corpus.chunks():
         if generates:
             tokens.add(tokenizer.encode([text + "\n" for text in texts]))
         else:
-            tokens.add([model.architecture.scored(row) for row in tokenizer.encode(texts, min(limits))])
+            tokens.add([model.architecture.scored(row) for row in tokenizer.encode(texts, limit)])
     ids, lengths = tokens.arrays()
     if not len(lengths):
         raise DataError("texts: expected at least one that is not empty, got none")
     if not generates:
         return Sequences.of(ids, lengths)
-    window = min(options.max_tokens or WINDOW, most, len(ids))
+    window = min(options.max_tokens or WINDOW, model.architecture.max_positions, len(ids))
     count = len(ids) // window
     return Sequences.of(ids[: count * window], np.full(count, window))
+
+
+def _limit(checkpoint: Checkpoint, model: Trainee, options: Options) -> int:
+    """The most tokens of a text."""
+    limits = (options.max_tokens, checkpoint.max_tokens, model.architecture.max_positions)
+    return min(limit for limit in limits if limit)
+
+
+def _augmentation(checkpoint: Checkpoint, model: Trainee, options: Options) -> tuple[Options, Augmentation | None]:
+    """The options with what `augment` comes to, and what alters the batches."""
+    encoder = not model.architecture.generates
+    share = options.augment
+    if share is None:
+        share = AUGMENT if encoder and checkpoint.pooling is not None and not model.architecture.labels else 0.0
+    elif share and not encoder:
+        raise RecipeError(f"augment: expected 0 for a language model, got {share}")
+    alter = Augmentation.of(checkpoint.tokenizer(), share, _limit(checkpoint, model, options)) if share else None
+    return replace(options, augment=share), alter
 
 
 def prepare(

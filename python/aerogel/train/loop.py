@@ -19,7 +19,7 @@ from aerogel.architectures import Role
 from aerogel.errors import DataError, RecipeError
 from aerogel.prune import Unstructured, parse_pattern
 from aerogel.train import snapshot
-from aerogel.train.batches import Batch, Sequences, Stream
+from aerogel.train.batches import Alter, Batch, Sequences, Stream
 from aerogel.train.device import random_state, set_random_state
 from aerogel.train.linear_inputs import inputs_of
 from aerogel.train.masks import MaskLock
@@ -70,11 +70,12 @@ class Loop:
         recipe: dict[str, Any],
         prune: Pruner | None = None,
         file: Path | None = None,
+        alter: Alter | None = None,
     ) -> None:
         self.student, self._options = student, options
         self._sequences, self._recipe, self._file = sequences, recipe, file
         self._updates = Updates(student, objective, options)
-        self._stream = Stream(sequences, options.batch_tokens, options.seed)
+        self._stream = Stream(sequences, options.batch_tokens, options.seed, alter)
         self.clock = Clock(options.steps, options.minutes)
         self.rate = None if isinstance(options.lr, str) else options.lr
         self.finished = False

@@ -49,6 +49,8 @@ class Options:
         temperature: of the logits' KL.
         top_logits: of a language model's teacher, so many of the most likely tokens are told apart, the rest is one; 0: all.
         dropout: on hidden states, of the student.
+        augment: the part of the texts that are replaced by others made of them (see `aerogel.train.augment`), new ones in
+            every epoch; None: AUGMENT for an encoder that learns embeddings, 0 for other models.
         quant: the scheme whose rounding the student trains against, straight-through (Bengio et al., arXiv 1308.3432);
             None: none.
         quant_from: the part of the run after which it does.
@@ -88,6 +90,7 @@ class Options:
     temperature: float = 1.0
     top_logits: int = 64
     dropout: float = 0.0
+    augment: float | None = None
     quant: str | None = "int8"
     quant_from: float = 0.8
     train_embeddings: bool = False
@@ -107,6 +110,8 @@ class Options:
         if self.sparsity is not None:
             _within("sparsity", self.sparsity, 0, 1)
         _within("dropout", self.dropout, 0, 0.99)
+        if self.augment is not None:
+            _within("augment", self.augment, 0, 1)
         for name in ("hidden", "attention", "embedding", "relation", "logits", "labels", "weight_decay", "clip"):
             _within(name, getattr(self, name), 0, math.inf)
         if isinstance(self.lr, str):

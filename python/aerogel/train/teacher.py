@@ -1,4 +1,4 @@
-"""The teacher's outputs for the batches of a run: computed once and kept, where they fit, or in every step."""
+"""The teacher's outputs for the batches of a run: computed once and kept, where they fit and recur, or in every step."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Teacher:
         self._embedding: torch.Tensor | None = None
         self._logits: torch.Tensor | None = None
         self._kept: dict[str, list[np.ndarray]] = {}
-        self.cached = self._fits(options) and self._pays(options)
+        self.cached = not options.augment and self._fits(options) and self._pays(options)
         if self.cached:
             self._fill(options.batch_tokens)
 
