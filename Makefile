@@ -11,7 +11,8 @@ export PATH := $(BIN):$(PATH)
 # pip uses has it beside larger ones, name it: TORCH=torch==2.13.0.
 TORCH ?= torch>=2.6
 EXTRAS := "transformers>=4.40" sentence-transformers accelerate "matplotlib>=3.7" langchain-core llama-index-core haystack-ai "ray[data,serve]>=2.40" \
-  starlette uvicorn msgspec orjson prometheus-client openai langchain-openai
+  starlette uvicorn msgspec orjson prometheus-client openai langchain-openai \
+  llama-index-embeddings-openai-like llama-index-llms-openai-like
 # Another version may format otherwise, or find more.
 RUFF := ruff==0.17.6
 MYPY := mypy==2.4.1

@@ -75,7 +75,7 @@ void add_dense(WeightSource& source, const std::string& name, const py::array& v
 
 void add_indexed(WeightSource& source, const std::string& name, std::int64_t rows, const py::array& index, int bits,
                  const py::array& levels, const py::array& scale, const py::object& mask, const py::object& multiplier,
-                 const py::object& zero, std::int64_t group) {
+                 const py::object& zero, std::int64_t group, const py::object& offset) {
   const Array<std::uint8_t> indices(index, name + " indices", mask.is_none() ? 2 : 1);
   const Array<std::int8_t> table(levels, name + " levels", 1);
   WeightSource::Part part;
@@ -87,6 +87,7 @@ void add_indexed(WeightSource& source, const std::string& name, std::int64_t row
   part.scale = per_group<float>(source, part, name + " scale", scale, false);
   part.multiplier = per_group<std::uint8_t>(source, part, name + " multiplier", multiplier, true);
   part.zero = per_group<std::int8_t>(source, part, name + " zero", zero, true);
+  part.offset = per_group<std::int8_t>(source, part, name + " offset", offset, true);
   if (!mask.is_none()) part.mask = mask_of(source, name, rows, py::cast<py::array>(mask));
   else indices.expect(0, rows, name + " indices");
   const auto count = static_cast<std::int64_t>(index.size());
@@ -195,11 +196,11 @@ void bind_weight(py::module_& module) {
            "int8, [N, ceil(K/group)] where there are groups.")
       .def("add_indexed", &add_indexed, py::arg("name"), py::arg("rows"), py::arg("index"), py::arg("bits"), py::arg("levels"),
            py::arg("scale"), py::arg("mask") = py::none(), py::arg("multiplier") = py::none(), py::arg("zero") = py::none(),
-           py::arg("group") = 0, py::keep_alive<1, 4>(), py::keep_alive<1, 7>(), py::keep_alive<1, 8>(), py::keep_alive<1, 9>(),
-           py::keep_alive<1, 10>(),
-           "w = (levels[index] - zero) * multiplier * scale. index uint8: `bits` an index, least significant first, [N, ceil(K*bits/8)] or, "
-           "behind a mask, a vector without gaps; levels int8 [up to 2^bits], scale float32 [N], mask as above, multiplier uint8 and zero "
-           "int8 [N, ceil(K/group)]; group 0: a row is one.")
+           py::arg("group") = 0, py::arg("offset") = py::none(), py::keep_alive<1, 4>(), py::keep_alive<1, 7>(),
+           py::keep_alive<1, 8>(), py::keep_alive<1, 9>(), py::keep_alive<1, 10>(), py::keep_alive<1, 12>(),
+           "w = ((levels[index] - zero) * multiplier + offset) * scale. index uint8: `bits` an index, least significant first, [N, ceil(K*bits/8)] or, "
+           "behind a mask, a vector without gaps; levels int8 [up to 2^bits], scale float32 [N], mask as above, multiplier uint8, zero and "
+           "offset int8 [N, ceil(K/group)]; group 0: a row is one.")
       .def("add_blocks", &add_blocks, py::arg("name"), py::arg("blocks"), py::arg("type"), py::keep_alive<1, 3>(),
            "uint8 [N, bytes of a row], blocks of a type as GGUF files have them, \"Q4_K\".")
       .def("spread", [](const WeightSource& self, std::int64_t rows, std::int64_t run) {

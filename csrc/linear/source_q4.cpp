@@ -25,14 +25,18 @@ bool same_levels(const WeightSource::RowQ4& a, const WeightSource::RowQ4& b) {
   return a.count == b.count && std::memcmp(a.levels, b.levels, static_cast<std::size_t>(a.count)) == 0;
 }
 
-// What an index is too large by, in a row whose levels rise by one.
-int offset(const WeightSource::RowQ4& row, std::int64_t g) { return (row.zero == nullptr ? 0 : row.zero[g]) - row.levels[0]; }
+int multiplier(const WeightSource::RowQ4& row, std::int64_t g) { return row.multiplier == nullptr ? 1 : row.multiplier[g]; }
+
+// The code of index 0, in a row whose levels rise by one.
+int offset(const WeightSource::RowQ4& row, std::int64_t g) {
+  return (row.levels[0] - (row.zero == nullptr ? 0 : row.zero[g])) * multiplier(row, g) + (row.offset == nullptr ? 0 : row.offset[g]);
+}
 
 }  // namespace
 
 int SourceQ4::Row::zero_index(std::int64_t g) const {
   for (int i = 0; i < 16; ++i)
-    if (levels[i] == zero[static_cast<std::size_t>(g)]) return i;
+    if (levels[i] * multiplier[static_cast<std::size_t>(g)] + offset[static_cast<std::size_t>(g)] == 0) return i;
   return -1;
 }
 
@@ -53,7 +57,9 @@ std::string SourceQ4::examine(bool masked) {
   const std::int64_t n = source_.n(), k = source_.k();
   std::vector<std::uint8_t> index(static_cast<std::size_t>(k));
 
-  bool table = true;  // no multipliers, no zeros
+  bool table = true;  // no multipliers, zeros, offsets
+  int zero = 0;       // of the first group with a step
+  bool known = false;
   WeightSource::RowQ4 first{};
   for (std::int64_t i = 0; i < n; ++i) {
     const WeightSource::RowQ4 row = source_.row_q4(i, index.data());
@@ -68,19 +74,22 @@ std::string SourceQ4::examine(bool masked) {
     linear_ = linear_ && rises_by_one(row);
     for (std::int64_t g = 0; g < groups; ++g) {
       if (row.multiplier != nullptr && row.multiplier[g] != 1) multipliers_ = true;
-      if (row.zero != nullptr && row.zero[g] != 0) table = false;
+      if ((row.zero != nullptr && row.zero[g] != 0) || (row.offset != nullptr && row.offset[g] != 0)) table = false;
       if (!linear_) continue;
-      const int z = offset(row, g);
-      if (z > kFarthest || row.count - 1 - z > kFarthest) linear_ = false;
-      if (i == 0 && g == 0) zero_ = static_cast<std::int8_t>(z);
-      zeros_ = zeros_ || z != zero_;
+      const int first_code = offset(row, g), step = multiplier(row, g);
+      if (first_code < -128 || first_code > 127) linear_ = false;
+      if (step == 0 && first_code == 0) continue;  // all 0, whatever its zero
+      const int z = step == 0 ? 0 : -first_code / step;
+      if (!known) zero = z;
+      known = true;
+      offsets_ = offsets_ || z != zero || first_code != -z * step || z > kFarthest || row.count - 1 - z > kFarthest;
     }
   }
   if (!linear_) {
-    if (multipliers_ || !table) return "takes levels that rise by one and differ from zeros by at most 16, or no multipliers and zeros";
-    zero_ = 0;
-    zeros_ = false;
+    if (multipliers_ || !table) return "takes levels that rise by one from a code in int8 on, or no multipliers, zeros and offsets";
+    offsets_ = false;
   }
+  zero_ = static_cast<std::int8_t>(linear_ && !offsets_ ? zero : 0);
   if (group_ == 0) group_ = round_up(k, kBlock);
   groups_ = (k + group_ - 1) / group_;
 
@@ -102,11 +111,11 @@ void SourceQ4::row(std::int64_t n, Row* out) const {
   const WeightSource::RowQ4 row = source_.row_q4(n, out->index.data());
   out->scale = row.scale;
   out->multiplier.assign(static_cast<std::size_t>(groups_), 1);
-  out->zero.assign(static_cast<std::size_t>(groups_), 0);
+  out->offset.assign(static_cast<std::size_t>(groups_), 0);
   for (std::int64_t g = 0; linear_ && g < groups_; ++g) {
     const std::int64_t from = g * group_ / row.group;
     if (row.multiplier != nullptr) out->multiplier[static_cast<std::size_t>(g)] = row.multiplier[from];
-    out->zero[static_cast<std::size_t>(g)] = static_cast<std::int8_t>(offset(row, from));
+    out->offset[static_cast<std::size_t>(g)] = static_cast<std::int8_t>(offset(row, from));
   }
   for (int i = 0; i < 16; ++i) out->levels[i] = static_cast<std::int8_t>(linear_ ? i : i < row.count ? row.levels[i] : 0);
 }

@@ -1,6 +1,6 @@
 // What the formats of 4-bit weights share when they pack: a WeightSource of indices, brought to one of two forms for all rows.
 //
-//     linear    code[n, k] = (index[n, k] - zero[n, g]) * multiplier[n, g]    integers; |index - zero| <= 16
+//     linear    code[n, k] = index[n, k] * multiplier[n, g] + offset[n, g]    integers
 //     table     code[n, k] = levels[index[n, k]]                              a codebook; every 32 rows may have another
 //
 // with g = k / group, and group a multiple of 32 columns.
@@ -26,7 +26,7 @@ class SourceQ4 {
   struct Row {
     std::vector<std::uint8_t> index;       // [K], WeightSource::kNotStored where the weight is left out
     std::vector<std::uint8_t> multiplier;  // [groups], 1 if a table
-    std::vector<std::int8_t> zero;         // [groups], 0 if a table
+    std::vector<std::int8_t> offset;       // [groups], 0 if a table
     std::int8_t levels[16];                // 0 .. 15 if linear
     float scale;
 
@@ -39,8 +39,8 @@ class SourceQ4 {
   std::int64_t group() const { return group_; }      // columns; K rounded up to 32 if a row is one
   std::int64_t groups() const { return groups_; }    // of a row
   bool multipliers() const { return multipliers_; }  // one is not 1
-  bool zeros() const { return zeros_; }              // they differ
-  std::int8_t zero() const { return zero_; }         // if they do not
+  bool offsets() const { return offsets_; }          // they are not the same whole number of steps everywhere
+  std::int8_t zero() const { return zero_; }         // if they are: offset = -zero * multiplier, |index - zero| <= 16; else 0
 
  private:
   friend bool is_linear_q4(const WeightSource& source);
@@ -48,7 +48,7 @@ class SourceQ4 {
   std::string examine(bool masked);
 
   const WeightSource& source_;
-  bool linear_ = true, multipliers_ = false, zeros_ = false;
+  bool linear_ = true, multipliers_ = false, offsets_ = false;
   std::int64_t group_ = 0, groups_ = 0;
   std::int8_t zero_ = 0;
 };

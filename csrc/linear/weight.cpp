@@ -151,14 +151,15 @@ void walk(const WeightSource::Part& part, std::int64_t r, std::int64_t k, const 
 template <class Put>
 void walk_codes(const WeightSource::Part& part, const std::int8_t* levels, std::int64_t r, std::int64_t k, const Put& put) {
   const std::int64_t groups = groups_of(part, k);
-  std::int32_t zero = 0, multiplier = 1;
+  std::int32_t zero = 0, multiplier = 1, offset = 0;
   walk(
       part, r, k,
       [&](std::int64_t group) {
         if (part.zero != nullptr) zero = part.zero[r * groups + group];
         if (part.multiplier != nullptr) multiplier = part.multiplier[r * groups + group];
+        if (part.offset != nullptr) offset = part.offset[r * groups + group];
       },
-      [&](std::int64_t column, std::uint8_t index) { put(column, index, (levels[index] - zero) * multiplier); });
+      [&](std::int64_t column, std::uint8_t index) { put(column, index, (levels[index] - zero) * multiplier + offset); });
 }
 
 void check_table(const std::string& name, const WeightSource::Part& part) {
@@ -248,8 +249,8 @@ void WeightSource::add(const std::string& name, Part part, std::int64_t values) 
   if (part.group < 0 || part.group % 8 != 0)
     throw ShapeError(name + ": expected groups of a multiple of 8 columns, got " + std::to_string(part.group));
   if (part.group != 0 && !codes) throw DataError(name + ": float values have no groups");
-  if (part.index == nullptr && (part.multiplier != nullptr || part.zero != nullptr || !part.levels.empty()))
-    throw DataError(name + ": levels, multipliers and zero points go with indices");
+  if (part.index == nullptr && (part.multiplier != nullptr || part.zero != nullptr || part.offset != nullptr || !part.levels.empty()))
+    throw DataError(name + ": levels, multipliers, zero points and offsets go with indices");
 
   std::int64_t expected = part.rows * k_;
   if (part.blocks != nullptr) expected = check_blocks(name, part, k_);
@@ -354,7 +355,8 @@ WeightSource::RowQ4 WeightSource::row_q4(std::int64_t n, std::uint8_t* index) co
   if (part.mask != nullptr) std::fill(index, index + k_, kNotStored);
   walk(part, r, k_, [](std::int64_t) {}, [index](std::int64_t column, std::uint8_t stored) { index[column] = stored; });
   return {part.levels.data(), static_cast<int>(part.levels.size()), part.group == 0 ? k_ : part.group,
-          part.multiplier == nullptr ? nullptr : part.multiplier + r * groups, part.zero == nullptr ? nullptr : part.zero + r * groups, part.scale[r]};
+          part.multiplier == nullptr ? nullptr : part.multiplier + r * groups, part.zero == nullptr ? nullptr : part.zero + r * groups,
+          part.offset == nullptr ? nullptr : part.offset + r * groups, part.scale[r]};
 }
 
 const std::uint8_t* WeightSource::row_blocks(std::int64_t n, const BlockType** type) const {

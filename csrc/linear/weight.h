@@ -21,7 +21,8 @@ class WeightSource {
   //
   // Codes have a float scale each row; q8 with group > 0 has one each group of a row instead. Indices decode to int8 codes exactly:
   //
-  //   code[n,k] = (levels[index[n,k]] - zero[n,g]) * multiplier[n,g]    g = k / group, in [-127, 127]    w = code * scale[n]
+  //   code[n,k] = (levels[index[n,k]] - zero[n,g]) * multiplier[n,g] + offset[n,g]    g = k / group, in [-127, 127]
+  //   w = code * scale[n]
   //
   // so that every int8 kernel runs them. Two-level scales are QServe's (arXiv 2405.04532), the table alone is a codebook.
   struct Part {
@@ -38,6 +39,7 @@ class WeightSource {
     std::vector<std::int8_t> levels;     // what an index stands for: up to 2^index_bits
     const std::uint8_t* multiplier = nullptr;  // [rows, groups], index only; null: 1
     const std::int8_t* zero = nullptr;         // [rows, groups], index only; null: 0
+    const std::int8_t* offset = nullptr;       // [rows, groups], index only; null: 0
     std::int64_t group = 0;              // columns a group, a multiple of 8; the last one may have fewer. 0: a row is one group
     const float* scale = nullptr;        // [rows], q8 and index; [rows, groups] of q8 with a group
     const std::uint8_t* mask = nullptr;  // [rows, ceil(K/8)], bit k%8 of byte k/8 is column k; null: dense
@@ -51,6 +53,7 @@ class WeightSource {
     std::int64_t group;               // columns a group; K where a row is one
     const std::uint8_t* multiplier;   // [groups] of this row, null: 1
     const std::int8_t* zero;          // [groups] of this row, null: 0
+    const std::int8_t* offset;        // [groups] of this row, null: 0
     float scale;
   };
   static constexpr std::uint8_t kNotStored = 0xff;  // in place of an index: the mask leaves this column out

@@ -22,6 +22,7 @@ WeightSource::Part rows_of(const WeightSource::Part& part, std::int64_t begin, s
   rows.scale = ahead(part.scale, begin * (part.q8 != nullptr ? groups : 1));
   rows.multiplier = ahead(part.multiplier, begin * groups);
   rows.zero = ahead(part.zero, begin * groups);
+  rows.offset = ahead(part.offset, begin * groups);
   if (part.mask != nullptr) {  // row_begin counts from the first value of the whole part
     rows.mask = part.mask + begin * ((k + 7) / 8);
     rows.row_begin.assign(part.row_begin.begin() + begin, part.row_begin.begin() + begin + count + 1);

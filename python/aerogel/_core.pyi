@@ -57,6 +57,7 @@ class WeightSource:
         multiplier: NDArray[np.uint8] | None = None,
         zero: NDArray[np.int8] | None = None,
         group: int = 0,
+        offset: NDArray[np.int8] | None = None,
     ) -> None: ...
     def spread(self, rows: int, run: int = 64) -> WeightSource: ...
     @property

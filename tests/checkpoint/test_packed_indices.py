@@ -94,6 +94,24 @@ def write(folder: Path, tensors: dict[str, np.ndarray], version: int = 2) -> Pat
     return folder
 
 
+def test_offsets_stand_in_place_of_zero_points(tmp_path: Path) -> None:
+    tensors, dense = arrays()
+    zero, multiplier = tensors.pop(QUERY + "_zero"), tensors[QUERY + "_multiplier"].astype(int)
+    tensors[QUERY + "_offset"] = (1 - zero * multiplier).astype(np.int8)
+    folder = write(tmp_path / "m", tensors)
+    weight = open_checkpoint(folder).weight(QUERY)
+    expected = dense[QUERY] + weight.scale[:, None]
+    np.testing.assert_allclose(weight.dense(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(weight.rows(slice(2, 5)).dense(), weight.dense()[2:5])
+    order = np.arange(HIDDEN)[::-1]
+    np.testing.assert_array_equal(weight.reordered(0, order).dense(), weight.dense()[::-1])
+    aerogel.load(folder)
+    for broken, message in ((127, "got one of magnitude"), (0, "_offset: expected I8 .8, 1., got I8 .4, 1.")):
+        changed = np.full((HIDDEN, 1), 127, np.int8) if broken else tensors[QUERY + "_offset"][:4]
+        with pytest.raises(AerogelError, match=message):
+            aerogel.load(write(tmp_path / str(broken), {**tensors, QUERY + "_offset": changed}))
+
+
 def test_what_they_stand_for(tmp_path: Path) -> None:
     tensors, dense = arrays()
     checkpoint = open_checkpoint(write(tmp_path / "m", tensors))
@@ -282,5 +300,5 @@ def test_any_byte_changed_is_an_error_or_a_model(tmp_path: Path) -> None:
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AerogelError, match="format_version: expected at most 3, got 4"):
-        open_checkpoint(write(tmp_path / "m", arrays()[0], version=4))
+    with pytest.raises(AerogelError, match="format_version: expected at most 4, got 5"):
+        open_checkpoint(write(tmp_path / "m", arrays()[0], version=5))

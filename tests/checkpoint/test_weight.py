@@ -42,6 +42,7 @@ def test_reordered_of_every_form(axis: int, masked: bool, bits: int) -> None:
     if bits:
         levels = rng.integers(-7, 8, 8).astype(np.int8)
         more = {"levels": levels, "bits": bits, "multiplier": rng.integers(1, 9, (5, 1)).astype(np.uint8)}
+        more["offset"] = rng.integers(-60, 61, (5, 1)).astype(np.int8)
         values = pack_bits(values, bits)
     weight = Weight(shape, values, scale, mask, **more)
     order = rng.permutation(shape[axis])

@@ -91,7 +91,7 @@ def test_what_is_in_the_folder(bert_folder, tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config.pop("quantization_config") == {
         "quant_method": "aerogel",
-        "format_version": 3,
+        "format_version": 4,
         "aerogel_version": aerogel.__version__,
         "recipe": Recipe(
             prune=Prune(method="magnitude", sparsity=0.9),

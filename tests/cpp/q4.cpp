@@ -19,7 +19,7 @@ bool four_bit_format(const LinearKernel& kernel) {
   return std::strcmp(kernel.format, "dense_q4") == 0 || std::strcmp(kernel.format, "masked_q4") == 0;
 }
 
-enum class Kind { symmetric, asymmetric, codebook };
+enum class Kind { symmetric, asymmetric, codebook, offsets };
 
 // One matrix, and what its part borrows.
 struct Indices {
@@ -27,18 +27,23 @@ struct Indices {
   bool masked;
   std::vector<std::int8_t> levels;
   std::vector<std::uint8_t> index, multiplier, mask;
-  std::vector<std::int8_t> zero;
+  std::vector<std::int8_t> zero, offset;
   std::vector<float> scale;
 
   Indices(Kind kind, std::int64_t rows, std::int64_t columns, std::int64_t group_columns, int percent_zero, Random& random)
       : n(rows), k(columns), group(group_columns), groups(group == 0 ? 1 : (k + group - 1) / group), masked(percent_zero > 0) {
     for (int i = 0; i < 16; ++i)
-      levels.push_back(static_cast<std::int8_t>(kind == Kind::symmetric ? i - 8 : kind == Kind::asymmetric ? i : -127 + 17 * i - (i > 7)));
-    const int most = kind == Kind::codebook ? 1 : kind == Kind::symmetric ? 127 / 8 : 127 / 15;
+      levels.push_back(static_cast<std::int8_t>(kind == Kind::symmetric ? i - 8 : kind != Kind::codebook ? i : -127 + 17 * i - (i > 7)));
+    const int most = kind == Kind::codebook ? 1 : kind == Kind::symmetric ? 127 / 8 : kind == Kind::offsets ? (masked ? 15 : 16) : 127 / 15;
     if (kind != Kind::codebook)
       for (std::int64_t i = 0; i < n * groups; ++i) multiplier.push_back(static_cast<std::uint8_t>(random.below(4) == 0 ? most : 1 + random.below(most)));
     if (kind == Kind::asymmetric)
       for (std::int64_t i = 0; i < n * groups; ++i) zero.push_back(static_cast<std::int8_t>(random.below(16)));
+    if (kind == Kind::offsets)  // where it is masked 0 is a value of some matrices' groups, of others' not
+      for (const std::uint8_t m : multiplier) {
+        const std::int64_t least = std::max(0, 15 - 127 / m), zeros = std::min(127 / m, 15);
+        offset.push_back(static_cast<std::int8_t>(masked && k % 2 == 0 ? -m * (least + random.below(zeros - least + 1)) : -127 + random.below(255 - 15 * m)));
+      }
     for (std::int64_t i = 0; i < n; ++i) scale.push_back(random.uniform(0.0f, 0.1f));
     std::vector<std::uint8_t> stream;
     if (masked) mask.assign(static_cast<std::size_t>(n * ((k + 7) / 8)), 0);
@@ -67,6 +72,7 @@ struct Indices {
     part.group = group;
     part.multiplier = multiplier.empty() ? nullptr : multiplier.data();
     part.zero = zero.empty() ? nullptr : zero.data();
+    part.offset = offset.empty() ? nullptr : offset.data();
     part.scale = scale.data();
     part.mask = masked ? mask.data() : nullptr;
     source.add("w", std::move(part), static_cast<std::int64_t>(index.size()));
@@ -151,21 +157,21 @@ TEST(q4_random_problems) {
   const int zeros[] = {0, 30, 60, 90, 100};
   const int rounds = slow() ? 45 : 270;
   for (int round = 0; round < rounds; ++round) {
-    const Kind kind = static_cast<Kind>(round % 3);
+    const Kind kind = static_cast<Kind>(round % 4);
     const std::int64_t k = round % 9 == 0 ? 500 + random.below(1200) : 1 + random.below(300);
     const std::int64_t group = kind == Kind::codebook ? 0 : groups[random.below(6)];
     const Indices m(kind, 1 + random.below(90), k, group, zeros[random.below(5)], random);
     WeightSource source(k);
     m.add_to(source);
-    // A codebook without 0 can be behind a mask only.
-    CHECK(check(source, 1 + random.below(round % 2 == 0 ? 8 : 45), random) > 0, "no format held round " << round);
+    // A codebook without 0 can be behind a mask only, offsets without 0 cannot be there.
+    CHECK(check(source, 1 + random.below(round % 2 == 0 ? 8 : 45), random) > 0 || (kind == Kind::offsets && m.masked && k % 2 != 0), "no format held round " << round);
   }
 }
 
 // Every number of tokens around the tiles, and blocks of tokens that each read the panels again.
 TEST(q4_token_counts) {
   Random random(12);
-  for (const Kind kind : {Kind::symmetric, Kind::asymmetric, Kind::codebook}) {
+  for (const Kind kind : {Kind::symmetric, Kind::asymmetric, Kind::codebook, Kind::offsets}) {
     const Indices m(kind, 35, 330, kind == Kind::codebook ? 0 : 64, 40, random);
     WeightSource source(330);
     m.add_to(source);
@@ -178,7 +184,7 @@ TEST(q4_token_counts) {
 TEST(q4_many_columns) {
   Random random(13);
   for (std::int64_t k : {511, 768, 1025, 8192, 20001})
-    for (const Kind kind : {Kind::symmetric, Kind::asymmetric, Kind::codebook}) {
+    for (const Kind kind : {Kind::symmetric, Kind::asymmetric, Kind::codebook, Kind::offsets}) {
       Indices m(kind, 5, k, kind == Kind::codebook ? 0 : 128, k % 2 == 0 ? 50 : 0, random);
       std::fill(m.index.begin(), m.index.end(), std::uint8_t{0xff});
       if (!m.zero.empty()) std::fill(m.zero.begin(), m.zero.end(), std::int8_t{0});
@@ -234,7 +240,17 @@ TEST(q4_refuses) {
   Indices far(Kind::asymmetric, 8, 64, 32, 0, random);
   std::fill(far.multiplier.begin(), far.multiplier.end(), std::uint8_t{1});
   std::fill(far.zero.begin(), far.zero.end(), std::int8_t{-2});
-  CHECK(why(far, "dense_q4").find("differ from zeros") != std::string::npos, "17 from its zero");
+  CHECK(why(far, "dense_q4").empty(), "17 from its zero: an offset");
+  {
+    WeightSource source(64);
+    far.add_to(source);
+    CHECK(check(source, 7, random) > 0, "17 from its zero");
+  }
+  Indices low = far;
+  std::fill(low.multiplier.begin(), low.multiplier.end(), std::uint8_t{10});
+  std::fill(low.zero.begin(), low.zero.end(), std::int8_t{15});
+  std::fill(low.index.begin(), low.index.end(), std::uint8_t{0xff});
+  CHECK(why(low, "dense_q4").find("rise by one from a code in int8 on") != std::string::npos, "-150");
   std::fill(far.zero.begin(), far.zero.end(), std::int8_t{-1});
   CHECK(why(far, "dense_q4").empty(), "16 from its zero");
   CHECK(why(far, "masked_q4").find("0 is not among the levels") != std::string::npos, "no index of 0");

@@ -83,7 +83,7 @@ def test_of_a_gguf(tmp_path):
 
 
 def test_names_are_those_of_recipes(bert_folder):
-    assert aerogel.load(bert_folder, quant="int4").quantization == "int4:g64"
+    assert aerogel.load(bert_folder, quant="int4").quantization == "int4:g32:asym"
     with pytest.raises(RecipeError, match="'int3' is unknown, only int8, int4"):
         aerogel.load(bert_folder, quant="int3")
     with pytest.raises(RecipeError, match="expected text|expected a text|str"):

@@ -18,7 +18,7 @@ from aerogel.tuning import Curve
         ("sparsity=0.8,pattern=4x1", 0.8, "4x1", None),
         ({"sparsity": 0.8, "pattern": "4x1"}, 0.8, "4x1", None),
         ("pattern=8:64x4", 0.875, "8:64x4", None),
-        ("sparsity=.5, quant=int4", 0.5, "unstructured", "int4:g64"),
+        ("sparsity=.5, quant=int4", 0.5, "unstructured", "int4:g32:asym"),
         ("quant=int8", 0.0, "unstructured", "int8"),
     ],
 )
@@ -47,7 +47,7 @@ def test_scenarios(asked, sparsity, pattern, quant):
             "what-if .*: sparsity: 0.5 contradicts the pattern 8:64, which is 0.875 sparse",
         ),
         (["quant=int3"], "what-if 'quant=int3': quantization scheme 'int3' is unknown"),
-        (["quant=bf16"], "what-if 'quant=bf16': quant: expected int8 or int4:g64, got bf16"),
+        (["quant=bf16"], "what-if 'quant=bf16': quant: expected int8 or int4:g64 or int4:g32:asym, got bf16"),
     ],
 )
 def test_what_is_no_scenario_is_refused_before_the_work(asked, said):
@@ -98,7 +98,7 @@ def test_the_linears_inside_are_replaced_and_the_rest_stays(curves):
         ("sparsity=0.5", 5, "up (2 layers): below 60% zeros nothing is gained here"),
         ("sparsity=0.8,pattern=1x4", 5, "up (2 layers): zeros in 1x4 gain nothing here"),
         ("pattern=2:4", 5, "up (2 layers): no kernel of this CPU gains from zeros in 2:4"),
-        ("quant=int4", 3, "up (2 layers): int4:g64 dense would take 0.50 of the time of dense"),
+        ("quant=int4", 3, "up (2 layers): int4:g32:asym dense would take 0.50 of the time of dense"),
         ("sparsity=0.1", 5, "up (2 layers): below 60% zeros nothing is gained here"),
     ],
 )
@@ -132,7 +132,7 @@ def test_the_command_predicts_for_a_checkpoint_of_floats(bert_folder, tmp_path, 
     said = " ".join(out.stdout.split())
     assert "what if sparsity=0.8,pattern=4x1: linear layers" in said and "faster than dense int8" in said
     first, second = json.loads((tmp_path / "e.json").read_text())["what_if"]
-    assert first["pattern"] == "4x1" and second["quant"] == "int4:g64" and second["sparsity"] == 0.875
+    assert first["pattern"] == "4x1" and second["quant"] == "int4:g32:asym" and second["sparsity"] == 0.875
     model = aerogel.load(bert_folder, 1)
     assert set(first["layers"]) == {step["name"] for step in model.describe() if "forms" in step}
     assert 0 < first["total_ms"] and first["dense_total_ms"] == second["dense_total_ms"]

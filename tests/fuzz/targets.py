@@ -188,6 +188,7 @@ def seeds_packed() -> list[bytes]:
         "up.weight_group": np.array([8], np.int64),
         "up.weight_multiplier": np.full((8, 3), 4, np.uint8),
         "up.weight_zero": np.full((8, 3), 8, np.int8),
+        "up.weight_offset": np.full((8, 3), -3, np.int8),
         "down.weight_index": rng.integers(0, 3, (8, 5), dtype=np.uint8),
         "down.weight_levels": np.array([-3, 0, 5], np.int8),
         "down.weight_scale": scale,

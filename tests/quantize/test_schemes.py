@@ -44,9 +44,9 @@ def decoded(quantized):
             g = j // quantized.group if quantized.group else 0
             code = int(quantized.values[i, j])
             if quantized.levels is not None and code != 0:  # it must be in the table
-                zero = int(quantized.zero[i, g]) if quantized.zero is not None else 0
+                offset = int(quantized.offset[i, g]) if quantized.offset is not None else 0
                 multiplier = int(quantized.multiplier[i, g]) if quantized.multiplier is not None else 1
-                assert code in {(int(level) - zero) * multiplier for level in quantized.levels}
+                assert code in {int(level) * multiplier + offset for level in quantized.levels}
             scale = quantized.scale[i] if quantized.scale.ndim == 1 else quantized.scale[i, g]
             w[i, j] = np.float32(code) * scale
     return w
@@ -58,7 +58,7 @@ def test_names_say_what_they_are(name):
 
 
 def test_short_names():
-    assert scheme("int4").name == "int4:g64" and scheme("int4:asym").name == "int4:g64:asym"
+    assert scheme("int4").name == "int4:g32:asym" and scheme("int4:asym").name == "int4:g64:asym"
     assert scheme("codebook").name == "codebook:16"
 
 

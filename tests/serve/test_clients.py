@@ -75,3 +75,42 @@ def test_langchain(address, loaded):
     )
     chat = langchain.ChatOpenAI(model="writer", max_tokens=6, temperature=0, **common)
     assert chat.invoke("hi").content == loaded["writer"].chat([{"role": "user", "content": "hi"}], 6)
+
+
+def test_llama_index(address, loaded):
+    pytest.importorskip("llama_index.embeddings.openai_like")
+    pytest.importorskip("llama_index.llms.openai_like")
+    from llama_index.core.llms import ChatMessage
+    from llama_index.embeddings.openai_like import OpenAILikeEmbedding
+    from llama_index.llms.openai_like import OpenAILike
+
+    common = {"api_base": f"{address}/v1", "api_key": "secret"}
+    embeddings = OpenAILikeEmbedding(model_name="embedder", **common)
+    expected = loaded["embedder"].encode(TEXTS, normalize=True)
+    np.testing.assert_allclose(embeddings.get_text_embedding_batch(TEXTS), expected, atol=1e-6)
+    llm = OpenAILike(model="writer", is_chat_model=True, max_tokens=6, temperature=0, **common)
+    said = loaded["writer"].chat([{"role": "user", "content": "hi"}], 6)
+    assert llm.chat([ChatMessage(role="user", content="hi")]).message.content == said
+    assert "".join(one.delta for one in llm.stream_chat([ChatMessage(role="user", content="hi")])) == said
+
+
+def test_haystack(address, loaded):
+    pytest.importorskip("haystack")
+    from haystack import Document
+    from haystack.components.embedders import OpenAIDocumentEmbedder, OpenAITextEmbedder
+    from haystack.components.generators.chat import OpenAIChatGenerator
+    from haystack.dataclasses import ChatMessage
+    from haystack.utils import Secret
+
+    common = {"api_base_url": f"{address}/v1", "api_key": Secret.from_token("secret")}
+    expected = loaded["embedder"].encode(TEXTS, normalize=True)
+    found = OpenAITextEmbedder(model="embedder", **common).run(TEXTS[0])["embedding"]
+    np.testing.assert_allclose(found, expected[0], atol=1e-6)
+    documents = OpenAIDocumentEmbedder(model="embedder", progress_bar=False, **common).run(
+        [Document(content=t) for t in TEXTS]
+    )
+    np.testing.assert_allclose([one.embedding for one in documents["documents"]], expected, atol=1e-6)
+    options = {"max_completion_tokens": 6, "temperature": 0}
+    chat = OpenAIChatGenerator(model="writer", generation_kwargs=options, **common)
+    said = chat.run([ChatMessage.from_user("hi")])["replies"][0].text
+    assert said == loaded["writer"].chat([{"role": "user", "content": "hi"}], 6)

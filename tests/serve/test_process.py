@@ -110,3 +110,29 @@ def test_those_who_say_nothing_are_sent_away(make):
             while part := client.recv(1000):
                 found += part
         assert bool(found) == said.endswith(b"\n\r\n")
+
+
+def test_those_who_do_not_read_are_sent_away(make):
+    from aerogel.serve.server import listening, run
+
+    where, address = listening("127.0.0.1", 0, None)
+    where.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ready = threading.Event()
+    app = make(["embedder"], max_client_batch=2000)
+    threading.Thread(target=run, args=(app, where, ready.set, 1.0, 10.0, 0.2), daemon=True).start()
+    assert ready.wait(30)
+    body = json.dumps({"inputs": ["a"] * 2000}).encode()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.settimeout(60)
+        client.connect(("127.0.0.1", int(address.rpartition(":")[2])))
+        head = (
+            f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        client.sendall(head.encode() + body)
+        found = client.recv(1000)
+        time.sleep(1)  # longer than the server waits for somebody to read on
+        while part := client.recv(10_000):
+            found += part
+    length = int(found.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    assert found.startswith(b"HTTP/1.1 200") and len(found) < length

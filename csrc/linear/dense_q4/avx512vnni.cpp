@@ -1,6 +1,6 @@
 // dense_q4 on AVX-512 VNNI, integers: vpdpbusd of the index itself, an unsigned byte, and x. The sums of a block (32, 64 or 128
-// columns of a group) start with what the index is too large by, -zero * sum x, and are multiplied at its end by the multiplier of
-// the group. Sums stay exact in int32, modulo 2^32 on the way.
+// columns of a group) are multiplied at its end by the multiplier of the group, and offset * sum x is added; where all groups have
+// the same zero, -multiplier * zero for an offset, they start with -zero * sum x instead. Sums stay exact in int32, modulo 2^32 on the way.
 //
 // Bound, one token: DRAM, of half the bytes of dense_q8. Many tokens: vpdpbusd as in dense_q8, and at the end of a block 2 vpmulld,
 // 2 vpaddd and 2 stores a token, where 64 columns cost it 32 vpdpbusd. Tested in emulation, not yet timed on hardware.
@@ -38,9 +38,9 @@ struct Panels {
 void run_dense_q4_avx512vnni(const LinearTask& task) {
   const DenseQ4View& w = *static_cast<const DenseQ4View*>(task.weight);
   if (!w.linear) return run_dense_q4_table_avx512vnni(task);
-  const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.zero, w.same_zero, w.scale};
+  const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.offset, w.same_zero, w.scale};
   Panels panels{w, nullptr};
-  w.zero != nullptr ? run_blocks<true>(task, shape, panels) : run_blocks<false>(task, shape, panels);
+  w.offset != nullptr ? run_blocks<true>(task, shape, panels) : run_blocks<false>(task, shape, panels);
 }
 
 }  // namespace aerogel

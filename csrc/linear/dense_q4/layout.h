@@ -1,7 +1,7 @@
 // dense_q4: every weight stored as four bits. They stand for exactly the int8 codes that dense_q8 would hold, so y is the same bit
 // for bit (what linear and table are: linear/source_q4.h):
 //
-//     linear    code[n, k] = (index[n, k] - zero[n, k / group]) * multiplier[n, k / group]
+//     linear    code[n, k] = index[n, k] * multiplier[n, k / group] + offset[n, k / group]
 //     table     code[n, k] = levels[index[n, k]]
 //
 // The panels are those of dense_q8 (R rows, G columns of a row side by side), with two weights in a byte. G columns of R rows are
@@ -12,7 +12,7 @@
 //
 //     index       | panel 0: k_padded / G steps | panel 1 | ...        k_padded is K rounded up to 32
 //     multiplier  | panel 0, group 0: R bytes | panel 0, group 1 | ... | panel 1, group 0 | ...    absent if all are 1
-//     zero        | panel 0, group 0: R bytes | ...                                                absent if all are `same_zero`
+//     offset      | panel 0, group 0: R bytes | ...                       absent if all are -same_zero * multiplier of their group
 //     levels      | panel 0: 16 bytes | panel 1 | ...                  0 .. 15 if linear
 //
 //                R   G   a step is
@@ -42,11 +42,11 @@ struct DenseQ4View {
   std::int64_t groups;             // of a row
   const std::uint8_t* index;       // drawn above; 64-byte aligned
   const std::uint8_t* multiplier;  // [units][groups][R], or null
-  const std::int8_t* zero;         // [units][groups][R], or null
+  const std::int8_t* offset;       // [units][groups][R], or null
   const std::int8_t* levels;       // [units][16]
   const float* scale;              // [N rounded up to R], 0 beyond N
   bool linear;
-  std::int8_t same_zero;           // 0 if a table
+  std::int8_t same_zero;           // 0 if a table, or if there are offsets
 };
 
 // R and G; nothing is added.

@@ -1,6 +1,6 @@
 // dense_q4 on Advanced SIMD: every panel is decoded into scratch, where the tile of dense_q8 reads it, 4 rows x K bytes that stay
-// in L1. Sixteen weights cost half a load and a shift or a mask, a tbl, a subtraction, a multiplication (both modulo 256: the code
-// fits) and a store. Tested in emulation, not yet timed on hardware.
+// in L1. Sixteen weights cost half a load and a shift or a mask, a tbl, a subtraction, a multiplication, an addition (all modulo 256: the
+// code fits) and a store. Tested in emulation, not yet timed on hardware.
 #include "linear/dense_q4/layout.h"
 #include "linear/dense_q8/tile_neon.h"
 #include "linear/linear.h"
@@ -17,8 +17,9 @@ void decode(const DenseQ4View& w, std::int64_t panel, std::int8_t* dense) {
     const std::int64_t group = (panel * w.groups + k / w.group) * kRows;
     for (int r = 0; r < kRows; ++r) {
       int8x16_t code = vqtbl1q_s8(levels, r < 2 ? vandq_u8(both[r], mask) : vshrq_n_u8(both[r - 2], 4));
-      code = vsubq_s8(code, vdupq_n_s8(w.zero != nullptr ? w.zero[group + r] : w.same_zero));
+      code = vsubq_s8(code, vdupq_n_s8(w.same_zero));
       if (w.multiplier != nullptr) code = vmulq_s8(code, vreinterpretq_s8_u8(vdupq_n_u8(w.multiplier[group + r])));
+      if (w.offset != nullptr) code = vaddq_s8(code, vdupq_n_s8(w.offset[group + r]));
       vst1q_s8(dense + 16 * r, code);
     }
   }

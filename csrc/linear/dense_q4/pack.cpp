@@ -22,7 +22,7 @@ class DenseQ4 final : public Weight {
     swaps_ = orders_tables && !source.linear();
     index_ = AlignedBuffer<std::uint8_t>::zeros(static_cast<std::size_t>(rows * k_padded / 2));
     if (source.multipliers()) multiplier_ = AlignedBuffer<std::uint8_t>::zeros(static_cast<std::size_t>(rows * groups));
-    if (source.zeros()) zero_ = AlignedBuffer<std::int8_t>::zeros(static_cast<std::size_t>(rows * groups));
+    if (source.offsets()) offset_ = AlignedBuffer<std::int8_t>::zeros(static_cast<std::size_t>(rows * groups));
     levels_ = AlignedBuffer<std::int8_t>::zeros(static_cast<std::size_t>(units() * 16));
     scale_ = AlignedBuffer<float>::zeros(static_cast<std::size_t>(rows));
     view_ = {n(),
@@ -32,7 +32,7 @@ class DenseQ4 final : public Weight {
              groups,
              index_.data(),
              source.multipliers() ? multiplier_.data() : nullptr,
-             source.zeros() ? zero_.data() : nullptr,
+             source.offsets() ? offset_.data() : nullptr,
              levels_.data(),
              scale_.data(),
              source.linear(),
@@ -46,7 +46,7 @@ class DenseQ4 final : public Weight {
       for (std::int64_t g = 0; g < groups; ++g) {
         const std::int64_t at = group_at(i, g);
         if (source.multipliers()) multiplier_[static_cast<std::size_t>(at)] = row.multiplier[static_cast<std::size_t>(g)];
-        if (source.zeros()) zero_[static_cast<std::size_t>(at)] = row.zero[static_cast<std::size_t>(g)];
+        if (source.offsets()) offset_[static_cast<std::size_t>(at)] = row.offset[static_cast<std::size_t>(g)];
         const int none = row.zero_index(g);  // -1 only where no weight is left out
         const std::int64_t end = g + 1 < groups ? (g + 1) * source.group() : k();
         for (std::int64_t c = g * source.group(); c < end; ++c) {
@@ -61,7 +61,7 @@ class DenseQ4 final : public Weight {
 
   const void* view() const override { return &view_; }
   std::vector<Bytes> arrays() const override {
-    return {bytes_of(index_), bytes_of(multiplier_), bytes_of(zero_), bytes_of(levels_), bytes_of(scale_)};
+    return {bytes_of(index_), bytes_of(multiplier_), bytes_of(offset_), bytes_of(levels_), bytes_of(scale_)};
   }
   std::int64_t units() const override { return (n() + panel_.rows - 1) / panel_.rows; }
   std::int64_t cost(std::int64_t unit) const override { return unit * panel_.rows * view_.k_padded; }
@@ -72,11 +72,12 @@ class DenseQ4 final : public Weight {
     const std::int8_t* levels = levels_.data() + n / panel_.rows * 16;
     for (std::int64_t c = 0; c < k(); ++c) {
       const auto group = static_cast<std::size_t>(group_at(n, c / view_.group));
-      const int zero = view_.zero != nullptr ? view_.zero[group] : view_.same_zero;
+      const int offset = view_.offset != nullptr ? view_.offset[group] : 0;
       const int multiplier = view_.multiplier != nullptr ? view_.multiplier[group] : 1;
       int shift = 0;
       const std::int64_t at = index_at(n, c, &shift);
-      out[c] = static_cast<float>((levels[index_[static_cast<std::size_t>(at)] >> shift & 15] - zero) * multiplier) * scale_[static_cast<std::size_t>(n)];
+      const int step = levels[index_[static_cast<std::size_t>(at)] >> shift & 15] - view_.same_zero;
+      out[c] = static_cast<float>(step * multiplier + offset) * scale_[static_cast<std::size_t>(n)];
     }
   }
 
@@ -96,7 +97,7 @@ class DenseQ4 final : public Weight {
   bool swaps_ = false;  // the columns of a step
   AlignedBuffer<std::uint8_t> index_;
   AlignedBuffer<std::uint8_t> multiplier_;
-  AlignedBuffer<std::int8_t> zero_;
+  AlignedBuffer<std::int8_t> offset_;
   AlignedBuffer<std::int8_t> levels_;
   AlignedBuffer<float> scale_;
   DenseQ4View view_{};

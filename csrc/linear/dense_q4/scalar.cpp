@@ -18,13 +18,14 @@ void run_dense_q4_scalar(const LinearTask& task) {
       for (std::int64_t k = 0; k < w.k_padded; k += G, index += kHalf)
         for (std::int64_t r = 0; r < R; ++r) {
           const std::int64_t group = (unit * w.groups + k / w.group) * R + r;
-          const std::int32_t zero = w.zero != nullptr ? w.zero[group] : w.same_zero;
-          std::int32_t part = 0;
+          std::int32_t part = 0, sum_x = 0;
           for (std::int64_t i = r * G; i < (r + 1) * G; ++i) {
             const int level = w.levels[unit * 16 + (i < kHalf ? index[i] & 15 : index[i - kHalf] >> 4)];
-            part += static_cast<std::int32_t>(xm[k + i % G]) * (level - zero);
+            part += static_cast<std::int32_t>(xm[k + i % G]) * (level - w.same_zero);
+            sum_x += xm[k + i % G];
           }
           sum[r] += w.multiplier != nullptr ? part * w.multiplier[group] : part;
+          if (w.offset != nullptr) sum[r] += sum_x * w.offset[group];
         }
       for (std::int64_t r = 0; r < R && first + r < w.n; ++r) {
         float y = static_cast<float>(sum[r]) * (task.x_scale[m] * w.scale[first + r]);

@@ -83,7 +83,7 @@ struct Bytes {
 // The groups of a panel, one block after the other.
 struct Groups {
   const std::uint8_t* multiplier;  // of the block's group, or null
-  const std::int8_t* zero;
+  const std::int8_t* offset;
   std::int64_t blocks;  // of a group
   std::int64_t left;    // of this group
 
@@ -91,13 +91,13 @@ struct Groups {
     if (--left != 0) return;
     left = blocks;
     if (multiplier != nullptr) multiplier += kRows;
-    if (zero != nullptr) zero += kRows;
+    if (offset != nullptr) offset += kRows;
   }
 };
 
-// sums[T, 16] (+)= x[T, columns] . code[16, columns]^T; columns is a multiple of 32. sum_x[t, block]: what a zero of 1 takes off, or
-// without Zeros the zero of all, -zero * sum x; one int16 for columns 0 and 1 of every four, one for 2 and 3.
-template <int T, bool Zeros, class Indices>
+// sums[T, 16] (+)= x[T, columns] . code[16, columns]^T; columns is a multiple of 32. sum_x[t, block]: sum x, or without
+// Offsets what the zero of all adds, -zero * sum x; one int16 for columns 0 and 1 of every four, one for 2 and 3.
+template <int T, bool Offsets, class Indices>
 void tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int32_t* sum_x, std::int64_t sum_x_step,
           std::int64_t columns, std::int32_t* sums, bool accumulate) {
   Indices from = indices;  // in registers
@@ -109,16 +109,7 @@ void tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int
     }
   for (std::int64_t k = 0; k < columns; k += kQ4Block, ++sum_x, x += kQ4Block) {
     __m256i low[T], high[T];
-    if (Zeros) {
-      const Lanes zero = signed_lanes(here.zero);
-      UNROLL for (int t = 0; t < T; ++t) {
-        const __m256i sum = _mm256_set1_epi32(sum_x[t * sum_x_step]);
-        low[t] = _mm256_mullo_epi16(zero.low, sum);
-        high[t] = _mm256_mullo_epi16(zero.high, sum);
-      }
-    } else {
-      UNROLL for (int t = 0; t < T; ++t) low[t] = high[t] = _mm256_set1_epi32(sum_x[t * sum_x_step]);
-    }
+    UNROLL for (int t = 0; t < T; ++t) low[t] = high[t] = Offsets ? _mm256_setzero_si256() : _mm256_set1_epi32(sum_x[t * sum_x_step]);
     from.enter();
     UNROLL for (std::int64_t step = 0; step < kQ4Block; step += 4) {
       const Quad quad = from.next();
@@ -127,10 +118,18 @@ void tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int
     }
     Lanes multiplier = {_mm256_set1_epi16(1), _mm256_set1_epi16(1)};
     if (here.multiplier != nullptr) multiplier = unsigned_lanes(here.multiplier);
+    Lanes offset = multiplier;
+    if (Offsets) offset = signed_lanes(here.offset);
     UNROLL for (int t = 0; t < T; ++t) {
       std::int32_t* const to = sums + t * kRows;
-      store(to, _mm256_add_epi32(load(to), _mm256_madd_epi16(low[t], multiplier.low)));
-      store(to + 8, _mm256_add_epi32(load(to + 8), _mm256_madd_epi16(high[t], multiplier.high)));
+      __m256i first = _mm256_madd_epi16(low[t], multiplier.low), second = _mm256_madd_epi16(high[t], multiplier.high);
+      if (Offsets) {
+        const __m256i sum = _mm256_set1_epi32(sum_x[t * sum_x_step]);
+        first = _mm256_add_epi32(first, _mm256_madd_epi16(sum, offset.low));
+        second = _mm256_add_epi32(second, _mm256_madd_epi16(sum, offset.high));
+      }
+      store(to, _mm256_add_epi32(load(to), first));
+      store(to + 8, _mm256_add_epi32(load(to + 8), second));
     }
     from.leave();
     here.next();
@@ -140,7 +139,7 @@ void tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int
 }
 
 // One tile of a chunk, with everything but its indices.
-template <bool Zeros>
+template <bool Offsets>
 struct Tile {
   std::int64_t tokens;
   Groups& groups;
@@ -153,17 +152,17 @@ struct Tile {
 
   template <class Indices>
   void one(Indices& from) const {
-    tile<1, Zeros>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
+    tile<1, Offsets>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
   }
   template <class Indices>
   void operator()(Indices& from) const {
     switch (tokens) {
-      case 1: return tile<1, Zeros>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
-      case 2: return tile<2, Zeros>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
-      case 3: return tile<3, Zeros>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
-      case 4: return tile<4, Zeros>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
-      case 5: return tile<5, Zeros>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
-      default: return tile<6, Zeros>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
+      case 1: return tile<1, Offsets>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
+      case 2: return tile<2, Offsets>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
+      case 3: return tile<3, Offsets>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
+      case 4: return tile<4, Offsets>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
+      case 5: return tile<5, Offsets>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
+      default: return tile<6, Offsets>(from, groups, x, sum_x, sum_x_step, columns, sums, accumulate);
     }
   }
 };
@@ -211,7 +210,7 @@ void finish(const LinearTask& task, std::int64_t outputs, const float* scales, s
 struct Shape {
   std::int64_t n, k_padded, group, groups;
   const std::uint8_t* multiplier;
-  const std::int8_t* zero;
+  const std::int8_t* offset;
   std::int8_t same_zero;
   const float* scale;
 };
@@ -220,7 +219,7 @@ struct Shape {
 //
 //   begin(panel)                          a panel begins, at its first column; then, for each of its chunks in order,
 //   first(tile, columns, bytes, more)     runs one tile, and with `more` leaves the chunk in `bytes` for the tiles that follow
-template <bool Zeros, class Panels>
+template <bool Offsets, class Panels>
 void run_panels(const LinearTask& task, const Shape& w, Panels& panels) {
   const auto* x = static_cast<const std::int8_t*>(task.x);
   const std::int64_t chunks = dense_q8_chunks(kTiling, w.k_padded);
@@ -242,12 +241,12 @@ void run_panels(const LinearTask& task, const Shape& w, Panels& panels) {
     for (std::int64_t t = 0; t < tokens; ++t)
       for (std::int64_t c = 0; c < chunks; ++c) {
         const std::int64_t k = c * chunk, columns = w.k_padded - k < chunk ? w.k_padded - k : chunk;
-        copy_x(x + (first + t) * task.ldx + k, columns, Zeros ? -1 : -w.same_zero, copied_x + (c * held + t) * kStride,
+        copy_x(x + (first + t) * task.ldx + k, columns, Offsets ? 1 : -w.same_zero, copied_x + (c * held + t) * kStride,
                sum_x + t * sum_x_step + k / kQ4Block);
       }
     for (std::int64_t panel = task.unit_begin; panel < task.unit_end; ++panel) {
       const std::int64_t row = panel * w.groups * kRows;
-      Groups groups = {w.multiplier == nullptr ? nullptr : w.multiplier + row, w.zero == nullptr ? nullptr : w.zero + row,
+      Groups groups = {w.multiplier == nullptr ? nullptr : w.multiplier + row, w.offset == nullptr ? nullptr : w.offset + row,
                        blocks_of_group, blocks_of_group};
       panels.begin(panel);
       for (std::int64_t c = 0; c < chunks; ++c) {
@@ -258,7 +257,7 @@ void run_panels(const LinearTask& task, const Shape& w, Panels& panels) {
         for (std::int64_t i = 0, t = 0; i < tiles; ++i) {
           const std::int64_t next = tokens * (i + 1) / tiles;  // tiles differ by one token at most
           groups = begin;
-          const Tile<Zeros> here{next - t,   groups,  chunk_x + t * kStride, chunk_sum + t * sum_x_step,
+          const Tile<Offsets> here{next - t,   groups,  chunk_x + t * kStride, chunk_sum + t * sum_x_step,
                                  sum_x_step, columns, sums + t * kRows,      c != 0};
           if (i == 0) {
             panels.first(here, columns, bytes, tiles > 1);

@@ -49,7 +49,7 @@ struct Bytes {
 // The groups of a panel, one block after the other.
 struct Groups {
   const std::uint8_t* multiplier;  // of the block's group, or null
-  const std::int8_t* zero;
+  const std::int8_t* offset;
   std::int64_t blocks;  // of a group
   std::int64_t left;    // of this group
 
@@ -57,15 +57,15 @@ struct Groups {
     if (--left != 0) return;
     left = blocks;
     if (multiplier != nullptr) multiplier += kRows;
-    if (zero != nullptr) zero += kRows;
+    if (offset != nullptr) offset += kRows;
   }
 };
 
 inline __m128i sixteen(const void* bytes) { return _mm_loadu_si128(static_cast<const __m128i*>(bytes)); }
 
-// sums[T, 32] (+)= x[T, columns] . code[32, columns]^T, block by block. sum_x[t, block]: what a zero of 1 takes off, or without Zeros
-// the zero of all, -zero * sum x.
-template <int T, bool Zeros, class Indices>
+// sums[T, 32] (+)= x[T, columns] . code[32, columns]^T, block by block. sum_x[t, block]: sum x, or without Offsets
+// what the zero of all adds, -zero * sum x.
+template <int T, bool Offsets, class Indices>
 void block_tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int32_t* sum_x, std::int64_t sum_x_step,
                 std::int64_t columns, std::int64_t block, std::int32_t* sums, bool accumulate) {
   constexpr int S = T == 1 ? 4 : T == 2 ? 2 : 1;  // steps of k in parallel
@@ -80,9 +80,7 @@ void block_tile(Indices& indices, Groups& groups, const std::int8_t* x, const st
     const std::int64_t end = columns - begin < block ? columns : begin + block;
     __m512i low[S][T], high[S][T];
     UNROLL for (int t = 0; t < T; ++t) {
-      const __m512i sum = _mm512_set1_epi32(sum_x[t * sum_x_step]);
-      low[0][t] = Zeros ? _mm512_mullo_epi32(_mm512_cvtepi8_epi32(sixteen(here.zero)), sum) : sum;
-      high[0][t] = Zeros ? _mm512_mullo_epi32(_mm512_cvtepi8_epi32(sixteen(here.zero + 16)), sum) : sum;
+      low[0][t] = high[0][t] = Offsets ? _mm512_setzero_si512() : _mm512_set1_epi32(sum_x[t * sum_x_step]);
       UNROLL for (int s = 1; s < S; ++s) low[s][t] = high[s][t] = _mm512_setzero_si512();
     }
     for (std::int64_t k = begin; k < end; k += 4 * S) {
@@ -102,9 +100,15 @@ void block_tile(Indices& indices, Groups& groups, const std::int8_t* x, const st
         low[0][t] = _mm512_add_epi32(low[0][t], low[s][t]);
         high[0][t] = _mm512_add_epi32(high[0][t], high[s][t]);
       }
+      __m512i first = _mm512_mullo_epi32(low[0][t], multiplier_low), second = _mm512_mullo_epi32(high[0][t], multiplier_high);
+      if (Offsets) {
+        const __m512i sum = _mm512_set1_epi32(sum_x[t * sum_x_step]);
+        first = _mm512_add_epi32(first, _mm512_mullo_epi32(sum, _mm512_cvtepi8_epi32(sixteen(here.offset))));
+        second = _mm512_add_epi32(second, _mm512_mullo_epi32(sum, _mm512_cvtepi8_epi32(sixteen(here.offset + 16))));
+      }
       std::int32_t* const to = sums + t * kRows;
-      _mm512_store_si512(to, _mm512_add_epi32(_mm512_load_si512(to), _mm512_mullo_epi32(low[0][t], multiplier_low)));
-      _mm512_store_si512(to + 16, _mm512_add_epi32(_mm512_load_si512(to + 16), _mm512_mullo_epi32(high[0][t], multiplier_high)));
+      _mm512_store_si512(to, _mm512_add_epi32(_mm512_load_si512(to), first));
+      _mm512_store_si512(to + 16, _mm512_add_epi32(_mm512_load_si512(to + 16), second));
     }
     here.next();
   }
@@ -113,7 +117,7 @@ void block_tile(Indices& indices, Groups& groups, const std::int8_t* x, const st
 }
 
 // One tile of a chunk, with everything but its indices.
-template <bool Zeros>
+template <bool Offsets>
 struct Tile {
   std::int64_t tokens;
   Groups& groups;
@@ -127,7 +131,7 @@ struct Tile {
 
   template <int T, class Indices>
   void run(Indices& from) const {
-    block_tile<T, Zeros>(from, groups, x, sum_x, sum_x_step, columns, block, sums, accumulate);
+    block_tile<T, Offsets>(from, groups, x, sum_x, sum_x_step, columns, block, sums, accumulate);
   }
   template <class Indices>
   void operator()(Indices& from) const {
@@ -167,7 +171,7 @@ std::int32_t copy_block(const std::int8_t* x, std::int64_t columns, std::int8_t*
 struct Shape {
   std::int64_t n, k_padded, group, groups;
   const std::uint8_t* multiplier;
-  const std::int8_t* zero;
+  const std::int8_t* offset;
   std::int8_t same_zero;
   const float* scale;
 };
@@ -176,7 +180,7 @@ struct Shape {
 //
 //   begin(panel)                          a panel begins, at its first column; then, for each of its chunks in order,
 //   first(tile, columns, bytes, more)     runs one tile, and with `more` leaves the chunk in `bytes` for the tiles that follow
-template <bool Zeros, class Panels>
+template <bool Offsets, class Panels>
 void run_blocks(const LinearTask& task, const Shape& w, Panels& panels) {
   const DenseQ8Tiling& tiling = kDenseQ4TilingAvx512;
   const auto* x = static_cast<const std::int8_t*>(task.x);
@@ -200,12 +204,12 @@ void run_blocks(const LinearTask& task, const Shape& w, Panels& panels) {
     for (std::int64_t t = 0; t < tokens; ++t)
       for (std::int64_t b = 0; b < blocks; ++b) {
         const std::int64_t k = b * block, columns = w.k_padded - k < block ? w.k_padded - k : block;
-        sum_x[t * blocks + b] = (Zeros ? -1 : -w.same_zero) *
+        sum_x[t * blocks + b] = (Offsets ? 1 : -w.same_zero) *
                                 copy_block(x + (first + t) * task.ldx + k, columns, copied_x + (k / chunk * held + t) * kStride + k % chunk);
       }
     for (std::int64_t panel = task.unit_begin; panel < task.unit_end; ++panel) {
       const std::int64_t row = panel * w.groups * kRows;
-      Groups groups = {w.multiplier == nullptr ? nullptr : w.multiplier + row, w.zero == nullptr ? nullptr : w.zero + row,
+      Groups groups = {w.multiplier == nullptr ? nullptr : w.multiplier + row, w.offset == nullptr ? nullptr : w.offset + row,
                        blocks_of_group, blocks_of_group};
       panels.begin(panel);
       for (std::int64_t c = 0; c < chunks; ++c) {
@@ -214,7 +218,7 @@ void run_blocks(const LinearTask& task, const Shape& w, Panels& panels) {
         for (std::int64_t i = 0, t = 0; i < tiles; ++i) {
           const std::int64_t next = tokens * (i + 1) / tiles;  // tiles differ by one token at most
           groups = begin;
-          const Tile<Zeros> here{next - t, groups,  copied_x + (c * held + t) * kStride, sum_x + t * blocks + k / block,
+          const Tile<Offsets> here{next - t, groups,  copied_x + (c * held + t) * kStride, sum_x + t * blocks + k / block,
                                  blocks,   columns, block,                               sums + t * kRows,
                                  c != 0};
           if (i == 0) {

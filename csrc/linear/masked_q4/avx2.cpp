@@ -71,10 +71,10 @@ struct Panels {
 void run_masked_q4_avx2(const LinearTask& task) {
   const MaskedQ4View& w = *static_cast<const MaskedQ4View*>(task.weight);
   if (!w.linear) return run_masked_q4_table_avx2(task);
-  const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.zero, w.same_zero, w.scale};
+  const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.offset, w.same_zero, w.scale};
   auto* const room = static_cast<std::uint8_t*>(task.scratch) + masked_q4_room_avx2(true, w.k_padded, task.m) + kMaskedQ4RoomAvx2;
   Panels panels{Expander{w, room, nullptr, 0, 0, 0, _mm256_setzero_si256()}, {}};
-  w.zero != nullptr ? run_panels<true>(task, shape, panels) : run_panels<false>(task, shape, panels);
+  w.offset != nullptr ? run_panels<true>(task, shape, panels) : run_panels<false>(task, shape, panels);
 }
 
 }  // namespace aerogel

@@ -28,10 +28,10 @@ struct Panels {
 void run_masked_q4_avx512vnni(const LinearTask& task) {
   const MaskedQ4View& w = *static_cast<const MaskedQ4View*>(task.weight);
   if (!w.linear) return run_masked_q4_table_avx512vnni(task);
-  const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.zero, w.same_zero, w.scale};
+  const Shape shape{w.n, w.k_padded, w.group, w.groups, w.multiplier, w.offset, w.same_zero, w.scale};
   auto* const room = static_cast<std::uint8_t*>(task.scratch) + masked_q4_room_avx512(true, w.k_padded, task.m);
   Panels panels{Expander{w, room, nullptr, 0, 0, 0, _mm512_setzero_si512()}};
-  w.zero != nullptr ? run_blocks<true>(task, shape, panels) : run_blocks<false>(task, shape, panels);
+  w.offset != nullptr ? run_blocks<true>(task, shape, panels) : run_blocks<false>(task, shape, panels);
 }
 
 }  // namespace aerogel

@@ -37,7 +37,8 @@ struct MaskedQ4View {
   const std::uint8_t* values;        // two in a byte; 64 bytes behind the last are readable
   const std::int64_t* panel_begin;   // [units + 1]
   const std::uint8_t* multiplier;    // [units][groups][R], or null
-  const std::int8_t* zero;           // [units][groups][R], 0 .. 15, or null
+  const std::int8_t* zero;           // [units][groups][R], 0 .. 15, the index of 0, or null
+  const std::int8_t* offset;         // [units][groups][R], -zero * multiplier, or null
   const std::int8_t* levels;         // [units][16]
   const float* scale;                // [N rounded up to R], 0 beyond N
   bool linear;

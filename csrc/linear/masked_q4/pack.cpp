@@ -24,12 +24,14 @@ class MaskedQ4 final : public Weight {
     mask_ = AlignedBuffer<std::uint64_t>::zeros(static_cast<std::size_t>(units() * panel_weights / 64));
     panel_begin_ = AlignedBuffer<std::int64_t>(static_cast<std::size_t>(units() + 1));
     if (source.multipliers()) multiplier_ = AlignedBuffer<std::uint8_t>::zeros(static_cast<std::size_t>(rows * groups));
-    if (source.zeros()) zero_ = AlignedBuffer<std::int8_t>::zeros(static_cast<std::size_t>(rows * groups));
+    if (source.offsets()) zero_ = AlignedBuffer<std::int8_t>::zeros(static_cast<std::size_t>(rows * groups));
+    if (source.offsets()) offset_ = AlignedBuffer<std::int8_t>::zeros(static_cast<std::size_t>(rows * groups));
     levels_ = AlignedBuffer<std::int8_t>::zeros(static_cast<std::size_t>(units() * 16));
     scale_ = AlignedBuffer<float>::zeros(static_cast<std::size_t>(rows));
 
     std::vector<std::uint8_t> packed;
     std::vector<std::uint8_t> dense(static_cast<std::size_t>(panel_weights));  // values, kNotStored where there is none
+    std::vector<std::int8_t> zeros(static_cast<std::size_t>(groups));
     SourceQ4::Row row;
     for (std::int64_t unit = 0; unit < units(); ++unit) {
       std::memset(dense.data(), WeightSource::kNotStored, dense.size());
@@ -38,16 +40,20 @@ class MaskedQ4 final : public Weight {
         source.row(i, &row);
         scale_[static_cast<std::size_t>(i)] = row.scale;
         std::memcpy(levels_.data() + unit * 16, row.levels, 16);
+        for (std::int64_t g = 0; g < groups; ++g) zeros[static_cast<std::size_t>(g)] = static_cast<std::int8_t>(row.zero_index(g));
         for (std::int64_t c = 0; c < k(); ++c) {
           const auto g = static_cast<std::size_t>(c / source.group());
           const std::uint8_t index = row.index[static_cast<std::size_t>(c)];
-          if (index == WeightSource::kNotStored || row.levels[index] == row.zero[g] || row.multiplier[g] == 0) continue;
-          dense[static_cast<std::size_t>(place(r, c, source.linear()))] = static_cast<std::uint8_t>(index ^ row.zero[g]);
+          if (index == WeightSource::kNotStored || row.levels[index] * row.multiplier[g] + row.offset[g] == 0) continue;
+          const int zero = source.linear() ? zeros[g] : 0;
+          dense[static_cast<std::size_t>(place(r, c, source.linear()))] = static_cast<std::uint8_t>(index ^ zero);
         }
         for (std::int64_t g = 0; g < groups; ++g) {
           const auto at = static_cast<std::size_t>((unit * groups + g) * panel_.rows + r);
           if (source.multipliers()) multiplier_[at] = row.multiplier[static_cast<std::size_t>(g)];
-          if (source.zeros()) zero_[at] = row.zero[static_cast<std::size_t>(g)];
+          if (!source.offsets()) continue;
+          zero_[at] = zeros[static_cast<std::size_t>(g)];
+          offset_[at] = row.offset[static_cast<std::size_t>(g)];
         }
       }
       std::int64_t count = static_cast<std::int64_t>(packed.size()) * 2;
@@ -72,7 +78,8 @@ class MaskedQ4 final : public Weight {
              values_.data(),
              panel_begin_.data(),
              source.multipliers() ? multiplier_.data() : nullptr,
-             source.zeros() ? zero_.data() : nullptr,
+             source.offsets() ? zero_.data() : nullptr,
+             source.offsets() ? offset_.data() : nullptr,
              levels_.data(),
              scale_.data(),
              source.linear(),
@@ -81,7 +88,7 @@ class MaskedQ4 final : public Weight {
 
   const void* view() const override { return &view_; }
   std::vector<Bytes> arrays() const override {
-    return {bytes_of(mask_), bytes_of(values_), bytes_of(panel_begin_), bytes_of(multiplier_), bytes_of(zero_), bytes_of(levels_), bytes_of(scale_)};
+    return {bytes_of(mask_), bytes_of(values_), bytes_of(panel_begin_), bytes_of(multiplier_), bytes_of(zero_), bytes_of(offset_), bytes_of(levels_), bytes_of(scale_)};
   }
   std::int64_t units() const override { return (n() + panel_.rows - 1) / panel_.rows; }
   // Expanding costs the same whatever there is to expand, reading costs bytes.
@@ -127,6 +134,7 @@ class MaskedQ4 final : public Weight {
   AlignedBuffer<std::int64_t> panel_begin_;
   AlignedBuffer<std::uint8_t> multiplier_;
   AlignedBuffer<std::int8_t> zero_;
+  AlignedBuffer<std::int8_t> offset_;
   AlignedBuffer<std::int8_t> levels_;
   AlignedBuffer<float> scale_;
   MaskedQ4View view_{};

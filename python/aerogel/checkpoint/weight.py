@@ -21,7 +21,8 @@ class Weight:
 
         float32, 16 bits   the value
         int8               code * scale[n], or scale[n,g] where there are groups
-        indices of levels  (levels[index] - zero[n,g]) * multiplier[n,g] * scale[n]; all but scale[n] is an int8 code
+        indices of levels  ((levels[index] - zero[n,g]) * multiplier[n,g] + offset[n,g]) * scale[n]; all but scale[n] is an
+                           int8 code
 
     Attributes:
         shape: (N, K).
@@ -35,6 +36,7 @@ class Weight:
         bits: of an index, 1 to 8; 0 without levels.
         multiplier: uint8 [N, groups], with levels only. None: 1.
         zero: int8 [N, groups], with levels only. None: 0.
+        offset: int8 [N, groups], with levels only. None: 0.
     """
 
     shape: tuple[int, int]
@@ -46,6 +48,7 @@ class Weight:
     bits: int = 0
     multiplier: NDArray[np.uint8] | None = None
     zero: NDArray[np.int8] | None = None
+    offset: NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
         n, k = self.shape
@@ -58,8 +61,8 @@ class Weight:
             raise ShapeError(f"weight: group: expected a multiple of 8 columns, got {self.group}")
         if indices:
             self._check_levels(-(-k // self.group) if self.group else 1)
-        elif self.multiplier is not None or self.zero is not None or self.bits:
-            raise ShapeError("weight: multipliers, zero points and bits go with levels and only with them")
+        elif self._has_tables or self.bits:
+            raise ShapeError("weight: multipliers, zero points, offsets and bits go with levels and only with them")
         if self.mask is None:
             _expect("values", self.values.shape, (n, -(-k * self.bits // 8) if indices else k))
         else:
@@ -80,9 +83,13 @@ class Weight:
             raise ShapeError(f"weight: bits: expected 1 to 8, got {self.bits}")
         if self.levels.ndim != 1 or not 1 <= self.levels.size <= 1 << self.bits:
             raise ShapeError(f"weight: levels: expected 1 to {1 << self.bits}, got {list(self.levels.shape)}")
-        for name, array in (("multiplier", self.multiplier), ("zero", self.zero)):
+        for name, array in (("multiplier", self.multiplier), ("zero", self.zero), ("offset", self.offset)):
             if array is not None:
                 _expect(name, array.shape, (self.shape[0], groups))
+
+    @property
+    def _has_tables(self) -> bool:
+        return self.multiplier is not None or self.zero is not None or self.offset is not None
 
     @property
     def numbers(self) -> str:
@@ -100,16 +107,18 @@ class Weight:
         if self.levels is None:
             return self._dense(self.values)
         codes = self.levels[self.indices()]
-        if self.multiplier is None and self.zero is None:
+        if not self._has_tables:
             return self._dense(codes.astype(dtype, copy=False))
         k = self.shape[1]
         steps = self._dense(codes.astype(np.promote_types(dtype, np.int16)))
         if self.zero is not None:
             steps = steps - per_column(self.zero, self.group, k)
-            if self.mask is not None:
-                steps[~self._stored()] = 0
         if self.multiplier is not None:
             steps = steps * per_column(self.multiplier, self.group, k)
+        if self.offset is not None:
+            steps = steps + per_column(self.offset, self.group, k)
+        if self.mask is not None:
+            steps[~self._stored()] = 0
         return steps.astype(dtype)
 
     def dense(self) -> NDArray[np.float32]:
@@ -146,6 +155,7 @@ class Weight:
             self.bits,
             some(self.multiplier),
             some(self.zero),
+            some(self.offset),
         )
 
     def reordered(self, axis: int, order: NDArray[np.int64]) -> Weight:
@@ -173,7 +183,7 @@ class Weight:
         def moved(part: NDArray[Any] | None) -> Any:
             return None if part is None else part[order]
 
-        others = {"multiplier": moved(self.multiplier), "zero": moved(self.zero)}
+        others = {"multiplier": moved(self.multiplier), "zero": moved(self.zero), "offset": moved(self.offset)}
         return replace(self, values=values, scale=moved(self.scale), mask=mask, **others)
 
     def _with_columns(self, order: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
@@ -211,7 +221,7 @@ class Weight:
     @property
     def nbytes(self) -> int:
         """Bytes of all parts together."""
-        parts = (self.values, self.scale, self.mask, self.levels, self.multiplier, self.zero)
+        parts = (self.values, self.scale, self.mask, self.levels, self.multiplier, self.zero, self.offset)
         return sum(part.nbytes for part in parts if part is not None)
 
 

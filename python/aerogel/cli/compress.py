@@ -88,7 +88,7 @@ def command(
     quant: Annotated[
         str | None,
         typer.Option(
-            help="int8, int8:g64, int4:g64, int4:g64:asym, codebook:16, bf16, none, or auto:4.5bits: layers in 4 or 8.",
+            help="int8, int8:g64, int4 (int4:g32:asym), int4:g64, codebook:16, bf16, none, or auto:4.5bits: in 4 or 8.",
             rich_help_panel=METHOD,
         ),
     ] = None,

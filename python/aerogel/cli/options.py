@@ -30,8 +30,8 @@ Quant = Annotated[
     str | None,
     typer.Option(
         metavar="SCHEME",
-        help="Quantize a float model while it is loaded: int8, int8:g64, int4:g64, int4:g64:asym, codebook:16 or bf16. "
-        "\\[default: weights as the file has them]",
+        help="Quantize a float model while it is loaded: int8, int8:g64, int4 (int4:g32:asym), int4:g64, codebook:16 "
+        "or bf16. \\[default: weights as the file has them]",
     ),
 ]
 Rerank = Annotated[

@@ -50,5 +50,5 @@ def schemes_of(
 def _bits(quantized: Quantized) -> int:
     """What it takes in a file that leaves nothing out."""
     each = 8 * quantized.values.itemsize if quantized.levels is None else bits_for(len(quantized.levels))
-    tables = (quantized.scale, quantized.levels, quantized.multiplier, quantized.zero)
+    tables = (quantized.scale, quantized.levels, quantized.multiplier, quantized.offset)
     return each * quantized.values.size + sum(8 * table.nbytes for table in tables if table is not None)

@@ -53,7 +53,7 @@ def weight_source(parts: Sequence[tuple[str, Weight | Blocks]]) -> tuple[WeightS
         values, scale, mask = keep(part.values), keep_any(part.scale), keep_any(part.mask)
         if part.levels is not None:
             assert scale is not None  # levels have one
-            table = keep_any(part.multiplier), keep_any(part.zero), part.group
+            table = keep_any(part.multiplier), keep_any(part.zero), part.group, keep_any(part.offset)
             source.add_indexed(label, n, values, part.bits, keep(part.levels), scale, mask, *table)
         elif mask is not None:
             source.add_bitmask(label, n, mask, values, scale, part.group)

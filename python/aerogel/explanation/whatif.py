@@ -16,7 +16,7 @@ from aerogel.quantize import scheme
 from aerogel.tuning import Forecast, forecast
 
 #: Numbers of the weights by the schemes that may be asked for.
-SCHEMES = {"int8": "int8", "int4:g64": "int4"}
+SCHEMES = {"int8": "int8", "int4:g64": "int4", "int4:g32:asym": "int4"}
 #: What takes more than this part of the dense time gains nothing worth the zeros.
 NO_GAIN = 0.97
 

@@ -6,8 +6,8 @@ SCHEMES.
 
     int8             one scale per output channel                        int8.py
     int8:gN          one per N columns of it
-    int4:gN          4 bits, one step per N columns; int4 is int4:g64    int4.py
-    int4:gN:asym     with zero points
+    int4:gN          4 bits, one step per N columns                      int4.py
+    int4:gN:asym     with offsets; int4 is int4:g32:asym
     codebook:N       N values per matrix, 4 to 256                       codebook.py
     bf16             the upper half of a float32                         bf16.py
     none             float32 as it is                                    none.py
@@ -42,7 +42,9 @@ def _int8(options: list[str]) -> Scheme:
 
 
 def _int4(options: list[str]) -> Scheme:
-    group = _group(options.pop(0)) if options and options[0].startswith("g") else 64
+    if not options:  # the best of them, in 4.55 bits
+        return Int4(32, asymmetric=True)
+    group = _group(options.pop(0)) if options[0].startswith("g") else 64
     asymmetric = options[:1] == ["asym"]
     del options[:asymmetric]
     return Int4(group, asymmetric)

@@ -29,7 +29,7 @@ class Quantized:
 
     Codes may come from a table, and are then stored as indices of it: with g = k // group
 
-        values[n,k] = (levels[index[n,k]] - zero[n,g]) * multiplier[n,g]
+        values[n,k] = levels[index[n,k]] * multiplier[n,g] + offset[n,g]
 
     The index is not kept, since it follows from the code. A code 0 need not be in the table: it is left out behind a
     mask.
@@ -40,7 +40,7 @@ class Quantized:
         group: columns that share a scale or a multiplier; 0: the whole row does.
         levels: int8 [2..256], rising; None: codes are stored as they are.
         multiplier: uint8 [N, ceil(K/group)], or None: 1.
-        zero: int8 [N, ceil(K/group)], or None: 0.
+        offset: int8 [N, ceil(K/group)], or None: 0.
     """
 
     values: np.ndarray
@@ -48,7 +48,7 @@ class Quantized:
     group: int = 0
     levels: np.ndarray | None = None
     multiplier: np.ndarray | None = None
-    zero: np.ndarray | None = None
+    offset: np.ndarray | None = None
 
     def dense(self) -> np.ndarray:
         """The weights that are run, float32 [N,K]."""

@@ -1,22 +1,23 @@
 """int4 per group, on two levels: 4 bits a weight, a small whole step a group, a float scale a row.
 
-    w[n,k] = (q[n,k] - zero[n,g]) * multiplier[n,g] * scale[n]      g = k // group
+    w[n,k] = (q[n,k] * multiplier[n,g] + offset[n,g]) * scale[n]      g = k // group
 
-    symmetric   q in [-7, 7], no zero points
-    asym        q in [0, 15], zero in [0, 15]
+    symmetric   q in [-7, 7], no offsets
+    asym        q in [0, 15], offset in [-127, 127]: `offsets.py`
 
-(q - zero) * multiplier lies in [-127, 127], so a layer runs as int8, bit for bit in every kernel. Source: QServe (Lin
-et al., arXiv 2405.04532), which calls it progressive group quantization; here the scales are chosen to make the squared
-error small.
+What stands in brackets is a whole number in [-127, 127], so a layer runs as int8, bit for bit in every kernel. Source:
+QServe (Lin et al., arXiv 2405.04532), which calls it progressive group quantization; here the scales are chosen to make
+the squared error small, and offsets need not be multiples of the step.
 
-The fit, for each group: the squared error of rounding at a range of steps, from one that clips the largest weights to
-coarse ones. For each row: of a few scales the one whose multiples, the best for each group, have the least error
-together. Weights that are 0 cost nothing at any step, so they have no part in it. The fit is made of operations that
-round alike on every CPU.
+The fit of symmetric ones, for each group: the squared error of rounding at a range of steps, from one that clips the
+largest weights to coarse ones. For each row: of a few scales the one whose multiples, the best for each group, have the
+least error together. Weights that are 0 cost nothing at any step, so they have no part in it. The fit is made of
+operations that round alike on every CPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,23 +25,29 @@ import numpy as np
 from aerogel.numbers.groups import in_groups, per_column
 from aerogel.numbers.int8 import LARGEST
 from aerogel.quantize.grid import Grid, Quantized, Scheme, checked, checked_importance, largest
+from aerogel.quantize.offsets import fitted_offsets
 
 #: Steps that are tried, as a part of the one that clips nothing. Fine where the best ones are, coarse above: a row's
 #: scale may be too coarse for its smallest groups.
 _SHRINK = np.array([0.5, 0.57, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 1.0, 1.15, 1.5, 2.2, 4.0, 16.0], np.float32)
 #: Scales of a row that are tried, as a part of the one that makes the largest multiplier reach its limit.
 _SCALES = np.linspace(1.0, 1.8, 17).astype(np.float32)
+#: The largest code of a symmetric group.
+_MOST = 7
 #: Elements that are worked on at once: some megabytes of temporaries.
 _CHUNK = 1 << 18
+#: What fits rows in groups, float32 [N,G,group] in [-1, 1], errors counting as [1,G,group] says (None: alike): scales [N],
+#: whole multipliers and offsets [N,G], all float32.
+Fit = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Int4Grid(Grid):
-    """scale float32 [N]; multiplier uint8 and zero int8 [N, ceil(K/group)]; zero None: symmetric."""
+    """scale float32 [N]; multiplier uint8 and offset int8 [N, ceil(K/group)]; offset None: symmetric."""
 
     scale: np.ndarray
     multiplier: np.ndarray
-    zero: np.ndarray | None
+    offset: np.ndarray | None
     group: int
 
     def round(self, weight: np.ndarray, begin: int) -> np.ndarray:
@@ -49,27 +56,30 @@ class Int4Grid(Grid):
 
     def quantize(self, weight: np.ndarray) -> Quantized:
         codes = self._codes(checked(weight), 0).astype(np.int8)
-        levels = np.arange(-7, 8, dtype=np.int8) if self.zero is None else np.arange(16, dtype=np.int8)
-        return Quantized(codes, self.scale, self.group, levels, self.multiplier, self.zero)
+        levels = np.arange(-7, 8, dtype=np.int8) if self.offset is None else np.arange(16, dtype=np.int8)
+        return Quantized(codes, self.scale, self.group, levels, self.multiplier, self.offset)
 
     def _codes(self, weight: np.ndarray, begin: int) -> np.ndarray:
         columns = weight.shape[1]
         multiplier = per_column(self.multiplier, self.group, columns, begin).astype(np.float32)
         step = self.scale[:, None] * multiplier
-        steps = np.divide(weight, step, out=np.zeros(weight.shape, np.float32), where=step > 0)
-        np.rint(steps, out=steps)
-        if self.zero is None:
-            np.clip(steps, -7, 7, out=steps)
+        steps: np.ndarray = np.divide(weight, step, out=np.zeros(weight.shape, np.float32), where=step > 0)
+        if self.offset is None:
+            np.clip(np.rint(steps, out=steps), -7, 7, out=steps)
+            steps *= multiplier
         else:
-            zero = per_column(self.zero, self.group, columns, begin).astype(np.float32)
-            np.clip(steps, -zero, 15 - zero, out=steps)
-        codes: np.ndarray = steps * multiplier
-        return codes
+            offset = per_column(self.offset, self.group, columns, begin).astype(np.float32)
+            steps -= offset / multiplier
+            np.clip(np.rint(steps, out=steps), 0, 15, out=steps)
+            steps *= multiplier
+            steps += offset
+            steps[weight == 0] = 0
+        return steps
 
 
 @dataclass(frozen=True, repr=False)
 class Int4(Scheme):
-    """`group` columns share a multiplier and, if asymmetric, a zero point."""
+    """`group` columns share a multiplier and, if asymmetric, an offset."""
 
     group: int = 64
     asymmetric: bool = False
@@ -82,23 +92,32 @@ class Int4(Scheme):
         weight = checked(weight)
         importance = checked_importance(importance, weight.shape[1])
         counts = None if importance is None else in_groups(importance[None], self.group)
-        rows = max(1, _CHUNK // weight.shape[1])
-        parts = [self._fit(weight[begin : begin + rows], counts) for begin in range(0, len(weight), rows)]
-        scale, multiplier, zero = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Int4Grid(scale, multiplier, zero if self.asymmetric else None, self.group)
+        rows = max(1, _CHUNK // max(1, weight.shape[1]))
+        if self.asymmetric:  # what the last group lacks is like its last column: a 0 would have to be a value
+            weight = np.pad(weight, ((0, 0), (0, -weight.shape[1] % self.group)), "edge")
+        fit = fitted_offsets if self.asymmetric else _fitted
+        blocks = (weight[begin : begin + rows] for begin in range(0, len(weight), rows))
+        scale, multiplier, offset = zip(*(self._scaled(block, fit, counts) for block in blocks), strict=True)
+        joined = np.concatenate(offset).astype(np.int8) if self.asymmetric else None
+        return Int4Grid(np.concatenate(scale), np.concatenate(multiplier).astype(np.uint8), joined, self.group)
 
-    def _fit(self, weight: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """scale, multiplier and zero of some rows; zero is all 0 if symmetric. counts: [1,G,group], see `_Groups`."""
+    def _scaled(self, weight: np.ndarray, fit: Fit, counts: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        """What fits some rows: scale, multiplier and offset."""
         reach = largest(weight)  # [N]
         w = in_groups(weight / np.where(reach > 0, reach, 1)[:, None], self.group)  # [N,G,group], in [-1, 1]
-        groups = _Groups(w, self.asymmetric, counts)
-        errors = np.stack([groups.error(groups.full * shrink) for shrink in _SHRINK], axis=-1)  # [N,G,S]
-        best = groups.full * _SHRINK[errors.argmin(axis=-1)]
-        scale, multiplier = _row_scales(groups, best, errors)
-        zero = groups.zero(scale[:, None] * multiplier)
+        scale, multiplier, offset = fit(w, counts)
         scale = scale * reach
         scale[scale < np.finfo(np.float32).tiny] = 0
-        return scale, multiplier.astype(np.uint8), zero.astype(np.int8)
+        return scale, multiplier, offset
+
+
+def _fitted(w: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Without offsets: see `Fit`."""
+    groups = _Groups(w, counts)
+    errors = np.stack([groups.error(groups.full * shrink) for shrink in _SHRINK], axis=-1)  # [N,G,S]
+    best = groups.full * _SHRINK[errors.argmin(axis=-1)]
+    scale, multiplier = _row_scales(groups, best, errors)
+    return scale, multiplier, np.zeros(multiplier.shape, np.float32)
 
 
 class _Groups:
@@ -108,36 +127,17 @@ class _Groups:
         full: float32 [N,G], the step that clips nothing; 0 where all weights are.
     """
 
-    def __init__(self, w: np.ndarray, asymmetric: bool, counts: np.ndarray | None) -> None:
+    def __init__(self, w: np.ndarray, counts: np.ndarray | None) -> None:
         self._w = w
         self._counts = counts
-        self._asymmetric = asymmetric
-        self._low = np.maximum(-w.min(axis=-1), 0)  # 0 always lies between
-        high = np.maximum(w.max(axis=-1), 0)
-        self.full = (self._low + high) / np.float32(15) if asymmetric else np.maximum(self._low, high) / np.float32(7)
-
-    def zero(self, step: np.ndarray) -> np.ndarray:
-        """The zero points at steps [..., N, G], float32. Where weights are clipped, both ends give way alike."""
-        if not self._asymmetric:
-            return np.zeros(step.shape, np.float32)
-        at_least = np.maximum(step, self.full)
-        steps = np.divide(self._low, at_least, out=np.zeros(at_least.shape, np.float32), where=at_least > 0)
-        zero: np.ndarray = np.clip(np.rint(steps), 0, 15)
-        return zero
-
-    def most(self, zero: np.ndarray) -> np.ndarray:
-        """The largest multipliers that keep codes in [-127, 127], float32."""
-        most: np.ndarray = LARGEST // (np.maximum(zero, 15 - zero) if self._asymmetric else np.float32(7))
-        return most
+        self.full = largest(w) / np.float32(_MOST)
 
     def error(self, step: np.ndarray) -> np.ndarray:
         """The squared error at steps [N,G], each of which may be 0 only where its weights are."""
-        zero = self.zero(step)[..., None]
-        low, high = (-zero, 15 - zero) if self._asymmetric else (-7, 7)
         inverse = np.divide(1, step, out=np.zeros(step.shape, np.float32), where=step > 0)
         rounded = self._w * inverse[..., None]
         np.rint(rounded, out=rounded)
-        np.clip(rounded, low, high, out=rounded)
+        np.clip(rounded, -_MOST, _MOST, out=rounded)
         rounded *= step[..., None]
         rounded -= self._w
         rounded *= rounded
@@ -153,17 +153,14 @@ def _row_scales(groups: _Groups, best: np.ndarray, errors: np.ndarray) -> tuple[
     best: the best steps [N,G]; errors: [N,G,S], at the steps full * _SHRINK.
     """
     n, g = best.shape
-    least = (best / groups.most(groups.zero(best))).max(axis=1)  # [N]: the scale that needs the largest multipliers
+    most = np.float32(LARGEST // _MOST)
+    least = (best / most).max(axis=1)  # [N]: the scale that needs the largest multipliers
     least_error = np.full(n, np.inf, np.float32)
     scale, multiplier = np.zeros(n, np.float32), np.ones((n, g), np.float32)
     for factor in _SCALES:
         tried = least * factor
         ratio = np.divide(best, tried[:, None], out=np.ones((n, g), np.float32), where=tried[:, None] > 0)
-        options = np.stack([np.floor(ratio), np.ceil(ratio)])  # [2,N,G]
-        np.maximum(options, 1, out=options)
-        # A smaller multiplier is a smaller step, which may move the zero point and so lower the limit again.
-        while (over := options > (most := groups.most(groups.zero(options * tried[:, None])))).any():
-            options[over] = most[over]
+        options = np.clip(np.stack([np.floor(ratio), np.ceil(ratio)]), 1, most)  # [2,N,G]
         each = np.stack([_interpolated(errors, groups.full, option * tried[:, None]) for option in options])
         chosen = each.argmin(axis=0)[None]
         error = np.take_along_axis(each, chosen, 0)[0].sum(axis=1)

@@ -31,7 +31,7 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-_MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: The client has gone: nobody reads it, logs have it as others do.
 _GONE = 499
 
@@ -154,7 +154,7 @@ async def _not_there(request: Request, error: Exception) -> Response:
 def _pages() -> dict[str, Path]:
     """The page's files by the paths they are served at."""
     folder = Path(__file__).parent / "page"
-    found = {f"/page/{file.name}": file for file in sorted(folder.iterdir()) if file.suffix in (".css", ".js")}
+    found = {f"/page/{file.name}": file for file in sorted(folder.iterdir()) if file.suffix in (".css", ".js", ".svg")}
     return {"/": folder / "index.html", "/docs": folder / "docs.html", **found}
 
 

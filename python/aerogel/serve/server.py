@@ -24,12 +24,16 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1, without those who open a connection and send their headers slowly, or none."""
+    """HTTP/1.1, without those who open a connection and send their headers slowly, or none, and those who ask for an answer
+    and do not read it."""
 
     header_seconds = 10.0
+    #: Within them somebody must take what uvicorn holds for him, some 64 KB; the system's own buffers come before that.
+    read_seconds = 60.0
 
     def connection_made(self, transport: Any) -> None:
         self._waiting: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         self._wait()
 
@@ -41,8 +45,23 @@ class _Protocol(H11Protocol):
         elif self._waiting is None:
             self._wait()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._is_read()
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
+        self._is_read()
         super().connection_lost(exc)
 
     def _wait(self) -> None:
@@ -129,12 +148,15 @@ def run(
     ready: Callable[[], None],
     drain_seconds: float,
     header_seconds: float = 10.0,
+    read_seconds: float = 60.0,
 ) -> None:
     """Serves until SIGTERM or SIGINT: then nothing new is taken, and what was accepted is answered, within
-    `drain_seconds`."""
+    `drain_seconds`. Headers have to come within `header_seconds`, and who takes nothing of his answer for `read_seconds` is
+    sent away."""
+    limits = {"header_seconds": header_seconds, "read_seconds": read_seconds}
     config = uvicorn.Config(
         app,
-        http=type("Protocol", (_Protocol,), {"header_seconds": header_seconds}),
+        http=type("Protocol", (_Protocol,), limits),
         ws="none",
         lifespan="on",
         access_log=False,

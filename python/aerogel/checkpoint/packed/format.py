@@ -1,6 +1,6 @@
 """Packed models: what aerogel writes. An ordinary Hugging Face folder whose config.json says
 
-    "quantization_config": {"quant_method": "aerogel", "format_version": 3, ...}
+    "quantization_config": {"quant_method": "aerogel", "format_version": 4, ...}
 
 and whose model.safetensors stores each parameter P as
 
@@ -17,6 +17,7 @@ and, since version 2, where int8 codes have a scale each group of columns, or ar
     dense indices     P_packed   U8 [N, ceil(K*bits/8)]    P_scale       F32 [N]    P_levels  I8 [1 to 256]
     sparse indices    P_packed   U8 [ceil(stored*bits/8)]  P_bitmask     and the same
     of groups, too    P_group    I64 [1]                   P_multiplier  U8 and perhaps P_zero I8 [N, ceil(K/group)]
+                                                           or, since version 4, P_offset I8 of that shape
 
 Any matrix may have P_input_limit, F32 [1]: a linear with it quantizes its input by the fixed int8 scale limit / 127
 instead of one a token, see `Checkpoint.input_limit`.
@@ -25,7 +26,7 @@ Bit k%8 of byte k//8 in a row of the mask says that column k is stored; values a
 [-127, 127]. Indices take as few bits as tell the levels apart, least significant first; P_index instead of P_packed has
 one byte for each ([N,K] or [stored]). With g = k // group
 
-    code[n,k] = (levels[index[n,k]] - zero[n,g]) * multiplier[n,g]        w[n,k] = code[n,k] * scale[n]
+    code[n,k] = (levels[index[n,k]] - zero[n,g]) * multiplier[n,g] + offset[n,g]        w[n,k] = code[n,k] * scale[n]
 
 K is 8 times the mask's columns, or what fills the bytes of packed indices, unless P_shape (I64 [2]) says [N, K]. Any
 U8 or I8 tensor X may be compressed instead, as X_small (see `aerogel.checkpoint.packed.small`); here it looks plain.
@@ -45,13 +46,14 @@ from typing import Any
 from aerogel.checkpoint.config import check_config
 from aerogel.errors import CheckpointError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 #: Since this one there are checksums.
 CHECKED_VERSION = 3
 QUANT_METHOD = "aerogel"
 #: Suffixes of the tensors that hold a matrix parameter.
 BITMASK, VALUES, SCALE, SHAPE = "_bitmask", "_values", "_scale", "_shape"
 INDEX, PACKED, LEVELS, MULTIPLIER, ZERO, GROUP = "_index", "_packed", "_levels", "_multiplier", "_zero", "_group"
+OFFSET = "_offset"
 INPUT_LIMIT = "_input_limit"
 
 

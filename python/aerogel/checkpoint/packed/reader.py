@@ -20,6 +20,7 @@ from aerogel.checkpoint.packed.format import (
     INPUT_LIMIT,
     LEVELS,
     MULTIPLIER,
+    OFFSET,
     PACKED,
     QUANT_METHOD,
     SCALE,
@@ -38,7 +39,7 @@ from aerogel.numbers.bits import bits_for
 from aerogel.numbers.int8 import LARGEST, check_limit
 
 _INDICES = (INDEX, PACKED)
-_PARTS = (BITMASK, VALUES, SCALE, SHAPE, LEVELS, MULTIPLIER, ZERO, GROUP, INPUT_LIMIT, *_INDICES)
+_PARTS = (BITMASK, VALUES, SCALE, SHAPE, LEVELS, MULTIPLIER, ZERO, OFFSET, GROUP, INPUT_LIMIT, *_INDICES)
 
 
 def detect(path: Path) -> bool:
@@ -65,13 +66,14 @@ class _Parameter(NamedTuple):
     levels: str | None = None
     multiplier: str | None = None
     zero: str | None = None
+    offset: str | None = None
     limit: str | None = None
     group: int = 0
     bits: int = 0
 
     @property
     def tensors(self) -> list[str]:
-        parts = (self.values, self.scale, self.mask, self.levels, self.multiplier, self.zero, self.limit)
+        parts = (self.values, self.scale, self.mask, self.levels, self.multiplier, self.zero, self.offset, self.limit)
         return [part for part in parts if part is not None]
 
 
@@ -82,9 +84,10 @@ _FIELDS = {
     "levels": LEVELS,
     "multiplier": MULTIPLIER,
     "zero": ZERO,
+    "offset": OFFSET,
     "limit": INPUT_LIMIT,
 }
-_ARRAYS = ("values", "scale", "mask", "levels", "multiplier", "zero")  # of a parameter and of a Weight
+_ARRAYS = ("values", "scale", "mask", "levels", "multiplier", "zero", "offset")  # of a parameter and of a Weight
 
 
 class PackedCheckpoint(FolderCheckpoint):
@@ -268,7 +271,7 @@ def _checked_scale(
         group = _stored_group(file, parts[GROUP])
     groups = -(-shape[1] // group) if group else 1
     _expect(file, parts[SCALE], "F32", (shape[0], groups) if group and not indices else (shape[0],))
-    for suffix, kind in ((MULTIPLIER, "U8"), (ZERO, "I8")) if indices else ():
+    for suffix, kind in ((MULTIPLIER, "U8"), (ZERO, "I8"), (OFFSET, "I8")) if indices else ():
         if suffix in parts:
             used.add(suffix)
             _expect(file, parts[suffix], kind, (shape[0], groups))
@@ -339,11 +342,10 @@ def _check_indices(where: str, weight: Weight) -> None:
     after = index.shape[-1] * weight.bits % 8
     if after and weight.values.size and np.any(weight.values[..., -1] >> after):
         raise DataError(f"{where}: expected no bits behind the last index")
-    zero = np.zeros((1, 1), int) if weight.zero is None else weight.zero.astype(int)
-    reach = np.maximum(np.abs(levels.max() - zero), np.abs(levels.min() - zero))
-    if weight.multiplier is not None:
-        reach = reach * weight.multiplier
-    if reach.max() > LARGEST:  # not every index need occur in every group
+    ends = np.array([levels.min(), levels.max()], int).reshape(2, 1, 1)
+    for table, step in ((weight.zero, np.subtract), (weight.multiplier, np.multiply), (weight.offset, np.add)):
+        ends = ends if table is None else step(ends, table.astype(int))
+    if np.abs(ends).max() > LARGEST:  # not every index need occur in every group
         most = int(np.abs(weight.codes(np.int32)).max(initial=0))
         if most > LARGEST:
             raise DataError(f"{where}: expected indices of codes in [-127, 127], got one of magnitude {most}")

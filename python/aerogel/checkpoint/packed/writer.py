@@ -19,6 +19,7 @@ from aerogel.checkpoint.packed.format import (
     INPUT_LIMIT,
     LEVELS,
     MULTIPLIER,
+    OFFSET,
     PACKED,
     QUANT_METHOD,
     SCALE,
@@ -42,6 +43,7 @@ def add_weight(writer: SafetensorsWriter, name: str, weight: Weight, limit: floa
         LEVELS: weight.levels,
         MULTIPLIER: weight.multiplier,
         ZERO: weight.zero,
+        OFFSET: weight.offset,
         GROUP: np.array([weight.group], np.int64) if weight.group else None,
         INPUT_LIMIT: None if limit is None else np.array([limit], np.float32),
         # where the other shapes do not tell K

@@ -11,6 +11,7 @@ from aerogel.errors import AerogelError, DataError, OverloadedError
 
 #: Seconds after which a refused client may come again, at the least.
 _LEAST_WAIT, _MOST_WAIT = 0.1, 60.0
+_CLOSING = "the scheduler is closing: it takes no more requests"
 
 
 class Admission:
@@ -28,6 +29,22 @@ class Admission:
         self._second_tokens = 0.0  # tokens that have been run in a second
         self.closing = False
 
+    def look(self) -> None:
+        """Refuses who would not be let in by the number of requests, before anything is computed of what he asks for.
+
+        Raises:
+            OverloadedError: as `enter`.
+        """
+        with self._lock:
+            most, have = self._options.max_requests, self._metrics.queued
+            if self.closing or have >= most:
+                self._metrics.refused += 1
+                if self.closing:
+                    raise OverloadedError(_CLOSING, 1.0)
+                raise OverloadedError(
+                    f"overloaded: expected at most {most} requests, got {have} and 1 more", self.wait()
+                )
+
     def enter(self, request: Request) -> None:
         """Lets a request in, and gives it its number.
 
@@ -39,7 +56,7 @@ class Admission:
         with self._lock:
             try:
                 if self.closing:
-                    raise OverloadedError("the scheduler is closing: it takes no more requests", 1.0)
+                    raise OverloadedError(_CLOSING, 1.0)
                 if request.kv_bytes > options.max_kv_bytes:
                     raise DataError(
                         f"prompt and max_new_tokens: expected at most {options.max_kv_bytes} bytes of keys and values "

@@ -99,6 +99,7 @@ class Scheduler:
         cut = flag("truncate", truncate)
         most = None if dimensions is None else whole_number("dimensions", dimensions, 1)
         terms = self._terms(model, kind, priority, timeout)
+        self._admission.look()
         found = await self._pool.take(model)
         with self._pool.use(model):
 
@@ -145,6 +146,7 @@ class Scheduler:
         raw, cut = flag("raw_scores", raw_scores), flag("truncate", truncate)
         terms = self._terms(model, "score", priority, timeout)
         rows = items("pairs_or_texts", pairs_or_texts)
+        self._admission.look()
         found = await self._pool.take(model)
         with self._pool.use(model):
             before = found.prompt_text(prompt, prompt_name)
@@ -188,6 +190,7 @@ class Scheduler:
             OverloadedError, DeadlineError, AerogelError: as `embed`.
         """
         terms = self._terms(model, "generate", priority, timeout)
+        self._admission.look()
         found = await self._pool.take(model)
         with self._pool.use(model):
             said = {

@@ -97,15 +97,15 @@ const search = guarded(async () => {
     scores = new Array(texts.length);
     for (const one of await (await ask("/rerank", { query, texts, model })).json()) scores[one.index] = one.score;
   }
-  $("search-time").textContent = (performance.now() - start).toFixed(0) + " ms";
+  $("search-time").textContent = (performance.now() - start).toFixed(0) + " ms, " + texts.length + " texts";
   const order = texts.map((_, i) => i).sort((a, b) => scores[b] - scores[a]);
   $("found").replaceChildren(...order.map((i) => {
-    const line = document.createElement("li"), bar = document.createElement("meter");
+    const line = document.createElement("li"), bar = document.createElement("i");
     const score = document.createElement("code"), text = document.createElement("span");
-    bar.value = Math.max(0, scores[i]);
+    bar.style.width = 100 * Math.min(1, Math.max(0, scores[i])) + "%";
     score.textContent = scores[i].toFixed(3);
     text.textContent = texts[i];
-    line.append(bar, score, text);
+    line.append(text, score, bar);
     return line;
   }));
 });
@@ -118,7 +118,9 @@ function bubble(role, text) {
   const found = document.createElement("p");
   found.className = role;
   found.textContent = text;
+  $("talk").querySelector(".empty")?.remove();
   $("talk").append(found);
+  found.scrollIntoView({ block: "nearest" });
   return found;
 }
 
@@ -144,7 +146,7 @@ const send = guarded(async () => {
   $("said").value = "";
   talk.push({ role: "user", content: said });
   bubble("user", said);
-  const place = bubble("assistant", ""), start = performance.now();
+  const place = bubble("assistant", "\u2026"), start = performance.now();
   let text = "";
   running = new AbortController();
   $("stop").disabled = false;
@@ -157,6 +159,7 @@ const send = guarded(async () => {
       if (part.error) throw new Error(part.error.message);
       for (const choice of part.choices) text += choice.delta.content || "";
       place.textContent = text;
+      place.scrollIntoView({ block: "nearest" });
       if (part.usage) {
         const count = part.usage.completion_tokens, seconds = (performance.now() - start) / 1e3;
         $("chat-time").textContent = count + " tokens, " + (count / seconds).toFixed(1) + " a second";
@@ -184,10 +187,15 @@ function figures(text) {
 }
 
 function curve(place, values) {
-  const most = Math.max(...values, 1e-9), width = 600, height = 120;
-  const points = values.map((v, i) => (width * (i + 60 - values.length)) / 59 + "," + (height - 4 - (v / most) * (height - 24)));
-  const label = make("text", { x: 4, y: 12 }, most < 0.01 ? "0" : most.toFixed(most < 10 ? 1 : 0));
-  place.replaceChildren(label, make("polyline", { points: points.join(" ") }));
+  const width = 600, height = 180, low = height - 8, most = Math.max(...values, 1e-9);
+  const at = values.map((v, i) => [(width * (i + 60 - values.length)) / 59, low - (v / most) * (low - 30)]);
+  const line = at.map((point) => point.join(",")).join(" ");
+  const said = most < 0.01 ? "0" : most.toFixed(most < 10 ? 1 : 0);
+  place.replaceChildren(
+    make("line", { x1: 0, x2: width, y1: 30, y2: 30 }), make("line", { x1: 0, x2: width, y1: low, y2: low }),
+    make("text", { x: 8, y: 22 }, said),
+    make("polygon", { points: `${at[0][0]},${low} ${line} ${width},${low}` }), make("polyline", { points: line }),
+  );
 }
 
 async function measure() {
@@ -203,57 +211,107 @@ async function measure() {
   curve($("speed"), speeds.length ? speeds : [0]);
   curve($("queue"), past.slice(-60).map((one) => one.te_queue_size || 0));
   const mean = (name) => (now[name + "_count"] ? now[name + "_sum"] / now[name + "_count"] : 0);
+  const time = (seconds) => (seconds < 1 ? (1e3 * seconds).toFixed(1) + " ms" : seconds.toFixed(2) + " s");
   const rows = [
     ["Requests answered", now.te_request_success || 0],
     ["Requests not answered", now.te_request_failure || 0],
-    ["Mean time of a request", (1e3 * mean("te_request_duration")).toFixed(1) + " ms"],
-    ["Of that, waiting", (1e3 * mean("te_request_queue_duration")).toFixed(1) + " ms"],
+    ["Mean time of a request", time(mean("te_request_duration"))],
+    ["Of that, waiting", time(mean("te_request_queue_duration"))],
     ["Tokens a step", mean("te_batch_next_tokens").toFixed(1)],
-    ["Time of a step", (1e3 * mean("aerogel_step_seconds")).toFixed(2) + " ms"],
+    ["Time of a step", time(mean("aerogel_step_seconds"))],
     ["Tokens a second now", (speeds.at(-1) || 0).toFixed(0)],
     ["Weights in memory", ((now.aerogel_model_bytes || 0) / 1e6).toFixed(1) + " MB"],
     ["Keys and values", ((now.aerogel_kv_bytes || 0) / 1e6).toFixed(1) + " MB"],
     ["The process", ((now.process_resident_memory_bytes || 0) / 1e6).toFixed(0) + " MB"],
   ];
   $("figures").replaceChildren(...rows.flatMap(([name, value]) => {
+    const tile = document.createElement("div");
     const term = document.createElement("dt"), text = document.createElement("dd");
     term.textContent = name;
     text.textContent = value;
-    return [term, text];
+    tile.append(term, text);
+    return [tile];
   }));
 }
 
-// Explain: a bar for each step of a forward pass.
+// Explain: the shares of the kinds of steps, and a bar for each step.
+
+function byKind(steps) {
+  const found = new Map();
+  for (const step of steps) {
+    // "layers.3.ffn.down" is of the kind "ffn.down", as in all layers.
+    const name = (step.name || step.op).replace(/^(.*\.)?\d+\./, "");
+    const kind = step.op === "linear" ? name : step.op;
+    const one = found.get(kind) || { kind, ms: 0, count: 0, linear: step.op === "linear", zeros: 0, formats: new Set() };
+    one.ms += step.ms;
+    one.count += 1;
+    if (one.linear) {
+      one.zeros += step.zeros;
+      step.formats.forEach((format) => one.formats.add(format));
+    }
+    found.set(kind, one);
+  }
+  return [...found.values()].sort((a, b) => b.ms - a.ms);
+}
+
+function rowOf(cells, kind = "td") {
+  const row = document.createElement("tr");
+  row.append(...cells.map((text) => Object.assign(document.createElement(kind), { textContent: text })));
+  return row;
+}
+
+function drawParts(steps, total) {
+  const kinds = byKind(steps);
+  let x = 0;
+  $("whole").replaceChildren(...kinds.flatMap((one, i) => {
+    const width = (1000 * one.ms) / total, begin = x;
+    x += width;
+    const part = make("rect", { x: begin, y: 0, width: Math.max(0.5, width - 1), height: 34, class: one.linear ? "linear" : "other" });
+    part.setAttribute("fill-opacity", Math.max(0.3, 1 - 0.13 * i));
+    part.append(make("title", {}, one.kind));
+    return width < 90 ? [part] : [part, make("text", { x: begin + 8, y: 22, class: "on" }, one.kind)];
+  }));
+  $("parts").replaceChildren(rowOf(["Kind", "Time", "Share", "Steps", "Zeros", "Format"], "th"), ...kinds.map((one) => rowOf([
+    one.kind, one.ms.toFixed(2) + " ms", ((100 * one.ms) / total).toFixed(1) + " %", one.count,
+    one.linear ? ((100 * one.zeros) / one.count).toFixed(0) + " %" : "", [...one.formats].join(", "),
+  ])));
+}
+
+function drawSteps(steps) {
+  const most = Math.max(...steps.map((step) => step.ms)), height = 15;
+  $("layers").setAttribute("viewBox", `0 0 900 ${height * steps.length + 6}`);
+  $("layers").replaceChildren(...steps.flatMap((step, i) => {
+    const y = i * height + 3, width = Math.max(1, (370 * step.ms) / most), linear = step.op === "linear";
+    const detail = linear ? `  ${step.shape.join("x")}, ${(100 * step.zeros).toFixed(0)} % zeros, ${step.formats.join("+")}` : "";
+    const bar = { x: 230, y, width, height: height - 3, class: linear ? "linear" : "other" };
+    if (linear) bar["fill-opacity"] = 0.45 + 0.55 * step.zeros;
+    return [
+      make("text", { x: 224, y: y + 10, "text-anchor": "end" }, step.name || step.op),
+      make("rect", bar),
+      make("text", { x: 236 + width, y: y + 10 }, step.ms.toFixed(3) + " ms" + detail),
+    ];
+  }));
+}
 
 const explain = guarded(async () => {
   const name = $("model").value;
   if (!name) return;
-  $("explain-head").textContent = "Measuring ...";
+  $("explain-head").textContent = "Measuring " + name + " \u2026";
   const found = await (await ask("/explain?model=" + encodeURIComponent(name))).json();
-  const steps = found.steps.filter((step) => step.ms > 0), most = Math.max(...steps.map((step) => step.ms));
-  $("explain-head").textContent =
-    `${found.model}: ${found.total_ms.toFixed(2)} ms for ${found.tokens} tokens on ${found.threads} threads, ` +
-    `${found.quantization}, ${(found.bytes / 1e6).toFixed(1)} MB`;
-  const height = 15;
-  $("layers").setAttribute("viewBox", `0 0 900 ${height * steps.length + 6}`);
-  $("layers").replaceChildren(...steps.flatMap((step, i) => {
-    const y = i * height + 3, width = Math.max(1, (420 * step.ms) / most), linear = step.op === "linear";
-    const detail = linear ? `  ${step.shape.join("x")}, ${(100 * step.zeros).toFixed(0)} % zeros, ${step.formats.join("+")}` : "";
-    const bar = { x: 250, y, width, height: height - 3, class: linear ? "linear" : "other" };
-    if (linear) bar["fill-opacity"] = 0.45 + 0.55 * step.zeros;
-    return [
-      make("text", { x: 244, y: y + 10, "text-anchor": "end" }, step.name || step.op),
-      make("rect", bar),
-      make("text", { x: 256 + width, y: y + 10 }, step.ms.toFixed(3) + " ms" + detail),
-    ];
-  }));
+  const steps = found.steps.filter((step) => step.ms > 0);
+  $("explain-head").textContent = `${found.model}: ${found.total_ms.toFixed(1)} ms for ${found.tokens} tokens`;
+  $("explain-quiet").textContent =
+    `${found.threads === 1 ? "One thread" : found.threads + " threads"}, ${found.quantization}, ` +
+    `${(found.bytes / 1e6).toFixed(1)} MB of weights. Measured once, between other requests. Blue: linear layers, grey: the rest.`;
+  drawParts(steps, found.total_ms);
+  drawSteps(steps);
 });
 
 $("tabs").addEventListener("click", (event) => { if (event.target.dataset.tab) show(event.target.dataset.tab); });
 $("search-form").addEventListener("submit", search);
 $("chat-form").addEventListener("submit", send);
 $("stop").addEventListener("click", () => running && running.abort());
-$("forget").addEventListener("click", () => { if (!running) { talk = []; $("talk").replaceChildren(); } });
+$("forget").addEventListener("click", () => { if (!running) { talk = []; $("talk").replaceChildren(); $("chat-time").textContent = ""; } });
 $("key").addEventListener("change", connect);
 $("model").addEventListener("change", () => { if (tab === "explain") explain(); });
 if ($(location.hash.slice(1))?.tagName === "MAIN") tab = location.hash.slice(1);  // a link to a tab
