@@ -12,31 +12,22 @@ in its kernel of single-precision numbers.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from aerogel._core import Plan, Program, Rotary, Session, Table, WeightSource, pack, supported_isas
-from aerogel._core import linear as sparse_product
-from aerogel._util.checks import thread_count
-from aerogel._util.workers import workers
-from aerogel.calibrate.texts import token_sequences
-from aerogel.calibrate.values import Block, Value, blocks_of
+from aerogel._core import Plan, Program, Rotary, Session, Table
+from aerogel.calibrate.products import ISA, multiplying, product
+from aerogel.calibrate.values import Block, Value
 from aerogel.calibrate.visitor import Inputs, Stack, Visitor
 from aerogel.checkpoint.weight import dense_product
 
 if TYPE_CHECKING:
-    from aerogel.architectures import Architecture, Tensor
+    from aerogel.architectures import Tensor
     from aerogel.checkpoint import Checkpoint
 
-#: Ops run as this CPU does them best, so that what is made of the statistics does not depend on AEROGEL_ISA; their last bits
-#: depend on the CPU as those of NumPy's products do.
-ISA = supported_isas()[0]
-#: Matrices that are denser are multiplied by BLAS, and those that are smaller: packing costs more than zeros save.
-DENSEST, SMALLEST = 0.35, 1 << 14
 #: A linear with more outputs than this is seen, not computed: scores over a vocabulary take more memory than the model.
 MOST_OUTPUTS = 16384
 
@@ -49,10 +40,6 @@ class _Linear:
     x: Value | None
     bias: np.ndarray | None
     value: Value | None = None
-
-
-#: x [rows, K] -> x W^T + b [rows, N], float32.
-Product: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 class _Visited(NamedTuple):
@@ -182,10 +169,10 @@ class Eager:
         if self._visitor.streams == 1 or sum(stack.outputs) > self._tensors[stack.names[0]].shape[1]:
             return None
         weights = [self._checkpoint.weight(name).dense() for name in stack.names]
-        return Value(self._blocks, lambda i, _: _product(x.rows(i, 0), weights, None), 1, False, True, x.pooled)
+        return Value(self._blocks, lambda i, _: product(x.rows(i, 0), weights, None), 1, False, True, x.pooled)
 
     def _results(self, visited: _Visited, x: Value, dense: Value | None) -> Value:
-        products = [_multiplying(parts, bias) for parts, bias in zip(visited.parts, visited.biases, strict=True)]
+        products = [multiplying(parts, bias) for parts, bias in zip(visited.parts, visited.biases, strict=True)]
         first = visited.biases[0]
         known = dense if dense is not None and dense.begun else None
 
@@ -353,71 +340,3 @@ def shifted(x: np.ndarray, offsets: np.ndarray, by: int) -> np.ndarray:
     y = np.zeros_like(x)
     y[there] = x[source[there]]
     return y
-
-
-def _product(x: np.ndarray, parts: Sequence[np.ndarray], bias: np.ndarray | None) -> np.ndarray:
-    y = np.empty((len(x), sum(len(part) for part in parts)), np.float32)
-    begin = 0
-    for part in parts:
-        np.matmul(x, part.T, out=y[:, begin : begin + len(part)])
-        begin += len(part)
-    if bias is not None:
-        y += bias
-    return y
-
-
-def _multiplying(parts: Sequence[np.ndarray], bias: np.ndarray | None) -> Product:
-    """The product with a linear, by BLAS or by the engine's kernel for sparse rows."""
-    kept, size = sum(map(np.count_nonzero, parts)), sum(part.size for part in parts)
-    if size < SMALLEST or kept > DENSEST * size:
-        return lambda x: _product(x, parts, bias)
-    stacked = np.concatenate(parts)
-    source = WeightSource(stacked.shape[1])
-    source.add_dense("linear", stacked)
-    packed = pack(source, "csr_f32", ISA)
-    return lambda x: sparse_product(packed, x, bias)
-
-
-def walk(
-    architecture: Architecture,
-    checkpoint: Checkpoint,
-    sequences: Sequence[Sequence[int]],
-    visitor: Visitor,
-    threads: int | None = None,
-) -> dict[str, Value | None]:
-    """Runs all `sequences` through the model; `visitor` sees each linear once, in the order of computation.
-
-    A linear that is run more than once is visited where it is run first. A visitor that `sees_again` has been shown before
-    what the dense model's reads where it is run again.
-
-    Returns the model's outputs (None: scores over a vocabulary, which are not computed). Memory: three values of [all
-    tokens, hidden size], float32, for each stream, the model at most for a wider one, and some blocks.
-
-    Raises:
-        DataError: a token is outside the vocabulary, or a sequence is empty or longer than the model's positions.
-    """
-    count = thread_count(threads)
-    rows = token_sequences(sequences, architecture.max_positions)
-    tensors = {tensor.name: tensor for tensor in architecture.tensors()}
-    shared = {stack for stack, uses in Counter(architecture.stacks()).items() if uses > 1}
-    blocks, parameters = blocks_of(rows), EagerParameters(checkpoint, tensors)
-    with workers(count):
-        if shared and visitor.sees_again:
-            architecture.build(Eager(checkpoint, blocks, _Again(checkpoint, visitor), tensors), parameters)
-        eager = Eager(checkpoint, blocks, visitor, tensors, shared)
-        architecture.build(eager, parameters)
-    return eager.outputs
-
-
-class _Again(Visitor):
-    """Shows another visitor the linears that were run before."""
-
-    def __init__(self, checkpoint: Checkpoint, visitor: Visitor) -> None:
-        self._checkpoint, self._visitor = checkpoint, visitor
-        self._known: set[tuple[str, ...]] = set()
-
-    def visit(self, stack: Stack, inputs: Inputs) -> list[list[np.ndarray]]:
-        if stack.names in self._known:
-            self._visitor.also(stack, inputs)
-        self._known.add(stack.names)
-        return [[self._checkpoint.weight(name).dense() for name in stack.names]]
