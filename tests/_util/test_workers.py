@@ -61,7 +61,7 @@ def test_blas_has_one_thread_while_somebody_works():
     assert blas_threads() == before
 
 
-def test_the_last_one_out_gives_blas_its_threads_back():
+def test_the_first_one_in_gives_blas_its_threads_back():
     before = blas_threads()
     inside, leave = threading.Event(), threading.Event()
 
@@ -74,7 +74,8 @@ def test_the_last_one_out_gives_blas_its_threads_back():
     with workers(2):
         thread.start()
         assert inside.wait(10)
-    assert set(blas_threads()) <= {1}
+        assert set(blas_threads()) <= {1}
+    assert blas_threads() == before
     leave.set()
     thread.join()
     assert blas_threads() == before

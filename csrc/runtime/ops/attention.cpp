@@ -107,7 +107,9 @@ void Attention::run(const Work& work) const {
       if (block < here) break;
       block -= here;
     }
-    const std::int64_t first = block * kQueryBlock, queries = std::min(kQueryBlock, length - first), kv_head = head / group;
+    // Blocks alike, so that none is small: few queries add up in another order, and what a row is must not depend on how prompts are cut.
+    const std::int64_t here = (length + kQueryBlock - 1) / kQueryBlock, size = (length + here - 1) / here;
+    const std::int64_t first = block * size, queries = std::min(size, length - first), kv_head = head / group;
     const bool shared = queries < kSharedQueries;
     if (shared && head % group != 0) return;
     CachedAttentionTask of_cache{};

@@ -37,7 +37,6 @@ class _Team:
 #: Of this thread; a piece of work that has pieces of its own does them itself.
 _team: ContextVar[_Team | None] = ContextVar("aerogel_workers", default=None)
 _lock = threading.Lock()
-_users = 0
 _limits: threadpool_limits | None = None
 
 
@@ -95,17 +94,18 @@ def cut(length: int, piece: int) -> Sequence[slice]:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """The first one in sets the limit, the last one out takes it back: several threads may be here."""
-    global _users, _limits
+    """The first one in sets the limit, and takes it back as it leaves, whoever else is there: with some versions of OpenBLAS
+    and threadpoolctl what a thread has set only the same thread can take back."""
+    global _limits
     with _lock:
-        _users += 1
-        if _users == 1:
+        mine = _limits is None
+        if mine:
             _limits = threadpool_limits(1, user_api="blas")
     try:
         yield
     finally:
-        with _lock:
-            _users -= 1
-            if _users == 0 and _limits is not None:
+        if mine:
+            with _lock:
+                assert _limits is not None
                 _limits.restore_original_limits()
                 _limits = None

@@ -10,6 +10,7 @@ import pytest
 
 import aerogel
 from aerogel.engine.generation.calls import complete
+from aerogel.engine.generation.parts import FEWEST
 from aerogel.engine.generation.sharing import LEAST, loan_of
 
 from ...conftest import random_ids
@@ -74,7 +75,7 @@ def test_a_common_beginning_is_run_once(long_llama_folder, kv_cache, options):
     found, tokens = written(model, prompts, options)
     assert found == [ids for [ids], _ in alone]
     if "lookup" not in options:  # guesses may be others
-        assert sum(count for _, count in alone) - tokens == 102 + 64 + 102
+        assert sum(count for _, count in alone) - tokens == 96 + 58 + 95  # FEWEST are run of each
 
 
 def _own(options, i):
@@ -85,7 +86,7 @@ def test_samples_of_one_prompt_read_it_once(llama):
     prompt = ids_of(80, 3)
     options = {"max_new_tokens": 3, "temperature": 1.0, "seed": 1}
     found, tokens = written(llama, [prompt] * 70, options)  # more than are written at the same time
-    assert tokens <= 80 + 69 + 70 * 2
+    assert tokens <= 80 + 69 * FEWEST + 70 * 2
     assert found[:2] == [written(llama, [prompt], {**options, "seed": 1 + i})[0][0] for i in range(2)]
     assert len(set(found)) > 10
 
@@ -94,7 +95,7 @@ def test_a_text_that_ends_at_once_has_lent_before(llama):
     prompt = ids_of(60, 4)
     found, tokens = written(llama, [prompt] * 5, {"max_new_tokens": 1})
     assert len(set(found)) == 1
-    assert tokens == 60 + 4
+    assert tokens == 60 + 4 * FEWEST
 
 
 class Place:
@@ -102,8 +103,8 @@ class Place:
         self.ids, self.slot, self.held, self.loan = ids, 0, 0, None
 
 
-def test_the_last_token_is_never_lent():
-    ids = list(range(LEAST + 1))
+def test_the_last_tokens_are_never_lent():
+    ids = list(range(LEAST + FEWEST))
     assert loan_of(ids, [Place(ids[:-1])]) is not None
     assert loan_of(ids[:-1], [Place(ids)]) is None
     assert loan_of(ids, [Place([1, *ids]), Place([])]) is None

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from aerogel.engine.generation.batch import MOST_TEXTS, Batch, Event
+from aerogel.engine.generation.parts import FEWEST, part_of
 from aerogel.engine.generation.source import Source
 from aerogel.engine.generation.writer import Writer
 
@@ -64,12 +65,12 @@ def write(
 def first_come(needs: Mapping[int, int], source: Source) -> dict[int, int]:
     """How many tokens of each text are run next: the one of those that are written, and of prompts as many as fill a pass,
     in the order in which they came."""
-    room = CHUNK if source.in_parts else source.architecture.max_positions
+    whole = room = CHUNK if source.in_parts else source.architecture.max_positions
     shares = {}
     for number, left in needs.items():
         if left == 1:
             shares[number] = 1
-        elif room > 0 and (source.in_parts or left <= room):
-            shares[number] = min(left, room)
+        elif room >= min(left, FEWEST, whole) and (source.in_parts or left <= room):
+            shares[number] = part_of(left, room)
             room -= shares[number]
     return shares

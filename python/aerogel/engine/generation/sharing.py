@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
+from aerogel.engine.generation.parts import FEWEST
+
 if TYPE_CHECKING:
     from aerogel._core import Session
 
@@ -52,7 +54,7 @@ class Loan:
 
 def loan_of(ids: Sequence[int], others: Iterable[Reader]) -> Loan | None:
     """What a new text can have of one that is being read or written; None: too little."""
-    own = np.array(ids[:-1], np.int64)  # the last token has to be run: its logits are wanted
+    own = np.array(ids[:-FEWEST], np.int64)  # the last tokens are run: their logits are wanted, see `parts`
     best: Loan | None = None
     most = LEAST - 1
     for other in others:

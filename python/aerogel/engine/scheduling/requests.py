@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aerogel.engine.generation.parts import part_of
 from aerogel.engine.generation.writer import Writer
 from aerogel.engine.model import Model
 from aerogel.engine.scheduling.results import Piece
@@ -204,7 +205,7 @@ class TextRequest(Request):
     def piece(self) -> int:
         """Tokens of the next part of the prompt."""
         left = self.left - self.share
-        return min(left, PIECE) if self._in_parts else left
+        return part_of(left, PIECE) if self._in_parts else left
 
     def take(self) -> None:
         """It goes into the step."""
