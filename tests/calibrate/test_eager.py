@@ -256,7 +256,7 @@ class Summing(Seeing):
 @pytest.mark.parametrize("folder", ["bert_folder", "llama_folder"])
 def test_several_threads_and_sparse_products(folder, request, monkeypatch):
     monkeypatch.setattr("aerogel.calibrate.values.TOKENS", 8)
-    monkeypatch.setattr("aerogel.calibrate.products.SMALLEST", 0)
+    monkeypatch.setattr("aerogel.calibrate.linears.SMALLEST", 0)
     checkpoint = open_checkpoint(request.getfixturevalue(folder))
     architecture = architecture_of(checkpoint)
     ids = batch(architecture, (7, 1, 5, 8, 3, 2))
@@ -276,7 +276,7 @@ def test_several_threads_and_sparse_products(folder, request, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(*found))
     dense, pruned = outputs["hidden"].whole()
     assert np.array_equal(dense, walk(architecture, checkpoint, ids, Seeing(checkpoint))["hidden"].whole()[0])
-    monkeypatch.setattr("aerogel.calibrate.products.DENSEST", -1)
+    monkeypatch.setattr("aerogel.calibrate.linears.DENSEST", -1)
     plain = walk(architecture, checkpoint, ids, Seeing(checkpoint, 2, sparse))["hidden"].whole()
     np.testing.assert_array_equal(dense, plain[0])
     assert not np.array_equal(pruned, plain[1])  # another kernel

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
 
 import aerogel  # noqa: E402
-from aerogel.errors import DataError, ShapeError, UnsupportedModelError  # noqa: E402
+from aerogel.errors import DataError, RecipeError, ShapeError, UnsupportedModelError  # noqa: E402
 from aerogel.train import Options, finetune  # noqa: E402
 
 from .. import tiny_models  # noqa: E402
@@ -95,3 +95,8 @@ def test_models_that_do_not_fit_are_named(classifier: Path, tmp_path: Path) -> N
     other = tiny_models.write(tmp_path / "three", three, tiny_models.bert_weights(three), prefix="bert.")
     with pytest.raises(ShapeError, match="teacher: expected a classifier of 2 labels, got 3"):
         finetune(classifier, tmp_path / "out", TEXTS, LABELS, teacher=other, options=options)
+
+
+def test_texts_with_labels_are_not_altered(bert_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="augment: expected 0 where texts have labels, got 0.5"):
+        finetune(bert_folder, tmp_path / "out", TEXTS, LABELS, options=Options(steps=1, augment=0.5, **QUICK))

@@ -42,7 +42,8 @@ _limits: threadpool_limits | None = None
 
 @contextmanager
 def workers(threads: int) -> Iterator[None]:
-    """So many threads for `side_by_side`, and BLAS on one thread in the whole process. Inside another one: does nothing."""
+    """So many threads for `side_by_side`, and BLAS on one thread in the whole process; where several overlap in time,
+    until the first of them is left. Inside another one: does nothing."""
     if _team.get() is not None:
         yield
         return

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from aerogel._core import Plan, Program, Rotary, Session, Table
-from aerogel.calibrate.products import ISA, multiplying, product
+from aerogel.calibrate.linears import ISA, multiplying, product
 from aerogel.calibrate.values import Block, Value
 from aerogel.calibrate.visitor import Inputs, Stack, Visitor
 from aerogel.checkpoint.weight import dense_product

@@ -83,9 +83,8 @@ class Value:
         self._make: Callable[[int, int], np.ndarray] | None = make
         self._keep = keep
         self._kept: dict[tuple[int, int], np.ndarray] = {}
-        self._whole: dict[
-            int, np.ndarray
-        ] = {}  # one large array a stream, which the system gets back once it is dropped
+        # One large array a stream, which the system gets back once it is dropped.
+        self._whole: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
     @property

@@ -1,6 +1,7 @@
 """Texts made from those that there are: a student that sees the same ones again and again learns them by heart.
 
-A teacher answers anything, so what is learnt from need not make sense. Each of these is about as good as a text:
+A teacher answers anything, so what is learnt from need not make sense (calibration gains as much from random words as from
+text, see docs/calibration.md). A text is replaced by one of these:
 
 part      a span of a text
 garbled   a text with some of its tokens replaced by others, drawn alike from the vocabulary

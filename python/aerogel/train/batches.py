@@ -20,7 +20,7 @@ class Batch:
 
     Attributes:
         ids: int64 [T].
-        lengths: int64 [S], descending or ascending, never 0.
+        lengths: int64 [S], never 0; ascending, but for texts that were altered.
         index: int64 [S], which sequences of the data these are, or were made of; on the CPU.
         counts: lengths once more, on the CPU, so that nobody waits for a GPU to know a shape.
     """

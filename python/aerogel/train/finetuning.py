@@ -16,7 +16,7 @@ from aerogel._util.version import __version__
 from aerogel.architectures import family_of, pooling_of, saved_names
 from aerogel.checkpoint import Checkpoint, open_checkpoint
 from aerogel.checkpoint.target import check_apart
-from aerogel.errors import DataError, ShapeError, UnsupportedModelError
+from aerogel.errors import DataError, RecipeError, ShapeError, UnsupportedModelError
 from aerogel.train.batches import Batch
 from aerogel.train.corpus import Corpus
 from aerogel.train.distillation import checked, distilling, finish, prepare, snapshot_of, tokenize
@@ -67,6 +67,8 @@ def finetune(
         AerogelError: as `distill`.
     """
     options, out = checked(options, out, prune, resume, report, overwrite)
+    if options.augment:
+        raise RecipeError(f"augment: expected 0 where texts have labels, got {options.augment}")
     texts = check_texts("texts", texts)
     classes = _classes(texts, labels)
     Clock(options.steps, options.minutes)  # refuses a budget before work begins

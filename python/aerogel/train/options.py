@@ -50,7 +50,7 @@ class Options:
         top_logits: of a language model's teacher, so many of the most likely tokens are told apart, the rest is one; 0: all.
         dropout: on hidden states, of the student.
         augment: the part of the texts that are replaced by others made of them (see `aerogel.train.augment`), new ones in
-            every epoch; None: AUGMENT for an encoder that learns embeddings, 0 for other models.
+            every epoch; for `distill` alone. None: 0.75 for an encoder that learns embeddings, else 0.
         quant: the scheme whose rounding the student trains against, straight-through (Bengio et al., arXiv 1308.3432);
             None: none.
         quant_from: the part of the run after which it does.

@@ -21,6 +21,7 @@ Product: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 def product(x: np.ndarray, parts: Sequence[np.ndarray], bias: np.ndarray | None) -> np.ndarray:
+    """x [rows, K] times each part [N_i, K] transposed, side by side, and the bias: float32 [rows, N]."""
     y = np.empty((len(x), sum(len(part) for part in parts)), np.float32)
     begin = 0
     for part in parts:
