@@ -1,7 +1,8 @@
 """Products with pruned weights on the CPU, forward and backward, by the engine's float32 kernel for sparse rows.
 
 Where the zeros are is known and stays, only the values change at every step. So the index of the kept weights is made once,
-for a weight and for its transpose, and a step gathers and packs values. What that is worth is in docs/compression.md. Of the weight's own gradient only what the masks keep is computed, the rest is 0.
+for a weight and for its transpose, and a step gathers and packs values. Of the weight's own gradient only what the masks
+keep is computed, the rest is 0. What that is worth is in docs/compression.md.
 """
 
 from __future__ import annotations
