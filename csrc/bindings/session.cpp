@@ -10,12 +10,13 @@ namespace aerogel {
 namespace {
 
 constexpr std::pair<const char*, AttentionProducts> kProducts[] = {
-    {"auto", AttentionProducts::automatic}, {"float32", AttentionProducts::float32}, {"int16", AttentionProducts::int16}};
+    {"auto", AttentionProducts::automatic}, {"float32", AttentionProducts::float32}, {"int16", AttentionProducts::int16},
+    {"int8", AttentionProducts::int8}};
 
 AttentionProducts products_of(const std::string& name) {
   for (const auto& [known, products] : kProducts)
     if (name == known) return products;
-  throw Error("attention: expected one of auto, float32, int16, got '" + name + "'");
+  throw Error("attention: expected one of auto, float32, int16, int8, got '" + name + "'");
 }
 
 const char* name_of(AttentionProducts products) {
@@ -102,9 +103,9 @@ void bind_session(py::module_& module) {
         if (!isa_supported(chosen)) throw IsaError("instruction set '" + *isa + "' is not supported by this CPU");
         return std::make_shared<Plan>(program, threads.value_or(0), chosen, products_of(attention));
       }), py::arg("program"), py::arg("threads") = py::none(), py::arg("isa") = py::none(), py::arg("attention") = "float32",
-           "isa: of all ops but linears; the one in use unless given. attention: what it multiplies, float32 or int16; auto: int16 where "
-           "linears are quantized and nothing is generated.")
-      .def_property_readonly("attention", [](const Plan& self) { return name_of(self.attention()); }, "float32 or int16.")
+           "isa: of all ops but linears; the one in use unless given. attention: what it multiplies, float32, int16 or int8; auto: codes "
+           "where linears are quantized and nothing is generated, int8 if their inputs are codes of 8 bits too.")
+      .def_property_readonly("attention", [](const Plan& self) { return name_of(self.attention()); }, "float32, int16 or int8.")
       .def_property_readonly("threads", &Plan::threads)
       .def_property_readonly("nbytes", &Plan::weight_bytes, "Resident bytes of all packed weights.")
       .def("cache_token_bytes", [](const Plan& self, const std::string& kv_cache) {

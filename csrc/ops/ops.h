@@ -159,27 +159,37 @@ static inline std::size_t attention_scratch_bytes(std::int64_t queries, std::int
   return 4 * (many < few ? few : many) + 256;
 }
 
-// attention_int16: the same, with the products of whole numbers. The scales are a query's, a key's and a key's values' own, so that what
-// a query does not see has no part in its result here either. With L = attention_code_limit(d):
+// attention_int16, attention_int8: the same, with the products of whole numbers, of a kind with a limit L, B bits of values and largest weight
+// W. The scales are a query's, a key's and a key's values' own, so that what a query does not see has no part in its result here either:
 //     q'[i,c] = round(q[i,c] * (L / max_c |q[i,c]|));   k'[j,c] the same of k
-//     v'[j,c] = round(v[j,c] * 2^(12 - x[j])), 2^x[j] the least power of two above max_c |v[j,c]|
+//     v'[j,c] = round(v[j,c] * 2^(B - x[j])), 2^x[j] the least power of two above max_c |v[j,c]|; 128 is cut to 127
 //     t[i,j]  = (s[i,j] of the codes, times both scales) log2 e + x[j];   m[i] = max_j t[i,j]
-//     p'[i,j] = round(4095 * 2^(t - m))
-//     y[i,c]  = sum_j p'[i,j] v'[j,c] 2^-12 / sum_j 4095 * 2^(t - m) * 2^-x[j]
+//     p'[i,j] = round(W * 2^(t - m))
+//     y[i,c]  = sum_j p'[i,j] v'[j,c] 2^-B / sum_j W * 2^(t - m) * 2^-x[j]
 // An infinity is a NaN here, and so are values of 2^48 and more: of what is smaller the sum holds all that counts.
 // for the keys that the first of 128 queries sees and those that follow, 128 at a time, whose results are added up as floats: so 32 bits
 // hold every sum. All roundings are half to even, and all sums of codes exact, on every ISA; exponentials are off by 1.1e-4.
-// Where attention_in_words is not so, it is attention.
+// Where attention_in_codes is not so, it is attention.
 constexpr std::int64_t kAttentionChunk = 128;  // keys whose products are one sum: 128 * 4095 * 4096 < 2^31
 constexpr float kLeastMagnitude = 1e-30f;      // of a row: smaller ones are taken for it
-constexpr std::int64_t kLeastWords = 48;       // queries and keys: with fewer, making codes takes longer than they save
-constexpr float kLog2Of4095 = 11.9996477f;
+constexpr std::int64_t kLeastCodes = 48;       // queries and keys: with fewer, making codes takes longer than they save
 constexpr std::uint32_t kInfinityBits = 0x7f800000u;
 constexpr std::uint32_t kTooLargeBits = 0x57800000u;  // 2^48
 
-static inline bool attention_in_words(const AttentionTask& task) { return task.queries >= kLeastWords && task.keys >= kLeastWords && task.softcap == 0.0f; }
-// The largest L with d L^2 < 2^31, for the largest d of its kind.
-static inline float attention_code_limit(std::int64_t d) { return d <= 32 ? 8191.0f : d <= 64 ? 5792.0f : d <= 128 ? 4095.0f : 2895.0f; }
+struct AttentionKind {
+  float limits[4];     // L of heads of up to 32, 64, 128 and 256
+  int value_bits;      // B
+  float value_limit;   // the largest code of a value
+  float weight;        // W
+  float log2_weight;
+  constexpr float limit(std::int64_t d) const { return limits[d <= 32 ? 0 : d <= 64 ? 1 : d <= 128 ? 2 : 3]; }
+};
+// Of words, the largest L with d L^2 < 2^31, for the largest d of its kind.
+constexpr AttentionKind kAttentionWords{{8191.0f, 5792.0f, 4095.0f, 2895.0f}, 12, 4096.0f, 4095.0f, 11.9996477f};
+// Weights take all eight bits, as they are never negative.
+constexpr AttentionKind kAttentionBytes{{127.0f, 127.0f, 127.0f, 127.0f}, 7, 127.0f, 255.0f, 7.99435344f};
+
+static inline bool attention_in_codes(const AttentionTask& task) { return task.queries >= kLeastCodes && task.keys >= kLeastCodes && task.softcap == 0.0f; }
 
 // Of the bits of the largest magnitude of a key's values.
 static inline std::int32_t value_exponent(std::uint32_t bits) {
@@ -195,12 +205,12 @@ static inline float power_of_two(std::int32_t exponent) {
 }
 
 // Enough for `attention` too, which serves small tasks.
-static inline std::size_t attention_int16_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, bool windowed) {
+static inline std::size_t attention_codes_scratch_bytes(std::int64_t queries, std::int64_t keys, std::int64_t d, bool windowed) {
   const std::size_t width = static_cast<std::size_t>((d + 31) / 32 * 32), chunk = static_cast<std::size_t>(kAttentionChunk);
   // codes of queries and keys, panels of keys and values, scores of 24 queries, what is added to these by distance
-  const std::size_t words = 2 * 4 * chunk * width + 4 * (24 * (chunk + 32) + chunk + 64) + 256;
+  const std::size_t codes = 2 * 4 * chunk * width + 4 * (24 * (chunk + 32) + chunk + 64) + 256;
   const std::size_t floats = attention_scratch_bytes(queries, keys, d, windowed);
-  return words < floats ? floats : words;
+  return codes < floats ? floats : codes;
 }
 
 // Rows that are kept for tokens to come lie in blocks of kKeptTokens tokens. In every block the rows of one head are found at the same

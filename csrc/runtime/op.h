@@ -55,6 +55,7 @@ class Op {
   virtual std::int64_t max_positions() const { return 0; }                        // positions it knows; 0: any number
   virtual std::optional<KvShape> kv_cache() const { return std::nullopt; }        // the keys and values it keeps, if any
   virtual const PackedLinear* weight() const { return nullptr; }                  // the packed weights it multiplies by
+  virtual int terms() const { return 1; }                                         // int8 codes that stand for a number of its input
 
   // ---- for the planner
   virtual bool is_sum() const { return false; }         // of its two inputs, and nothing more

@@ -223,7 +223,9 @@ bool is_quantized(const Program& program) {
 
 AttentionProducts decided(const Program& program, AttentionProducts attention) {
   if (attention != AttentionProducts::automatic) return attention;
-  return program.kv_caches().empty() && is_quantized(program) ? AttentionProducts::int16 : AttentionProducts::float32;
+  if (!program.kv_caches().empty() || !is_quantized(program)) return AttentionProducts::float32;
+  const auto fine = [](const auto& op) { return op->terms() > 1; };
+  return std::any_of(program.ops().begin(), program.ops().end(), fine) ? AttentionProducts::int16 : AttentionProducts::int8;
 }
 
 }  // namespace
@@ -234,6 +236,7 @@ Plan::Plan(Program program, int threads, Isa isa, AttentionProducts attention)
       ops_(ops_for(isa)),
       team_(std::make_unique<Team>(threads == 0 ? default_threads() : threads)) {
   if (attention_ == AttentionProducts::int16) ops_.attention = ops_.attention_int16;
+  if (attention_ == AttentionProducts::int8) ops_.attention = ops_.attention_int8;
   if (program_.outputs().empty()) throw Error("the program has no output");
   for (const Program::Output& output : program_.outputs()) schedules_.push_back(Scheduler(program_, output).build());
 }

@@ -21,10 +21,10 @@
 
 namespace aerogel {
 
-// What attention multiplies: floats, or 16-bit codes (AttentionTask in ops/ops.h), which are off by about 1e-3 of what is around.
-// automatic: codes where a model's linears are quantized anyway and it writes no text; so what a KV cache holds is read as it was
-// written, however a text was cut.
-enum class AttentionProducts { automatic, float32, int16 };
+// What attention multiplies: floats, or codes of 16 or 8 bits (AttentionTask in ops/ops.h), which are off by about 1e-3 or 1.5e-2 of what
+// is around. automatic: codes where a model's linears are quantized anyway and it writes no text; so what a KV cache holds is read as it
+// was written, however a text was cut. Of 8 bits where these are enough for the inputs of all linears too.
+enum class AttentionProducts { automatic, float32, int16, int8 };
 
 // What a session executes: an op, and the slots it reads and writes. -1: none.
 struct Step {
@@ -60,8 +60,8 @@ class Plan {
   int threads() const { return team_->size(); }
   Team& team() const { return *team_; }
   const Ops& ops() const { return ops_; }
-  AttentionProducts attention() const { return attention_; }  // float32 or int16
-  std::size_t weight_bytes() const;                           // packed weights, each counted once
+  AttentionProducts attention() const { return attention_; }  // not automatic
+  std::size_t weight_bytes() const;                          // packed weights, each counted once
 
  private:
   Program program_;

@@ -64,7 +64,7 @@ std::size_t Attention::scratch_bytes(const Extent& extent) const {
   const std::int64_t window = options_.window ? std::min(*options_.window, extent.keys) : extent.keys;
   const std::int64_t keys = std::min(extent.keys, queries + 2 * window);
   const bool windowed = options_.window.has_value();
-  return std::max(attention_scratch_bytes(queries, keys, head_dim_, windowed), attention_int16_scratch_bytes(queries, keys, head_dim_, windowed));
+  return std::max(attention_scratch_bytes(queries, keys, head_dim_, windowed), attention_codes_scratch_bytes(queries, keys, head_dim_, windowed));
 }
 
 void Attention::run(const Work& work) const {

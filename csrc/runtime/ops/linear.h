@@ -17,7 +17,7 @@ class Linear : public Op {
   // that take floats ignore both.
   Linear(const Program& program, const std::string& name, int x, PackedLinear weight, Floats bias, int terms = 1, float limit = 0);
 
-  int terms() const { return terms_; }
+  int terms() const override { return terms_; }
   float limit() const { return limit_; }
 
   const PackedLinear* weight() const override { return &weight_; }

@@ -151,7 +151,7 @@ class Core:
 
     @property
     def attention(self) -> str:
-        """What attention multiplies: "float32" or "int16", see `load`."""
+        """What attention multiplies: "float32", "int16" or "int8", see `load`."""
         return str(self._plan.attention)
 
     @property

@@ -91,9 +91,10 @@ def load(
             "bge-reranker-gemma", as these are asked; or a template, or the path of its file: Jinja over messages of the
             roles "query" and "document", or a text with {query} and {document}. A model whose files say it (LogitScore of
             sentence-transformers, a reranker's GGUF) needs no word.
-        attention: what attention multiplies: "float32", or "int16", codes of 12 or 13 bits of queries, keys, weights and
-            values, which is faster for texts of 48 tokens and more and off by under 1e-3 (docs/numerics.md); "auto": int16
-            where at least nine tenths of the linears' weights are quantized and the model writes no text, else float32.
+        attention: what attention multiplies: "float32", or codes of queries, keys, weights and values, which are faster for
+            texts of 48 tokens and more: "int16", of 12 or 13 bits, off by under 1e-3, or "int8", by under 2e-2
+            (docs/numerics.md); "auto": codes where at least nine tenths of the linears' weights are quantized and the model
+            writes no text, of 8 bits where these are enough for the inputs of all its linears too, else float32.
 
     A loaded model does not depend on its files: they may be replaced, changed or removed.
 
@@ -149,7 +150,7 @@ def _checked(said: Arguments) -> Arguments:
             raise AerogelError(f"memory: goes with format 'auto', which chooses; got format {said.format!r}")
     if said.pooling is not None:
         one_of("pooling", said.pooling, MODES)
-    one_of("attention", said.attention, ("auto", "float32", "int16"))
+    one_of("attention", said.attention, ("auto", "float32", "int16", "int8"))
     if said.kv_cache is not None:
         one_of("kv_cache", said.kv_cache, KV_CACHES, DataError)
     quant = None if said.quant is None else scheme(said.quant).name

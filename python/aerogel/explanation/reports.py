@@ -89,7 +89,7 @@ class Explanation:
     tokens: int
     layers: list[LayerReport]
     rest_ms: dict[str, float]  # by op: everything that is not a linear layer
-    attention: str  # what it multiplies: float32 or int16
+    attention: str  # what it multiplies: float32, int16 or int8
     total_ms: float
     dense_total_ms: float
     advice: list[str]
