@@ -15,7 +15,7 @@ struct Options {
 
 void check(Isa isa, std::int64_t width, const Options& o, std::uint64_t seed, float shift) {
   Random random(seed);
-  const std::int64_t rows = 3, ld = width + 5;
+  const std::int64_t rows = 7, ld = width + 5;
   std::vector<float> x = random_floats(random, rows * ld, -2.0f + shift, 2.0f + shift), residual = random_floats(random, rows * ld);
   const std::vector<float> x0 = x, residual0 = residual;
   const std::vector<float> gamma = random_floats(random, width), beta = random_floats(random, width);
