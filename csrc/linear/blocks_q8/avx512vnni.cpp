@@ -148,26 +148,60 @@ __attribute__((noinline)) void add_list(const std::uint8_t* tile, const FourBloc
   UNROLL for (int r = 0; r < 4; ++r) UNROLL for (int v = 0; v < V; ++v) _mm512_store_si512(sums + 16 * (V * r + v), sum[r][v]);
 }
 
-// Rows n .. n + 15 of a set, whose sums stand at `sums` by place: taken in their own order, turned round, and written for tokens
+// 16 rows of 8 tokens out of their places, turned round: r[i] is token i.
+inline __attribute__((always_inline)) void eight_tokens(const std::int32_t* sums, std::int64_t step, const std::uint8_t* place, __m512i (&r)[8]) {
+  UNROLL for (int i = 0; i < 8; ++i) {  // rows 0 .. 3 and 8 .. 11, each before the fourth from it
+    const int row = i + (i & 4);
+    const auto* low = reinterpret_cast<const __m256i*>(sums + place[row] * step);
+    const auto* high = reinterpret_cast<const __m256i*>(sums + place[row + 4] * step);
+    r[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_load_si256(low)), _mm256_load_si256(high), 1);
+  }
+  __m512i t[8];
+  UNROLL for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  __m512i u[8];  // four rows of tokens i % 4, i % 4 + 4, then four more
+  UNROLL for (int i = 0; i < 8; i += 4) {
+    u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  UNROLL for (int i = 0; i < 4; ++i) {
+    r[i] = _mm512_shuffle_i32x4(u[i], u[i + 4], 0x88);
+    r[i + 4] = _mm512_shuffle_i32x4(u[i], u[i + 4], 0xdd);
+  }
+}
+
+// The rows of a set, n .. n + 31, whose sums stand at `sums` by place: taken in their own order, turned round, and written for tokens
 // [t, t + 16 V), as far as they exist.
 template <int V>
 __attribute__((noinline)) void write_rows(const LinearTask& task, const FourBlocksView& view, std::int64_t n, std::int64_t t,
                                           const std::int32_t* sums) {
-  const auto mask = static_cast<__mmask16>(view.n - n >= 16 ? 0xffff : (1 << (view.n - n)) - 1);
-  const __m512 scale = _mm512_load_ps(view.scale + n);
-  // Adding -0 changes no bit of any number: "no bias" needs no branch.
-  const __m512 bias =
-      task.bias != nullptr ? _mm512_mask_loadu_ps(_mm512_set1_ps(-0.0f), mask, task.bias + n) : _mm512_set1_ps(-0.0f);
-  for (int v = 0; v < V; ++v, t += 16) {
-    __m512i r[16];
-    UNROLL for (int i = 0; i < 16; ++i) r[i] = _mm512_load_si512(sums + view.place[n + i] * (16 * V) + 16 * v);
-    transpose16(r);
+  __m512 scale[2], bias[2];
+  __mmask16 mask[2];
+  UNROLL for (int half = 0; half < 2; ++half) {
+    const std::int64_t here = view.n - n - 16 * half;
+    mask[half] = static_cast<__mmask16>(here >= 16 ? 0xffff : here > 0 ? (1 << here) - 1 : 0);
+    scale[half] = _mm512_load_ps(view.scale + n + 16 * half);
+    // Adding -0 changes no bit of any number: "no bias" needs no branch.
+    bias[half] = task.bias != nullptr ? _mm512_maskz_loadu_ps(mask[half], task.bias + n + 16 * half) : _mm512_set1_ps(-0.0f);
+  }
+  const std::int64_t end = task.m - t < 16 * V ? task.m : t + 16 * V;
+  for (; t < end; t += 8, sums += 8) {
+    __m512i low[8], high[8];
+    eight_tokens(sums, 16 * V, view.place + n, low);
+    eight_tokens(sums, 16 * V, view.place + n + 16, high);
     float* y = task.y + t * task.ldy + n;
-    const std::int64_t left = task.m - t;
-    UNROLL for (int i = 0; i < 16; ++i)
+    const std::int64_t left = end - t;
+    UNROLL for (int i = 0; i < 8; ++i)
       if (i < left) {
-        const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(task.x_scale[t + i]), scale);
-        _mm512_mask_storeu_ps(y + i * task.ldy, mask, _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(r[i]), factor), bias));
+        const __m512 factor = _mm512_set1_ps(task.x_scale[t + i]);
+        const __m512 first = _mm512_mul_ps(_mm512_cvtepi32_ps(low[i]), _mm512_mul_ps(factor, scale[0]));
+        const __m512 second = _mm512_mul_ps(_mm512_cvtepi32_ps(high[i]), _mm512_mul_ps(factor, scale[1]));
+        _mm512_mask_storeu_ps(y + i * task.ldy, mask[0], _mm512_add_ps(first, bias[0]));
+        _mm512_mask_storeu_ps(y + i * task.ldy + 16, mask[1], _mm512_add_ps(second, bias[1]));
       }
   }
 }
@@ -185,8 +219,7 @@ void run_tile(const LinearTask& task, const FourBlocksView& view, std::int64_t t
       for (std::int64_t list = 0; list < kLists; ++list, ++begin)
         add_list<V>(tile + chunk * view.chunk * 16 * V, view.blocks + begin[0], view.blocks + begin[1],
                     chunk == 0 ? view.start + unit * kRows + 4 * list : nullptr, sums + 4 * list * 16 * V);
-    for (std::int64_t n = unit * kRows; n < (unit + 1) * kRows && n < view.n; n += 16)
-      write_rows<V>(task, view, n, t, sums);
+    write_rows<V>(task, view, unit * kRows, t, sums);
   }
 }
 
