@@ -174,35 +174,37 @@ inline __attribute__((always_inline)) void eight_tokens(const std::int32_t* sums
   }
 }
 
-// The rows of a set, n .. n + 31, whose sums stand at `sums` by place: taken in their own order, turned round, and written for tokens
+// All rows of `Sets` sets from `unit` on, whose sums stand at `sums` by place: taken in their own order, turned round, and written for tokens
 // [t, t + 16 V), as far as they exist.
-template <int V>
-__attribute__((noinline)) void write_rows(const LinearTask& task, const FourBlocksView& view, std::int64_t n, std::int64_t t,
+template <int V, int Sets>
+__attribute__((noinline)) void write_sets(const LinearTask& task, const FourBlocksView& view, std::int64_t unit, std::int64_t t,
                                           const std::int32_t* sums) {
-  __m512 scale[2], bias[2];
-  __mmask16 mask[2];
-  UNROLL for (int half = 0; half < 2; ++half) {
-    const std::int64_t here = view.n - n - 16 * half;
-    mask[half] = static_cast<__mmask16>(here >= 16 ? 0xffff : here > 0 ? (1 << here) - 1 : 0);
-    scale[half] = _mm512_load_ps(view.scale + n + 16 * half);
-    // Adding -0 changes no bit of any number: "no bias" needs no branch.
-    bias[half] = task.bias != nullptr ? _mm512_maskz_loadu_ps(mask[half], task.bias + n + 16 * half) : _mm512_set1_ps(-0.0f);
-  }
   const std::int64_t end = task.m - t < 16 * V ? task.m : t + 16 * V;
   for (; t < end; t += 8, sums += 8) {
-    __m512i low[8], high[8];
-    eight_tokens(sums, 16 * V, view.place + n, low);
-    eight_tokens(sums, 16 * V, view.place + n + 16, high);
-    float* y = task.y + t * task.ldy + n;
     const std::int64_t left = end - t;
-    UNROLL for (int i = 0; i < 8; ++i)
-      if (i < left) {
-        const __m512 factor = _mm512_set1_ps(task.x_scale[t + i]);
-        const __m512 first = _mm512_mul_ps(_mm512_cvtepi32_ps(low[i]), _mm512_mul_ps(factor, scale[0]));
-        const __m512 second = _mm512_mul_ps(_mm512_cvtepi32_ps(high[i]), _mm512_mul_ps(factor, scale[1]));
-        _mm512_mask_storeu_ps(y + i * task.ldy, mask[0], _mm512_add_ps(first, bias[0]));
-        _mm512_mask_storeu_ps(y + i * task.ldy + 16, mask[1], _mm512_add_ps(second, bias[1]));
+    for (std::int64_t set = 0; set < Sets; ++set) {
+      const std::int64_t n = (unit + set) * kRows;
+      __m512i r[2][8];
+      __m512 scale[2], bias[2];
+      __mmask16 mask[2];
+      UNROLL for (int half = 0; half < 2; ++half) {
+        const std::int64_t from = n + 16 * half, here = view.n - from;
+        mask[half] = static_cast<__mmask16>(here >= 16 ? 0xffff : here > 0 ? (1 << here) - 1 : 0);
+        scale[half] = _mm512_load_ps(view.scale + from);
+        // Adding -0 changes no bit of any number: "no bias" needs no branch.
+        bias[half] = task.bias != nullptr ? _mm512_mask_loadu_ps(_mm512_set1_ps(-0.0f), mask[half], task.bias + from) : _mm512_set1_ps(-0.0f);
+        eight_tokens(sums + set * kRows * 16 * V, 16 * V, view.place + from, r[half]);
       }
+      float* const y = task.y + t * task.ldy + n;
+      UNROLL for (int i = 0; i < 8; ++i)
+        if (i < left) {
+          const __m512 factor = _mm512_set1_ps(task.x_scale[t + i]);
+          UNROLL for (int half = 0; half < 2; ++half) {
+            const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(r[half][i]), _mm512_mul_ps(factor, scale[half]));
+            _mm512_mask_storeu_ps(y + i * task.ldy + 16 * half, mask[half], _mm512_add_ps(product, bias[half]));
+          }
+        }
+    }
   }
 }
 
@@ -210,16 +212,21 @@ __attribute__((noinline)) void write_rows(const LinearTask& task, const FourBloc
 template <int V>
 void run_tile(const LinearTask& task, const FourBlocksView& view, std::int64_t t) {
   const std::int64_t padded_k = blocks_padded_k(view.k);
-  auto* tile = static_cast<std::uint8_t*>(task.scratch);
-  auto* sums = reinterpret_cast<std::int32_t*>(tile + padded_k * kFourBlocksTokens);
+  auto* const tile = static_cast<std::uint8_t*>(task.scratch);
+  auto* const sums = reinterpret_cast<std::int32_t*>(tile + padded_k * kFourBlocksTokens);
   transpose_tile<V>(task, t, padded_k, tile);
-  for (std::int64_t unit = task.unit_begin; unit < task.unit_end; ++unit) {
+  // Where outputs of all tokens share one L1 set (rows of y are a multiple of 4 KB), four lines a token at a time instead of two: 3072x768, 128
+  // tokens, 90 % zeros on Zen 5: 4.2 times as fast as dense_q8 instead of 3.2. Elsewhere it costs 1 to 5 %, as the sums take twice the room.
+  const std::int64_t most = task.ldy % 1024 == 0 ? kFourBlocksSets : 1;
+  for (std::int64_t unit = task.unit_begin; unit < task.unit_end; unit += most) {
+    const std::int64_t units = task.unit_end - unit < most ? task.unit_end - unit : most;
     const std::uint32_t* begin = view.begin + unit * view.chunks * kLists;
-    for (std::int64_t chunk = 0; chunk < view.chunks; ++chunk)
-      for (std::int64_t list = 0; list < kLists; ++list, ++begin)
-        add_list<V>(tile + chunk * view.chunk * 16 * V, view.blocks + begin[0], view.blocks + begin[1],
-                    chunk == 0 ? view.start + unit * kRows + 4 * list : nullptr, sums + 4 * list * 16 * V);
-    write_rows<V>(task, view, unit * kRows, t, sums);
+    for (std::int64_t set = 0; set < units; ++set)
+      for (std::int64_t chunk = 0; chunk < view.chunks; ++chunk)
+        for (std::int64_t list = 0; list < kLists; ++list, ++begin)
+          add_list<V>(tile + chunk * view.chunk * 16 * V, view.blocks + begin[0], view.blocks + begin[1],
+                      chunk == 0 ? view.start + (unit + set) * kRows + 4 * list : nullptr, sums + (set * kRows + 4 * list) * 16 * V);
+    units == 1 ? write_sets<V, 1>(task, view, unit, t, sums) : write_sets<V, kFourBlocksSets>(task, view, unit, t, sums);
   }
 }
 
