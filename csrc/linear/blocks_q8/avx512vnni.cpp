@@ -10,7 +10,9 @@
 // A study of this design on an Emerald Rapids, weights pruned in blocks of 1x4, kernel alone, times as fast as dense_q8 at 50 / 60 / 70 / 80
 // / 90 / 95 %: 1.13 1.34 1.70 2.36 4.02 6.13 (768x768, 128 tokens) and 1.17 1.37 1.73 2.38 3.87 5.71 (3072x768), where a row at a time
 // ran 1.03 1.20 1.44 1.84 2.67 3.47 and .97 1.08 1.31 1.56 2.14 2.54. At 16 tokens, every weight loaded, .73 .91 1.22 1.81 3.19 4.79 and
-// .89 1.11 1.46 2.18 3.90 5.91 (.73 .86 1.06 1.38 2.18 2.70 and .68 .79 .98 1.22 1.81 1.78). This file was not timed.
+// .89 1.11 1.46 2.18 3.90 5.91 (.73 .86 1.06 1.38 2.18 2.70 and .68 .79 .98 1.22 1.81 1.78).
+//
+// This file on Zen 5, 128 tokens, without the quantization of x, at 50 / 80 / 90 %: 1.16 2.55 4.3 (768x768), 1.15 2.5 4.2 (3072x768), 1.19 2.4 3.7 (384x384).
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own _mm512_undefined_epi32
 #endif
