@@ -72,7 +72,8 @@ constexpr std::int64_t kFourBlocksRows = 32;
 
 static inline std::int64_t blocks_padded_k(std::int64_t k) { return (k + 63) / 64 * 64; }
 
-// Scratch: the tile of a kernel, and the sums of a set of rows.
+// Scratch: the tile of a kernel, and the sums of a set of rows; on AVX-512 of up to so many sets.
+constexpr std::int64_t kFourBlocksSets = 2;
 constexpr std::int64_t kBlocksSetRows = 64;
 constexpr std::int64_t kBlocksAvx2Tokens = 32;
 constexpr std::int64_t kFourBlocksTokens = 64;

@@ -1,13 +1,14 @@
-// masked_q8 on AVX-512 VBMI2 + VNNI: a word of mask is a register of the dense kernel, made by one vpexpandb. One token has a loop of its
-// own (one_token_avx512.h); here are more of them.
+// masked_q8 on AVX-512 VBMI2 + VNNI: a word of mask is a register of the dense kernel, made by one vpexpandb. Up to four tokens have
+// loops of their own (few_tokens_avx512.h); here are more of them, whose loads are the broadcasts of x: masks come from general registers, which
+// popcnt needs too (from memory 5 % slower at 8 and 12 tokens, Zen 5).
 //
-// Bound: vpexpandb (1.25 cycles on Zen 5, two uops on port 5 of Intel servers), the kmovq before it, which takes the same port, and
+// Bound: vpexpandb (a cycle on Zen 5, two uops on port 5 of Intel servers), the kmovq before it, which takes the same port, and
 // vpdpbusd. Modelled (llvm-mca, icelake-server): 4.1 cycles for 64 weights with 4 tokens, 5.9 with 8, 8.4 with 12, where 12 is bound by
 // vpdpbusd.
 #include "linear/dense_q8/tile_avx512vnni.h"
 #include "linear/linear.h"
+#include "linear/masked_q8/few_tokens_avx512.h"
 #include "linear/masked_q8/layout.h"
-#include "linear/masked_q8/one_token_avx512.h"
 
 namespace aerogel {
 namespace {
@@ -68,7 +69,10 @@ struct Panels {
 
 void run_masked_q8_avx512vnni(const LinearTask& task) {
   const MaskedQ8View& w = *static_cast<const MaskedQ8View*>(task.weight);
-  if (task.m == 1) return run_one_token(task, w);
+  if (task.m == 1) return run_few_tokens<1>(task, w);
+  if (task.m == 2) return run_few_tokens<2>(task, w);
+  if (task.m == 3) return run_few_tokens<3>(task, w);
+  if (task.m == 4) return run_few_tokens<4>(task, w);
   Panels panels{w, nullptr, nullptr};
   run_panels(task, w.n, w.k_padded, w.scale, kMaskedQ8TilingAvx512, panels);
 }

@@ -46,6 +46,7 @@ struct MaskedQ8View {
   const std::int8_t* values;         // [nonzeros], 64 bytes to either side are readable
   const std::int64_t* panel_begin;   // [units + 1]
   const float* scale;                // [N rounded up to R], 0 beyond N
+  const std::uint8_t* most;          // [units]: the most values that a word of the panel has
 };
 
 // This many bytes before the first and behind the last value may be read.

@@ -1,4 +1,5 @@
 // Packs masked_q8 (layout.h draws it): every panel as dense_q8 has it, then without its zeros.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -21,7 +22,8 @@ class MaskedQ8 final : public Weight {
     std::int8_t* const values = values_.data() + kMaskedQ8Slack;
     panel_begin_ = AlignedBuffer<std::int64_t>(static_cast<std::size_t>(units() + 1));
     scale_ = AlignedBuffer<float>::zeros(static_cast<std::size_t>(units() * panel_.rows));
-    view_ = {n(), k(), k_padded, mask_.data(), values, panel_begin_.data(), scale_.data()};
+    most_ = AlignedBuffer<std::uint8_t>::zeros(static_cast<std::size_t>(units()));
+    view_ = {n(), k(), k_padded, mask_.data(), values, panel_begin_.data(), scale_.data(), most_.data()};
 
     std::vector<std::int8_t> row(static_cast<std::size_t>(k())), dense(static_cast<std::size_t>(panel_bytes));
     std::uint64_t* word = mask_.data();
@@ -43,7 +45,10 @@ class MaskedQ8 final : public Weight {
           const int i = __builtin_ctzll(bits);
           values[value + place(*word, i)] = static_cast<std::int8_t>(dense[static_cast<std::size_t>(b + i)] ^ panel_.offset);
         }
-        value += __builtin_popcountll(*word);
+        const int count = __builtin_popcountll(*word);
+        std::uint8_t& most = most_[static_cast<std::size_t>(unit)];
+        most = std::max(most, static_cast<std::uint8_t>(count));
+        value += count;
       }
     }
     panel_begin_[static_cast<std::size_t>(units())] = value;
@@ -51,7 +56,7 @@ class MaskedQ8 final : public Weight {
 
   const void* view() const override { return &view_; }
   std::vector<Bytes> arrays() const override {
-    return {bytes_of(mask_), bytes_of(values_), bytes_of(panel_begin_), bytes_of(scale_)};
+    return {bytes_of(mask_), bytes_of(values_), bytes_of(panel_begin_), bytes_of(scale_), bytes_of(most_)};
   }
   std::int64_t units() const override { return (n() + panel_.rows - 1) / panel_.rows; }
   // Expanding costs the same whatever there is to expand, reading costs bytes.
@@ -99,6 +104,7 @@ class MaskedQ8 final : public Weight {
   AlignedBuffer<std::int8_t> values_;
   AlignedBuffer<std::int64_t> panel_begin_;
   AlignedBuffer<float> scale_;
+  AlignedBuffer<std::uint8_t> most_;
   MaskedQ8View view_{};
 };
 
