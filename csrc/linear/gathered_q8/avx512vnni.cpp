@@ -73,9 +73,9 @@ inline __attribute__((always_inline)) void multiply(__m512i (&s)[T], __m512i ind
   }
 }
 
-// One group of 16 rows: vectors [begin, end) for T tokens. sums: [T][16], from `start` on, or where they stood. Few: the weights come
-// from memory.
-template <int T, bool Few>
+// One group of 16 rows: vectors [begin, end) for T tokens. sums: [T][16], from `start` on, or where they stood. First: these are the first
+// tokens, so the vectors may come from memory.
+template <int T, bool First>
 __attribute__((noinline)) void add_group(const GatheredView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows,
                                          const std::int32_t* start, std::int32_t* sums) {
   __m512i sum[T];
@@ -83,7 +83,7 @@ __attribute__((noinline)) void add_group(const GatheredView& v, std::int64_t beg
   const std::uint8_t* vector = v.vectors + begin * 128;
   for (std::int64_t i = begin; i < end; ++i, vector += 128) {
     // 16 KB ahead: less does not help a stream from memory. From the caches it only costs.
-    if (Few) UNROLL for (int line = 0; line < 2; ++line) _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64 * line, _MM_HINT_T0);
+    if (First) UNROLL for (int line = 0; line < 2; ++line) _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64 * line, _MM_HINT_T0);
     const __m512i index = _mm512_load_si512(vector), value = _mm512_load_si512(vector + 64);
     multiply<T>(sum, index, value, windows + std::size_t{v.window[i]} * (T * 64));
   }
@@ -91,7 +91,7 @@ __attribute__((noinline)) void add_group(const GatheredView& v, std::int64_t beg
 }
 
 // Tokens [t, t + T) of units [unit, unit_end).
-template <int T, bool Few>
+template <int T, bool First>
 void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t unit_end, std::int64_t t) {
   auto* windows = static_cast<std::uint8_t*>(task.scratch);
   auto* sums = reinterpret_cast<std::int32_t*>(windows + v.geometry.chunk / 32 * kGatheredAvx512Tokens * 64);
@@ -103,7 +103,7 @@ void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
     for (std::int64_t u = unit; u < unit_end; ++u) {
       const std::int64_t* segment = v.segment + (u * v.chunks + chunk) * v.groups_per_block;
       for (std::int64_t group = 0; group < v.groups_per_block; ++group)
-        add_group<T, Few>(v, segment[group], segment[group + 1], windows, chunk == 0 ? v.start + u * v.block + 16 * group : nullptr,
+        add_group<T, First>(v, segment[group], segment[group + 1], windows, chunk == 0 ? v.start + u * v.block + 16 * group : nullptr,
                           to + 16 * T * group);
       if (chunk == v.chunks - 1) {  // while the sums are in L1
         switch (v.block) {
@@ -118,27 +118,25 @@ void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, 
   }
 }
 
-template <bool Few>
-void run(const LinearTask& task, const GatheredView& v) {
-  for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
-    const std::int64_t end = end_of_set(task, unit, kGatheredAvx512SetRows / v.block, v.segment, v.chunks * v.groups_per_block, 128);
-    std::int64_t t = 0;
-    if constexpr (!Few)
-      for (; task.m - t >= 16; t += 16) run_tile<16, Few>(task, v, unit, end, t);
-    if (task.m - t >= 8) run_tile<8, Few>(task, v, unit, end, t), t += 8;
-    if (task.m - t >= 4) run_tile<4, Few>(task, v, unit, end, t), t += 4;
-    if (task.m - t >= 2) run_tile<2, Few>(task, v, unit, end, t), t += 2;
-    if (task.m - t >= 1) run_tile<1, Few>(task, v, unit, end, t);
-    unit = end;
-  }
+template <int T>
+void run_tile(const LinearTask& task, const GatheredView& v, std::int64_t unit, std::int64_t unit_end, std::int64_t t) {
+  t == 0 ? run_tile<T, true>(task, v, unit, unit_end, t) : run_tile<T, false>(task, v, unit, unit_end, t);
 }
 
 }  // namespace
 
 void run_gathered_q8_avx512vnni(const LinearTask& task) {
   const auto& v = *static_cast<const GatheredView*>(task.weight);
-  if (task.m < 16) return run<true>(task, v);
-  run<false>(task, v);
+  for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
+    const std::int64_t end = end_of_set(task, unit, kGatheredAvx512SetRows / v.block, v.segment, v.chunks * v.groups_per_block, 128);
+    std::int64_t t = 0;
+    for (; task.m - t >= 16; t += 16) run_tile<16>(task, v, unit, end, t);
+    if (task.m - t >= 8) run_tile<8>(task, v, unit, end, t), t += 8;
+    if (task.m - t >= 4) run_tile<4>(task, v, unit, end, t), t += 4;
+    if (task.m - t >= 2) run_tile<2>(task, v, unit, end, t), t += 2;
+    if (task.m - t >= 1) run_tile<1>(task, v, unit, end, t);
+    unit = end;
+  }
 }
 
 }  // namespace aerogel

@@ -47,8 +47,9 @@ inline __attribute__((always_inline)) void multiply_one(__m512i (&s)[R], __m512i
   UNROLL for (int r = 0; r < R; ++r) __asm__("vpdpbusd %2, %1, %0" : "+v"(s[r]) : "v"(gathered), "v"(w[r]));
 }
 
-// One group: vectors [begin, end) for T tokens. sums: [R][T][16], from `start` [R][16] on, or where they stood. Few: the weights come from memory.
-template <int R, int T, bool Few>
+// One group: vectors [begin, end) for T tokens. sums: [R][T][16], from `start` [R][16] on, or where they stood. First: these are the
+// first tokens, so the vectors may come from memory.
+template <int R, int T, bool First>
 __attribute__((noinline)) void add_group(const GatheredRowsView& v, std::int64_t begin, std::int64_t end, const std::uint8_t* windows,
                                          const std::int32_t* start, std::int32_t* sums) {
   constexpr int kBytes = 64 + 64 * R, kStep = 8 / R;
@@ -58,7 +59,7 @@ __attribute__((noinline)) void add_group(const GatheredRowsView& v, std::int64_t
   const std::uint8_t* vector = v.vectors + begin * kBytes;
   for (std::int64_t i = begin; i < end; ++i, vector += kBytes) {
     // 16 KB ahead: less does not help a stream from memory. From the caches it only costs.
-    if (Few) UNROLL for (int line = 0; line <= R; ++line) _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64 * line, _MM_HINT_T0);
+    if (First) UNROLL for (int line = 0; line <= R; ++line) _mm_prefetch(reinterpret_cast<const char*>(vector) + 16384 + 64 * line, _MM_HINT_T0);
     const __m512i index = _mm512_load_si512(vector);
     __m512i w[R];
     UNROLL for (int r = 0; r < R; ++r) w[r] = _mm512_load_si512(vector + 64 + 64 * r);
@@ -73,7 +74,7 @@ __attribute__((noinline)) void add_group(const GatheredRowsView& v, std::int64_t
 }
 
 // Tokens [t, t + T) of units [unit, unit_end).
-template <int R, int T, bool Few>
+template <int R, int T, bool First>
 void run_tile(const LinearTask& task, const GatheredRowsView& v, std::int64_t unit, std::int64_t unit_end, std::int64_t t) {
   auto* windows = static_cast<std::uint8_t*>(task.scratch);
   auto* sums = reinterpret_cast<std::int32_t*>(windows + v.chunk / 32 * kGatheredRowsTokens * 64);
@@ -84,7 +85,7 @@ void run_tile(const LinearTask& task, const GatheredRowsView& v, std::int64_t un
     for (std::int64_t u = unit; u < unit_end; ++u) {
       const std::int64_t* segment = v.segment + (u * v.chunks + chunk) * v.groups;
       for (std::int64_t group = 0; group < v.groups; ++group)
-        add_group<R, T, Few>(v, segment[group], segment[group + 1], windows, chunk == 0 ? v.start + u * kBlock + 16 * R * group : nullptr,
+        add_group<R, T, First>(v, segment[group], segment[group + 1], windows, chunk == 0 ? v.start + u * kBlock + 16 * R * group : nullptr,
                              to + 16 * R * T * group);
       if (chunk == v.chunks - 1) write_unit<T, kBlock>(task, v.n, u * kBlock, v.place, v.scale, t, to);
       if (v.chunks > 1) to += T * kBlock;  // else the sums, just written, are free again
@@ -92,16 +93,21 @@ void run_tile(const LinearTask& task, const GatheredRowsView& v, std::int64_t un
   }
 }
 
-template <int R, bool Few>
+template <int R, int T>
+void run_tile(const LinearTask& task, const GatheredRowsView& v, std::int64_t unit, std::int64_t unit_end, std::int64_t t) {
+  t == 0 ? run_tile<R, T, true>(task, v, unit, unit_end, t) : run_tile<R, T, false>(task, v, unit, unit_end, t);
+}
+
+template <int R>
 void run(const LinearTask& task, const GatheredRowsView& v) {
   constexpr int T = R == 2 ? 8 : 6;  // 16 and 24 registers of sums
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end;) {
     const std::int64_t end = end_of_set(task, unit, kGatheredRowsSetRows / kBlock, v.segment, v.chunks * v.groups, gathered_rows_vector_bytes(R));
     std::int64_t t = 0;
-    for (; task.m - t >= T; t += T) run_tile<R, T, Few>(task, v, unit, end, t);
-    if (task.m - t >= 4) run_tile<R, 4, Few>(task, v, unit, end, t), t += 4;
-    if (task.m - t >= 2) run_tile<R, 2, Few>(task, v, unit, end, t), t += 2;
-    if (task.m - t >= 1) run_tile<R, 1, Few>(task, v, unit, end, t);
+    for (; task.m - t >= T; t += T) run_tile<R, T>(task, v, unit, end, t);
+    if (task.m - t >= 4) run_tile<R, 4>(task, v, unit, end, t), t += 4;
+    if (task.m - t >= 2) run_tile<R, 2>(task, v, unit, end, t), t += 2;
+    if (task.m - t >= 1) run_tile<R, 1>(task, v, unit, end, t);
     unit = end;
   }
 }
@@ -110,9 +116,7 @@ void run(const LinearTask& task, const GatheredRowsView& v) {
 
 void run_gathered_rows_q8_avx512vnni(const LinearTask& task) {
   const auto& v = *static_cast<const GatheredRowsView*>(task.weight);
-  const bool few = task.m < 16;
-  if (v.rows == 4) return few ? run<4, true>(task, v) : run<4, false>(task, v);
-  return few ? run<2, true>(task, v) : run<2, false>(task, v);
+  v.rows == 4 ? run<4>(task, v) : run<2>(task, v);
 }
 
 }  // namespace aerogel
