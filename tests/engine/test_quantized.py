@@ -44,8 +44,11 @@ def test_it_is_what_compress_writes(family, quant, bert_folder, llama_folder, tm
 
 @pytest.mark.parametrize("quant", ["int4:g32", "int8"])
 def test_zeros_stay_zeros_and_blocks_do_not_show(quant, tmp_path, monkeypatch):
+    from aerogel.engine import weights as engine_weights
     from aerogel.quantize import grid
 
+    # By the nonzeros of what is stored, here floats and there codes: where hidden units are sorted the orders may differ.
+    monkeypatch.setattr(engine_weights, "sorting_gains", lambda format: False)
     config = {**tiny_models.LLAMA, "tie_word_embeddings": False}
     weights = tiny_models.llama_weights(config)
     for name, w in weights.items():
