@@ -50,14 +50,19 @@ def _unstructured() -> list[str]:
     return sorted(found, key=lambda name: name != "gathered_q8")
 
 
-def shared_masks(quick: bool) -> str:
-    """Speed-up over dense int8 where 2 or 4 rows share a mask, beside the fastest format for zeros anywhere, one thread."""
+def patterns(quick: bool) -> str:
+    """Speed-up over dense int8 where 2 or 4 rows share a mask, and of blocks of 1x4, each in the fastest format for it, beside zeros
+    anywhere, one thread."""
     random = np.random.default_rng(1)
-    shared = [name for name in ("rows_q8", "gathered_rows_q8") if name in layers.formats()]
-    if not shared:
+    there = layers.formats()
+    shared = [name for name in ("rows_q8", "gathered_rows_q8") if name in there]
+    blocks = [name for name in ("blocks_q8",) if name in there]
+    rows = [("any", "", _unstructured()), ("2x1", "2x1@", shared), ("4x1", "4x1@", shared), ("1x4", "1x4@", blocks)]
+    rows = [row for row in rows if row[2]]
+    if len(rows) == 1:
         return "No kernel for them on this instruction set."
     lines = [
-        "| N x K, tokens | rows | " + " | ".join(f"{float(s):.0%}" for s in SHARED) + " |",
+        "| N x K, tokens | zeros | " + " | ".join(f"{float(s):.0%}" for s in SHARED) + " |",
         "|---|---|" + "--:|" * len(SHARED),
     ]
     for n, k in SHAPES[2:3] if quick else SHAPES[2:]:
@@ -65,18 +70,18 @@ def shared_masks(quick: bool) -> str:
             x = random.standard_normal((m, k)).astype(np.float32)
             dense = layers.gaussian(n, k)
             kinds = [("dense_q8", dense)]
-            for rows, names in (("", _unstructured()), ("2x1@", shared), ("4x1@", shared)):
-                kinds += [(name, layers.pruned(dense, rows + s)) for s in SHARED for name in names]
+            for _, pattern, names in rows:
+                kinds += [(name, layers.pruned(dense, pattern + s)) for s in SHARED for name in names]
             packed = [layers.pack(w, name) for name, w in kinds]
             for weight, (_, w) in zip(packed, kinds, strict=True):
                 layers.check(weight, w, x, core.linear(weight, x))
             base, *times = layers.microseconds(
                 [lambda w=w, x=x: core.linear(w, x) for w in packed], 1.0 if quick else 10.0
             )
-            for rows, names in (("any", _unstructured()), ("2", shared), ("4", shared)):
+            for label, _, names in rows:
                 best = [min(times[i * len(names) : (i + 1) * len(names)]) for i in range(len(SHARED))]
                 del times[: len(SHARED) * len(names)]
-                lines.append(f"| {n}x{k}, {m} | {rows} | " + " | ".join(f"{base / t:.2f}" for t in best) + " |")
+                lines.append(f"| {n}x{k}, {m} | {label} | " + " | ".join(f"{base / t:.2f}" for t in best) + " |")
     return "\n".join(lines)
 
 
@@ -285,7 +290,7 @@ def main() -> None:
         return steps + "\n\n" + "\n".join(images)
 
     section("The kernels, one thread", lambda: sweep(options.quick, folder, figures["kernels"]))
-    section("Rows that share a mask, one thread", lambda: shared_masks(options.quick))
+    section("Patterns, one thread", lambda: patterns(options.quick))
     section(
         "An encoder beside other engines",
         lambda: encoder(Path(os.environ["AEROGEL_MINILM"]), options, threads, folder, figures),
