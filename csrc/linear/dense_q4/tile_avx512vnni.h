@@ -72,7 +72,7 @@ inline __m128i sixteen(const void* bytes) { return _mm_loadu_si128(static_cast<c
 template <int T, bool Offsets, class Indices>
 void block_tile(Indices& indices, Groups& groups, const std::int8_t* x, const std::int32_t* sum_x, std::int64_t sum_x_step,
                 std::int64_t columns, std::int64_t block, std::int32_t* sums, bool accumulate) {
-  constexpr int S = T == 1 ? 4 : T == 2 ? 2 : 1;  // steps of k in parallel
+  constexpr int S = T <= 2 ? 4 : T <= 4 ? 2 : 1;  // steps of k in parallel
   Indices from = indices;                         // in registers
   Groups here = groups;
   __m512i total_low[T], total_high[T];

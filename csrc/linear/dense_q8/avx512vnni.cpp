@@ -4,7 +4,8 @@
 // so x is used as it is; what the offset adds to a sum, 128 * sum_k x, is taken off at the end (modulo 2^32: the intermediate
 // may wrap, the result does not). The tile is 12 tokens x 32 rows: 24 accumulators, and 14 loads go with 24 vpdpbusd; a
 // broadcast that serves two of them is cheaper than two embedded broadcasts, which also could only be of the signed side.
-// One or two tokens run several steps of k in parallel to cover the latency of vpdpbusd (4-5 cycles).
+// Up to five tokens run several steps of k in parallel to cover the latency of vpdpbusd (4-5 cycles); Zen 5, 768x768: 5.1 -> 4.3 us for three tokens,
+// 5.5 -> 5.1 for four.
 //
 // x is copied into the tiling of layout.h rather than read in place: at K = 4096 the tokens of a tile would share one L1 set.
 // The copy also yields the sums of x.
