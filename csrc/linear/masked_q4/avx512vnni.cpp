@@ -16,7 +16,11 @@ struct Panels {
 
   void begin(std::int64_t panel) { expander.begin(panel); }
   template <class Tile>
-  void first(const Tile& tile, std::int64_t columns, std::uint8_t* bytes, bool) {
+  void first(const Tile& tile, std::int64_t columns, std::uint8_t* bytes, bool more) {
+    if (!more && expander.w.zero == nullptr) {
+      Expanded chunk = expander.read(columns);
+      return tile(chunk);
+    }
     expander.chunk(columns, bytes);
     Bytes chunk{bytes};
     tile(chunk);

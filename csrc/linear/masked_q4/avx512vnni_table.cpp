@@ -24,7 +24,8 @@ struct Panels {
     return to;
   }
   void stream(std::int64_t t, const std::int8_t* x, std::int64_t columns, const Ends& ends) {
-    keep(t, room, x, columns, ends);
+    Expanded chunk = expander.read(columns);
+    tile_of(t, chunk, x, columns, ends);
   }
 };
 
