@@ -12,8 +12,8 @@ namespace {
 
 static_assert(kDenseQ4TilingAvx512.tile == kTile && kDenseQ4TilingAvx512.stride == kStride, "the tiling of dense_q8");
 
-// Half as many tokens as in a tile of dense_q8, so that the sums of a block and those of all blocks are in registers: with 12 tokens, and the
-// latter in memory, the end of a block took some 55 cycles on Zen 5, where its 64 columns take 192.
+// Half as many tokens as in a tile of dense_q8, so that the sums of a block and those of all blocks are in registers: with
+// 12 tokens, and the latter in memory, the end of a block took some 55 cycles on Zen 5, where its 64 columns take 192.
 constexpr std::int64_t kHalfTile = kTile / 2;
 
 #define UNROLL _Pragma("GCC unroll 16")
@@ -108,7 +108,8 @@ void block_tile(Indices& indices, Groups& groups, const std::int8_t* x, const st
       total_high[t] = _mm512_add_epi32(total_high[t], _mm512_mullo_epi32(high[0][t], multiplier_high));
     }
     if (Offsets) {
-      const __m512i offset_low = _mm512_cvtepi8_epi32(sixteen(here.offset)), offset_high = _mm512_cvtepi8_epi32(sixteen(here.offset + 16));
+      const __m512i offset_low = _mm512_cvtepi8_epi32(sixteen(here.offset));
+      const __m512i offset_high = _mm512_cvtepi8_epi32(sixteen(here.offset + 16));
       UNROLL for (int t = 0; t < T; ++t) {
         const __m512i sum = _mm512_set1_epi32(sum_x[t * sum_x_step]);
         total_low[t] = _mm512_add_epi32(total_low[t], _mm512_mullo_epi32(sum, offset_low));

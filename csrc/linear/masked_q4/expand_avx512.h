@@ -21,7 +21,8 @@ inline __m512i expand(const std::uint64_t* mask, __m512i values) {
   return w;
 }
 
-// A chunk whose weights are expanded as they are read, one in a byte: for one tile of tokens, when all zeros are the same byte.
+// A chunk whose weights are expanded as they are read, one in a byte: for one tile of tokens, when all zeros are the same
+// byte.
 struct Expanded {
   const std::uint64_t* mask;
   const std::uint8_t* values;
