@@ -47,7 +47,8 @@ void copy_windows(const std::int8_t* x, std::int64_t ldx, std::int64_t columns, 
 
 constexpr __mmask16 kAll = 0xFFFF;  // maskz forms: GCC 12 warns of the undefined operand inside the others
 
-// 16 sums of a block out of their places: those of place p stand in lane p % 16 of group p / 16. Not vpgatherdd, which takes 20 cycles on Zen 5.
+// 16 sums of a block out of their places: those of place p stand in lane p % 16 of group p / 16. Not vpgatherdd, which takes
+// 20 cycles on Zen 5.
 template <int Block>
 struct Places {
   __m512i place;
@@ -78,9 +79,10 @@ struct Places {
   __m512i eight(const __m512i* group) const { return _mm512_mask_mov_epi32(four(group), fifth, four(group + 4)); }
 };
 
-// y of T tokens from `token` on and the rows from n to n + Block, as far as there are so many (`rows`). sums: [Block / 16][T][16], by
-// place. place: the row's; of all rows of a block, as is scale. Up to 64 outputs of a token at a time are brought back into the order of
-// the rows: whole lines of y next to each other, and sums that are loaded once for all of them.
+// y of T tokens from `token` on and the rows from n to n + Block, as far as there are so many (`rows`). sums: [Block /
+// 16][T][16], by place. place: the row's; of all rows of a block, as is scale. Up to 64 outputs of a token at a time are
+// brought back into the order of the rows: whole lines of y next to each other, and sums that are loaded once for all of
+// them.
 template <int T, int Block>
 void write_unit(const LinearTask& task, std::int64_t rows, std::int64_t n, const std::uint8_t* place, const float* scale, std::int64_t token,
                 const std::int32_t* sums) {

@@ -12,7 +12,8 @@
 // ran 1.03 1.20 1.44 1.84 2.67 3.47 and .97 1.08 1.31 1.56 2.14 2.54. At 16 tokens, every weight loaded, .73 .91 1.22 1.81 3.19 4.79 and
 // .89 1.11 1.46 2.18 3.90 5.91 (.73 .86 1.06 1.38 2.18 2.70 and .68 .79 .98 1.22 1.81 1.78).
 //
-// This file on Zen 5, 128 tokens, without the quantization of x, at 50 / 80 / 90 %: 1.16 2.55 4.3 (768x768), 1.15 2.5 4.2 (3072x768), 1.19 2.4 3.7 (384x384).
+// This file on Zen 5, 128 tokens, without the quantization of x, at 50 / 80 / 90 %: 1.16 2.55 4.3 (768x768), 1.15 2.5 4.2
+// (3072x768), 1.19 2.4 3.7 (384x384).
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own _mm512_undefined_epi32
 #endif
@@ -151,7 +152,8 @@ __attribute__((noinline)) void add_list(const std::uint8_t* tile, const FourBloc
 }
 
 // 16 rows of 8 tokens out of their places, turned round: r[i] is token i.
-inline __attribute__((always_inline)) void eight_tokens(const std::int32_t* sums, std::int64_t step, const std::uint8_t* place, __m512i (&r)[8]) {
+inline __attribute__((always_inline)) void eight_tokens(const std::int32_t* sums, std::int64_t step,
+                                                        const std::uint8_t* place, __m512i (&r)[8]) {
   UNROLL for (int i = 0; i < 8; ++i) {  // rows 0 .. 3 and 8 .. 11, each before the fourth from it
     const int row = i + (i & 4);
     const auto* low = reinterpret_cast<const __m256i*>(sums + place[row] * step);
@@ -176,8 +178,8 @@ inline __attribute__((always_inline)) void eight_tokens(const std::int32_t* sums
   }
 }
 
-// All rows of `Sets` sets from `unit` on, whose sums stand at `sums` by place: taken in their own order, turned round, and written for tokens
-// [t, t + 16 V), as far as they exist.
+// All rows of `Sets` sets from `unit` on, whose sums stand at `sums` by place: taken in their own order, turned round, and
+// written for tokens [t, t + 16 V), as far as they exist.
 template <int V, int Sets>
 __attribute__((noinline)) void write_sets(const LinearTask& task, const FourBlocksView& view, std::int64_t unit, std::int64_t t,
                                           const std::int32_t* sums) {
@@ -194,7 +196,8 @@ __attribute__((noinline)) void write_sets(const LinearTask& task, const FourBloc
         mask[half] = static_cast<__mmask16>(here >= 16 ? 0xffff : here > 0 ? (1 << here) - 1 : 0);
         scale[half] = _mm512_load_ps(view.scale + from);
         // Adding -0 changes no bit of any number: "no bias" needs no branch.
-        bias[half] = task.bias != nullptr ? _mm512_mask_loadu_ps(_mm512_set1_ps(-0.0f), mask[half], task.bias + from) : _mm512_set1_ps(-0.0f);
+        bias[half] = _mm512_set1_ps(-0.0f);
+        if (task.bias != nullptr) bias[half] = _mm512_mask_loadu_ps(bias[half], mask[half], task.bias + from);
         eight_tokens(sums + set * kRows * 16 * V, 16 * V, view.place + from, r[half]);
       }
       float* const y = task.y + t * task.ldy + n;
@@ -217,8 +220,9 @@ void run_tile(const LinearTask& task, const FourBlocksView& view, std::int64_t t
   auto* const tile = static_cast<std::uint8_t*>(task.scratch);
   auto* const sums = reinterpret_cast<std::int32_t*>(tile + padded_k * kFourBlocksTokens);
   transpose_tile<V>(task, t, padded_k, tile);
-  // Where outputs of all tokens share one L1 set (rows of y are a multiple of 4 KB), four lines a token at a time instead of two: 3072x768, 128
-  // tokens, 90 % zeros on Zen 5: 4.2 times as fast as dense_q8 instead of 3.2. Elsewhere it costs 1 to 5 %, as the sums take twice the room.
+  // Where outputs of all tokens share one L1 set (rows of y are a multiple of 4 KB), four lines a token at a time instead of
+  // two: 3072x768, 128 tokens, 90 % zeros on Zen 5: 4.2 times as fast as dense_q8 instead of 3.2. Elsewhere it costs 1 to 5
+  // %, as the sums take twice the room.
   const std::int64_t most = task.ldy % 1024 == 0 ? kFourBlocksSets : 1;
   for (std::int64_t unit = task.unit_begin; unit < task.unit_end; unit += most) {
     const std::int64_t units = task.unit_end - unit < most ? task.unit_end - unit : most;
@@ -227,7 +231,8 @@ void run_tile(const LinearTask& task, const FourBlocksView& view, std::int64_t t
       for (std::int64_t chunk = 0; chunk < view.chunks; ++chunk)
         for (std::int64_t list = 0; list < kLists; ++list, ++begin)
           add_list<V>(tile + chunk * view.chunk * 16 * V, view.blocks + begin[0], view.blocks + begin[1],
-                      chunk == 0 ? view.start + (unit + set) * kRows + 4 * list : nullptr, sums + (set * kRows + 4 * list) * 16 * V);
+                      chunk == 0 ? view.start + (unit + set) * kRows + 4 * list : nullptr,
+                      sums + (set * kRows + 4 * list) * 16 * V);
     units == 1 ? write_sets<V, 1>(task, view, unit, t, sums) : write_sets<V, kFourBlocksSets>(task, view, unit, t, sums);
   }
 }

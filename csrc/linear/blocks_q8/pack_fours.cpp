@@ -106,7 +106,9 @@ class FourBlocksWeight final : public Weight {
     return 100 * unit + std::int64_t{begin_[static_cast<std::size_t>(unit * view_.chunks * kLists)]};
   }
 
-  std::size_t scratch_bytes(std::int64_t) const override { return blocks_scratch(view_.k, kFourBlocksTokens, kFourBlocksSets * kRows); }
+  std::size_t scratch_bytes(std::int64_t) const override {
+    return blocks_scratch(view_.k, kFourBlocksTokens, kFourBlocksSets * kRows);
+  }
 
   void row_f32(std::int64_t n, float* out) const override {
     const FourBlocksView& v = view_;

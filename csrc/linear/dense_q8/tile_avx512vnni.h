@@ -120,7 +120,7 @@ struct Ends {
 // Sums of x[T, columns] . (w + 128)[32, columns]^T; columns is a multiple of 16.
 template <int T, class Weights>
 void tile(Weights& weights, const std::int8_t* x, std::int64_t columns, const Ends& ends) {
-  constexpr int S = T == 1 ? 4 : T == 2 ? 2 : 1;  // steps of k in parallel
+  constexpr int S = T <= 2 ? 4 : T <= 5 ? 2 : 1;  // steps of k in parallel: at least 10 chains of vpdpbusd, but for one token
   Weights w = weights;                            // in registers
   __m512i low[S][T], high[S][T];
   UNROLL for (int s = 1; s < S; ++s) {

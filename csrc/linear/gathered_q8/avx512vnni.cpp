@@ -5,12 +5,14 @@
 // measured on an Emerald Rapids 1.14 alternating and 1.08 with eight gathers first. On Zen 5 alternating pairs took .725 (limit .67).
 // The loop is 41 instructions for 16 pairs, so the front end does not limit it.
 //
-// What the rest costs: 40 to 55 cycles on an Emerald Rapids for each group, chunk and tile of tokens, where the pipeline runs empty and the
-// sums come and go; 3 to 8 on Zen 5 for 16 outputs of a token (sort_block.cpp); and a line stored for each window and token.
+// What the rest costs: 40 to 55 cycles on an Emerald Rapids for each group, chunk and tile of tokens, where the pipeline
+// runs empty and the sums come and go; 3 to 8 on Zen 5 for 16 outputs of a token (sort_block.cpp); and a line stored for
+// each window and token.
 //
-// Zen 5, 128 tokens, without the quantization of x, times as fast as dense_q8 at 50 / 80 / 90 %: 1.18 2.4 3.65 (768x768), 1.17 2.4 3.6 (3072x768),
-// 1.15 2.2 3.2 (384x384). On an Emerald Rapids a prototype ran .87 1.76 2.73 (768x768) and .91 1.90 2.87 (3072x768). Tried there without gain: 8
-// or 12 tokens, windows in steps of 16 or 8, chunks of 384 or 512 columns, prefetchw.
+// Zen 5, 128 tokens, without the quantization of x, times as fast as dense_q8 at 50 / 80 / 90 %: 1.18 2.4 3.65 (768x768),
+// 1.17 2.4 3.6 (3072x768), 1.15 2.2 3.2 (384x384). On an Emerald Rapids a prototype ran .87 1.76 2.73 (768x768) and .91 1.90
+// 2.87 (3072x768). Tried there without gain: 8 or 12 tokens, windows in steps of 16 or 8, chunks of 384 or 512 columns,
+// prefetchw.
 #include <immintrin.h>
 
 #include "linear/gathered_avx512.h"

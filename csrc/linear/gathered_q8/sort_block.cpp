@@ -7,9 +7,9 @@
 namespace aerogel {
 namespace {
 
-// Measured on Zen 5 (128 tokens, 768x768, 90 % zeros), in cycles a token: a vector, and the writing of 16 outputs out of a block of so many
-// rows. By port counting Emerald Rapids has about the same proportions: a vector takes 1.1 cycles there, and 16 outputs 1, 2, 4 and 8 of
-// the port of vpermt2d.
+// Measured on Zen 5 (128 tokens, 768x768, 90 % zeros), in cycles a token: a vector, and the writing of 16 outputs out of a
+// block of so many rows. By port counting Emerald Rapids has about the same proportions: a vector takes 1.1 cycles there,
+// and 16 outputs 1, 2, 4 and 8 of the port of vpermt2d.
 constexpr double kVectorCost = 0.85;
 struct Choice {
   std::int64_t rows;

@@ -1,6 +1,8 @@
 // grouped_q8 on AVX-512 VNNI: the tile of dense_q8 (vpdpbusd, weights + 128 as the unsigned side), whose int32 sums start at
 // -128 * sum x of the group and become floats at its end, times its scales: 6 instructions for 32 rows of a token, where 32
-// columns cost it 16 vpdpbusd. Tested in emulation, not yet timed on hardware.
+// columns cost it 16 vpdpbusd. Zen 5, 768x768 in cache, times as fast as dense_q8 at 1 / 4 / 16 / 128 tokens: 1.0 .87 .90
+// .87 with groups of 128, .9 .8 .84 .80 with 64, .83 .74 .74 .68 with 32. Tiles of 6 tokens with all sums in registers: 1.06
+// times as fast with 32, but 3 % slower with 128 and at 16 tokens.
 #include "linear/dense_q8/tile_avx512vnni.h"
 #include "linear/grouped_q8/layout.h"
 #include "linear/linear.h"

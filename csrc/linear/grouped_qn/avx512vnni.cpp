@@ -129,13 +129,15 @@ void tile(Codes& codes, const Inputs& in, std::int64_t columns, const float* sca
   const std::int8_t* x = in.x;
   const float *x_scale = in.scale, *shift = in.shift;
   const std::int32_t* sums = in.sums;
-  if (!accumulate)
-    for (int t = 0; t < T; ++t) _mm512_store_ps(total + t * kRows, _mm512_setzero_ps());
+  const __m512i less = _mm512_set1_epi32(-centre);
+  __m512 all[T];
+  UNROLL for (int t = 0; t < T; ++t) all[t] = accumulate ? _mm512_load_ps(total + t * kRows) : _mm512_setzero_ps();
   for (std::int64_t k = 0; k < columns; k += Group, x += Group, sums += Group / 16, ++shift, scale += kRows) {
     __m512i sum[T];
     UNROLL for (int t = 0; t < T; ++t) {
-      const std::int32_t sum_x = sums[t * in.sums_step] + (Group == 32 ? sums[t * in.sums_step + 1] : 0);
-      sum[t] = _mm512_set1_epi32(-centre * sum_x);
+      __m512i sum_x = _mm512_set1_epi32(sums[t * in.sums_step]);
+      if (Group == 32) sum_x = _mm512_add_epi32(sum_x, _mm512_set1_epi32(sums[t * in.sums_step + 1]));
+      sum[t] = _mm512_mullo_epi32(sum_x, less);
     }
     UNROLL for (int sixteen = 0; sixteen < Group / 16; ++sixteen) {
       from.enter();
@@ -149,20 +151,17 @@ void tile(Codes& codes, const Inputs& in, std::int64_t columns, const float* sca
     }
     const __m512 by = _mm512_load_ps(scale);
     UNROLL for (int t = 0; t < T; ++t) {
-      float* const to = total + t * kRows;
       const __m512 step = _mm512_set1_ps(x_scale[t * in.scale_step]);
-      _mm512_store_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), _mm512_mul_ps(by, step), _mm512_load_ps(to)));
+      all[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), _mm512_mul_ps(by, step), all[t]);
     }
     if (min != nullptr) {
       const __m512 plus = _mm512_load_ps(min);
       min += kRows;
-      UNROLL for (int t = 0; t < T; ++t) {
-        float* const to = total + t * kRows;
-        _mm512_store_ps(to, _mm512_fmadd_ps(plus, _mm512_set1_ps(shift[t * in.shift_step]), _mm512_load_ps(to)));
-      }
+      UNROLL for (int t = 0; t < T; ++t) all[t] = _mm512_fmadd_ps(plus, _mm512_set1_ps(shift[t * in.shift_step]), all[t]);
     }
     if (Group == 32 || (k & 16) != 0) ++x_scale;
   }
+  UNROLL for (int t = 0; t < T; ++t) _mm512_store_ps(total + t * kRows, all[t]);
   codes = from;
 }
 

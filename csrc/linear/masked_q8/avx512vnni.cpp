@@ -1,10 +1,10 @@
-// masked_q8 on AVX-512 VBMI2 + VNNI: a word of mask is a register of the dense kernel, made by one vpexpandb. Up to four tokens have
-// loops of their own (few_tokens_avx512.h); here are more of them, whose loads are the broadcasts of x: masks come from general registers, which
-// popcnt needs too (from memory 5 % slower at 8 and 12 tokens, Zen 5).
+// masked_q8 on AVX-512 VBMI2 + VNNI: a word of mask is a register of the dense kernel, made by one vpexpandb. Up to four
+// tokens have loops of their own (few_tokens_avx512.h); here are more of them, whose loads are the broadcasts of x: masks
+// come from general registers, which popcnt needs too (from memory 5 % slower at 8 and 12 tokens, Zen 5).
 //
-// Bound: vpexpandb (a cycle on Zen 5, two uops on port 5 of Intel servers), the kmovq before it, which takes the same port, and
-// vpdpbusd. Modelled (llvm-mca, icelake-server): 4.1 cycles for 64 weights with 4 tokens, 5.9 with 8, 8.4 with 12, where 12 is bound by
-// vpdpbusd.
+// Bound: vpexpandb (a cycle on Zen 5, two uops on port 5 of Intel servers), the kmovq before it, which takes the same port,
+// and vpdpbusd. Modelled (llvm-mca, icelake-server): 4.1 cycles for 64 weights with 4 tokens, 5.9 with 8, 8.4 with 12, where
+// 12 is bound by vpdpbusd.
 #include "linear/dense_q8/tile_avx512vnni.h"
 #include "linear/linear.h"
 #include "linear/masked_q8/few_tokens_avx512.h"

@@ -1,15 +1,17 @@
-// One to four tokens of masked_q8 on AVX-512 VBMI2: weights are expanded in registers and multiplied at once, a cache line of mask at a time,
-// which is 32 rows x 16 columns. All in an anonymous namespace: no copy can be shared with code compiled for another instruction set.
+// One to four tokens of masked_q8 on AVX-512 VBMI2: weights are expanded in registers and multiplied at once, a cache line
+// of mask at a time, which is 32 rows x 16 columns. All in an anonymous namespace: no copy can be shared with code compiled
+// for another instruction set.
 //
-// Bound on Intel's cores, port 5: a word of mask (64 weights) costs vpexpandb 2 cycles of it, and its way into a mask register, kmovq,
-// 1 more. So five words of eight go another way there: one vgf2p8affineqb turns the line around, so that bit 7 - w of byte b says whether
-// word w has bit b, and a shift and vpmovb2m, both of port 0, take word w from there. Port 5 has 20 cycles for eight words instead of 24, port
-// 0 has 19. (Measured before on Emerald Rapids: 3.7 cycles a word at 90 % zeros.) On Zen 5 all of that shares two pipes with vpexpandb, which
-// has 1 cycle of them; kmovq from memory has half a cycle, from a general register one. Eight of those take 1.7 cycles a word, three and five 2.0.
+// Bound on Intel's cores, port 5: a word of mask (64 weights) costs vpexpandb 2 cycles of it, and its way into a mask
+// register, kmovq, 1 more. So five words of eight go another way there: one vgf2p8affineqb turns the line around, so that
+// bit 7 - w of byte b says whether word w has bit b, and a shift and vpmovb2m, both of port 0, take word w from there. Port
+// 5 has 20 cycles for eight words instead of 24, port 0 has 19. (Measured before on Emerald Rapids: 3.7 cycles a word at 90
+// % zeros.) On Zen 5 all of that shares two pipes with vpexpandb, which has 1 cycle of them; kmovq from memory has half a
+// cycle, from a general register one. Eight of those take 1.7 cycles a word, three and five 2.0.
 //
-// The other bound are loads: values mostly cross a line, which is two. Where no word of a panel has more than 32 (usual from 80 % zeros on),
-// half a register is loaded, which crosses half as often: together with products that wait for eight words, 2.3 -> 1.7 cycles a word on Zen 5
-// (768x768 in cache, 90 % zeros: 5.2 -> 3.7 us; two tokens 6.0 -> 4.5, four 7.0 -> 6.1).
+// The other bound are loads: values mostly cross a line, which is two. Where no word of a panel has more than 32 (usual from
+// 80 % zeros on), half a register is loaded, which crosses half as often: together with products that wait for eight words,
+// 2.3 -> 1.7 cycles a word on Zen 5 (768x768 in cache, 90 % zeros: 5.2 -> 3.7 us; two tokens 6.0 -> 4.5, four 7.0 -> 6.1).
 #pragma once
 
 #include "linear/dense_q8/tile_avx512vnni.h"
@@ -77,7 +79,8 @@ INLINE __m512i word(const std::uint64_t* mask, __m512i turned, const std::int8_t
 
 // Panels [begin, end). start: of the sums of each token.
 template <class How>
-void few_tokens(const LinearTask& task, const MaskedQ8View& w, const std::int32_t* start, std::int64_t begin, std::int64_t end) {
+void few_tokens(const LinearTask& task, const MaskedQ8View& w, const std::int32_t* start, std::int64_t begin,
+                std::int64_t end) {
   constexpr int T = How::kTokens;
   const auto* const x = static_cast<const std::int8_t*>(task.x);
   for (std::int64_t panel = begin; panel < end; ++panel) {
@@ -107,12 +110,14 @@ void few_tokens(const LinearTask& task, const MaskedQ8View& w, const std::int32_
       }
     }
     const Finish finish(task, w.n, w.scale, panel, 0);
-    UNROLL for (int t = 0; t < T; ++t) finish(t, _mm512_add_epi32(low[t][0], low[t][1]), _mm512_add_epi32(high[t][0], high[t][1]));
+    UNROLL for (int t = 0; t < T; ++t)
+      finish(t, _mm512_add_epi32(low[t][0], low[t][1]), _mm512_add_epi32(high[t][0], high[t][1]));
   }
 }
 
 template <int Tokens, bool Half, bool Amd>
-void few_tokens(const LinearTask& task, const MaskedQ8View& w, const std::int32_t* start, std::int64_t begin, std::int64_t end) {
+void few_tokens(const LinearTask& task, const MaskedQ8View& w, const std::int32_t* start, std::int64_t begin,
+                std::int64_t end) {
   // Values of a line of mask, a quarter more than on average, for lines differ.
   const std::int64_t bytes = (w.panel_begin[end] - w.panel_begin[begin]) * 5 / 4 / ((end - begin) * w.k_padded / 16);
   if (Half && bytes <= 128) return few_tokens<Few<Tokens, 2, Half, Amd>>(task, w, start, begin, end);
@@ -128,17 +133,17 @@ void run_few_tokens(const LinearTask& task, const MaskedQ8View& w) {
   std::int32_t start[Tokens];
   for (int t = 0; t < Tokens; ++t) {
     __m512i sum = _mm512_setzero_si512();
-    for (std::int64_t k = 0; k < w.k_padded; k += 64) sum = _mm512_dpbusd_epi32(sum, ones, _mm512_load_si512(x + t * task.ldx + k));
+    for (std::int64_t k = 0; k < w.k_padded; k += 64)
+      sum = _mm512_dpbusd_epi32(sum, ones, _mm512_load_si512(x + t * task.ldx + k));
     start[t] = -_mm512_reduce_add_epi32(_mm512_slli_epi32(sum, 7));
   }
   const bool amd = __builtin_cpu_is("amd");
   for (std::int64_t begin = task.unit_begin, end; begin < task.unit_end; begin = end) {
     const bool half = w.most[begin] <= 32;
     for (end = begin + 1; end < task.unit_end && (w.most[end] <= 32) == half;) ++end;
-    if (half)
-      amd ? few_tokens<Tokens, true, true>(task, w, start, begin, end) : few_tokens<Tokens, true, false>(task, w, start, begin, end);
-    else
-      amd ? few_tokens<Tokens, false, true>(task, w, start, begin, end) : few_tokens<Tokens, false, false>(task, w, start, begin, end);
+    const auto run = half ? amd ? few_tokens<Tokens, true, true> : few_tokens<Tokens, true, false>
+                          : amd ? few_tokens<Tokens, false, true> : few_tokens<Tokens, false, false>;
+    run(task, w, start, begin, end);
   }
 }
 
