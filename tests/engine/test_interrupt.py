@@ -88,8 +88,10 @@ def test_a_handler_may_use_the_model_that_it_interrupts(long_model):
         batch = [few] * 300
         calm = model.forward(batch)
         signal.setitimer(signal.ITIMER_REAL, 0.04, 0.02)
-        for _ in range(3):
+        calls = 0
+        while calls < 3 or len(seen) < 3:  # as fast as the machine may be
             assert np.array_equal(model.forward(batch), calm)
+            calls += 1
         signal.setitimer(signal.ITIMER_REAL, 0)
         assert seen and all(seen), seen
         print("same answer")
