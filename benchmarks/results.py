@@ -51,8 +51,7 @@ def _unstructured() -> list[str]:
 
 
 def patterns(quick: bool) -> str:
-    """Speed-up over dense int8 where 2 or 4 rows share a mask, and of blocks of 1x4, each in the fastest format for it, beside zeros
-    anywhere, one thread."""
+    """Speed-up over dense int8 where rows share a mask, and of blocks of 1x4, beside zeros anywhere, one thread."""
     random = np.random.default_rng(1)
     there = layers.formats()
     shared = [name for name in ("rows_q8", "gathered_rows_q8") if name in there]
