@@ -28,8 +28,9 @@ SPARSITIES = (0.5, 0.75)
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file, by its name."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Every file, by its name, but for the card, which is written when the model is in its place and has been tried."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "README.md"]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
 def pack(source: Path, out: Path, sparsity: float) -> None:

