@@ -86,7 +86,7 @@ struct Places {
 template <int T, int Block>
 void write_unit(const LinearTask& task, std::int64_t rows, std::int64_t n, const std::uint8_t* place, const float* scale, std::int64_t token,
                 const std::int32_t* sums) {
-  constexpr int kGroups = Block / 16, kAtOnce = Block == 64 ? 4 : 4;
+  constexpr int kGroups = Block / 16, kAtOnce = kGroups < 4 ? kGroups : 4;
   for (const std::int64_t end = rows - n < Block ? rows : n + Block; n < end; n += 16 * kAtOnce) {
     Places<Block> sorted[kAtOnce];
     __m512 of_row[kAtOnce], bias[kAtOnce];

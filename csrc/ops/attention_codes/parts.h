@@ -60,7 +60,7 @@ inline void code_rows(const float* x, std::int64_t ld, std::int64_t rows, std::i
   largest_of_rows(x, ld, rows, d, bits);
   // Plain loops over arrays, which compilers turn into vectors: a division a row would take as long as its codes.
   __builtin_memcpy(&least, &kLeastMagnitude, sizeof least);
-  std::uint32_t clipped[kChunk], spoilt[kChunk];
+  std::uint32_t clipped[kChunk] = {}, spoilt[kChunk];
   for (std::int64_t r = 0; r < rows; ++r) clipped[r] = bits[r] < least ? least : bits[r];
   // Of an infinity the code has no sign: a score of it could be the wrong one.
   for (std::int64_t r = 0; r < rows; ++r) spoilt[r] = bits[r] >= kInfinityBits ? 0x7fc00000u : 0u;
