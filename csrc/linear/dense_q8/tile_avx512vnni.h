@@ -190,7 +190,7 @@ void tile_of(std::int64_t tokens, Weights& weights, const std::int8_t* x, std::i
       _mm512_store_si512(out + k - begin, line);
     }
   }
-  return -_mm512_reduce_add_epi32(_mm512_slli_epi32(sum, 7));
+  return static_cast<std::int32_t>(0u - (static_cast<std::uint32_t>(_mm512_reduce_add_epi32(sum)) << 7));  // modulo 2^32
 }
 
 // A whole call. `panels` hands out the weights of one panel after the other:

@@ -135,7 +135,8 @@ void run_few_tokens(const LinearTask& task, const MaskedQ8View& w) {
     __m512i sum = _mm512_setzero_si512();
     for (std::int64_t k = 0; k < w.k_padded; k += 64)
       sum = _mm512_dpbusd_epi32(sum, ones, _mm512_load_si512(x + t * task.ldx + k));
-    start[t] = -_mm512_reduce_add_epi32(_mm512_slli_epi32(sum, 7));
+    // Modulo 2^32, as the sums are.
+    start[t] = static_cast<std::int32_t>(0u - (static_cast<std::uint32_t>(_mm512_reduce_add_epi32(sum)) << 7));
   }
   const bool amd = __builtin_cpu_is("amd");
   for (std::int64_t begin = task.unit_begin, end; begin < task.unit_end; begin = end) {
