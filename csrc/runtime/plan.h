@@ -61,7 +61,7 @@ class Plan {
   Team& team() const { return *team_; }
   const Ops& ops() const { return ops_; }
   AttentionProducts attention() const { return attention_; }  // not automatic
-  std::size_t weight_bytes() const;                          // packed weights, each counted once
+  std::size_t weight_bytes() const;                           // packed weights, each counted once
 
  private:
   Program program_;

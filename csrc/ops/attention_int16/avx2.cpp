@@ -17,28 +17,22 @@ static inline void store_largest(std::uint32_t* p, const Bits (&most)[kLanes]) {
 
 #include "ops/attention_codes/body.h"
 
+#include "ops/attention_codes/words.h"
+
 namespace aerogel {
 
 void attention_avx2(const AttentionTask& task);
 
 namespace {
 
-struct Words {
-  using Code = std::int16_t;
-  static constexpr std::int64_t per = 2, step = kPanel;
-  static constexpr int offset = 0;
-  static constexpr AttentionKind kind = kAttentionWords;
+struct Words : WordCodes<Words> {
   // In assembly: compilers move the products away from their sums, and then run out of registers.
   static Bits dot(Bits sum, Bits a, Bits b) {
     Bits products;
     __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(a), "x"(b));
     return sum;
   }
-  // Four of a, four of b, and so on.
   static void store_keys(Code* p, Bits a, Bits b) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_packs_epi32(a, b)); }
-  static void store_queries(Code* p, Bits a, Bits b) { store_keys(p, a, b); }
-  static void store_weights(Code* p, const Bits (&x)[2]) { store_keys(p, x[0], x[1]); }
-  static std::int64_t key_of(std::int64_t g) { return g / 4 * 4 + (g & 1) * 2 + (g & 2) / 2 * kLanes; }
   static Bits join(const Bits (&code)[2]) { return _mm256_blend_epi16(code[0], _mm256_slli_epi32(code[1], 16), 0xaa); }
 };
 
