@@ -20,18 +20,18 @@ def test_the_dense_product_and_its_gradients(shapes: list[tuple[int, int]]) -> N
     weights = [torch.nn.Parameter(torch.randn(mask.shape) * mask) for mask in masks.values()]
     x = torch.randn(FEWEST_ROWS + 3, shapes[0][1], requires_grad=True)
     towards = torch.randn(len(x), sum(n for n, _ in shapes))
-    products = SparseProducts(masks, threads=1)
-    y = products(names, x, weights)
+    products, bias = SparseProducts(masks, threads=1), torch.randn(towards.shape[1], requires_grad=True)
+    y = products(names, x, weights, bias)
     assert y is not None
-    found = torch.autograd.grad((y * towards).sum(), [x, *weights])
-    dense = F.linear(x, torch.cat(weights))
-    expected = list(torch.autograd.grad((dense * towards).sum(), [x, *weights]))
-    expected[1:] = [gradient * mask for gradient, mask in zip(expected[1:], masks.values(), strict=True)]
+    found = torch.autograd.grad((y * towards).sum(), [x, bias, *weights])
+    dense = F.linear(x, torch.cat(weights), bias)
+    expected = list(torch.autograd.grad((dense * towards).sum(), [x, bias, *weights]))
+    expected[2:] = [gradient * mask for gradient, mask in zip(expected[2:], masks.values(), strict=True)]
     for got, wanted in zip([y, *found], [dense, *expected], strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-5)
     with torch.no_grad():  # values that change at places that stay
         weights[0] *= 2
-    again = products(names, x.detach(), weights)
+    again = products(names, x.detach(), weights, None)
     torch.testing.assert_close(again, F.linear(x, torch.cat(weights)), atol=1e-4, rtol=1e-5)
 
 
@@ -39,10 +39,10 @@ def test_what_is_dense_few_or_in_another_precision_is_pytorchs() -> None:
     weight, x = torch.zeros(8, 8), torch.randn(FEWEST_ROWS, 8)
     weight[0] = 1
     products = SparseProducts({"sparse": weight != 0, "dense": weight == 0}, threads=1)
-    assert products(("sparse",), x, [weight]) is not None
-    assert products(("sparse",), x[1:], [weight]) is None
-    assert products(("sparse",), x.double(), [weight]) is None
-    assert products(("dense",), x, [weight]) is None and products(("other",), x, [weight]) is None
-    assert products(("sparse", "dense"), x, [weight, weight]) is None
+    assert products(("sparse",), x, [weight], None) is not None
+    assert products(("sparse",), x[1:], [weight], None) is None
+    assert products(("sparse",), x.double(), [weight], None) is None
+    assert products(("dense",), x, [weight], None) is None and products(("other",), x, [weight], None) is None
+    assert products(("sparse", "dense"), x, [weight, weight], None) is None
     with torch.autocast("cpu", torch.bfloat16):
-        assert products(("sparse",), x, [weight]) is None
+        assert products(("sparse",), x, [weight], None) is None

@@ -98,7 +98,7 @@ def distill(
         options, alter = _augmentation(checkpoint, student, options)
         sequences = tokenize(checkpoint, student, corpus, options, out.parent)
         prepare(checkpoint, student, corpus.sample, options, prune, out, resume, report)
-        objective = distilling(Teacher(guide, sequences, options), options)
+        objective = distilling(Teacher(dense, guide, sequences, options), options)
         recipe = {
             "task": "distill",
             "aerogel": __version__,

@@ -89,7 +89,7 @@ def finetune(
                     f"teacher: expected a classifier of {student.architecture.labels} labels, "
                     f"got {guide.architecture.labels}"
                 )
-            from_teacher = distilling(Teacher(guide, sequences, options), options)
+            from_teacher = distilling(Teacher(dense, guide, sequences, options), options)
         truth = torch.from_numpy(classes)
 
         def objective(batch: Batch, outputs: Outputs) -> dict[str, torch.Tensor]:

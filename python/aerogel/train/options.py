@@ -47,6 +47,8 @@ class Options:
         accumulate: batches of a step: their gradients' mean is what AdamW sees.
         hidden, attention, embedding, relation, logits, labels: weights of the losses (see `aerogel.train.losses`).
         temperature: of the logits' KL.
+        teacher: how the teacher computes on a CPU: "int8", in the engine, weights and activations rounded, in a fraction of
+            the time; "float32", in PyTorch, as on a GPU, and where `attention` is learned, whatever this says.
         top_logits: of a language model's teacher, so many of the most likely tokens are told apart, the rest is one; 0: all.
         dropout: on hidden states, of the student.
         augment: the part of the texts that are replaced by others made of them (see `aerogel.train.augment`), new ones in
@@ -88,6 +90,7 @@ class Options:
     logits: float = 1.0
     labels: float = 1.0
     temperature: float = 1.0
+    teacher: str = "int8"
     top_logits: int = 64
     dropout: float = 0.0
     augment: float | None = None
@@ -122,6 +125,7 @@ class Options:
             raise RecipeError("lr: auto is found for a student that is pruned before it learns, not with stages")
         _one_of("device", self.device, r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, cuda, cuda:N or mps")
         _one_of("precision", self.precision, r"auto|float32|bf16", "auto, float32 or bf16")
+        _one_of("teacher", self.teacher, r"int8|float32", "int8 or float32")
         if self.piece_minutes is not None and not 0 < self.piece_minutes < math.inf:
             raise RecipeError(f"piece_minutes: expected more than 0, got {self.piece_minutes}")
         if not self.temperature > 0:

@@ -21,8 +21,8 @@ from aerogel.train.batches import Batch
 #: A linear of a program: the names of its parts, stacked along N.
 Parts = tuple[str, ...]
 
-#: (names of a linear's parts, x [rows, K], their weights) -> x W^T, or None.
-Products = Callable[[Parts, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor | None]
+#: (names of a linear's parts, x [rows, K], their weights, bias [N] or None) -> x W^T + bias, or None.
+Products = Callable[[Parts, torch.Tensor, Sequence[torch.Tensor], torch.Tensor | None], torch.Tensor | None]
 
 _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,
@@ -81,7 +81,7 @@ class Ragged:
         drop: dropout, of what is added to the hidden states and of what a head reads.
         heads: the linears that are a head.
         see: called with the names of a linear's parts and its input [rows, K] before each linear.
-        products: gives x W^T of the parts of a linear, or None, where PyTorch shall compute it.
+        products: gives x W^T + bias of the parts of a linear, or None, where PyTorch shall compute it.
 
     Attributes:
         outputs: what was named so, by name.
@@ -141,10 +141,10 @@ class Ragged:
         if not self._heads.isdisjoint(weight):
             x = self._drop(x)
         parts = [self._named[part] for part in weight]
-        if self._products is not None and (product := self._products(weight, x, parts)) is not None:
-            return product if bias is None else product + _tensor(bias, x)
-        stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return F.linear(x, stacked, None if bias is None else _tensor(bias, x))
+        added = None if bias is None else _tensor(bias, x)
+        if self._products is not None and (product := self._products(weight, x, parts, added)) is not None:
+            return product
+        return F.linear(x, parts[0] if len(parts) == 1 else torch.cat(parts), added)
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x + self._drop(y)

@@ -75,39 +75,46 @@ class SparseProducts:
         self._threads = threads
         self._stacks: dict[Parts, _Stack] = {}
 
-    def __call__(self, parts: Parts, x: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
-        """float32 [rows, N] of x [rows, K]; None where a dense product is as fast, or float32 is not what is asked for."""
+    def __call__(
+        self, parts: Parts, x: torch.Tensor, weights: Sequence[torch.Tensor], bias: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """float32 [rows, N] of x [rows, K] and a bias [N]; None where a dense product is as fast, or of another type."""
         plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
         if not plain or len(x) < FEWEST_ROWS or any(part not in self._masks for part in parts):
             return None
         if parts not in self._stacks:
             self._stacks[parts] = _Stack([self._masks[part] for part in parts])
         apply: Callable[..., torch.Tensor] = _Product.apply
-        return apply(x, self._stacks[parts], self._threads, *weights)
+        return apply(x, bias, self._stacks[parts], self._threads, *weights)
 
 
 class _Product(torch.autograd.Function):
-    """x [rows, K], weights [N_i, K] -> [rows, N]. Gradients of weights that are not kept are 0."""
+    """x [rows, K], bias [N] or None, weights [N_i, K] -> [rows, N]. Gradients of weights that are not kept are 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, stack: _Stack, threads: int, *weights: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, stack: _Stack, threads: int, *weights: torch.Tensor
+    ) -> torch.Tensor:
         ctx.save_for_backward(x)
         values = stack.values(weights)
         ctx.stack, ctx.threads = stack, threads
         ctx.across = (
             stack.across.pack(values) if ctx.needs_input_grad[0] else None
         )  # as they are now: they may be rounded
-        return _multiply(stack.along.pack(values), x, threads)
+        return _multiply(stack.along.pack(values), x, bias, threads)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,), (x,) = gradients, ctx.saved_tensors
-        below = None if ctx.across is None else _multiply(ctx.across, gradient, ctx.threads)
-        return below, None, None, *torch.split(_at_places(ctx.stack.along, gradient, x, ctx.threads), ctx.stack.heights)
+        below = None if ctx.across is None else _multiply(ctx.across, gradient, None, ctx.threads)
+        of_bias = gradient.sum(0) if ctx.needs_input_grad[1] else None
+        of_weights = torch.split(_at_places(ctx.stack.along, gradient, x, ctx.threads), ctx.stack.heights)
+        return below, of_bias, None, None, *of_weights
 
 
-def _multiply(weight: PackedWeight, x: torch.Tensor, threads: int) -> torch.Tensor:
-    return torch.from_numpy(linear(weight, x.detach().contiguous().numpy(), threads=threads))
+def _multiply(weight: PackedWeight, x: torch.Tensor, bias: torch.Tensor | None, threads: int) -> torch.Tensor:
+    added = None if bias is None else bias.detach().contiguous().numpy()
+    return torch.from_numpy(linear(weight, x.detach().contiguous().numpy(), added, threads))
 
 
 def _at_places(index: _Index, y: torch.Tensor, x: torch.Tensor, threads: int) -> torch.Tensor:

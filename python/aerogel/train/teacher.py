@@ -8,8 +8,11 @@ import time
 import numpy as np
 import torch
 
+from aerogel._core import default_threads
+from aerogel.checkpoint import Checkpoint
 from aerogel.train.batches import Batch, Sequences
 from aerogel.train.device import place_of
+from aerogel.train.engine_teacher import EngineTeacher
 from aerogel.train.losses import Top, top_of
 from aerogel.train.options import Options
 from aerogel.train.trainee import Outputs, Trainee
@@ -28,11 +31,20 @@ class Teacher:
 
     What is kept of hidden states and probabilities is float16, which loses 2^-11 of a target. It is computed in an order
     that depends on the data alone, so that a resumed run sees the same.
+
+    Args:
+        checkpoint: the dense model.
+        model: the same in PyTorch.
+        sequences: the data.
+        options: of the run; what its losses do not need is not computed.
     """
 
-    def __init__(self, model: Trainee, sequences: Sequences, options: Options) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: Trainee, sequences: Sequences, options: Options) -> None:
         self._place = place_of(options)
         self._model = model.to(self._place.device).eval().requires_grad_(False)
+        self._engine: EngineTeacher | None = None
+        if options.teacher == "int8" and self._place.device.type == "cpu" and not options.attention:
+            self._engine = EngineTeacher(checkpoint, self._model, options.threads or default_threads())
         self._sequences = sequences
         self._hidden, self._attention = options.hidden > 0, options.attention > 0
         generates = "logits" in model.architecture.outputs
@@ -63,12 +75,16 @@ class Teacher:
         return outputs
 
     def _run(self, batch: Batch) -> Outputs:
-        batch = batch.to(self._place.device)
-        with torch.no_grad(), self._place.autocast():
-            outputs: Outputs = self._model(batch, attention=self._attention) if self._attention else self._model(batch)
-        outputs.hidden = outputs.hidden[1:] if self._hidden else []
+        outputs = self._by_pytorch(batch.to(self._place.device)) if self._engine is None else self._engine(batch)
+        outputs.hidden = outputs.hidden if self._hidden else []
         if self._top and outputs.logits is not None:
             outputs.top, outputs.logits = top_of(outputs.logits, self._top, self._temperature), None
+        return outputs
+
+    def _by_pytorch(self, batch: Batch) -> Outputs:
+        with torch.no_grad(), self._place.autocast():
+            outputs: Outputs = self._model(batch, attention=self._attention) if self._attention else self._model(batch)
+        outputs.hidden = outputs.hidden[1:]
         return outputs
 
     def _fits(self, options: Options) -> bool:
