@@ -87,7 +87,12 @@ def test_the_options_and_the_machine_decide(monkeypatch: pytest.MonkeyPatch) -> 
         return str(found.device), found.bf16
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert place() == ("cpu", False) and place(precision="bf16") == ("cpu", True)
+    for has in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has, raising=False)
+        assert place() == ("cpu", has)
+        assert place(precision="bf16") == ("cpu", True) and place(precision="float32") == ("cpu", False)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert place() == ("cpu", False)
     with pytest.raises(RecipeError, match="device: cuda: PyTorch .* has 0 CUDA devices here"):
         place(device="cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

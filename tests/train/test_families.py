@@ -11,10 +11,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
 
 import aerogel  # noqa: E402
-from aerogel.train import Options, distill, finetune  # noqa: E402
+from aerogel.checkpoint import open_checkpoint  # noqa: E402
+from aerogel.train import Options, distill, finetune, losses  # noqa: E402
+from aerogel.train.batches import Sequences  # noqa: E402
+from aerogel.train.trainee import open_trainee  # noqa: E402
 
 from .. import tiny_models  # noqa: E402
 from ..architectures import peers  # noqa: E402
+from ..architectures.test_deberta import V1, V3  # noqa: E402
 from ..architectures.test_encoders import FAMILIES  # noqa: E402
 
 RANDOM = np.random.default_rng(3)
@@ -41,3 +45,21 @@ def test_a_classifier_is_made_and_a_student_keeps_its_zeros(tmp_path: Path, fami
     assert done.sparsity == pytest.approx(0.5, abs=2e-3)
     hidden = peers.outputs(peers.reload(tmp_path / "out", family + "Model"))["hidden"]
     np.testing.assert_allclose(aerogel.load(tmp_path / "out").forward(peers.SEQUENCES), hidden, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config", [("DebertaV2Model", V3), ("DebertaModel", V1), ("BertModel", FAMILIES["Bert"][0])], ids=str
+)
+def test_linears_in_bfloat16_and_attention_beside_them(tmp_path: Path, config: tuple[str, dict]) -> None:
+    name, sizes = config
+    peers.save(tmp_path, name, **sizes)
+    checkpoint = open_checkpoint(tmp_path)
+    model = open_trainee(checkpoint)
+    batch = Sequences(peers.SEQUENCES).batch(np.arange(len(peers.SEQUENCES)))
+    exact = model(batch).hidden[-1]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(batch, attention=True)
+    assert {x.dtype for x in rounded.attention} == {torch.float32}
+    assert 0 < losses.match([rounded.hidden[-1]], [exact.detach()]) < 1e-2
+    rounded.hidden[-1].float().square().mean().backward()
+    assert all(p.grad is not None for n, p in model.named_parameters() if "query" in n or "in_proj" in n)

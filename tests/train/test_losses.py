@@ -7,6 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not installed")
 
+from torch.nn import functional as F  # noqa: E402
+
 from aerogel.train import losses  # noqa: E402
 
 
@@ -51,3 +53,21 @@ def test_the_top_of_a_distribution_and_the_rest_as_one(temperature: float) -> No
     assert float(losses.top_divergence(t, top, temperature)) == pytest.approx(0, abs=1e-6)
     whole = losses.top_divergence(s, losses.top_of(t, 9, temperature), temperature)
     assert float(whole) == pytest.approx(float(losses.divergence(s, t, temperature)), rel=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("rows", [3, 70])
+def test_the_gradient_of_the_top_is_that_of_autograd(temperature: float, rows: int) -> None:
+    torch.manual_seed(1)
+    teacher = losses.top_of(torch.randn(rows, 50) * 3, 7, temperature)
+    logits = (torch.randn(rows, 50) * 3).requires_grad_()
+    log = F.log_softmax(logits / temperature, dim=1)
+    ours = log.gather(1, teacher.index)
+    rests = [1 - part.exp().sum(1) for part in (teacher.log, ours)]
+    told, rest = (teacher.log.exp() * (teacher.log - ours)).sum(), (rests[0] * (rests[0] / rests[1]).log()).sum()
+    expected = (told + rest) * temperature**2 / rows
+    got = losses.top_divergence(logits, teacher, temperature)
+    assert got.item() == pytest.approx(expected.item(), rel=1e-5)
+    (ours_gradient,) = torch.autograd.grad(3 * got, logits)
+    (theirs,) = torch.autograd.grad(3 * expected, logits)
+    torch.testing.assert_close(ours_gradient, theirs, atol=1e-6, rtol=1e-4)

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="PyTorch (extra [train]) is not inst
 
 from torch.nn import functional as F  # noqa: E402
 
-from aerogel.train.sparse import FEWEST_ROWS, SparseProducts  # noqa: E402
+from aerogel.train.sparse import DENSEST, DENSEST_BESIDE_BF16, FEWEST_ROWS, SparseProducts  # noqa: E402
 
 
 @pytest.mark.parametrize("shapes", [[(48, 40)], [(24, 33), (8, 33), (7, 33)], [(1, 7)], [(70, 1)]])
@@ -45,4 +45,21 @@ def test_what_is_dense_few_or_in_another_precision_is_pytorchs() -> None:
     assert products(("dense",), x, [weight], None) is None and products(("other",), x, [weight], None) is None
     assert products(("sparse", "dense"), x, [weight, weight], None) is None
     with torch.autocast("cpu", torch.bfloat16):
-        assert products(("sparse",), x, [weight], None) is None
+        assert products(("sparse",), x, [weight], None) is not None
+        assert products(("sparse",), x.double(), [weight], None) is None
+
+
+def test_beside_bfloat16_fewer_weights_are_worth_it_and_gradients_have_the_types_of_what_they_are_of() -> None:
+    torch.manual_seed(0)
+    masks = {"few": torch.rand(64, 96) < DENSEST_BESIDE_BF16 - 0.05, "more": torch.rand(64, 96) < DENSEST - 0.02}
+    weights = {name: torch.nn.Parameter(torch.randn(mask.shape) * mask) for name, mask in masks.items()}
+    products = SparseProducts(masks, threads=1)
+    x = torch.randn(FEWEST_ROWS, 96).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert products(("more",), x, [weights["more"]], None) is None
+        y = products(("few",), x, [weights["few"]], None)
+    assert y is not None and y.dtype == torch.float32
+    torch.testing.assert_close(y, F.linear(x.float(), weights["few"]), atol=1e-4, rtol=1e-4)
+    below, gradient = torch.autograd.grad(y.square().sum(), [x, weights["few"]])
+    assert below.dtype == torch.bfloat16 and gradient.dtype == torch.float32
+    torch.testing.assert_close(below.float(), 2 * y.detach() @ weights["few"].detach(), atol=0.5, rtol=1e-2)

@@ -1,4 +1,6 @@
-"""Where a run computes, and how: in float32 on a CPU; on a GPU with matrix products in bfloat16, weights in float32."""
+"""Where a run computes, and how: matrix products in bfloat16 where the device has instructions for them, which are GPUs and
+CPUs with AVX512-BF16, else in float32. Parameters are in float32 everywhere.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,17 @@ def place_of(options: Options) -> Place:
         raise RecipeError(f"device: mps: PyTorch {torch.__version__} has none here")
     device = torch.device(name)
     if options.precision == "auto":
-        return Place(device, device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
+        return Place(device, _multiplies_bf16(device))
     return Place(device, options.precision == "bf16")
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are much faster there than those of float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # AMX comes with it. PyTorch 2.4 on; a name of its own that may go away.
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None) if device.type == "cpu" else None
+    return asked is not None and bool(asked())
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -11,14 +11,15 @@ labels     cross entropy
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-#: Rows of logits that are worked on at once: a vocabulary is wide.
-_ROWS = 256
+#: Rows of logits that are worked on at once: a vocabulary is wide, and what fits in a cache is not mapped anew each time.
+_ROWS = 32
 
 #: The least probability of all tokens but the most likely ones: below it float32 cannot tell 1 - p from 1.
 _LEAST = 1e-6
@@ -37,26 +38,59 @@ class Top:
     log: torch.Tensor
 
 
+def _scaled(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Over the temperature, in float32, in memory of its own."""
+    return logits.float().div(temperature) if temperature != 1 else logits.to(torch.float32, copy=True)
+
+
 def top_of(logits: torch.Tensor, count: int, temperature: float) -> Top:
     """The `count` most likely outcomes of rows of logits [R, V] at a temperature."""
     parts = []
     for begin in range(0, len(logits), _ROWS):
-        values, index = F.log_softmax(logits[begin : begin + _ROWS].float() / temperature, dim=1).topk(count, dim=1)
-        parts.append((index, values))
+        scaled = _scaled(logits[begin : begin + _ROWS], temperature)
+        values, index = scaled.topk(count, dim=1)
+        parts.append((index, values - torch.logsumexp(scaled, dim=1, keepdim=True)))
     return Top(torch.cat([index for index, _ in parts]), torch.cat([values for _, values in parts]))
 
 
 def top_divergence(student: torch.Tensor, teacher: Top, temperature: float) -> torch.Tensor:
     """KL of what the teacher's rows say of their most likely outcomes, and of all others as one; mean over rows."""
-    total = torch.zeros((), device=student.device)
-    for begin in range(0, len(student), _ROWS):
-        logits = student[begin : begin + _ROWS].float() / temperature
-        index, theirs = teacher.index[begin : begin + _ROWS], teacher.log[begin : begin + _ROWS]
-        ours = logits.gather(1, index) - torch.logsumexp(logits, dim=1, keepdim=True)
-        total = total + (theirs.exp() * (theirs - ours)).sum()
-        rest, our_rest = ((1 - log.exp().sum(1)).clamp_min(_LEAST) for log in (theirs, ours))
-        total = total + (rest * (rest.log() - our_rest.log())).sum()
-    return total * temperature**2 / len(student)
+    apply: Callable[..., torch.Tensor] = _TopDivergence.apply
+    return apply(student, teacher.index, teacher.log, temperature)
+
+
+class _TopDivergence(torch.autograd.Function):
+    """The gradient is made on the way forward, some rows at a time: a row of logits is wide, and read once so.
+
+    With p, r the teacher's probabilities of the outcomes that are told apart and of the rest, q, s the student's and
+    q_j = softmax(z / T)_j:   d KL / d z_j = (q_j - p_j) / T  of those,   q_j (1 - r / s) / T  of the others.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, student: torch.Tensor, index: torch.Tensor, log: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        total = torch.zeros((), device=student.device)
+        gradient = torch.empty_like(student)
+        for begin in range(0, len(student), _ROWS):
+            rows = slice(begin, begin + _ROWS)
+            q = _scaled(student[rows], temperature)
+            normal = torch.logsumexp(q, dim=1, keepdim=True)
+            places, theirs = index[rows], log[rows]
+            ours = q.gather(1, places) - normal
+            p = theirs.exp()
+            total += (p * (theirs - ours)).sum()
+            rest, our_rest = ((1 - part.exp().sum(1, keepdim=True)).clamp_min(_LEAST) for part in (theirs, ours))
+            total += (rest * (rest.log() - our_rest.log())).sum()
+            q.sub_(normal).exp_().mul_(1 - rest / our_rest).scatter_(1, places, ours.exp() - p)
+            gradient[rows] = q.mul_(temperature / len(student))
+        ctx.save_for_backward(gradient)
+        return total * temperature**2 / len(student)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0], None, None, None
 
 
 def match(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor]) -> torch.Tensor:

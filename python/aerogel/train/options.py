@@ -62,7 +62,8 @@ class Options:
         seed: of the order of batches and of dropout.
         threads: of PyTorch; None: the cores that the process may use.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto": a GPU where PyTorch has CUDA, else the CPU.
-        precision: of matrix products, "float32" or "bf16"; "auto": bf16 on a GPU that has it.
+        precision: of matrix products, "float32" or "bf16"; "auto": bf16 on a GPU or a CPU
+            that has instructions for it.
         save_minutes: a snapshot to resume from is written so often, for the first time after the pruning and again after a
             minute; 0: never.
         log_seconds: how often progress is reported.

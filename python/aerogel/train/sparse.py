@@ -19,6 +19,8 @@ from aerogel._core import PackedWeight, linear, pack_csr, sampled_product
 
 #: Denser weights, and fewer rows, are PyTorch's: packing would cost more than the zeros save.
 DENSEST, FEWEST_ROWS = 0.35, 256
+#: The same where PyTorch multiplies in bfloat16, 4.5 times as fast (Zen 5): at .2 a step takes 2 % less with these kernels.
+DENSEST_BESIDE_BF16 = 0.25
 
 Parts = tuple[str, ...]
 
@@ -71,7 +73,8 @@ class SparseProducts:
     """
 
     def __init__(self, masks: Mapping[str, torch.Tensor], threads: int) -> None:
-        self._masks = {n: m for n, m in masks.items() if m.ndim == 2 and float(m.float().mean()) <= DENSEST}
+        self._masks = {n: m for n, m in masks.items() if m.ndim == 2}
+        self._density = {n: float(m.float().mean()) for n, m in self._masks.items()}
         self._threads = threads
         self._stacks: dict[Parts, _Stack] = {}
 
@@ -79,8 +82,11 @@ class SparseProducts:
         self, parts: Parts, x: torch.Tensor, weights: Sequence[torch.Tensor], bias: torch.Tensor | None
     ) -> torch.Tensor | None:
         """float32 [rows, N] of x [rows, K] and a bias [N]; None where a dense product is as fast, or of another type."""
-        plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if not plain or len(x) < FEWEST_ROWS or any(part not in self._masks for part in parts):
+        rounds = torch.is_autocast_enabled("cpu")
+        if not (x.dtype == torch.float32 or rounds and x.dtype == torch.bfloat16) or len(x) < FEWEST_ROWS:
+            return None
+        most = DENSEST_BESIDE_BF16 if rounds else DENSEST
+        if any(self._density.get(part, 1.0) > most for part in parts):
             return None
         if parts not in self._stacks:
             self._stacks[parts] = _Stack([self._masks[part] for part in parts])
@@ -106,7 +112,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,), (x,) = gradients, ctx.saved_tensors
-        below = None if ctx.across is None else _multiply(ctx.across, gradient, None, ctx.threads)
+        below = None if ctx.across is None else _multiply(ctx.across, gradient, None, ctx.threads).to(x.dtype)
         of_bias = gradient.sum(0) if ctx.needs_input_grad[1] else None
         of_weights = torch.split(_at_places(ctx.stack.along, gradient, x, ctx.threads), ctx.stack.heights)
         return below, of_bias, None, None, *of_weights
@@ -114,12 +120,12 @@ class _Product(torch.autograd.Function):
 
 def _multiply(weight: PackedWeight, x: torch.Tensor, bias: torch.Tensor | None, threads: int) -> torch.Tensor:
     added = None if bias is None else bias.detach().contiguous().numpy()
-    return torch.from_numpy(linear(weight, x.detach().contiguous().numpy(), added, threads))
+    return torch.from_numpy(linear(weight, x.detach().float().contiguous().numpy(), added, threads))
 
 
 def _at_places(index: _Index, y: torch.Tensor, x: torch.Tensor, threads: int) -> torch.Tensor:
     """y^T x, float32 [N, K], where weights are kept, and 0 elsewhere."""
-    left, right = (part.detach().contiguous().numpy() for part in (y, x))
+    left, right = (part.detach().float().contiguous().numpy() for part in (y, x))
     return torch.from_numpy(sampled_product(left, right, index.rows, index.column, threads))
 
 
