@@ -111,24 +111,21 @@ Team& shared_team(int threads) {
 
 void linear_once(const PackedLinear& linear, const float* x, std::int64_t m, const float* bias, float* y, int threads) {
   const std::int64_t k = linear.k();
-  Team& team = shared_team(threads);
-  ScratchPool scratch(team.size());
+  const OnceCrew once(threads);
+  ScratchPool scratch(once.crew().size());
   scratch.reserve(linear.scratch_bytes(m));
-  const Crew crew{&team, 0};
   if (!linear.quantized_x()) {
-    const auto lock = team.lock();
-    run_linear(linear, x, nullptr, k, m, bias, y, crew, scratch);
+    run_linear(linear, x, nullptr, k, m, bias, y, once.crew(), scratch);
     return;
   }
   const std::int64_t ld = round_up<std::int64_t>(k, 64);
   AlignedBuffer<std::int8_t> codes(static_cast<std::size_t>(m * ld));
   AlignedBuffer<float> scale(static_cast<std::size_t>(m));
   const Ops& ops = ops_for(active_isa());
-  const auto lock = team.lock();
-  crew.over_rows(m, k, [&](std::int64_t row, std::int64_t rows, int) {
+  once.crew().over_rows(m, k, [&](std::int64_t row, std::int64_t rows, int) {
     ops.quantize({x + row * k, k, rows, k, codes.data() + row * ld, ld, scale.data() + row});
   });
-  run_linear(linear, codes.data(), scale.data(), ld, m, bias, y, crew, scratch);
+  run_linear(linear, codes.data(), scale.data(), ld, m, bias, y, once.crew(), scratch);
 }
 
 }  // namespace aerogel

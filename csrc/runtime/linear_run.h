@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 
 #include "base/stop.h"
 #include "base/team.h"
@@ -55,6 +56,20 @@ void run_linear(const PackedLinear& linear, const void* x, const float* x_scale,
 
 // The team of layers that belong to no model; one a thread count, kept for the life of the process. threads 0: default_threads().
 Team& shared_team(int threads);
+
+// Who works on a product that belongs to no model: the shared team, whose turn it is then, or for one thread whoever asks, beside others
+// that do so too.
+class OnceCrew {
+ public:
+  explicit OnceCrew(int threads) : team_(threads == 1 ? nullptr : &shared_team(threads)) {
+    if (team_ != nullptr) turn_.reset(new Team::Turn(team_->lock()));
+  }
+  Crew crew() const { return {team_, 0}; }
+
+ private:
+  Team* team_;
+  std::unique_ptr<Team::Turn> turn_;
+};
 
 // A single layer from floats to floats, quantizing x where the kernel wants codes.
 void linear_once(const PackedLinear& linear, const float* x, std::int64_t m, const float* bias, float* y, int threads);

@@ -34,18 +34,18 @@ std::int64_t row_at(const Places& places, std::int64_t place) {
 
 void sampled_once(const Places& places, const float* x, const float* y, std::int64_t tokens, float* product, int threads) {
   check(places);
-  Team& team = shared_team(threads);
+  const OnceCrew once(threads);
+  const int size = once.crew().size();
   // Rows are cut so that parts cost alike, some milliseconds at most; each transposes all of x for itself.
   constexpr std::int64_t kPartProducts = 100'000'000;
-  const std::int64_t wanted = std::max<std::int64_t>(team.size(), places.kept * tokens / kPartProducts);
+  const std::int64_t wanted = std::max<std::int64_t>(size, places.kept * tokens / kPartProducts);
   const std::int64_t parts = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, places.rows));
   const std::size_t bytes = sampled_scratch(places.columns, places.rows);
-  ScratchPool scratch(team.size());
+  ScratchPool scratch(size);
   scratch.reserve(bytes);
   AlignedBuffer<float> sums(static_cast<std::size_t>(places.kept));
   const Ops& ops = ops_for(active_isa());
-  const auto lock = team.lock();
-  team.run(parts, [&](std::int64_t part, int thread) noexcept {
+  once.crew().run(parts, [&](std::int64_t part, int thread) noexcept {
     const std::int64_t begin = row_at(places, places.kept * part / parts);
     const std::int64_t end = part + 1 == parts ? places.rows : row_at(places, places.kept * (part + 1) / parts);
     if (begin >= end) return;

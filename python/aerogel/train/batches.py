@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,23 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """With the tokens and lengths there."""
         return replace(self, ids=self.ids.to(device), lengths=self.lengths.to(device))
+
+    def parts(self, most: int, least_tokens: int) -> list[Batch]:
+        """The batch cut between sequences into parts of about as many tokens each: at most so many parts, and fewer where
+        they would have fewer tokens than that.
+        """
+        tokens = len(self.ids)
+        count = max(1, min(most, len(self.counts), tokens // least_tokens))
+        ends = np.cumsum(self.counts)
+        cuts = [int(np.argmin(np.abs(ends - tokens * i / count))) + 1 for i in range(1, count)]
+        sequences = [0, *sorted(set(cuts) - {len(ends)}), len(ends)]
+        if len(sequences) == 2:
+            return [self]
+        bounds = [(a, b, int(ends[a] - self.counts[a]), int(ends[b - 1])) for a, b in itertools.pairwise(sequences)]
+        return [
+            Batch(self.ids[begin:end], self.lengths[a:b], self.index[a:b], self.counts[a:b])
+            for a, b, begin, end in bounds
+        ]
 
 
 class Sequences:

@@ -31,6 +31,7 @@ from aerogel.train.saving import save
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
 from aerogel.train.trainee import Outputs, Trainee, open_trainee
+from aerogel.train.updates import Objective, Terms
 
 #: Tokens of a language model's training sequence.
 WINDOW = 256
@@ -130,11 +131,15 @@ def checked(
     return options, place
 
 
-def distilling(teacher: Teacher, options: Options) -> Callable[[Batch, Outputs], dict[str, torch.Tensor]]:
+def distilling(teacher: Teacher, options: Options) -> Objective:
     """The terms of the loss that the options give a weight and the models an output."""
 
-    def terms(batch: Batch, student: Outputs) -> dict[str, torch.Tensor]:
-        target, found = teacher(batch), {}
+    def objective(batch: Batch) -> Terms:
+        target = teacher(batch)
+        return lambda student: terms(student, target)
+
+    def terms(student: Outputs, target: Outputs) -> dict[str, torch.Tensor]:
+        found = {}
         if options.hidden:
             found["hidden"] = options.hidden * losses.match(student.hidden[1:], target.hidden)
         if options.attention:
@@ -152,7 +157,7 @@ def distilling(teacher: Teacher, options: Options) -> Callable[[Batch, Outputs],
             raise RecipeError("losses: all of those that these models have outputs for have weight 0")
         return found
 
-    return terms
+    return objective
 
 
 def tokenize(checkpoint: Checkpoint, model: Trainee, corpus: Corpus, options: Options, folder: Path) -> Sequences:

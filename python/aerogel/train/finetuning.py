@@ -25,6 +25,7 @@ from aerogel.train.options import Options, Pruner, TrainReport
 from aerogel.train.schedule import Clock
 from aerogel.train.teacher import Teacher
 from aerogel.train.trainee import Outputs, Trainee, open_trainee
+from aerogel.train.updates import Terms
 
 #: A classifier has a row for each label up to the largest: more than this is no label but a mistake.
 MOST_LABELS = 1 << 20
@@ -92,12 +93,15 @@ def finetune(
             from_teacher = distilling(Teacher(dense, guide, sequences, options), options)
         truth = torch.from_numpy(classes)
 
-        def objective(batch: Batch, outputs: Outputs) -> dict[str, torch.Tensor]:
-            found = {} if from_teacher is None else from_teacher(batch, outputs)
+        def objective(batch: Batch) -> Terms:
+            learned = None if from_teacher is None else from_teacher(batch)
+            return lambda outputs: terms(outputs, truth[batch.index], {} if learned is None else learned(outputs))
+
+        def terms(outputs: Outputs, classes: torch.Tensor, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             assert outputs.logits is not None
             if options.labels or not found:
                 found["labels"] = (options.labels or 1.0) * F.cross_entropy(
-                    outputs.logits.float(), truth[batch.index].to(outputs.logits.device)
+                    outputs.logits.float(), classes.to(outputs.logits.device)
                 )
             return found
 

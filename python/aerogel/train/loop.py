@@ -86,6 +86,7 @@ class Loop:
         self._prune = prune or by_magnitude(pattern)
         found = self._zeros()
         self.lock = MaskLock(student, {self._own(name): ~zeros for name, zeros in found.items()})
+        self._updates.clear = self.lock.clear_gradients
         initial = self.lock.sparsity if options.initial is None else options.initial
         final = max(pattern.sparsity, initial)
         count = options.stages or (STAGES if prune is not None else 0)
@@ -184,7 +185,7 @@ class Loop:
     def _use_zeros(self) -> None:
         """From here on the student multiplies by what its masks keep alone, where that is faster."""
         on_cpu = self._updates.device.type == "cpu"
-        self.student.products = SparseProducts(self.lock.masks, torch.get_num_threads()) if on_cpu else None
+        self.student.products = SparseProducts(self.lock.masks, self._updates.threads_of_part) if on_cpu else None
 
     def save(self) -> None:
         """Writes a snapshot."""

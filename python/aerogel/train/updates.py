@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,24 @@ from aerogel.train.options import Options
 from aerogel.train.quantization import fake_quantized
 from aerogel.train.trainee import Outputs, Trainee
 
-#: (what the student gave for a batch) -> the terms of the loss, weighted.
-Objective = Callable[[Batch, Outputs], dict[str, torch.Tensor]]
+#: What the student gives for a batch -> the terms of the loss, weighted.
+Terms = Callable[[Outputs], dict[str, torch.Tensor]]
+#: A batch -> what its terms are, with the teacher's answers to it.
+Objective = Callable[[Batch], Terms]
+
+#: A part of a batch has so many tokens at least: below that PyTorch's steps cost more than what is in them.
+PART_TOKENS = 256
 
 
 class Updates:
     """AdamW on a student's parameters.
 
+    On a CPU each thread takes a part of a batch through the student alone, as PyTorch gains little from more of them on such
+    short steps: MiniLM at 80 % on two cores of Zen 5, 3,200 tokens a second with one thread, 3,550 with two, 4,200 so, and
+    5,350 with twice the tokens a batch. Gradients of parts are added in their order: the same to the bit every time.
+
     Attributes:
+        clear: called once the gradients of a step are there, where masks are held up by hand.
         device: where the student is, from here on.
         trained: the parameters that learn.
         optimizer: of those, in float32.
@@ -38,6 +49,11 @@ class Updates:
                 parameter.requires_grad_(role not in frozen)
         self.trained = [p for p in student.parameters() if p.requires_grad]
         self._fused = self.device.type in ("cpu", "cuda")
+        self.clear: Callable[[], None] | None = None
+        self._threads = torch.get_num_threads()
+        # dropout draws from one generator, whoever comes first
+        alone = self.device.type != "cpu" or self._threads == 1 or options.dropout > 0
+        self._pool = None if alone else ThreadPoolExecutor(self._threads, "aerogel-train", torch.set_num_threads, (1,))
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in self.trained if p.ndim >= 2], "weight_decay": options.weight_decay},
@@ -52,7 +68,7 @@ class Updates:
         self._quantized = list(student.by_role(*roles).values())
 
     def update(self, batches: Sequence[Batch], rate: float, quant: str | None) -> dict[str, float]:
-        """One step down the mean of the batches' gradients; no step if their loss is not finite.
+        """One step down the mean of the batches' gradients, each token's alike; no step if their loss is not finite.
 
         Args:
             batches: one after the other goes through the student, so that memory is needed for one.
@@ -66,23 +82,62 @@ class Updates:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        found: list[torch.Tensor] = []
-        names: list[str] = []
+        parts = [part for batch in batches for part in self._parts(batch)]
+        weights = [len(part.ids) / sum(len(part.ids) for part in parts) for part in parts]
         with fake_quantized(self._quantized, quant):
-            for batch in batches:
-                batch = batch.to(self.device)
-                with self._place.autocast():
-                    outputs = self._student(batch, attention=True) if options.attention else self._student(batch)
-                terms = self._objective(batch, outputs)
-                names, values = list(terms), torch.stack(list(terms.values()))
-                (values.sum() / len(batches)).backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
-                found.append(values.detach())
-        means = torch.stack(found).mean(0).tolist()  # where a GPU is waited for
+            if len(parts) == len(batches):
+                found = [self._backward(*each) for each in zip(parts, weights, strict=True)]
+            else:
+                found = self._side_by_side(parts, weights)
+        names = list(found[0])
+        values = torch.stack([torch.stack([each[name] for name in names]) for each in found])
+        means = (
+            (values * torch.tensor(weights, device=values.device)[:, None]).sum(0).tolist()
+        )  # where a GPU is waited for
         if np.isfinite(means).all():
             if options.clip:
                 torch.nn.utils.clip_grad_norm_(self.trained, options.clip)
             self.optimizer.step()
         return dict(zip(names, means, strict=True))
+
+    @property
+    def threads_of_part(self) -> int:
+        """Threads that a part of a batch has."""
+        return self._threads if self._pool is None else 1
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        return [batch] if self._pool is None else batch.parts(self._threads, PART_TOKENS)
+
+    def _forward(self, part: Batch, terms: Terms) -> dict[str, torch.Tensor]:
+        attention = self._options.attention > 0
+        with self._place.autocast():
+            return terms(self._student(part, attention=True) if attention else self._student(part))
+
+    def _backward(self, part: Batch, weight: float) -> dict[str, torch.Tensor]:
+        """Adds a part's gradients to those of the parameters; returns its terms."""
+        part = part.to(self.device)
+        found = self._forward(part, self._objective(part))
+        (torch.stack(list(found.values())).sum() * weight).backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
+        return {name: value.detach() for name, value in found.items()}
+
+    def _side_by_side(self, parts: Sequence[Batch], weights: Sequence[float]) -> list[dict[str, torch.Tensor]]:
+        """`_backward` of all parts, one in each thread; the teacher has answered before, with all threads."""
+
+        def gradients(part: Batch, terms: Terms, weight: float) -> tuple[dict[str, torch.Tensor], Sequence[Any]]:
+            found = self._forward(part, terms)
+            loss = torch.stack(list(found.values())).sum() * weight
+            made = torch.autograd.grad(loss, self.trained, allow_unused=True)
+            return {name: value.detach() for name, value in found.items()}, made
+
+        assert self._pool is not None
+        done = list(self._pool.map(gradients, parts, [self._objective(part) for part in parts], weights))
+        for parameter, *made in zip(self.trained, *(each for _, each in done), strict=True):
+            for gradient in made:
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        if self.clear is not None:
+            self.clear()
+        return [found for found, _ in done]
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over the optimizer's state from a run on this device or on another one."""
