@@ -85,7 +85,7 @@ class Options:
     accumulate: int = 1
     hidden: float = 1.0
     attention: float = 0.0
-    embedding: float = 1.0
+    embedding: float = 5.0
     relation: float = 0.0
     logits: float = 1.0
     labels: float = 1.0
