@@ -14,6 +14,7 @@ from aerogel.train.device import place_of
 from aerogel.train.options import Options
 from aerogel.train.quantization import fake_quantized
 from aerogel.train.trainee import Outputs, Trainee
+from aerogel.train.whitening import Whitening
 
 #: (what the student gave for a batch) -> the terms of the loss, weighted.
 Objective = Callable[[Batch, Outputs], dict[str, torch.Tensor]]
@@ -26,6 +27,7 @@ class Updates:
         device: where the student is, from here on.
         trained: the parameters that learn.
         optimizer: of those, in float32.
+        whitening: the coordinates in which it steps; None: those of the weights.
     """
 
     def __init__(self, student: Trainee, objective: Objective, options: Options) -> None:
@@ -47,6 +49,7 @@ class Updates:
             betas=(0.9, 0.98),
             fused=self._fused,
         )
+        self.whitening = Whitening(self._student, options.whiten) if options.whiten else None
         # heads and trained embeddings are stored in the scheme too
         roles = (Role.LINEAR, Role.HEAD, Role.EMBEDDING) if options.train_embeddings else (Role.LINEAR, Role.HEAD)
         self._quantized = list(student.by_role(*roles).values())
@@ -81,7 +84,11 @@ class Updates:
         if np.isfinite(means).all():
             if options.clip:
                 torch.nn.utils.clip_grad_norm_(self.trained, options.clip)
+            if self.whitening is not None:
+                self.whitening.enter()
             self.optimizer.step()
+            if self.whitening is not None:
+                self.whitening.leave()
         return dict(zip(names, means, strict=True))
 
     def load(self, state: dict[str, Any]) -> None:
