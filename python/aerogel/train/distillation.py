@@ -37,6 +37,8 @@ from aerogel.train.updates import Objective, Terms
 WINDOW = 256
 #: The part of an encoder's texts that are replaced by others made of them.
 AUGMENT = 0.75
+#: Directions of its inputs' covariances that its steps are corrected for.
+WHITEN = 16
 
 
 def distill(
@@ -96,6 +98,7 @@ def distill(
         check_apart(dense.path, out)
         guide = open_trainee(dense, pooling_of(dense))
         _same_shape(student, guide)
+        options = _whitening(checkpoint, student, options)
         options, alter = _augmentation(checkpoint, student, options)
         sequences = tokenize(checkpoint, student, corpus, options, out.parent)
         prepare(checkpoint, student, corpus.sample, options, prune, out, resume, report)
@@ -191,14 +194,26 @@ def _limit(checkpoint: Checkpoint, model: Trainee, options: Options) -> int:
 
 def _augmentation(checkpoint: Checkpoint, model: Trainee, options: Options) -> tuple[Options, Augmentation | None]:
     """The options with what `augment` comes to, and what alters the batches."""
-    encoder = not model.architecture.generates
     share = options.augment
     if share is None:
-        share = AUGMENT if encoder and checkpoint.pooling is not None and not model.architecture.labels else 0.0
-    elif share and not encoder:
+        share = AUGMENT if _embeds(checkpoint, model) else 0.0
+    elif share and model.architecture.generates:
         raise RecipeError(f"augment: expected 0 for a language model, got {share}")
     alter = Augmentation.of(checkpoint.tokenizer(), share, _limit(checkpoint, model, options)) if share else None
     return replace(options, augment=share), alter
+
+
+def _whitening(checkpoint: Checkpoint, model: Trainee, options: Options) -> Options:
+    """The options with what `whiten` comes to."""
+    if options.whiten is not None:
+        return options
+    return replace(options, whiten=WHITEN if _embeds(checkpoint, model) else 0)
+
+
+def _embeds(checkpoint: Checkpoint, model: Trainee) -> bool:
+    """Whether it is an encoder that learns embeddings."""
+    architecture = model.architecture
+    return not architecture.generates and checkpoint.pooling is not None and not architecture.labels
 
 
 def prepare(

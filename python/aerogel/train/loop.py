@@ -37,6 +37,8 @@ log = logging.getLogger("aerogel")
 STAGES = 16
 #: Steps after which it is looked whether what is pruned is still 0; also before each snapshot and at the end.
 VERIFY = 64
+#: Steps after which the coordinates of Options.whiten are found anew, and tokens that they are found from.
+WHITEN, WHITEN_TOKENS = 1000, 1 << 13
 #: Minutes after which a run is saved for the first time, where it is not saved more often anyway.
 FIRST_SAVE = 1.0
 
@@ -121,6 +123,8 @@ class Loop:
         self._start(resume)
         # no gradient, no momentum: the optimizer leaves pruned weights at 0, and verify() looks
         with self.lock.attached():
+            if self._updates.whitening is not None and not self._updates.whitening.measured:  # nor by a first snapshot
+                self._whiten()
             if self.rate is None:
                 self.rate = find_rate(self._updates, self._stream, options, report)
             self.clock.begin()
@@ -202,6 +206,7 @@ class Loop:
             "parameters": {self._own_names[id(p)]: p.detach().cpu() for p in self._updates.trained},
             "masks": self.lock.state_dict(),
             "optimizer": self._updates.optimizer.state_dict(),
+            "whitening": self._updates.whitening.state_dict() if self._updates.whitening is not None else {},
             "recent": list(self._recent),
         }
         snapshot.write(self._file, self._recipe, state)
@@ -213,6 +218,8 @@ class Loop:
                 self.student.get_parameter(name).copy_(values)
         self.lock.load_state_dict(state["masks"])
         self._updates.load(state["optimizer"])
+        if self._updates.whitening is not None:
+            self._updates.whitening.load(state["whitening"], self.lock.masks)
         self.clock.resume(state["step"], state["elapsed"])
         self.tokens, self._stage, self.rate = state["tokens"], state["stage"], state["rate"]
         self._stream.position = (state["position"][0], state["position"][1])
@@ -223,6 +230,8 @@ class Loop:
         """One update, and what is remembered of it."""
         options = self._options
         assert self.rate is not None
+        if self._updates.whitening is not None and self.clock.step and self.clock.step % WHITEN == 0:
+            self._whiten()
         rate = learning_rate(progress, self.rate, options.warmup)
         values = self._updates.update(batches, rate, options.quant if progress >= options.quant_from else None)
         if not np.isfinite(list(values.values())).all():
@@ -248,13 +257,24 @@ class Loop:
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(new, np.float32)))
         self.lock.apply(self._updates.optimizer)
         self._use_zeros()
+        if self._updates.whitening is not None:
+            self._whiten()
         log.info("step %d: pruned to %.1f %%", self.clock.step, 100 * self.sparsity)
 
     def _inputs(self, tokens: int) -> dict[str, tuple[int, Any, Any]]:
         """The inputs of all prunable linears over about so many tokens, the same texts at every stage."""
+        return inputs_of(self.student, self._prunable, self._sample(tokens))
+
+    def _sample(self, tokens: int) -> Iterator[Batch]:
+        """Batches of about so many tokens, the same ones each time."""
         batches = self._sequences.epoch(0, self._options.batch_tokens, self._options.seed + 1)
         count = max(1, tokens // self._options.batch_tokens)
-        return inputs_of(self.student, self._prunable, (self._sequences.batch(index) for index in batches[:count]))
+        return (self._sequences.batch(index) for index in batches[:count])
+
+    def _whiten(self) -> None:
+        """Finds the coordinates for the student as it is."""
+        assert self._updates.whitening is not None
+        self._updates.whitening.measure(self._sample(WHITEN_TOKENS), self.lock.masks)
 
     def _zeros(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach() == 0 for name, parameter in self._prunable.items()}

@@ -42,6 +42,9 @@ class Options:
             best of four short trials (see `aerogel.train.rate`), which take 4 to 50 steps each: about 5 % of a long run.
         warmup: part of the run.
         weight_decay: of AdamW, on matrices.
+        whiten: AdamW steps in coordinates in which the inputs of pruned linears are white (see `aerogel.train.whitening`):
+            so many directions of each input's covariance are told apart. 0: plain AdamW. None: 16 where `distill` trains an
+            encoder that learns embeddings, else 0.
         clip: the largest norm of the gradient; 0: no clipping.
         batch_tokens: tokens of a batch.
         accumulate: batches of a step: their gradients' mean is what AdamW sees.
@@ -81,12 +84,13 @@ class Options:
     lr: float | str = 1e-3
     warmup: float = 0.02
     weight_decay: float = 0.0
+    whiten: int | None = None
     clip: float = 1.0
     batch_tokens: int = 768
     accumulate: int = 1
     hidden: float = 1.0
     attention: float = 0.0
-    embedding: float = 1.0
+    embedding: float = 5.0
     relation: float = 0.0
     logits: float = 1.0
     labels: float = 1.0
@@ -132,7 +136,7 @@ class Options:
         if not self.temperature > 0:
             raise RecipeError(f"temperature: expected more than 0, got {self.temperature}")
         least_of = {"batch_tokens": 1, "accumulate": 1, "max_tokens": 1, "stages": 0, "seed": 0, "cache_bytes": 0}
-        for name, least in {**least_of, "top_logits": 0}.items():
+        for name, least in {**least_of, "top_logits": 0, "whiten": 0}.items():
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), least, error=RecipeError)
         for name in ("save_minutes", "log_seconds"):

@@ -15,6 +15,7 @@ from aerogel.train.device import place_of
 from aerogel.train.options import Options
 from aerogel.train.quantization import fake_quantized
 from aerogel.train.trainee import Outputs, Trainee
+from aerogel.train.whitening import Whitening
 
 #: What the student gives for a batch -> the terms of the loss, weighted.
 Terms = Callable[[Outputs], dict[str, torch.Tensor]]
@@ -37,6 +38,7 @@ class Updates:
         device: where the student is, from here on.
         trained: the parameters that learn.
         optimizer: of those, in float32.
+        whitening: the coordinates in which it steps; None: those of the weights.
     """
 
     def __init__(self, student: Trainee, objective: Objective, options: Options) -> None:
@@ -63,6 +65,7 @@ class Updates:
             betas=(0.9, 0.98),
             fused=self._fused,
         )
+        self.whitening = Whitening(self._student, options.whiten) if options.whiten else None
         # heads and trained embeddings are stored in the scheme too
         roles = (Role.LINEAR, Role.HEAD, Role.EMBEDDING) if options.train_embeddings else (Role.LINEAR, Role.HEAD)
         self._quantized = list(student.by_role(*roles).values())
@@ -97,7 +100,11 @@ class Updates:
         if np.isfinite(means).all():
             if options.clip:
                 torch.nn.utils.clip_grad_norm_(self.trained, options.clip)
+            if self.whitening is not None:
+                self.whitening.enter()
             self.optimizer.step()
+            if self.whitening is not None:
+                self.whitening.leave()
         return dict(zip(names, means, strict=True))
 
     @property
