@@ -83,7 +83,7 @@ sanitize: $(VENV)/tools  ## the C++ tests under the address and undefined-behavi
 	cmake --preset asan -Wno-dev && cmake --build --preset asan
 	build/asan/aerogel_tests $(ONLY)
 	cmake --preset tsan -Wno-dev && cmake --build --preset tsan
-	TSAN_OPTIONS=halt_on_error=1 build/tsan/aerogel_tests $(or $(ONLY),team rotary runtime chains shares)
+	TSAN_OPTIONS=halt_on_error=1 build/tsan/aerogel_tests $(or $(ONLY),team rotary runtime chains shares packed_linear)
 
 neon: $(VENV)/tools  ## the C++ tests for 64-bit Arm, under qemu
 	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \

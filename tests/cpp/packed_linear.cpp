@@ -1,6 +1,7 @@
 // A linear in two forms: who runs which rows of a call, and that it does not show in the answer.
 #include "runtime/packed_linear.h"
 
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -73,6 +74,23 @@ TEST(packed_linear_gives_the_same_answer_in_two_forms) {
       linear_once(both, x.data(), rows, bias.data(), y.data(), threads);
       CHECK(y == expected, rows << " rows on " << threads << " threads: another answer than in the dense form");
     }
+}
+
+TEST(packed_linear_runs_for_callers_of_one_thread_side_by_side) {
+  std::vector<std::int8_t> codes;
+  std::vector<float> scale;
+  const PackedLinear linear = pack_linear(random_source(codes, scale), {{"dense_q8"}}, active_isa());
+  constexpr std::int64_t rows = 40;
+  std::vector<float> x(static_cast<std::size_t>(rows * kK)), expected(static_cast<std::size_t>(rows * kN), -1);
+  Random random(5);
+  for (float& value : x) value = random.uniform(-1.0f, 1.0f);
+  linear_once(linear, x.data(), rows, nullptr, expected.data(), 1);
+  std::vector<std::vector<float>> found(4, std::vector<float>(expected.size(), -1));
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i)  // the last two share a team, and take turns
+    callers.emplace_back([&, i] { linear_once(linear, x.data(), rows, nullptr, found[static_cast<std::size_t>(i)].data(), i < 2 ? 1 : 2); });
+  for (std::thread& caller : callers) caller.join();
+  for (const auto& y : found) CHECK(y == expected, "another answer beside other callers");
 }
 
 }  // namespace aerogel

@@ -46,7 +46,7 @@ class Options:
             so many directions of each input's covariance are told apart. 0: plain AdamW. None: 16 where `distill` trains an
             encoder that learns embeddings, else 0.
         clip: the largest norm of the gradient; 0: no clipping.
-        batch_tokens: tokens of a batch.
+        batch_tokens: tokens of a batch, whose texts the threads of a CPU share.
         accumulate: batches of a step: their gradients' mean is what AdamW sees.
         hidden, attention, embedding, relation, logits, labels: weights of the losses (see `aerogel.train.losses`).
         temperature: of the logits' KL.
@@ -86,7 +86,7 @@ class Options:
     weight_decay: float = 0.0
     whiten: int | None = None
     clip: float = 1.0
-    batch_tokens: int = 768
+    batch_tokens: int = 1536
     accumulate: int = 1
     hidden: float = 1.0
     attention: float = 0.0
