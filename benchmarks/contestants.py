@@ -1,4 +1,4 @@
-"""Servers that take turns: each a process that is stopped while others are measured, and clients that wait for their answers."""
+"""Servers that take turns, each a process that is stopped while others are measured; and clients that wait for answers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Round:
 
 
 class _Client(asyncio.Protocol):
-    """Asks, and asks again when it is answered. Bodies are looked at when the round is over: clients share the processors."""
+    """Asks, and asks again when it is answered. It parses no bodies: clients share the processors with the server."""
 
     def __init__(self, requests: Sequence[tuple[int, bytes]], end: float, found: Round) -> None:
         self._requests, self._end, self._round = requests, end, found

@@ -3,12 +3,12 @@
     python benchmarks/peer_server.py FOLDER --export MODEL --calibrate sentences.txt
     python benchmarks/peer_server.py FOLDER --batching threads|queue [--threads 2] [--port 0]
 
-The first makes FOLDER, as sentence-transformers documents it (`export_static_quantized_openvino_model`: weights and activations
-in int8 by a static quantization with SmoothQuant, its own defaults), calibrated with 300 sentences. The second serves it
-at POST /embed, {"inputs": text or texts}, and says "serving on PORT". Its two ways:
+The first makes FOLDER, as sentence-transformers documents it (`export_static_quantized_openvino_model`: weights and
+activations in int8 by a static quantization with SmoothQuant, its own defaults), calibrated with sentences of a file.
+The second serves it at POST /embed, {"inputs": text or texts}, and says "serving on PORT". Its two ways:
 
-threads: a plain `def` endpoint, which FastAPI runs in its thread pool, calls `model.encode`. Under a lock: without one the calls of
-several threads share one request of OpenVINO, and answers come out as somebody else's.
+threads: a plain `def` endpoint, which FastAPI runs in its thread pool, calls `model.encode`. Under a lock: without
+one the calls of several threads share one request of OpenVINO, and answers come out as somebody else's.
 queue: a loop takes what has come within `--wait` milliseconds, 32 texts at most, and encodes it together.
 """
 

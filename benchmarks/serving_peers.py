@@ -3,14 +3,15 @@
     python benchmarks/peer_server.py FOLDER --export MODEL --calibrate sentences.txt      # with the peers' Python, once
     python benchmarks/serving_peers.py MODEL --texts prose.txt --peer FOLDER --peer-python PYTHON [--packed DIR]
 
-`aerogel serve MODEL --quant int8`, a packed form of it if there is one, and both ways of `peer_server.py`, each a process that
-is stopped while others have their turn. Clients, each with a connection of its own, ask for one text of `--tokens` tokens at a
-time and wait for it: the same clients, the same texts, the same route for all. Every answer is held against the float32 model:
-its cosine may not be less than `--cosine`. Those of the packed model, which is another model, are held against what it gives in
-this process; how near it is to the float32 model is printed. The faster of the peer's ways counts.
+`aerogel serve MODEL --quant int8`, a packed form of it if there is one, and both ways of `peer_server.py`, each a
+process that is stopped while others have their turn. Clients, each with a connection of its own, ask for one text of
+`--tokens` tokens at a time and wait for it: the same clients, the same texts, the same route for all. Every answer is
+held against the float32 model: its cosine may not be less than `--cosine`. Those of the packed model, which is
+another model, are held against what it gives in this process; how near it is to the float32 model is printed. The
+faster of the peer's ways counts.
 
-It ends with 1 where `--bar` times the peer's requests a second are not reached. On a busy machine look at the CPU time of the
-server for a request.
+It ends with 1 where `--bar` times the peer's requests a second are not reached. On a busy machine look at the CPU
+time of the server for a request.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 import aerogel
-from contestants import Round, Server, asked
+from contestants import Server, asked
 
 HERE = Path(__file__).parent
 
