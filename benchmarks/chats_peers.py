@@ -146,8 +146,8 @@ def started(said: argparse.Namespace) -> list[Contestant]:
     threads = str(said.threads)
     found: list[Contestant] = []
 
-    def add(name: str, command: list[str], ready: str, port: int = 0) -> None:
-        found.append(Contestant(Server(name, command, ready, port, {"OMP_NUM_THREADS": threads})))
+    def add(name: str, command: list[str], ready: str) -> None:
+        found.append(Contestant(Server(name, command, ready, {"OMP_NUM_THREADS": threads})))
         found[-1].server.__exit__()
 
     try:
@@ -156,10 +156,10 @@ def started(said: argparse.Namespace) -> list[Contestant]:
             command += ["--quant", quant] if quant else []
             add(f"aerogel, {quant or 'the blocks of the file'}", command, r"^serving.*?(\d+)\s*$")
         for file in [said.file, *said.peer_file]:
-            port, room = _free_port(), said.chats * said.room
+            port, room = _free_port(), said.chats * said.room  # a port of its own: it does not say which 0 became
             command = [said.llama_server, "-m", file, "--host", "127.0.0.1", "--port", str(port), "-t", threads]
             command += ["-tb", threads, "-np", str(said.chats), "-cb", "-c", str(room), *said.llama_options.split()]
-            add(f"llama-server, {Path(file).name}", command, r"server is listening on|starting the main loop", port)
+            add(f"llama-server, {Path(file).name}", command, r"listening on http\S*:(\d+)")
     except BaseException:
         for one in found:
             one.server.end()

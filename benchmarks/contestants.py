@@ -21,12 +21,18 @@ class Server:
     Args:
         name: what it is called in the table.
         command: what starts it.
-        ready: a pattern of the line that it says when it serves; a group in it is the port, unless `port` is given.
+        ready: a pattern of the line that it says when it serves; the group in it is the port.
         environment: beside this process's.
+        patience: seconds until it has to serve.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], ready: str, port: int = 0, environment: dict[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        ready: str,
+        environment: dict[str, str] | None = None,
+        patience: float = 300.0,
     ) -> None:
         self.name = name
         self.process = subprocess.Popen(
@@ -38,14 +44,19 @@ class Server:
             env={**os.environ, **(environment or {})},
         )
         self._said: deque[str] = deque(maxlen=20)
-        self.port = self._started(re.compile(ready), port)
+        late = threading.Timer(patience, self.process.kill)
+        late.start()
+        try:
+            self.port = self._started(re.compile(ready))
+        finally:
+            late.cancel()
         threading.Thread(target=self._read, daemon=True).start()  # a full pipe would stop it
 
-    def _started(self, ready: re.Pattern[str], port: int) -> int:
+    def _started(self, ready: re.Pattern[str]) -> int:
         for line in self.process.stdout or ():
             self._said.append(line)
             if found := ready.search(line):
-                return port or int(found[1])
+                return int(found[1])
         raise SystemExit(f"{self.name}: it ended with {self.process.wait()}\n{''.join(self._said)}")
 
     def _read(self) -> None:

@@ -62,6 +62,9 @@ def test_what_is_not_answered_is_an_error(contestants, server):
         asyncio.run(contestants.asked(server.port, "/", [b"bad"], 1, 0.1))
     with pytest.raises(SystemExit, match="short: it ended with 0\nno port"):
         contestants.Server("short", [sys.executable, "-c", "print('no port')"], r"^serving on (\d+)")
+    with pytest.raises(SystemExit, match="silent: it ended with -9"):
+        command = [sys.executable, "-c", "import time; time.sleep(60)"]
+        contestants.Server("silent", command, r"^serving on (\d+)", patience=0.2)
 
 
 def test_the_queue_of_the_peer_answers_each_with_its_own(monkeypatch):
