@@ -28,6 +28,120 @@ def bodies(kind):
     return objects | _VALUES.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20)
 
 
+#: Bodies that are answered, with everything that they may say.
+_SAMPLING = {
+    "max_tokens": 3,
+    "temperature": 0.7,
+    "top_p": 0.9,
+    "top_k": 5,
+    "min_p": 0.01,
+    "n": 2,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "stop": ["zz", "q"],
+    "seed": 1,
+    "presence_penalty": 0.1,
+    "frequency_penalty": 0.1,
+    "repetition_penalty": 1.1,
+    "logit_bias": {"5": 1.5, "7": -100},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "integer"}}},
+    "user": "a",
+}
+_CALL = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}, "id": "c"}
+_SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+_CHAT = {
+    "messages": [
+        {"role": "system", "content": "a"},
+        {"role": "user", "content": [{"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": None, "tool_calls": [_CALL]},
+        {"role": "tool", "content": "c", "tool_call_id": "c"},
+    ],
+    "logprobs": True,
+    "top_logprobs": 2,
+    "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": _SCHEMA}}],
+    "tool_choice": "auto",
+    "chat_template_kwargs": {"thinking": False},
+    **_SAMPLING,
+}
+_TEXTS = {"truncate": True, "truncation_direction": "Right", "prompt_name": "query"}
+_RANK = {"query": "the cat", "documents": ["a", {"text": "dog"}], "top_n": 1, "return_documents": True}
+SENSIBLE = {
+    "/v1/embeddings": {"input": ["the cat", [5, 6]], "encoding_format": "base64", "dimensions": 4},
+    "/v1/chat/completions": _CHAT,
+    "/v1/completions": {"prompt": ["ab", [5, 6]], "echo": True, "logprobs": 2, "best_of": 1, "suffix": "", **_SAMPLING},
+    "/v1/rerank": _RANK,
+    "/v2/rerank": _RANK,
+    "/embed": {"inputs": ["the cat", "dog"], "normalize": False, "dimensions": 4, **_TEXTS},
+    "/embed_all": {"inputs": ["the cat", [5, 6]], **_TEXTS},
+    "/embed_sparse": {"inputs": ["the cat", "dog"], **_TEXTS},
+    "/rerank": {"query": "the cat", "texts": ["a", "dog"], "raw_scores": True, "return_text": True, "truncate": True},
+    "/predict": {"inputs": [["the cat", "dog"], ["a"]], "raw_scores": True, "truncate": True},
+    "/similarity": {"inputs": {"source_sentence": "the cat", "sentences": ["a", "dog"]}, "parameters": _TEXTS},
+    "/tokenize": {"inputs": ["the cat", "dog"], "add_special_tokens": False, "prompt_name": "query"},
+    "/decode": {"ids": [[5, 6], [7]], "skip_special_tokens": False},
+}
+_NUMBERS = [0, -1, 1, 2, 0.0, -0.0, 1e-300, 1e300, -1e308, 1e39, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63)]
+_TEXT = [
+    "",
+    " ",
+    "a" * 3000,
+    "\x00",
+    "\u202e\ud7ff",
+    "\U0001f600" * 40,
+    "{{ 1 }}",
+    "{% raw %}",
+    "[MASK]",
+    "</s>",
+    "[[[",
+]
+_NESTED = st.integers(1, 60).map(lambda depth: json.loads("[" * depth + "]" * depth))
+_HOSTILE = st.sampled_from([*_NUMBERS, *_TEXT, None, True, False, [], {}, [[]], [{}], {"": {}}]) | _VALUES | _NESTED
+_KEYS = st.sampled_from(
+    "type $ref anyOf enum pattern minimum maxLength items properties required format messages role tools name".split()
+)
+
+
+@st.composite
+def changed(draw, value, depth=0):
+    """A value with something in it replaced, left out, doubled or added."""
+    if depth and draw(st.integers(0, 3)) == 0:
+        return draw(_HOSTILE)
+    if isinstance(value, dict) and value:
+        key = draw(st.sampled_from(sorted(value)))
+        how = draw(st.integers(0, 5))
+        if how == 0:
+            return {name: inner for name, inner in value.items() if name != key}
+        if how == 1 and depth:
+            return {**value, draw(_KEYS | st.text(max_size=4)): draw(_HOSTILE)}
+        return {**value, key: draw(changed(value[key], depth + 1))}
+    if isinstance(value, list) and value:
+        at = draw(st.integers(0, len(value) - 1))
+        how = draw(st.integers(0, 4))
+        if how == 0:
+            return value * draw(st.integers(2, 5))
+        if how == 1:
+            return [*value, draw(_HOSTILE)]
+        return [*value[:at], draw(changed(value[at], depth + 1)), *value[at + 1 :]]
+    return draw(_HOSTILE)
+
+
+@st.composite
+def nearly(draw, path):
+    """A sensible body, some of its fields left out, with a change or a few."""
+    whole = SENSIBLE[path]
+    first = next(iter(whole))
+    body = {name: value for name, value in whole.items() if name == first or draw(st.integers(0, 2)) == 0}
+    body |= {name: whole[name] for name in ("query", "texts", "documents") if name in whole}
+    for _ in range(draw(st.integers(0, 3))):
+        body = draw(changed(body))
+    if isinstance(body, dict) and draw(st.integers(0, 7)) == 0:
+        body["model"] = draw(st.sampled_from(["embedder", "reranker", "classifier", "terms", "writer"]))
+    try:
+        return json.dumps(body).encode()
+    except UnicodeEncodeError:
+        return b"{}"
+
+
 def check_one(app, route, body):
     """Posts a body, and looks at the answer."""
     found = post(app, route.path, body)
@@ -51,6 +165,24 @@ def test_every_route(app):
         for route in ROUTES:
             check_one(app, route, data.draw(bodies(route.kind)))
 
+    run()
+
+
+def test_what_is_nearly_sensible(app):
+    from aerogel.serve.routes import ROUTES
+
+    assert {route.path for route in ROUTES} == set(SENSIBLE)
+    many = os.environ.get("AEROGEL_FUZZ_ROUTES")
+    chosen = {"max_examples": int(many or 3), "derandomize": many is None, "database": None, "deadline": None}
+
+    @settings(suppress_health_check=list(HealthCheck), **chosen)
+    @given(st.data())
+    def run(data):
+        for route in ROUTES:
+            check_one(app, route, data.draw(nearly(route.path)))
+
+    for route in ROUTES:
+        check_one(app, route, json.dumps(SENSIBLE[route.path]).encode())
     run()
 
 
