@@ -54,7 +54,7 @@ def place_of(options: Options) -> Place:
 def _multiplies_bf16(device: torch.device) -> bool:
     """Whether products of bfloat16 are much faster there than those of float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # AMX comes with it. PyTorch 2.4 on; a name of its own that may go away.
     asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None) if device.type == "cpu" else None
     return asked is not None and bool(asked())
