@@ -83,6 +83,28 @@ def test_two_threads_take_the_steps_of_one(bert_folder: Path, two_threads: None)
         torch.testing.assert_close(parameter, alone.named()[name], atol=2e-2, rtol=0)
 
 
+def test_batches_of_a_step_add_up_and_parameters_may_share_a_gradient(bert_folder: Path, two_threads: None) -> None:
+    batches = [Sequences(ROWS).batch(np.arange(begin, begin + 30)) for begin in (0, 30)]
+    gradients = []
+    for count in (2, 1):
+        with threads(count):
+            student = open_trainee(open_checkpoint(bert_folder))
+            twin = torch.nn.Parameter(torch.zeros(48))
+            other = torch.nn.Parameter(torch.zeros(48))
+            student.register_parameter("twin", twin)
+            student.register_parameter("other", other)
+
+            def shifted(batch: Batch, twin=twin, other=other) -> Terms:
+                return lambda outputs: {"sum": (outputs.hidden[-1] + (twin + other)).square().mean()}
+
+            updates = Updates(student, shifted, Options(steps=1, precision="float32", clip=0.0))
+            updates.update(batches, 0.0, None)
+            gradients.append([p.grad.clone() for p in updates.trained if p.grad is not None])
+            assert torch.equal(twin.grad, other.grad) and twin.grad.data_ptr() != other.grad.data_ptr()
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
+
+
 def test_dropout_is_drawn_by_one(bert_folder: Path, two_threads: None) -> None:
     _, _, updates = steps(bert_folder, dropout=0.1)
     assert updates._pool is None and updates.threads_of_part == 2

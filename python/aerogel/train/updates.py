@@ -34,7 +34,7 @@ class Updates:
     5,350 with twice the tokens a batch. Gradients of parts are added in their order: the same to the bit every time.
 
     Attributes:
-        clear: called once the gradients of a step are there, where masks are held up by hand.
+        clear: takes the gradients of what is pruned away, where no hook sees them arise.
         device: where the student is, from here on.
         trained: the parameters that learn.
         optimizer: of those, in float32.
@@ -85,18 +85,17 @@ class Updates:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        parts = [part for batch in batches for part in self._parts(batch)]
-        weights = [len(part.ids) / sum(len(part.ids) for part in parts) for part in parts]
+        tokens = sum(len(batch.ids) for batch in batches)
+        found: list[torch.Tensor] = []
+        names: list[str] = []
         with fake_quantized(self._quantized, quant):
-            if len(parts) == len(batches):
-                found = [self._backward(*each) for each in zip(parts, weights, strict=True)]
-            else:
-                found = self._side_by_side(parts, weights)
-        names = list(found[0])
-        values = torch.stack([torch.stack([each[name] for name in names]) for each in found])
-        means = (
-            (values * torch.tensor(weights, device=values.device)[:, None]).sum(0).tolist()
-        )  # where a GPU is waited for
+            for batch in batches:
+                parts = [batch] if self._pool is None else batch.parts(self._threads, PART_TOKENS)
+                shares = [len(part.ids) / tokens for part in parts]
+                done = self._backward(parts[0], shares[0]) if len(parts) == 1 else self._side_by_side(parts, shares)
+                names = list(done)
+                found.append(torch.stack(list(done.values())))
+        means = torch.stack(found).sum(0).tolist()  # where a GPU is waited for
         if np.isfinite(means).all():
             if options.clip:
                 torch.nn.utils.clip_grad_norm_(self.trained, options.clip)
@@ -112,39 +111,38 @@ class Updates:
         """Threads that a part of a batch has."""
         return self._threads if self._pool is None else 1
 
-    def _parts(self, batch: Batch) -> list[Batch]:
-        return [batch] if self._pool is None else batch.parts(self._threads, PART_TOKENS)
-
     def _forward(self, part: Batch, terms: Terms) -> dict[str, torch.Tensor]:
         attention = self._options.attention > 0
         with self._place.autocast():
             return terms(self._student(part, attention=True) if attention else self._student(part))
 
-    def _backward(self, part: Batch, weight: float) -> dict[str, torch.Tensor]:
-        """Adds a part's gradients to those of the parameters; returns its terms."""
+    def _backward(self, part: Batch, share: float) -> dict[str, torch.Tensor]:
+        """Adds a part's gradients to those of the parameters; returns its share of the terms."""
         part = part.to(self.device)
         found = self._forward(part, self._objective(part))
-        (torch.stack(list(found.values())).sum() * weight).backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
-        return {name: value.detach() for name, value in found.items()}
+        (torch.stack(list(found.values())).sum() * share).backward()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
+        return {name: value.detach() * share for name, value in found.items()}
 
-    def _side_by_side(self, parts: Sequence[Batch], weights: Sequence[float]) -> list[dict[str, torch.Tensor]]:
-        """`_backward` of all parts, one in each thread; the teacher has answered before, with all threads."""
+    def _side_by_side(self, parts: Sequence[Batch], shares: Sequence[float]) -> dict[str, torch.Tensor]:
+        """`_backward` of parts that make a batch, one in each thread; the teacher has answered before, with all threads."""
 
-        def gradients(part: Batch, terms: Terms, weight: float) -> tuple[dict[str, torch.Tensor], Sequence[Any]]:
+        def gradients(part: Batch, terms: Terms, share: float) -> tuple[dict[str, torch.Tensor], Sequence[Any]]:
             found = self._forward(part, terms)
-            loss = torch.stack(list(found.values())).sum() * weight
+            loss = torch.stack(list(found.values())).sum() * share
             made = torch.autograd.grad(loss, self.trained, allow_unused=True)
-            return {name: value.detach() for name, value in found.items()}, made
+            return {name: value.detach() * share for name, value in found.items()}, made
 
         assert self._pool is not None
-        done = list(self._pool.map(gradients, parts, [self._objective(part) for part in parts], weights))
+        done = list(self._pool.map(gradients, parts, [self._objective(part) for part in parts], shares))
         for parameter, *made in zip(self.trained, *(each for _, each in done), strict=True):
             for gradient in made:
-                if gradient is not None:
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                if (
+                    gradient is not None
+                ):  # never added in place of what autograd gave: parameters may have one between them
+                    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
         if self.clear is not None:
             self.clear()
-        return [found for found, _ in done]
+        return {name: torch.stack([each[name] for each, _ in done]).sum() for name in done[0][0]}
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over the optimizer's state from a run on this device or on another one."""
