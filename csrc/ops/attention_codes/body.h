@@ -128,11 +128,13 @@ void attend_chunk(const AttentionTask& task, const Part& part, Codings<Codes>& o
     float keep[kRows + kLanes], take[kRows + kLanes];
     code_softmax(part, at, rows, first_of, end_of, own, keep, take);
     const std::int32_t* const p = reinterpret_cast<const std::int32_t*>(own.scores);
+    std::int32_t starts[kRows];
+    if constexpr (Codes::value_offset != 0) starts_of_rows<Codes>(p, kScoresLd, rows, groups, starts);
     for (std::int64_t c = 0; c < d; c += kPanel)
       cut.each([&](std::int64_t r, std::int64_t height) {
         const std::int64_t from = first_of(r) / step * step / per, to = padded(end_of(r + height - 1), step) / per;
         CodeTiles<Codes, tile>::value(height, d - c, !part.only)(p + r * kScoresLd + from, kScoresLd, own.v_panels + c * groups + from * kPanel,
-                                                                 to - from, keep + r, take + r, task.y + part.head * d + (query + r) * task.ldy + c,
+                                                                 to - from, {keep + r, take + r, starts + r}, task.y + part.head * d + (query + r) * task.ldy + c,
                                                                  task.ldy, d - c);
       });
   }

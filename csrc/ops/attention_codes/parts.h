@@ -10,9 +10,11 @@
 //     Code                    the type of codes of queries, keys and values
 //     per                     codes of one group, 32 bits, whose products an instruction adds up: 2 or 4
 //     step                    keys whose weights become codes together: a multiple of kPanel
-//     offset                  what codes of queries are more than their numbers, as they are unsigned: 0 or 128
+//     offset                  what codes of queries are more than their numbers, where they are unsigned: 0 or 128
+//     value_offset            the same of values
 //     kind                    limits, bits and weights, as ops.h says them
-//     dot(sum, a, b)          32-bit sums of the products of every group of a, queries or weights, and b, keys or values
+//     dot(sum, a, b)          32-bit sums of the products of every group of a, queries, and b, keys
+//     weigh(sum, a, b)        the same of a, weights, and b, values
 //     store_keys(p, a, b)     2 kLanes integers as codes, saturated, in an order of its own, which that of queries is too
 //     store_queries(p, a, b)  the same, with the offset
 //     store_weights(p, x)     `step` integers of weights as codes, in an order of their own
@@ -143,8 +145,8 @@ inline void group_values(const float* v, std::int64_t ldv, std::int64_t keys, st
 
 // ---- the two products --------------------------------------------------------------------------------------------
 
-// sum[rows][vectors] += a[rows, depth groups] . panel[depth, kPanel groups]
-template <class Codes, int rows, int vectors>
+// sum[rows][vectors] += a[rows, depth groups] . panel[depth, kPanel groups]; values: of weights and values.
+template <class Codes, bool values, int rows, int vectors>
 inline void multiply_groups(const std::int32_t* a, std::int64_t lda, const std::int32_t* panel, std::int64_t depth, Bits (&sum)[rows][vectors]) {
   for (std::int64_t i = 0; i < depth; ++i) {
     Bits b[vectors];
@@ -154,8 +156,22 @@ inline void multiply_groups(const std::int32_t* a, std::int64_t lda, const std::
     for (int r = 0; r < rows; ++r) {
       const Bits x = broadcast_group(a + r * lda + i);
 #pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) sum[r][v] = Codes::dot(sum[r][v], x, b[v]);
+      for (int v = 0; v < vectors; ++v) sum[r][v] = values ? Codes::weigh(sum[r][v], x, b[v]) : Codes::dot(sum[r][v], x, b[v]);
     }
+  }
+}
+
+// What the sums of values of rows [0, rows) start at, so that the offset of values cancels: minus it times the sum of a row's weights,
+// of which there are `depth` groups, a multiple of kLanes.
+template <class Codes>
+inline void starts_of_rows(const std::int32_t* p, std::int64_t ldp, std::int64_t rows, std::int64_t depth, std::int32_t* starts) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    Bits sums = codes_of(splat(0.0f));
+    for (std::int64_t i = 0; i < depth; i += kLanes) sums = Codes::weigh(sums, load_group(p + r * ldp + i), Codes::splat(1));
+    std::int32_t lanes[kLanes], sum = 0;
+    store_group(lanes, sums);
+    for (std::int64_t i = 0; i < kLanes; ++i) sum += lanes[i];
+    starts[r] = -Codes::value_offset * sum;
   }
 }
 
@@ -178,7 +194,7 @@ void code_scores(const std::int32_t* q, std::int64_t ldq, const std::int32_t* pa
       if constexpr (Codes::offset != 0) sum[r][v] = load_group(keys.starts + v * kLanes);
       else sum[r][v] = codes_of(splat(0.0f));
     }
-  multiply_groups<Codes>(q, ldq, panel, depth, sum);
+  multiply_groups<Codes, false>(q, ldq, panel, depth, sum);
 #pragma GCC unroll 16
   for (int v = 0; v < vectors; ++v) {
     const Vector scale = load(keys.scales + v * kLanes), more = load(keys.exponents + v * kLanes);
@@ -188,24 +204,33 @@ void code_scores(const std::int32_t* q, std::int64_t ldq, const std::int32_t* pa
   }
 }
 
+// What is known of the queries of a tile.
+struct TileRows {
+  const float *keep, *take;
+  const std::int32_t* starts;  // where values have an offset
+};
+
 // y[rows, columns] = keep[rows] * y + take[rows] * (p[rows, depth groups] . a V panel); without keep: y is only written.
 template <class Codes, int rows, int vectors, bool keeps>
-void code_values(const std::int32_t* p, std::int64_t ldp, const std::int32_t* panel, std::int64_t depth, const float* keep, const float* take,
+void code_values(const std::int32_t* p, std::int64_t ldp, const std::int32_t* panel, std::int64_t depth, const TileRows& of,
                  float* y, std::int64_t ldy, std::int64_t columns) {
   Bits sum[rows][vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) sum[r][v] = codes_of(splat(0.0f));
-  multiply_groups<Codes>(p, ldp, panel, depth, sum);
+    for (int v = 0; v < vectors; ++v) {
+      if constexpr (Codes::value_offset != 0) sum[r][v] = broadcast_group(of.starts + r);
+      else sum[r][v] = codes_of(splat(0.0f));
+    }
+  multiply_groups<Codes, true>(p, ldp, panel, depth, sum);
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
-    const Vector factor = broadcast(take + r);
+    const Vector factor = broadcast(of.take + r);
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) {
       float* const to = y + r * ldy + v * kLanes;
       Vector out = mul(to_floats(sum[r][v]), factor);
-      if (keeps) out = fma(load_first(to, columns - v * kLanes), broadcast(keep + r), out);
+      if (keeps) out = fma(load_first(to, columns - v * kLanes), broadcast(of.keep + r), out);
       store_first(to, out, columns - v * kLanes);
     }
   }
@@ -213,8 +238,8 @@ void code_values(const std::int32_t* p, std::int64_t ldp, const std::int32_t* pa
 
 using CodeScores = void (*)(const std::int32_t*, std::int64_t, const std::int32_t*, std::int64_t, const float*, const PanelKeys&, float*,
                             std::int64_t);
-using CodeValues = void (*)(const std::int32_t*, std::int64_t, const std::int32_t*, std::int64_t, const float*, const float*, float*,
-                            std::int64_t, std::int64_t);
+using CodeValues = void (*)(const std::int32_t*, std::int64_t, const std::int32_t*, std::int64_t, const TileRows&, float*, std::int64_t,
+                            std::int64_t);
 
 // Tiles of rows = 1 .. tile and columns in one or two vectors.
 template <class Codes, int tile, int rows = 1>

@@ -11,7 +11,7 @@ namespace {
 struct Bytes {
   using Code = std::int8_t;
   static constexpr std::int64_t per = 4, step = 4 * kLanes;
-  static constexpr int offset = 128;
+  static constexpr int offset = 128, value_offset = 0;
   static constexpr AttentionKind kind = kAttentionBytes;
   static Bits splat(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
   // a unsigned. Not the intrinsic: around it GCC 12 copies and spills every sum of a tile.
@@ -19,6 +19,7 @@ struct Bytes {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
   }
+  static Bits weigh(Bits sum, Bits a, Bits b) { return dot(sum, a, b); }
   // As they come.
   static __m256i narrow(Bits a, Bits b) {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtsepi32_epi8(a)), _mm512_cvtsepi32_epi8(b), 1);
