@@ -65,7 +65,7 @@ class Updates:
             betas=(0.9, 0.98),
             fused=self._fused,
         )
-        self.whitening = Whitening(self._student, options.whiten, self._pool) if options.whiten else None
+        self.whitening = Whitening(self._student, options.whiten) if options.whiten else None
         # heads and trained embeddings are stored in the scheme too
         roles = (Role.LINEAR, Role.HEAD, Role.EMBEDDING) if options.train_embeddings else (Role.LINEAR, Role.HEAD)
         self._quantized = list(student.by_role(*roles).values())

@@ -18,8 +18,7 @@ which times its transpose is C_SS^-1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +76,6 @@ class _Linear:
         self._middle = torch.cat(parts)  # [N, rank, rank]
         self._before = weight.detach()
 
-    @torch.no_grad()
     def enter(self) -> None:
         """Takes the gradients to the coordinates."""
         gradient = self.weight.grad
@@ -89,7 +87,6 @@ class _Linear:
         self._turn(gradient)
         self._before = self.weight.detach().clone()
 
-    @torch.no_grad()
     def leave(self) -> None:
         """Makes a step of the weights of one in the coordinates."""
         if self.weight.grad is None:
@@ -114,11 +111,10 @@ class Whitening:
     Args:
         student: on the device where it learns.
         rank: directions of a covariance that are told apart.
-        pool: threads that share out the linears; None: one after the other.
     """
 
-    def __init__(self, student: Trainee, rank: int, pool: ThreadPoolExecutor | None = None) -> None:
-        self._student, self._rank, self._pool = student, rank, pool
+    def __init__(self, student: Trainee, rank: int) -> None:
+        self._student, self._rank = student, rank
         self._bases: dict[str, Basis] = {}
         self._linears: list[_Linear] = []
 
@@ -170,15 +166,15 @@ class Whitening:
 
     def enter(self) -> None:
         """Before a step of the optimizer."""
-        self._each(_Linear.enter)
+        with torch.no_grad():
+            for linear in self._linears:
+                linear.enter()
 
     def leave(self) -> None:
         """After it."""
-        self._each(_Linear.leave)
-
-    def _each(self, work: Callable[[_Linear], None]) -> None:
-        # list: so that it is done, and raises
-        list(map(work, self._linears) if self._pool is None else self._pool.map(work, self._linears))
+        with torch.no_grad():
+            for linear in self._linears:
+                linear.leave()
 
     def state_dict(self) -> dict[str, list[torch.Tensor]]:
         """What a snapshot keeps."""
