@@ -153,7 +153,8 @@ def check_one(app, route, body):
     assert b"/tmp" not in found.body or b"/tmp" in body
 
 
-def test_every_route(app):
+def fuzz(app, body_of):
+    """Every route with bodies that `body_of(route)` draws."""
     from aerogel.serve.routes import ROUTES
 
     many = os.environ.get("AEROGEL_FUZZ_ROUTES")
@@ -163,27 +164,22 @@ def test_every_route(app):
     @given(st.data())
     def run(data):
         for route in ROUTES:
-            check_one(app, route, data.draw(bodies(route.kind)))
+            check_one(app, route, data.draw(body_of(route)))
 
     run()
+
+
+def test_every_route(app):
+    fuzz(app, lambda route: bodies(route.kind))
 
 
 def test_what_is_nearly_sensible(app):
     from aerogel.serve.routes import ROUTES
 
     assert {route.path for route in ROUTES} == set(SENSIBLE)
-    many = os.environ.get("AEROGEL_FUZZ_ROUTES")
-    chosen = {"max_examples": int(many or 3), "derandomize": many is None, "database": None, "deadline": None}
-
-    @settings(suppress_health_check=list(HealthCheck), **chosen)
-    @given(st.data())
-    def run(data):
-        for route in ROUTES:
-            check_one(app, route, data.draw(nearly(route.path)))
-
     for route in ROUTES:
         check_one(app, route, json.dumps(SENSIBLE[route.path]).encode())
-    run()
+    fuzz(app, lambda route: nearly(route.path))
 
 
 def test_texts_that_are_no_unicode(app):

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from aerogel.train.batches import Batch
-from aerogel.train.program import Parts
+from aerogel.train.linear_inputs import see_inputs
 from aerogel.train.trainee import Trainee
 
 #: What is added to the variances, in means of them.
@@ -132,29 +132,14 @@ class Whitening:
             masks: parameter's name -> bool [N, K], True: kept. Linears without one keep theirs.
         """
         sums: dict[str, list[Any]] = {}
-        first: dict[str, str] = {}  # linears that read what another one reads
 
-        def see(parts: Parts, x: torch.Tensor) -> None:
-            chosen = [name for name in parts if name in masks]
-            if not chosen:
-                return
-            first.update(dict.fromkeys(chosen, chosen[0]))
-            x = x.float()
-            entry = sums.setdefault(chosen[0], [0, x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(x.shape[1])])
+        def add(name: str, x: torch.Tensor) -> None:
+            entry = sums.setdefault(name, [0, x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(x.shape[1])])
             entry[0] += len(x)
             entry[1].addmm_(x.T, x)
             entry[2].add_(x.sum(0))
 
-        student, training = self._student, self._student.training
-        device = next(student.parameters()).device
-        student.eval()
-        student.see = see
-        try:
-            for batch in batches:
-                student(batch.to(device))
-        finally:
-            student.see = None
-            student.train(training)
+        first = see_inputs(self._student, masks, batches, add)
         found = {}
         for name, (tokens, second, total) in sums.items():
             mean = total / tokens
